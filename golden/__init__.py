@@ -1,0 +1,1 @@
+"""The ground: what the numbers are. NumPy, integers only, nothing of hardware."""

@@ -1,0 +1,9 @@
+"""The one exception a user's mistake raises."""
+
+
+class FewbitError(ValueError):
+    """A mistake in what the user handed in: a file, a network, a board, an option.
+
+    The message is one line that says what is wrong, where, and what to do about it. The command line prints it and
+    exits with status 2; programs may catch it. Faults of fewbit itself never raise this.
+    """

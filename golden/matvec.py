@@ -1,0 +1,68 @@
+"""Exact matrix-vector products on bit-packed planes: AND or XNOR, then popcount."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType, Ints
+
+_BLOCK = 1 << 21
+"""64-bit words that one step of a product may hold, so that temporaries stay in the cache."""
+
+
+def pack_bits(bits: Ints) -> Ints:
+    """Packs bits along the last axis into ``uint64`` words, zero-filled at the end.  # (..., n) -> (..., ceil(n/64))"""
+    packed = np.packbits(bits.astype(np.uint8), axis=-1, bitorder="little")
+    spare = -packed.shape[-1] % 8
+    padded = np.pad(packed, [(0, 0)] * (packed.ndim - 1) + [(0, spare)])
+    return np.ascontiguousarray(padded).view("<u8")
+
+
+def xnor_popcount(x: Ints, w: Ints, width: int) -> Ints:
+    """Number of equal bits of every row of ``x`` with every row of ``w``, both packed rows of ``width`` bits.
+
+    # (N, words) , (O, words) -> (N, O)
+    """
+    return width - _count(np.bitwise_xor, x, w)
+
+
+def _count(combine: np.ufunc, x: Ints, w: Ints) -> Ints:
+    counts = np.zeros((len(x), len(w)), np.int64)
+    rows = max(1, _BLOCK // max(1, len(w)))
+    for start in range(0, len(x), rows):
+        block = counts[start : start + rows]
+        for word in range(x.shape[1]):
+            block += np.bitwise_count(combine(x[start : start + rows, word, None], w[None, :, word]))
+    return counts
+
+
+def matvec(x: Ints, weights: Ints, code: Code, source: DType) -> Ints:
+    """``y[n, o] = sum_i weights[o, i] * x[n, i]``, exactly.  # (N, I), (O, I) -> (N, O) int64
+
+    Parameters
+    ----------
+    x : int array (N, I)
+        Values of kind ``source``.
+    weights : int array (O, I)
+        Levels of ``code``.
+    """
+    inputs = weights.shape[1]
+    if source.kind == "bipolar" and code.name == "binary":
+        return 2 * xnor_popcount(pack_bits(x > 0), pack_bits(weights > 0), inputs) - inputs
+    if source.kind == "bipolar":  # x = 2b - 1 with bits b
+        bits = matvec((x > 0).astype(np.int64), weights, code, DType("uint", 1))
+        return 2 * bits - weights.sum(1, dtype=np.int64)
+    stored = source.encode(x)
+    result = np.zeros((len(x), len(weights)), np.int64)
+    magnitude = np.abs(weights)
+    for plane in range(source.bits):
+        plane_weight = -(1 << plane) if source.signed and plane == source.bits - 1 else 1 << plane
+        bits = pack_bits(stored >> np.uint64(plane) & np.uint64(1))
+        for exponent in range(int(magnitude.max()).bit_length()):
+            part = magnitude >> exponent & 1
+            for sign in (1, -1):
+                chosen = (part == 1) & (np.sign(weights) == sign)
+                if chosen.any():
+                    result += sign * plane_weight * _count(np.bitwise_and, bits, pack_bits(chosen)) << exponent
+    return result

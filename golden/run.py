@@ -1,0 +1,135 @@
+"""Runs a Network on frames, every intermediate kept: the reference that all other engines must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewbit.golden.dtype import Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.matvec import matvec
+from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
+from fewbit.golden.threshold import threshold_level
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes
+    ----------
+    network : Network
+    tensors : tuple of int64 array
+        Input and output of every layer, ``(N, *shape)`` each, as ``network.types`` types them.
+    """
+
+    network: Network
+    tensors: tuple[Ints, ...]
+
+    @property
+    def output(self) -> Ints:
+        """Output of the last layer, (N, ...) int64."""
+        return self.tensors[-1]
+
+    @property
+    def scores(self) -> Ints:
+        """Integer scores, (N, ...): what the last arg-max saw, or the output where there is none."""
+        return self.tensors[-2] if isinstance(self.network.layers[-1], ArgMax) else self.tensors[-1]
+
+
+def run(network: Network, frames: Ints) -> Result:
+    """Runs ``frames``, (N, \\*network.input.shape) integers of the input kind, through every layer.
+
+    Raises
+    ------
+    FewbitError
+        If shape or values of ``frames`` are not the network's.
+    """
+    tensors = [check_frames(network, frames).astype(np.int64)]
+    for layer, source in zip(network.layers, network.types):
+        tensors.append(_STEPS[type(layer)](layer, source, tensors[-1]))
+    return Result(network, tuple(tensors))
+
+
+def check_frames(network: Network, frames: Ints) -> Ints:
+    """``frames`` as (N, \\*input shape); a frame given flat is given its shape. Raises FewbitError on a misfit."""
+    frames = np.asarray(frames)
+    shape, dtype = network.input.shape, network.input.dtype
+    if frames.dtype.kind not in "iub":
+        raise FewbitError(f"inputs must be integers ({dtype}), not {frames.dtype}")
+    if frames.ndim < 1 or frames.shape[1:] not in (shape, (network.input.size,)):
+        raise FewbitError(f"inputs must have shape (N, {', '.join(map(str, shape))}), not {frames.shape}")
+    frames = frames.reshape(-1, *shape)
+    if not dtype.contains(frames):
+        raise FewbitError(f"inputs must be {dtype} ({_range(dtype)}), got {frames.min()} to {frames.max()}")
+    return frames
+
+
+def quantize_input(network: Network, frames: Ints) -> Ints:
+    """float32 ``frames`` (N, ...) as the network's input integers, as the source model quantizes them.
+
+    Raises
+    ------
+    FewbitError
+        If the network takes integers only, or a value is not a number.
+    """
+    quantizer = network.input_quantizer
+    if quantizer is None:
+        raise FewbitError(f"network {network.name!r} takes integers ({network.input}), not {frames.dtype}")
+    values = np.asarray(frames, np.float32)
+    if np.isnan(values).any():
+        raise FewbitError("inputs hold a value that is not a number")
+    level = np.searchsorted(quantizer.thresholds, values * np.float32(quantizer.sign), side="right")
+    return quantizer.base + network.input.dtype.step * level.astype(np.int64)
+
+
+def dequantize_output(network: Network, output: Ints) -> Ints:
+    """Integers (N, ...) of the last layer as the source model's output tensor: float32 scores, or int64 indices."""
+    shape = (len(output), *(network.output.shape if network.output_shape is None else network.output_shape))
+    if isinstance(network.layers[-1], ArgMax):
+        return output.reshape(shape)
+    real = output * network.output_scale + network.output_bias
+    return real.astype(np.float32).reshape(shape)
+
+
+def classify(network: Network, scores: Ints) -> Ints:
+    """Predicted classes (N,) int64 from integer ``scores`` (N, C), after the output scale where there is one."""
+    if not network.classifies:
+        return np.argmax(scores * network.output_scale + network.output_bias, axis=1)
+    return np.argmax(scores, axis=1)
+
+
+def _range(dtype: object) -> str:
+    low, high = dtype.min, dtype.max  # type: ignore[attr-defined]
+    return "-1 or +1" if str(dtype) == "bipolar" else f"{low} to {high}"
+
+
+def _flatten(_layer: Flatten, _source: TensorType, x: Ints) -> Ints:
+    return x.reshape(len(x), -1)
+
+
+def _dense(layer: Dense, source: TensorType, x: Ints) -> Ints:
+    return matvec(x, layer.weights, layer.code, source.dtype)
+
+
+def _threshold(layer: Threshold, _source: TensorType, x: Ints) -> Ints:
+    return layer.base + layer.dtype.step * threshold_level(x, layer.thresholds, layer.sign)
+
+
+def _affine(layer: Affine, _source: TensorType, x: Ints) -> Ints:
+    return x * layer.scale + layer.bias
+
+
+def _argmax(_layer: ArgMax, _source: TensorType, x: Ints) -> Ints:
+    return np.argmax(x, axis=1)
+
+
+_STEPS: dict[type[Layer], Callable[..., Ints]] = {
+    Flatten: _flatten,
+    Dense: _dense,
+    Threshold: _threshold,
+    Affine: _affine,
+    ArgMax: _argmax,
+}

@@ -1,0 +1,1 @@
+"""The hardware: Amaranth components, and how a network becomes a design."""

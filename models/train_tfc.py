@@ -1,0 +1,129 @@
+"""Train Brevitas' own TFC networks on MNIST and export them as QONNX.
+
+The networks (784-64-64-64-10; W1A1, W1A2, W2A2) are the ones that come with Brevitas in
+``brevitas_examples.bnn_pynq``, unchanged: FINN (Umuroglu et al., FPGA 2017, arXiv 1612.07119)
+introduced them. They stand here as models that this project did not define, to hold its ONNX
+importer to. The published accuracies are 93.17, 94.79 and 96.60 %.
+
+The exported graph takes float images of shape (1, 1, 28, 28) in [0, 1] (pixel / 255); the step to
+[-1, 1] and the input quantizer are part of it. "2 bit" means a signed *narrow* range: weights and
+activations are -1, 0 or +1. The ten scores leave through one common scale and offset, so the
+arg-max needs neither.
+
+Training differs from the example's in schedule only: Adam with a cosine step, cross-entropy, latent
+weights clipped to [-1, 1] (BinaryNet, arXiv 1602.02830), small random shifts of the images, and
+little dropout, since networks of this size underfit. The last epoch is exported; 5,000 training
+images are held out to choose these settings, and the test images are seen once, at the end, by the
+exported file itself, executed by qonnx.
+
+    pip install torch brevitas==0.13.4 onnxoptimizer "onnx<1.23" qonnx==1.0.0
+    python models/train_tfc.py --data mnist -o build
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("BREVITAS_JIT", "0")  # Brevitas can not export a scripted model
+
+import numpy as np
+import torch
+from brevitas.export import export_qonnx
+from brevitas_examples.bnn_pynq.models import model_with_cfg
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train import Mnist, load_mnist, shift
+
+NETWORKS = {"tfc-w1a1": "TFC_1W1A", "tfc-w1a2": "TFC_1W2A", "tfc-w2a2": "TFC_2W2A"}
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Percent of ``images`` (N, 28, 28) uint8 that the model puts in the right class."""
+    model.eval()
+    with torch.no_grad():
+        scores = torch.cat([model(part.float() / 255) for part in images.split(1000)])
+    return 100 * (scores.argmax(1) == labels).float().mean().item()
+
+
+def train(model: nn.Module, data: Mnist, args: argparse.Namespace) -> None:
+    """Train in place; prints the held-out accuracy every tenth epoch."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = args.dropout
+    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    images, labels = data.train_images, data.train_labels
+    batches = math.ceil(len(images) / args.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * batches)
+    for epoch in range(args.epochs):
+        model.train()
+        for index in torch.randperm(len(images)).split(args.batch):
+            scores = model(shift(images[index], args.shift).float() / 255)
+            loss = F.cross_entropy(scores, labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                model.clip_weights(-1, 1)
+        if epoch % 10 == 9 or epoch == args.epochs - 1:
+            held_out = accuracy(model, data.held_out_images, data.held_out_labels)
+            print(f"  epoch {epoch + 1}: loss {loss.item():.3f}, held out {held_out:.2f} %", flush=True)
+
+
+def qonnx_accuracy(path: Path, images: Tensor, labels: Tensor) -> float:
+    """Accuracy of the exported file, executed by qonnx in batches of 1,000."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.change_batchsize import ChangeBatchSize
+    from qonnx.util.cleanup import cleanup_model
+
+    model = cleanup_model(cleanup_model(ModelWrapper(str(path))).transform(ChangeBatchSize(1000)))
+    source, sink = model.graph.input[0].name, model.graph.output[0].name
+    right = 0
+    for part, wanted in zip(images.split(1000), labels.split(1000)):
+        feed = {source: (part.numpy()[:, None] / np.float32(255)).astype(np.float32)}
+        right += int((execute_onnx(model, feed)[sink].argmax(1) == wanted.numpy()).sum())
+    return 100 * right / len(images)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with the MNIST idx files")
+    parser.add_argument("--network", choices=NETWORKS, action="append", help="default: all three")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--shift", type=int, default=1, help="pixels a training image may move")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("-o", "--out", type=Path, default=Path("."), help="folder for the .onnx files")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data = load_mnist(args.data)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.network or NETWORKS:
+        torch.manual_seed(args.seed)
+        start = time.time()
+        print(name, flush=True)
+        model, _ = model_with_cfg(NETWORKS[name], pretrained=False)
+        train(model, data, args)
+        model.eval()
+        path = args.out / f"{name}.onnx"
+        export_qonnx(model, args=torch.zeros(1, 1, 28, 28), export_path=str(path), dynamo=False)
+        exported = qonnx_accuracy(path, data.test_images, data.test_labels)
+        torch_says = accuracy(model, data.test_images, data.test_labels)
+        print(f"  test {exported:.2f} % (qonnx), {torch_says:.2f} % (torch); {path.stat().st_size} bytes")
+        record = {"test_accuracy": exported, "torch_accuracy": torch_says, "network": NETWORKS[name]}
+        record |= {key: getattr(args, key) for key in ("epochs", "batch", "lr", "dropout", "shift", "seed")}
+        record |= {"seconds": round(time.time() - start), "input": "float32 (1, 1, 28, 28), pixel / 255"}
+        path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

