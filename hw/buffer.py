@@ -1,0 +1,119 @@
+"""Vector buffers: hold a frame's input vector while a folded unit reads it several times, and take the next meanwhile."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from fewbit.hw.streams import lane_stream
+
+BLOCK, DISTRIBUTED, RING = "block", "distributed", "ring"
+"""Where a vector lies: block RAM, LUT RAM, or two rings of flip-flops."""
+
+
+class VectorBuffer(wiring.Component):
+    """Two vectors of ``words`` words: one is read, again and again, while the other fills.
+
+    The reader raises ``next`` for a word, in order, only while ``available``; the word stands on ``word`` from the next
+    cycle until ``next`` again. With ``last`` it gives the vector back; before that, reading wraps to word 0.
+
+    **Latency**: ``available`` rises ``latency`` cycles after the last word came. **Throughput**: a word a cycle on both
+    sides; in rings the input pauses for the one cycle in which a vector moves over.
+    Cost: block RAM for ``2 * words`` words, or LUT RAM, or ``2 * words + 1`` words of logic cells.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of one lane.
+    lanes : int
+    words : int
+        Beats in a vector.
+    style : ``"block"``, ``"distributed"`` or ``"ring"``
+
+    Members
+    -------
+    i : In(stream of lanes)
+    available : Out(1)
+    next, last : In(1)
+    word : Out(lanes * width)
+    """
+
+    def __init__(self, shape: Shape, lanes: int, words: int, style: str) -> None:
+        self.shape, self.lanes, self.words, self.style = Shape.cast(shape), lanes, words, style
+        self.width = self.shape.width * lanes
+        self.latency = 2 if style == RING else 1
+        super().__init__(
+            {
+                "i": In(lane_stream(shape, lanes)),
+                "available": Out(1),
+                "next": In(1),
+                "last": In(1),
+                "word": Out(self.width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        return self._rings() if self.style == RING else self._banks()
+
+    def _banks(self) -> Module:
+        # A memory of two banks. `full` says which banks hold a whole vector; writer and reader take them in turn.
+        m = Module()
+        m.submodules.memory = memory = Memory(
+            shape=self.width, depth=2 * self.words, init=[], attrs={"ram_style": self.style}
+        )
+        write, read = memory.write_port(), memory.read_port()
+        full = [Signal(name="full_0"), Signal(name="full_1")]
+        writing, reading = Signal(), Signal()
+        written, taken = Signal(range(self.words)), Signal(range(self.words))
+        m.d.comb += [
+            self.i.ready.eq(~Mux(writing, full[1], full[0])),
+            self.available.eq(Mux(reading, full[1], full[0])),
+            write.addr.eq(Mux(writing, written + self.words, written)),
+            write.data.eq(self.i.payload),
+            write.en.eq(self.i.valid & self.i.ready),
+            read.addr.eq(Mux(reading, taken + self.words, taken)),
+            read.en.eq(self.next),
+            self.word.eq(read.data),
+        ]
+        with m.If(write.en):
+            m.d.sync += written.eq(written + 1)
+            with m.If(written == self.words - 1):
+                m.d.sync += [written.eq(0), writing.eq(~writing)]
+        with m.If(self.next):
+            m.d.sync += taken.eq(taken + 1)
+            with m.If(taken == self.words - 1):
+                m.d.sync += taken.eq(0)
+            with m.If(self.last):
+                m.d.sync += reading.eq(~reading)
+        for bank in (0, 1):
+            with m.If(write.en & (written == self.words - 1) & (writing == bank)):
+                m.d.sync += full[bank].eq(1)
+            with m.If(self.next & self.last & (reading == bank)):
+                m.d.sync += full[bank].eq(0)
+        return m
+
+    def _rings(self) -> Module:
+        # `arriving` shifts a vector in; whole, it moves in one cycle to `serving`, which turns a word at each read.
+        m = Module()
+        size = self.width * self.words
+        arriving, serving = Signal(size), Signal(size)
+        arrived = Signal(range(self.words + 1))
+        whole, move = Signal(), Signal()
+        m.d.comb += [
+            whole.eq(arrived == self.words),
+            move.eq(whole & (~self.available | (self.next & self.last))),
+            self.i.ready.eq(~whole),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += arriving.eq((arriving | (self.i.payload.as_value() << size)) >> self.width)
+            m.d.sync += arrived.eq(arrived + 1)
+        with m.If(self.next):
+            m.d.sync += self.word.eq(serving[: self.width])
+            m.d.sync += serving.eq(serving.rotate_right(self.width))
+            with m.If(self.last):
+                m.d.sync += self.available.eq(0)
+        with m.If(move):
+            m.d.sync += [serving.eq(arriving), arrived.eq(0), self.available.eq(1)]
+        return m

@@ -1,0 +1,115 @@
+"""The chain of components that a folded network becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from amaranth.lib import wiring
+
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, Threshold
+from fewbit.hw.affine import AffineUnit
+from fewbit.hw.argmax import ArgMaxUnit
+from fewbit.hw.matvec import MatVec
+from fewbit.hw.schedule import Schedule, Step, schedule
+from fewbit.hw.streams import Gearbox, shape_of
+from fewbit.hw.threshold import COMPARATORS, ThresholdUnit
+
+
+class Unit(Protocol):
+    """A component of the chain: a stream in, a stream out, and its timing."""
+
+    i: wiring.PureInterface
+    o: wiring.PureInterface
+
+    def timing(self) -> list[Step]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """How one layer is folded.
+
+    Attributes
+    ----------
+    pe, simd : int
+        Outputs and inputs at a time.
+    memory : str
+        Where weights lie, ``"block"`` or ``"logic"``; for thresholds in a search, where those lie.
+    buffer : str
+        Where the input vectors lie: ``"block"``, ``"distributed"`` or ``"ring"``.
+    stages : int
+        Ranks of registers in a lane sum.
+    form : str
+        Of a threshold unit: ``"comparators"`` or ``"search"``.
+    """
+
+    pe: int = 1
+    simd: int = 1
+    memory: str = "block"
+    buffer: str = "block"
+    stages: int = 1
+    form: str = COMPARATORS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folding:
+    """A network's folding: lanes of the input stream, and a :class:`Fold` for each layer, by the layer's name."""
+
+    input_lanes: int
+    folds: dict[str, Fold]
+
+
+def chain(network: Network, folding: Folding) -> list[tuple[str, Unit]]:
+    """Named components in stream order; each takes what the one before it gives.
+
+    Raises
+    ------
+    FewbitError
+        If a fold does not divide its layer, or a layer has no hardware.
+    """
+    if folding.input_lanes < 1 or network.input.size % folding.input_lanes:
+        raise FewbitError(f"input lanes must divide the {network.input.size} inputs, not {folding.input_lanes}")
+    return list(_chain(network, folding))
+
+
+def _chain(network: Network, folding: Folding) -> Iterator[tuple[str, Unit]]:
+    lanes = folding.input_lanes
+    types = network.types
+    for index, layer in enumerate(network.layers):
+        source = types[index]
+        fold = folding.folds.get(layer.name, Fold())
+        name = f"layer_{index}_{layer.kind}"
+        unit: Unit
+        if isinstance(layer, (Flatten, ArgMax)):
+            continue
+        if isinstance(layer, Dense):
+            unit = MatVec(
+                layer, source.dtype, pe=fold.pe, simd=fold.simd, memory=fold.memory, buffer=fold.buffer, stages=fold.stages
+            )
+            wanted, given = fold.simd, fold.pe
+        elif isinstance(layer, Threshold):
+            unit = ThresholdUnit(layer, source, lanes=lanes, form=fold.form, memory=fold.memory)
+            wanted = given = lanes
+        elif isinstance(layer, Affine):
+            unit = AffineUnit(layer, source)
+            wanted = given = 1
+        else:
+            raise FewbitError(f"layer {layer.name!r}: there is no hardware for a {layer.kind} layer")
+        if wanted != lanes:
+            yield f"{name}_gearbox", Gearbox(shape_of(source.dtype), lanes, wanted)
+        yield name, unit
+        lanes = given
+    scores = network.scores
+    if lanes != 1:
+        yield "scores_gearbox", Gearbox(shape_of(scores.dtype), lanes, 1)
+    yield "argmax", ArgMaxUnit(shape_of(scores.dtype), scores.size)
+
+
+def timing(network: Network, folding: Folding) -> Schedule:
+    """Exact latency and interval of the folded network, in cycles."""
+    units = [unit for _, unit in chain(network, folding)]
+    beats_in, beats_out = network.input.size // folding.input_lanes, network.scores.size
+    fastest = max(beats_in, *(getattr(unit, "cycles_per_frame", 0) for unit in units))
+    return schedule([step for unit in units for step in unit.timing()], beats_in, beats_out, fastest)

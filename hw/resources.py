@@ -1,0 +1,95 @@
+"""Devices, and what a block costs on them, predicted before synthesis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewbit.golden.errors import FewbitError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a block takes: logic cells (LUT4 with flip-flop), block RAMs, and multiplier blocks."""
+
+    cells: int = 0
+    rams: int = 0
+    dsps: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(cells=self.cells + other.cells, rams=self.rams + other.rams, dsps=self.dsps + other.dsps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A device that a design is made for.
+
+    Attributes
+    ----------
+    name, title : str
+    family : ``"ice40"``, ``"ecp5"`` or ``"asic"``
+    capacity : Cost or None
+        What the device has; None where there is no limit.
+    ram_shapes : tuple of (depth, width)
+        Aspect ratios of one block RAM; empty where there is none.
+    fan_in_mhz : float
+        Clock up to which a sum of 16 single bits goes into one pipeline stage: how fast the fabric is.
+    """
+
+    name: str
+    title: str
+    family: str
+    capacity: Cost | None
+    ram_shapes: tuple[tuple[int, int], ...]
+    fan_in_mhz: float
+
+    @property
+    def lut_ram(self) -> bool:
+        """Whether LUTs can be a memory that is written."""
+        return self.family == "ecp5"
+
+    def block_rams(self, depth: int, width: int) -> int:
+        """Block RAMs that a memory of ``depth`` words of ``width`` bits takes in the best aspect ratio."""
+        return min(-(-depth // one_depth) * -(-width // one_width) for one_depth, one_width in self.ram_shapes)
+
+
+_ICE40_RAM = ((256, 16), (512, 8), (1024, 4), (2048, 2))
+_ECP5_RAM = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+
+TARGETS: tuple[Target, ...] = (
+    Target(
+        name="up5k", title="Lattice iCE40UP5K", family="ice40", capacity=Cost(cells=5280, rams=30, dsps=8),
+        ram_shapes=_ICE40_RAM, fan_in_mhz=36,
+    ),
+    Target(
+        name="hx8k", title="Lattice iCE40HX8K", family="ice40", capacity=Cost(cells=7680, rams=32),
+        ram_shapes=_ICE40_RAM, fan_in_mhz=100,
+    ),
+    Target(
+        name="ecp5-25k", title="Lattice LFE5U-25F", family="ecp5", capacity=Cost(cells=24288, rams=56, dsps=28),
+        ram_shapes=_ECP5_RAM, fan_in_mhz=100,
+    ),
+    Target(
+        name="ecp5-85k", title="Lattice LFE5U-85F", family="ecp5", capacity=Cost(cells=83640, rams=208, dsps=156),
+        ram_shapes=_ECP5_RAM, fan_in_mhz=100,
+    ),
+    Target(name="asic", title="standard cells", family="asic", capacity=None, ram_shapes=(), fan_in_mhz=200),
+)  # fmt: skip
+
+
+def target(name: str) -> Target:
+    """The target called ``name``. Raises FewbitError on an unknown one."""
+    for one in TARGETS:
+        if one.name == name:
+            return one
+    raise FewbitError(f"unknown target {name!r}; there are {', '.join(one.name for one in TARGETS)}")
+
+
+def rom_cells(depth: int, width: int) -> int:
+    """LUT4s of constants: a LUT holds 16 bits, and two join in a multiplexer."""
+    return width * -(-depth // 16) * 4 // 3 if depth > 1 else 0
+
+
+def lut_ram_cells(depth: int, width: int) -> int:
+    """ECP5 LUT RAM: a block of 16 words by 4 bits takes four LUTs, and blocks join in multiplexers."""
+    blocks = -(-depth // 16)
+    return blocks * -(-width // 4) * 4 + (blocks - 1) * width

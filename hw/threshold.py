@@ -1,0 +1,192 @@
+"""Threshold units: the level of a sum is the number of thresholds it reaches."""
+
+from __future__ import annotations
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import TensorType, Threshold
+from fewbit.hw.popcount import sum_tree
+from fewbit.hw.schedule import Register, Step
+from fewbit.hw.streams import lane_stream, number, shape_of
+from fewbit.hw.weights import rom_words
+
+COMPARATORS, SEARCH = "comparators", "search"
+"""Forms: every threshold at once, or a binary search in memory, one comparison a cycle."""
+
+
+def element(level: Value, layer: Threshold) -> Value:
+    """The output at ``level``, to be stored: ``base + level``; for bipolar the level is the stored bit itself."""
+    return level if layer.dtype.kind == "bipolar" or layer.base == 0 else level + layer.base
+
+
+class ThresholdUnit(wiring.Component):
+    """``y = base + step * (number of t with sign * x >= t)`` on each lane, thresholds of the lane's channel.
+
+    Lanes of a beat are neighbouring channels; beats walk through the channels, each channel ``repeat`` beats long, and
+    start again at the next frame. With one row of thresholds all channels share it.
+
+    **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat``: 1 with comparators, the output
+    bits + 1 with the search. Cost: comparators: about a LUT4 a bit and threshold, and the thresholds as constants in LUTs;
+    search: one comparator a lane and a memory of 2^bits thresholds a channel.
+
+    Parameters
+    ----------
+    layer : Threshold
+    source : TensorType
+        Kind and shape of the input.
+    lanes : int
+        Divides the elements of a frame; with thresholds a channel, it divides the channels.
+    form : ``"comparators"`` or ``"search"``
+    memory : ``"block"`` or ``"logic"``
+        Where the search finds its thresholds.
+
+    Members
+    -------
+    i : In(stream of lanes)
+    o : Out(stream of lanes)
+
+    Raises
+    ------
+    FewbitError
+        If the lanes do not divide the channels.
+    """
+
+    def __init__(
+        self, layer: Threshold, source: TensorType, *, lanes: int, form: str = COMPARATORS, memory: str = "logic"
+    ) -> None:
+        channels = layer.channels if layer.channels > 1 else source.size
+        if lanes < 1 or channels % lanes:
+            raise FewbitError(f"layer {layer.name!r}: lanes must divide the {channels} channels, not {lanes}")
+        if layer.channels > 1 and source.size != layer.channels:
+            raise FewbitError(f"layer {layer.name!r}: thresholds a channel take a frame of one axis, not {source}")
+        self.layer, self.source, self.lanes, self.form, self.memory = layer, source, lanes, form, memory
+        self.steps = int(layer.thresholds.shape[1]).bit_length()
+        self.cycles_per_beat = 1 if form == COMPARATORS else self.steps + 1
+        self.latency = self.cycles_per_beat
+        self.beats = source.size // lanes
+        self.cycles_per_frame = self.beats * self.cycles_per_beat
+        self.groups = max(1, layer.channels // lanes)
+        # Thresholds beyond the input's range move to just outside it, where they take no more bits than they must.
+        ends = sorted(int(s) * value for s in (-1, 1) for value in (source.dtype.min, source.dtype.max))
+        padding = (1 << self.steps) - 1 - layer.thresholds.shape[1] if form == SEARCH else 0
+        self._thresholds = np.pad(
+            np.clip(layer.thresholds, ends[0], ends[-1] + 1), [(0, 0), (0, padding)], constant_values=ends[-1] + 1
+        )
+        self._kind = DType.holding(int(self._thresholds.min()), int(self._thresholds.max()))
+        super().__init__(
+            {
+                "i": In(lane_stream(shape_of(source.dtype), lanes)),
+                "o": Out(lane_stream(shape_of(layer.dtype), lanes)),
+            }
+        )
+
+    def timing(self) -> list[Step]:
+        """Fresh timing models of this component, in stream order."""
+        return [Register(self.latency)]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        group = Signal(range(self.groups))
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += group.eq(group + 1)
+            with m.If(group == self.groups - 1):
+                m.d.sync += group.eq(0)
+        negative = self._constants(m, "negative", (self.layer.sign < 0)[:, None], 1, group)
+        signed_inputs = [self._signed_input(lane, negative) for lane in range(self.lanes)]
+        if self.form == COMPARATORS:
+            self._compare(m, group, signed_inputs)
+        else:
+            self._search(m, group, signed_inputs)
+        return m
+
+    def _signed_input(self, lane: int, negative: Value) -> Value:
+        x = number(self.i.payload[lane], self.source.dtype)
+        if (self.layer.sign > 0).all():
+            return x
+        return Mux(negative[0 if self.layer.channels == 1 else lane], -x, x)
+
+    def _constants(self, m: Module, name: str, table: Ints, bits: int, group: Value) -> Value:
+        """Row ``group`` of a table (channels, n), the lanes' channels side by side, ``bits`` an entry."""
+        if self.layer.channels == 1:
+            return Const(rom_words(table, bits)[0], table.shape[1] * bits)
+        words = rom_words(table.reshape(self.groups, -1), bits)
+        width = self.lanes * table.shape[1] * bits
+        if self.groups == 1:
+            return Const(words[0], width)
+        memory = Memory(shape=width, depth=self.groups, init=words, attrs={"ram_style": "logic"})
+        m.submodules[name] = memory
+        read = memory.read_port(domain="comb")
+        m.d.comb += read.addr.eq(group)
+        return read.data
+
+    def _compare(self, m: Module, group: Value, inputs: list[Value]) -> None:
+        # Every threshold of every lane at once; the level is how many of them were reached.
+        bits, count = self._kind.bits, self._thresholds.shape[1]
+        table = self._constants(m, "thresholds", self._kind.encode(self._thresholds), bits, group)
+        m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
+        with m.If(self.i.ready):
+            m.d.sync += self.o.valid.eq(self.i.valid)
+        for lane, x in enumerate(inputs):
+            row = table if self.layer.channels == 1 else table.word_select(lane, bits * count)
+            reached = [x >= row.word_select(index, bits).as_signed() for index in range(count)]
+            level = sum_tree(m, reached, 0, Const(1), f"level_{lane}")
+            with m.If(self.i.ready & self.i.valid):
+                m.d.sync += self.o.payload[lane].eq(element(level, self.layer))
+
+    def _search(self, m: Module, group: Value, inputs: list[Value]) -> None:
+        # The thresholds of a channel form a search tree, the root in word 1, the children of node n in 2n and 2n + 1. Each
+        # cycle the comparison at a node picks the child whose word is read next; the path taken is the level.
+        bits, leaves = self._kind.bits, 1 << self.steps
+        step = Signal(range(self.steps + 1))
+        busy, last = Signal(), Signal()
+        m.d.comb += [
+            last.eq(step == self.steps),
+            self.i.ready.eq(~busy & (~self.o.valid | self.o.ready)),
+        ]
+        with m.If(self.i.ready & self.i.valid):
+            m.d.sync += [busy.eq(1), step.eq(1)]
+        with m.If(busy):
+            m.d.sync += step.eq(step + 1)
+            with m.If(last):
+                m.d.sync += busy.eq(0)
+        with m.If(self.i.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(busy & last):
+            m.d.sync += self.o.valid.eq(1)
+
+        tree = np.zeros((len(self._thresholds), leaves), np.int64)
+        for node in range(1, leaves):
+            depth = node.bit_length() - 1
+            tree[:, node] = self._thresholds[:, ((2 * node + 1) << self.steps - depth - 1) - leaves - 1]
+        current = Signal(range(self.groups))
+        with m.If(self.i.ready & self.i.valid):
+            m.d.sync += current.eq(group)
+        for lane, x in enumerate(inputs):
+            rows = tree if self.layer.channels == 1 else tree[lane :: self.lanes]
+            memory = Memory(
+                shape=signed(bits), depth=rows.size, init=rows.ravel().tolist(), attrs={"ram_style": self.memory}
+            )
+            m.submodules[f"thresholds_{lane}"] = memory
+            read = memory.read_port()
+            held = Signal(x.shape(), name=f"x_{lane}")
+            node = Signal(self.steps, name=f"node_{lane}")
+            child = Signal(self.steps + 1, name=f"child_{lane}")
+            m.d.comb += child.eq(Cat(held >= read.data, node))
+            with m.If(self.i.ready & self.i.valid):
+                m.d.sync += [held.eq(x), node.eq(1)]
+            with m.If(busy):
+                m.d.sync += node.eq(child)
+            with m.If(busy & last):
+                m.d.sync += self.o.payload[lane].eq(element(child[: self.steps], self.layer))
+            chosen = Signal(self.steps, name=f"chosen_{lane}")
+            m.d.comb += chosen.eq(Mux(busy, child[: self.steps], 1))
+            base = Mux(busy, current, group) if rows is not tree else Const(0, 0)
+            m.d.comb += read.addr.eq(Cat(chosen, base))
+
+

@@ -1,0 +1,51 @@
+"""The whole design: the chain of a plan's components behind one input and one output stream."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.network import Network
+from fewbit.hw.argmax import score_stream
+from fewbit.hw.chain import Folding, chain
+from fewbit.hw.streams import lane_stream, shape_of
+
+
+class Top(wiring.Component):
+    """A network as hardware.
+
+    A frame comes in as ``input.size / input_lanes`` beats, elements in C order; its scores go out a beat each, with the
+    arg-max so far beside them. **Latency** and **throughput** are the plan's; any pattern of valid and ready on either
+    side gives the same data, and a reset in mid-frame forgets that frame.
+
+    Parameters
+    ----------
+    network : Network
+    folding : Folding
+
+    Members
+    -------
+    i : In(stream of input_lanes elements)
+    o : Out(stream of score, index, last)
+    """
+
+    def __init__(self, network: Network, folding: Folding) -> None:
+        self.network, self.folding = network, folding
+        self.units = chain(network, folding)
+        super().__init__(
+            {
+                "i": In(lane_stream(shape_of(network.input.dtype), folding.input_lanes)),
+                "o": Out(score_stream(shape_of(network.scores.dtype), network.scores.size)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        source = wiring.flipped(self.i)
+        for name, unit in self.units:
+            m.submodules[name] = unit
+            wiring.connect(m, source, unit.i)
+            source = unit.o
+        wiring.connect(m, source, wiring.flipped(self.o))
+        return m
