@@ -58,7 +58,8 @@ class AffineUnit(wiring.Component):
             m.d.comb += read.addr.eq(channel)
             constants.append(read.data)
         scale, bias = constants
-        product, offset, multiplied = Signal(shape_of(self.sum)), Signal(bias.shape()), Signal()
+        product, offset = Signal(shape_of(self.sum), reset_less=True), Signal(bias.shape(), reset_less=True)
+        multiplied = Signal()
         free = Signal()
         m.d.comb += [free.eq(~self.o.valid | self.o.ready), self.i.ready.eq(~multiplied | free)]
         with m.If(self.i.ready):

@@ -98,7 +98,7 @@ class VectorBuffer(wiring.Component):
         # `arriving` shifts a vector in; whole, it moves in one cycle to `serving`, which turns a word at each read.
         m = Module()
         size = self.width * self.words
-        arriving, serving = Signal(size), Signal(size)
+        arriving, serving = Signal(size, reset_less=True), Signal(size, reset_less=True)
         arrived = Signal(range(self.words + 1))
         whole, move = Signal(), Signal()
         m.d.comb += [

@@ -133,7 +133,8 @@ class MatVec(wiring.Component):
             ]
             # The accumulator counts in units of `step`, so that 2 popcount - n is the count, started at -n / 2, with a bit below.
             start, rest = divmod(self.words * lanes.offset, lanes.step)
-            accumulator = Signal(DType.holding(self.sum.min // lanes.step, self.sum.max // lanes.step).bits, name=f"sum_{index}")
+            bits = DType.holding(self.sum.min // lanes.step, self.sum.max // lanes.step).bits
+            accumulator = Signal(bits, name=f"sum_{index}", reset_less=True)
             with m.If(advance & valid):
                 m.d.sync += accumulator.eq(Mux(first, start, accumulator) + lanes.o)
             m.d.comb += self.o.payload[index].eq(

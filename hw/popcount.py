@@ -26,7 +26,7 @@ def sum_tree(m: Module, terms: list[Value], stages: int, enable: Value, name: st
         for index, group in enumerate(groups):
             total = _plain_sum(group)
             if stages:
-                register = Signal(total.shape(), name=f"{name}_{stage}_{index}")
+                register = Signal(total.shape(), name=f"{name}_{stage}_{index}", reset_less=True)
                 with m.If(enable):
                     m.d.sync += register.eq(total)
                 total = register

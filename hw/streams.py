@@ -62,7 +62,7 @@ class Pack(wiring.Component):
         # `filled` stands at `ratio`; a new part may come in the very cycle in which the word goes out.
         m = Module()
         part = len(self.i.payload.as_value())
-        word = Signal(part * self.ratio)
+        word = Signal(part * self.ratio, reset_less=True)
         filled = Signal(range(self.ratio + 1))
         full = Signal()
         m.d.comb += [
@@ -113,7 +113,7 @@ class Unpack(wiring.Component):
         # The word shifts down a part at a time; `left` counts the parts still in it.
         m = Module()
         part = len(self.o.payload.as_value())
-        word = Signal(part * self.ratio)
+        word = Signal(part * self.ratio, reset_less=True)
         left = Signal(range(self.ratio + 1))
         m.d.comb += [
             self.o.payload.as_value().eq(word[:part]),
