@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The chain of components that a folded network becomes."""
 
 from __future__ import annotations

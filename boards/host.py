@@ -1,0 +1,189 @@
+"""Talks to a board that runs a design: frames in, scores and classes out, over its serial port."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import serial
+from serial.tools import list_ports
+
+from fewbit.boards import catalogue, protocol
+from fewbit.boards.catalogue import Board
+from fewbit.golden.dtype import Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import TensorType
+
+
+def find_port(board: Board | str) -> str:
+    """Name of the serial port of ``board``, by the USB ids of its bridge.
+
+    Raises
+    ------
+    FewbitError
+        If no port, or ports of more than one board, have them.
+    """
+    board = catalogue.get(board) if isinstance(board, str) else board
+    boards: dict[str, list[Any]] = {}
+    for port in list_ports.comports():
+        if (port.vid, port.pid) in board.usb_ids:
+            # Both interfaces of one bridge share a place on the bus, "1-2:1.0" and "1-2:1.1", or a serial number.
+            place = (port.location or port.serial_number or port.device).split(":")[0]
+            boards.setdefault(place, []).append(port)
+    chosen = [_interface(ports, board.usb_interface).device for ports in boards.values()]
+    if not chosen:
+        ids = ", ".join(f"{vendor:04x}:{product:04x}" for vendor, product in board.usb_ids)
+        raise FewbitError(f"no serial port of {board.name} (USB {ids}) was found: plug it in, or name one with --port")
+    if len(chosen) > 1:
+        raise FewbitError(f"several serial ports could be {board.name}: name one with --port: {', '.join(chosen)}")
+    return str(chosen[0])
+
+
+def _interface(ports: list[Any], interface: int) -> Any:
+    for port in ports:
+        if (port.location or "").endswith(f".{interface}") and ":" in port.location:
+            return port
+    ordered = sorted(ports, key=lambda port: str(port.device))
+    return ordered[min(interface, len(ordered) - 1)]
+
+
+class BoardLink:
+    """A serial link to a board. Use it in a ``with`` statement, or :meth:`close` it.
+
+    Up to ``window`` frames are under way at a time, so that the line and the design both stay busy.
+
+    Parameters
+    ----------
+    port : str
+        Serial port, or a URL that pyserial knows.
+    input, scores : TensorType
+    has_index : bool
+    baud : int
+    window : int or None
+        Frames under way at a time; None for as many as a shell with the usual buffer takes. The build report has it.
+    timeout_s : float
+        How long a reply may take, over what the line itself needs.
+    pause_s : float
+        Silence after which the board forgets a partial frame.
+
+    Raises
+    ------
+    FewbitError
+        If the port cannot be opened.
+    """
+
+    def __init__(
+        self,
+        port: str,
+        input: TensorType,
+        scores: TensorType,
+        has_index: bool,
+        baud: int = protocol.BAUD,
+        *,
+        window: int | None = None,
+        timeout_s: float = 2.0,
+        pause_s: float = protocol.PAUSE_S,
+    ) -> None:
+        self.port, self.input, self.scores, self.has_index, self.baud = port, input, scores, has_index, baud
+        self.window = protocol.window(input) if window is None else window
+        if self.window < 1:
+            raise FewbitError(f"the window must be at least 1 frame, not {self.window}")
+        self.timeout_s, self.pause_s = timeout_s, pause_s
+        line_s = self.window * 10 / baud * (protocol.frame_bytes(input) + protocol.reply_bytes(scores, has_index))
+        self._reply_s = timeout_s + line_s
+        self._serial = _open(port, baud, self._reply_s)
+        self._clean = False
+
+    def __enter__(self) -> BoardLink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._serial.close()
+
+    def run(
+        self, frames: Ints | Iterable[Ints], on_progress: Callable[[int], object] | None = None
+    ) -> tuple[Ints, Ints | None]:
+        """Scores (N, \\*scores.shape) and class indices (N,), or None, of ``frames`` (N, \\*input.shape).
+
+        ``on_progress`` is called with the number of replies so far. After an error the link may be used again.
+
+        Raises
+        ------
+        FewbitError
+            If a frame does not suit the network, a reply fails to come or is damaged, or the port is lost.
+        """
+        requests = [protocol.encode_frame(self.input, frame) for frame in frames]
+        scores = np.zeros((len(requests), *self.scores.shape), np.int64)
+        indices = np.zeros(len(requests), np.int64)
+        try:
+            self._settle()
+            self._clean = False
+            sent = 0
+            for received in range(len(requests)):
+                ahead = min(received + self.window, len(requests))
+                if ahead > sent:
+                    self._serial.write(b"".join(requests[sent:ahead]))
+                    sent = ahead
+                scores[received], index = self._reply(received)
+                indices[received] = -1 if index is None else index
+                if on_progress is not None:
+                    on_progress(received + 1)
+            self._clean = True
+        except (serial.SerialException, OSError) as error:
+            raise FewbitError(f"the board on {self.port} was lost: {_reason(error)}; plug it in again") from None
+        return scores, (indices if self.has_index else None)
+
+    def _settle(self) -> None:
+        """Let the board forget what an earlier host or an error left half sent, and throw its answers away."""
+        if not self._clean:
+            time.sleep(1.5 * self.pause_s)
+            self._serial.reset_input_buffer()
+
+    def _reply(self, number: int) -> tuple[Ints, int | None]:
+        length = protocol.reply_bytes(self.scores, self.has_index)
+        data = self._serial.read(length)
+        if len(data) < length:
+            raise FewbitError(
+                f"frame {number}: {len(data)} of {length} reply bytes came from {self.port} in {self._reply_s:.1f} s: "
+                f"check that the board runs this design at {self.baud} baud (fewbit flash)"
+            )
+        try:
+            return protocol.decode_reply(self.scores, self.has_index, data)
+        except FewbitError as error:
+            raise FewbitError(f"frame {number}: {error}") from None
+
+
+def _open(port: str, baud: int, timeout_s: float) -> Any:
+    try:
+        line = serial.serial_for_url(port, baudrate=baud, timeout=timeout_s, write_timeout=timeout_s)
+    except (serial.SerialException, OSError, ValueError) as error:
+        raise FewbitError(_why_not(port, error)) from None
+    try:
+        # An FTDI bridge otherwise keeps short replies back for 16 ms.
+        line.set_low_latency_mode(True)
+    except (AttributeError, NotImplementedError, ValueError, OSError):
+        pass
+    return line
+
+
+def _why_not(port: str, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.EACCES:
+        return f"no permission to open {port}: add yourself to its group (dialout on most systems) and log in again"
+    if number == errno.EBUSY:
+        return f"{port} is in use: close the other program"
+    if number == errno.ENOENT or "FileNotFoundError" in str(error):
+        there = ", ".join(sorted(found.device for found in list_ports.comports())) or "none"
+        return f"there is no serial port {port}; ports here: {there}"
+    return f"cannot open {port}: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).strip()

@@ -1,0 +1,161 @@
+"""The bytes on the link between a host and a board: the golden model of what the shell takes and gives.
+
+**Request.** A frame is its elements in C order. Each stands in a slot of ``DType.slot`` bits, stored bits lowest. Slots
+narrower than a byte go several to a byte, the first in the lowest bits: as many as the largest power of two that fits a
+byte *and* divides the elements of a frame, so a frame needs no padding elements. Wider slots are little-endian bytes.
+
+**Reply.** Every score in channel order, extended to whole bytes, little-endian: signed kinds with their sign, others
+with zeros. Then the class index, in as many bytes as the largest index needs, where the design gives one.
+
+Nothing else goes over the link: no header, no check sum, no acknowledgement. A pause inside a frame longer than
+:data:`PAUSE_S` discards it (see :class:`fewbit.boards.shell.Shell`).
+
+A host may have at most :func:`window` frames under way; that many fit in the board's receive buffer, whatever the design
+does meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import TensorType
+
+BAUD = 1_000_000
+"""Bits a second unless asked otherwise: FTDI bridges and clocks of whole megahertz both reach it exactly."""
+
+PAUSE_S = 0.1
+"""Seconds of silence inside a frame after which a board discards it."""
+
+BUFFER_FRAMES = 2
+"""Frames that a board's receive buffer holds at least, unless asked otherwise."""
+
+_BLOCK_RAM_BYTES = 512
+
+
+def slots_per_byte(network_input: TensorType) -> int:
+    """Elements that share a byte; 1 for slots of a byte and wider.
+
+    >>> slots_per_byte(TensorType(DType("bipolar", 1), (28, 28))), slots_per_byte(TensorType(DType("uint", 2), (3,)))
+    (8, 1)
+    """
+    slots = max(1, 8 // network_input.dtype.slot)
+    while network_input.size % slots:
+        slots //= 2
+    return slots
+
+
+def frame_bytes(network_input: TensorType) -> int:
+    """Bytes of one request.
+
+    >>> frame_bytes(TensorType(DType("bipolar", 1), (784,))), frame_bytes(TensorType(DType("int", 12), (10,)))
+    (98, 20)
+    """
+    return network_input.size // slots_per_byte(network_input) * _slot_bytes(network_input.dtype)
+
+
+def score_bytes(scores: TensorType) -> int:
+    """Bytes of one score in a reply."""
+    return -(-scores.dtype.bits // 8)
+
+
+def index_bytes(scores: TensorType) -> int:
+    """Bytes of the class index in a reply."""
+    return -(-max(1, (scores.size - 1).bit_length()) // 8)
+
+
+def reply_bytes(scores: TensorType, has_index: bool) -> int:
+    """Bytes of one reply.
+
+    >>> reply_bytes(TensorType(DType("int", 10), (10,)), True)
+    21
+    """
+    return scores.size * score_bytes(scores) + has_index * index_bytes(scores)
+
+
+def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -> int:
+    """Frames that may be under way: ``buffer_frames``, or more where more fit in one 512-byte block RAM.
+
+    >>> window(TensorType(DType("bipolar", 1), (784,))), window(TensorType(DType("uint", 8), (784,)))
+    (5, 2)
+    """
+    return max(buffer_frames, _BLOCK_RAM_BYTES // frame_bytes(network_input))
+
+
+def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
+    """The request for ``frame``: integers, of the shape of ``network_input``.
+
+    >>> encode_frame(TensorType(DType("uint", 2), (4,)), np.array([1, 2, 3, 0])).hex()
+    '39'
+
+    Raises
+    ------
+    FewbitError
+        If ``frame`` has another shape, or a value that the kind does not have.
+    """
+    values = np.asarray(frame)
+    if values.shape != network_input.shape or values.dtype.kind not in "iub":
+        raise FewbitError(f"a frame must be integers {network_input}, not {values.dtype} of shape {values.shape}")
+    if not network_input.dtype.contains(values):
+        raise FewbitError(f"a frame must be {network_input}, but its values go from {values.min()} to {values.max()}")
+    stored = network_input.dtype.encode(values.reshape(-1))
+    slots, slot = slots_per_byte(network_input), network_input.dtype.slot
+    if slot >= 8:
+        return stored.astype(f"<u{slot // 8}").tobytes()
+    rows = stored.reshape(-1, slots) << (np.arange(slots, dtype=np.uint64) * np.uint64(slot))
+    return rows.sum(1).astype(np.uint8).tobytes()
+
+
+def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
+    """The frame that a request carries, as a board reads it. The inverse of :func:`encode_frame`."""
+    slots, slot = slots_per_byte(network_input), network_input.dtype.slot
+    if slot >= 8:
+        slotted = np.frombuffer(sent, f"<u{slot // 8}").astype(np.uint64)
+    else:
+        shifts = np.arange(slots, dtype=np.uint64) * np.uint64(slot)
+        slotted = (np.frombuffer(sent, np.uint8).astype(np.uint64)[:, None] >> shifts).reshape(-1)
+    mask = np.uint64((1 << network_input.dtype.bits) - 1)
+    return network_input.dtype.decode(slotted & mask).reshape(network_input.shape)
+
+
+def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:
+    """The reply that a board gives for ``values`` (the shape of ``scores``), with ``index`` if that is not None."""
+    width = score_bytes(scores)
+    flat = np.asarray(values).reshape(-1)
+    raw = flat if scores.dtype.signed else scores.dtype.encode(flat)
+    sent = b"".join(int(value).to_bytes(width, "little", signed=scores.dtype.signed) for value in raw)
+    return sent if index is None else sent + int(index).to_bytes(index_bytes(scores), "little")
+
+
+def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints, int | None]:
+    """Scores (int64, the shape of ``scores``) and class index, or None, of a reply. The inverse of :func:`encode_reply`.
+
+    >>> decode_reply(TensorType(DType("int", 10), (2,)), True, bytes.fromhex("fefff40100"))
+    (array([ -2, 500]), 0)
+
+    Raises
+    ------
+    FewbitError
+        If ``data`` has another length, or holds what no board gives: the link lost or broke bytes.
+    """
+    if len(data) != reply_bytes(scores, has_index):
+        raise FewbitError(f"a reply has {reply_bytes(scores, has_index)} bytes, not {len(data)}")
+    width = score_bytes(scores)
+    table = np.zeros((scores.size, 8), np.uint8)  # each score in 8 bytes, whatever its own width
+    table[:, :width] = np.frombuffer(data[: scores.size * width], np.uint8).reshape(-1, width)
+    if scores.dtype.signed and width < 8:
+        table[:, width:] = np.where(table[:, width - 1 : width] & 0x80, 0xFF, 0)
+    wide = table.reshape(-1).view("<u8").astype(np.uint64)
+    values = wide.view(np.int64) if scores.dtype.signed else scores.dtype.decode(wide)
+    index = int.from_bytes(data[scores.size * width :], "little") if has_index else None
+    fits: Any = scores.dtype.contains(values) and (index is None or index < scores.size)
+    if not fits or (not scores.dtype.signed and (wide >> np.uint64(scores.dtype.bits - 1) > 1).any()):
+        raise FewbitError(f"the reply {data[:16].hex()} is no {scores}: does the board run another design?")
+    return values.reshape(scores.shape), index
+
+
+def _slot_bytes(dtype: DType) -> int:
+    return max(1, dtype.slot // 8)

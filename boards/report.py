@@ -1,0 +1,189 @@
+"""What a build came to: the figures of one bitstream, as a record, as JSON and as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fewbit.boards import protocol
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import TensorType
+
+FORMAT = 1
+REPORT_NAME = "report.json"
+
+_TITLES = {
+    "logic_cells": "logic cells",
+    "luts": "LUTs",
+    "flip_flops": "flip-flops",
+    "block_rams": "block RAMs",
+    "dsps": "DSP blocks",
+    "sprams": "SPRAMs",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """How much of one kind of resource a design takes. ``kind`` is ``logic_cells``, ``luts``, ``flip_flops``,
+    ``block_rams``, ``dsps`` or ``sprams``."""
+
+    kind: str
+    used: int
+    available: int
+
+    @property
+    def title(self) -> str:
+        return _TITLES[self.kind]
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.used / self.available
+
+    def __str__(self) -> str:
+        return f"{self.used:,} of {self.available:,} {self.title} ({self.percent:.0f} %)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Highest clock that place-and-route found for a domain, against the clock it runs at, in hertz."""
+
+    domain: str
+    fmax_hz: float
+    clock_hz: float
+
+    @property
+    def met(self) -> bool:
+        return self.fmax_hz >= self.clock_hz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """What a host must know to talk to the board: see :mod:`fewbit.boards.protocol`."""
+
+    input: TensorType
+    scores: TensorType
+    has_index: bool
+    baud: int
+    window: int
+
+    @property
+    def frames_per_second(self) -> float:
+        """What the serial line carries at most: the longer of request and reply, 10 bits a byte."""
+        longest = max(protocol.frame_bytes(self.input), protocol.reply_bytes(self.scores, self.has_index))
+        return self.baud / 10 / longest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Figures of a build.
+
+    Parameters
+    ----------
+    board, target : str
+    bitstream : str
+        File name, beside the report.
+    clock_asked_hz : int
+        Clock asked for.
+    clock_hz : float
+        Clock that the bitstream runs at: the nearest that the PLL makes without exceeding it.
+    timing : tuple of Timing
+        A clock domain each.
+    usage : tuple of Usage
+    seed : int
+        Of place-and-route; ``seeds_tried`` counts the attempts up to it.
+    tools : mapping of str to str
+        Version of each tool.
+    link : Link
+    cycles_per_frame : int or None
+        Clock cycles from one frame to the next, as planned.
+    """
+
+    board: str
+    target: str
+    bitstream: str
+    clock_asked_hz: int
+    clock_hz: float
+    timing: tuple[Timing, ...]
+    usage: tuple[Usage, ...]
+    seed: int
+    seeds_tried: int
+    tools: Mapping[str, str]
+    link: Link
+    cycles_per_frame: int | None
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """What the design computes, apart from the link."""
+        return None if self.cycles_per_frame is None else self.clock_hz / self.cycles_per_frame
+
+    def used(self, kind: str) -> int:
+        """Resources of ``kind`` in use; 0 where the device has none."""
+        return sum(usage.used for usage in self.usage if usage.kind == kind)
+
+    def to_json(self) -> str:
+        tree = asdict(self)
+        tree["link"] |= {"input": _tree(self.link.input), "scores": _tree(self.link.scores)}
+        for row, usage in zip(tree["usage"], self.usage):
+            row["percent"] = round(usage.percent, 1)
+        extra = {"frames_per_second": self.frames_per_second, "link_frames_per_second": self.link.frames_per_second}
+        return json.dumps({"format": FORMAT, **tree, **extra}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The inverse of :meth:`to_json`. Raises FewbitError if ``text`` is no report of this version."""
+        try:
+            tree = json.loads(text)
+            if tree["format"] != FORMAT:
+                raise FewbitError(f"a report of format {tree['format']} cannot be read, only {FORMAT}: build again")
+            link = tree["link"]
+            types = {name: _tensor_type(link[name]) for name in ("input", "scores")}
+            known = {name: tree[name] for name in cls.__dataclass_fields__}
+            known["timing"] = tuple(Timing(**row) for row in tree["timing"])
+            known["usage"] = tuple(
+                Usage(**{name: value for name, value in row.items() if name != "percent"}) for row in tree["usage"]
+            )
+            known["link"] = Link(**{**link, **types})
+        except FewbitError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise FewbitError(f"the build report is damaged ({error!r}): build again") from None
+        return cls(**known)
+
+    @classmethod
+    def load(cls, folder: Path) -> Report:
+        """The report of the build in ``folder``. Raises FewbitError if there is none."""
+        try:
+            return cls.from_json((folder / REPORT_NAME).read_text(encoding="utf-8"))
+        except OSError:
+            raise FewbitError(f"{folder} holds no finished build (no {REPORT_NAME}): run fewbit build first") from None
+
+    def __str__(self) -> str:
+        lines = [f"{self.board} ({self.target}): {self.bitstream}", ""]
+        lines += [
+            f"  {use.title:12} {use.used:>7,} of {use.available:>7,} {use.percent:>6.1f} %" for use in self.usage
+        ]
+        lines.append("")
+        for row in self.timing:
+            lines.append(
+                f"  clock {row.domain}: {row.clock_hz / 1e6:.3f} MHz; up to {row.fmax_hz / 1e6:.1f} MHz by timing analysis"
+            )
+        if self.clock_asked_hz != self.clock_hz:
+            lines.append(f"  clock asked for: {self.clock_asked_hz / 1e6:g} MHz")
+        if self.frames_per_second is not None:
+            lines.append(f"  {self.cycles_per_frame:,} cycles a frame, {self.frames_per_second:,.0f} frames a second")
+        lines.append(f"  serial link: {self.link.baud:,} baud, up to {self.link.frames_per_second:,.0f} frames a second")
+        lines.append(f"  place and route: seed {self.seed}, attempt {self.seeds_tried}")
+        lines.append("  " + ", ".join(f"{name} {number}" for name, number in self.tools.items()))
+        return "\n".join(lines) + "\n"
+
+
+def _tree(tensor: TensorType) -> dict[str, Any]:
+    return {"dtype": str(tensor.dtype), "shape": list(tensor.shape)}
+
+
+def _tensor_type(tree: dict[str, Any]) -> TensorType:
+    return TensorType(DType.parse(tree["dtype"]), tuple(tree["shape"]))

@@ -1,0 +1,160 @@
+"""Asynchronous serial receiver and transmitter: 8 data bits, no parity, 1 stop bit (8N1), least significant bit first."""
+
+from fractions import Fraction
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.errors import FewbitError
+
+_SLOWEST_DIVISOR = 8
+_TOLERANCE = Fraction(2, 100)
+
+
+def divisor(clock_hz: int | Fraction, baud: int) -> int:
+    """Clock cycles a bit.
+
+    >>> divisor(12_000_000, 115_200)
+    104
+
+    Raises
+    ------
+    FewbitError
+        If rounding moves the bit rate by more than 2 %, or a bit has fewer than 8 cycles.
+    """
+    megahertz = f"{float(clock_hz) / 1e6:g} MHz"
+    if baud < 1:
+        raise FewbitError(f"the baud rate must be positive, not {baud}")
+    cycles = round(Fraction(clock_hz) / baud)
+    if cycles < _SLOWEST_DIVISOR:
+        top = int(Fraction(clock_hz) / _SLOWEST_DIVISOR)
+        raise FewbitError(f"{baud} baud is too fast for a clock of {megahertz}: ask for at most {top} baud")
+    actual = Fraction(clock_hz) / cycles
+    if abs(actual - baud) > _TOLERANCE * baud:
+        raise FewbitError(
+            f"{baud} baud is {float(abs(actual / baud - 1)) * 100:.1f} % off at a clock of {megahertz}, "
+            f"over 2 %: ask for {round(actual)} baud or another clock"
+        )
+    return int(cycles)
+
+
+class UARTReceiver(wiring.Component):
+    """Serial line to bytes.
+
+    The line is sampled every clock cycle; the majority of three samples in a row counts, so a glitch of one cycle is
+    not seen. A falling edge starts a byte if the line is still low half a bit later; then each bit is taken in its
+    middle. If the stop bit is low the byte is dropped, ``error`` is 1 for a cycle, and the next byte can only begin
+    after the line has been high again.
+
+    **Latency**: 9.5 bits and 4 cycles from the start edge to ``o.valid``. **Throughput**: a byte in 9.5 bits, so the
+    sender's clock may be up to 4 % faster. Nothing can hold a serial line back: the user takes a byte in the cycle in
+    which it is valid.
+
+    Parameters
+    ----------
+    divisor : int
+        Clock cycles a bit, at least 8. See :func:`divisor`.
+
+    Members
+    -------
+    rx : In(1)
+        The line, asynchronous, 1 when idle.
+    o : Out(stream.Signature(8, always_ready=True))
+    error : Out(1)
+        Framing error.
+    """
+
+    rx: In(1, init=1)
+    o: Out(stream.Signature(8, always_ready=True))
+    error: Out(1)
+
+    def __init__(self, divisor: int) -> None:
+        if divisor < _SLOWEST_DIVISOR:
+            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
+        self.divisor = divisor
+        super().__init__()
+
+    def elaborate(self, platform: object) -> Module:
+        # `line` is the synchronized, filtered input. `timer` runs to the middle of the next bit; `bits` collects them
+        # from the top.
+        m = Module()
+        sample, older, line = Signal(init=1), Signal(2, init=3), Signal(init=1)
+        m.submodules.synchronizer = FFSynchronizer(self.rx, sample, init=1)
+        m.d.sync += [
+            older.eq(Cat(sample, older[0])),
+            line.eq((sample & older[0]) | (sample & older[1]) | (older[0] & older[1])),
+        ]
+        timer, middle = Signal(range(self.divisor)), Signal()
+        bits, left = Signal(8), Signal(range(9))
+        m.d.comb += [middle.eq(timer == 0), self.o.payload.eq(bits)]
+        m.d.sync += timer.eq(Mux(middle, self.divisor - 1, timer - 1))
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.sync += timer.eq(self.divisor // 2 - 1)
+                with m.If(~line):
+                    m.next = "Start"
+            with m.State("Start"):
+                m.d.sync += left.eq(8)
+                with m.If(middle):
+                    m.next = "Data"
+                with m.If(line):
+                    m.next = "Idle"
+            with m.State("Data"):
+                with m.If(middle):
+                    m.d.sync += [bits.eq(Cat(bits[1:], line)), left.eq(left - 1)]
+                    with m.If(left == 1):
+                        m.next = "Stop"
+            with m.State("Stop"):
+                with m.If(middle):
+                    m.d.comb += [self.o.valid.eq(line), self.error.eq(~line)]
+                    m.next = "Wait for high"
+            with m.State("Wait for high"):
+                with m.If(line):
+                    m.next = "Idle"
+        return m
+
+
+class UARTTransmitter(wiring.Component):
+    """Bytes to serial line.
+
+    **Latency**: the start bit begins 1 cycle after a byte is taken. **Throughput**: a byte in exactly 10 bits,
+    ``10 * divisor`` cycles, back to back while bytes are offered.
+
+    Parameters
+    ----------
+    divisor : int
+        Clock cycles a bit, at least 8. See :func:`divisor`.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+    tx : Out(1)
+        The line, 1 when idle, from a flip-flop.
+    """
+
+    i: In(stream.Signature(8))
+    tx: Out(1, init=1)
+
+    def __init__(self, divisor: int) -> None:
+        if divisor < _SLOWEST_DIVISOR:
+            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
+        self.divisor = divisor
+        super().__init__()
+
+    def elaborate(self, platform: object) -> Module:
+        # `tx` is the bit on the line, `bits` the ones to come with the stop bit on top, `left` how many bits, with
+        # the present one, are still to be timed.
+        m = Module()
+        timer, bits, left = Signal(range(self.divisor)), Signal(9, init=0x1FF), Signal(range(11))
+        with m.If(timer != 0):
+            m.d.sync += timer.eq(timer - 1)
+        with m.Elif(left > 1):
+            m.d.sync += [self.tx.eq(bits[0]), bits.eq(bits >> 1), left.eq(left - 1), timer.eq(self.divisor - 1)]
+        with m.Else():
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += left.eq(0)
+            with m.If(self.i.valid):
+                m.d.sync += [self.tx.eq(0), bits.eq(Cat(self.i.payload, 1)), left.eq(10), timer.eq(self.divisor - 1)]
+        return m

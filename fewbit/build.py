@@ -1,0 +1,63 @@
+"""A network to a bitstream on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fewbit.boards import build as board_build
+from fewbit.boards import catalogue, protocol
+from fewbit.boards.catalogue import Board
+from fewbit.boards.report import Report
+from fewbit.boards.tools import Yosys
+from fewbit.design import Design, design
+from fewbit.golden.network import Network
+from fewbit.hw.plan import SHELL
+from fewbit.hw.resources import Cost
+
+
+def board_design(
+    network: Network, board: Board, *, clock_hz: float | None = None, fps: float | None = None
+) -> Design:
+    """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
+    reserve = SHELL + Cost(rams=protocol.buffer_rams(network.input, board.buffer_frames))
+    return design(network, board.target, clock_hz=clock_hz or board.clock_hz, fps=fps, reserve=reserve)
+
+
+def build(
+    network: Network,
+    board: str,
+    out_dir: str | Path,
+    *,
+    clock_hz: int | None = None,
+    fps: float | None = None,
+    baud: int = protocol.BAUD,
+    seed: int = 1,
+    yosys: Yosys = "yowasp",
+    on_progress: Callable[[str], object] | None = None,
+) -> tuple[Design, Report]:
+    """Builds the bitstream of ``network`` for ``board`` into ``out_dir``; the design, and what it takes and reaches.
+
+    Raises
+    ------
+    FewbitError
+        If the board is unknown or too small, or the timing cannot be met.
+    """
+    found = catalogue.get(board)
+    made = board_design(network, found, clock_hz=clock_hz, fps=fps)
+    report = board_build.build(
+        found,
+        made.top(),
+        input=network.input,
+        scores=network.scores,
+        has_index=network.classifies,
+        out_dir=out_dir,
+        clock_hz=clock_hz,
+        baud=baud,
+        buffer_frames=found.buffer_frames,
+        seed=seed,
+        yosys=yosys,
+        cycles_per_frame=made.plan.cycles_per_frame,
+        on_progress=on_progress,
+    )
+    return made, report

@@ -1,0 +1,290 @@
+"""The command line. Everything it does is one call of the Python API."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fewbit import FewbitError, __version__
+from fewbit.progress import Reporter
+
+_TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
+
+model_argument = click.argument("model", metavar="MODEL")
+input_option = click.option(
+    "--input",
+    "input_kind",
+    metavar="KIND",
+    help="What a float ONNX input is made of, such as uint8/255 for pixels divided by 255: the board then takes pixels.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
+clock_option = click.option("--clock", "clock_mhz", type=float, metavar="MHZ", help="Clock to plan for, in MHz.")
+fps_option = click.option("--fps", type=float, metavar="N", help="Plan for N frames a second instead of the fastest that fits.")
+
+
+def _model(name: str, input_kind: str | None = None) -> Any:
+    """The network in the file ``name``, or the shipped one of that name."""
+    from fewbit.load import load
+    from fewbit.models import shipped
+
+    path = Path(name)
+    if not path.exists() and name in shipped():
+        path = shipped()[name]
+    return load(path, input=input_kind)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="fewbit")
+def cli() -> None:
+    """Hardware for few-bit neural networks: a trained model goes in, Verilog and a bitstream come out.
+
+    MODEL is a file (a native .safetensors, or QONNX .onnx as Brevitas exports it) or the name of a network that comes with
+    fewbit, such as mnist-small. Every engine and every step gives the same integers. A mistake in what is handed in is told
+    in one line, with exit status 2; a result that is not what it must be ends with status 1.
+    """
+
+
+@cli.command()
+@click.option("--board", default="icebreaker", show_default=True, help="Board to build for.")
+@click.option("--model", "model_name", metavar="MODEL", help="Network; by default the shipped one that suits the board.")
+@click.option("--out", "out_dir", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True, metavar="DIR")
+@click.option("--frames", default=1000, show_default=True, help="Test images to run through the RTL.")
+@quiet_option
+def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: bool) -> None:
+    """The whole line on real data: accuracy, Verilog, simulation against golden, bitstream, one-page report."""
+    from fewbit.demo import demo as run_demo
+
+    print(run_demo(board, out_dir, model_name=model_name, rtl_frames=frames, reporter=Reporter(quiet)))
+
+
+@cli.command()
+@model_argument
+@click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device to fold onto.")
+@clock_option
+@fps_option
+@input_option
+def info(model: str, target: str, clock_mhz: float | None, fps: float | None, input_kind: str | None) -> None:
+    """Layers, number kinds, memory, operations; and the folding onto a target with its exact cycles."""
+    from fewbit.design import design
+    from fewbit.report import describe_network, describe_plan
+
+    network = _model(model, input_kind)
+    print(describe_network(network))
+    print()
+    try:
+        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps)
+    except FewbitError as error:
+        print(f"no plan for {target}: {error}")
+        return
+    print(describe_plan(made.plan))
+
+
+@cli.command()
+@model_argument
+@click.option("--inputs", required=True, type=click.Path(path_type=Path), metavar="X", help="Frames: .npy, or idx (.gz).")
+@click.option("--engine", type=click.Choice(("golden", "rtl", "netlist", "bitstream", "board")), default="golden", show_default=True)
+@click.option("--outputs", type=click.Path(path_type=Path), metavar="Y.npy", help="Write the model's output tensor here.")
+@click.option("--labels", type=click.Path(path_type=Path), metavar="L", help="True classes (.npy or idx): prints the accuracy.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N frames.")
+@click.option("--check", is_flag=True, help="Compare with golden; exit status 1 where they differ.")
+@click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device, for rtl and netlist.")
+@click.option("--board", default="icebreaker", show_default=True, help="Board, for the engine board.")
+@click.option("--port", help="Serial port of the board; found by its USB ids if absent.")
+@click.option("--build", "build_dir", type=click.Path(path_type=Path), metavar="DIR", help="Folder of a finished build, for bitstream and board.")
+@input_option
+@quiet_option
+def run(
+    model: str,
+    inputs: Path,
+    engine: str,
+    outputs: Path | None,
+    labels: Path | None,
+    limit: int | None,
+    check: bool,
+    target: str,
+    board: str,
+    port: str | None,
+    build_dir: Path | None,
+    input_kind: str | None,
+    quiet: bool,
+) -> None:
+    """Run frames through MODEL on an engine: the same numbers from any of them."""
+    from fewbit import arrays, engines
+
+    network = _model(model, input_kind)
+    frames = arrays.read(inputs)
+    classes = None if labels is None else arrays.read(labels)
+    if frames.ndim == 0:
+        raise FewbitError(f"{inputs}: holds a single number, not frames (N, ...)")
+    if limit is not None:
+        frames = frames[:limit]
+        classes = None if classes is None else classes[:limit]
+    with Reporter(quiet).bar(engine, len(frames)) as done:
+        result = engines.run(
+            network, frames, engine, target=target, board=board, port=port, build_dir=build_dir, on_progress=done
+        )
+    print(f"{network.name} on {engine}: {len(frames):,} frames, output {network.output}")
+    if result.cycles is not None:
+        print(f"{result.cycles:,} cycles, {result.cycles / max(1, len(frames)):,.1f} a frame")
+    if classes is not None:
+        print(f"accuracy {100 * result.accuracy(classes):.2f} %")
+    if outputs is not None:
+        arrays.write(outputs, result.output)
+        print(f"wrote {outputs}")
+    if check:
+        expected = engines.run(network, frames)
+        wrong = engines.differing_frames(result, expected)
+        print(f"equal to golden: {len(frames) - len(wrong):,} of {len(frames):,} frames")
+        if len(wrong):
+            raise SystemExit(1)
+
+
+@cli.command()
+@model_argument
+@click.option("-o", "--out", "out_dir", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True)
+@click.option("--inputs", type=click.Path(path_type=Path), metavar="X", help="Frames for the vectors; random ones if absent.")
+@click.option("--frames", default=16, show_default=True, type=click.IntRange(min=1), help="Frames in the vectors.")
+@click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
+@clock_option
+@fps_option
+@input_option
+@quiet_option
+def verilog(
+    model: str,
+    out_dir: Path,
+    target: str,
+    inputs: Path | None,
+    frames: int,
+    check: bool,
+    clock_mhz: float | None,
+    fps: float | None,
+    input_kind: str | None,
+    quiet: bool,
+) -> None:
+    """Write MODEL as Verilog, with a cocotb bench and test vectors from the golden model."""
+    from fewbit import arrays
+    from fewbit.design import design
+    from fewbit.export import export, run_exported_bench
+
+    network = _model(model, input_kind)
+    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps)
+    files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
+    for file in files:
+        print(f"wrote {file}")
+    if check:
+        with Reporter(quiet).steps("bench") as step:
+            step("simulating")
+            results = run_exported_bench(out_dir)
+        print(f"bench: {len(results)} passed")
+
+
+@cli.command()
+@model_argument
+@click.option("--board", required=True, help="Board to build for; see fewbit boards.")
+@click.option("-o", "--out", "out_dir", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--baud", type=click.IntRange(min=1), help="Bits a second of the serial link.  [default: 1000000]")
+@click.option("--seed", default=1, show_default=True, help="First seed of place and route.")
+@click.option("--yosys", type=click.Choice(("yowasp", "native", "pyosys")), default="yowasp", show_default=True)
+@clock_option
+@fps_option
+@input_option
+@quiet_option
+def build(
+    model: str,
+    board: str,
+    out_dir: Path,
+    baud: int | None,
+    seed: int,
+    yosys: Any,
+    clock_mhz: float | None,
+    fps: float | None,
+    input_kind: str | None,
+    quiet: bool,
+) -> None:
+    """Build the bitstream of MODEL for a board, with a report of what it takes and reaches."""
+    from fewbit.build import build as run_build
+
+    network = _model(model, input_kind)
+    options = {} if baud is None else {"baud": baud}
+    hertz = _hertz(clock_mhz)
+    with Reporter(quiet).steps(f"building for {board}") as step:
+        _, report = run_build(
+            network, board, out_dir, clock_hz=None if hertz is None else round(hertz), fps=fps, seed=seed, yosys=yosys,
+            on_progress=step, **options,
+        )  # fmt: skip
+    print(report, end="")
+    print(f"wrote {out_dir / report.bitstream}")
+
+
+@cli.command()
+@click.argument("build_dir", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Only print the command.")
+@click.option("--permanent", is_flag=True, help="On ECP5: write the flash, so that the design survives power-off.")
+def flash(build_dir: Path, dry_run: bool, permanent: bool) -> None:
+    """Program a board with the finished build in DIR."""
+    from fewbit.boards.flash import flash as run_flash
+
+    print(run_flash(build_dir, permanent=permanent, dry_run=dry_run))
+
+
+@cli.command()
+def boards() -> None:
+    """List the boards that fewbit builds for."""
+    from fewbit.boards.catalogue import BOARDS
+    from fewbit.hw.resources import target
+    from fewbit.report import table
+
+    rows = []
+    for board in BOARDS:
+        device = target(board.target)
+        assert device.capacity is not None
+        rows.append(
+            (board.name, board.title, device.title, device.capacity.cells, device.capacity.rams, f"{board.clock_hz / 1e6:g}")
+        )
+    print(table(("board", "name", "device", "logic cells", "block RAMs", "clock MHz"), rows, left=3))
+
+
+def _hertz(mhz: float | None) -> float | None:
+    return None if mhz is None else mhz * 1e6
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 a wrong result, 2 a mistake in what was handed in."""
+    raise SystemExit(_status(lambda: cli.main(arguments, prog_name="fewbit", standalone_mode=False)))
+
+
+def _status(work: Callable[[], Any]) -> int:
+    from fewbit.sim.cocotb_run import BenchFailure
+
+    try:
+        work()
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else error.format_message(), file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        command = f" {error.ctx.info_name}" if isinstance(error, click.UsageError) and error.ctx and error.ctx.parent else ""
+        hint = f" (see fewbit{command} --help)" if isinstance(error, click.UsageError) else ""
+        return _fail(f"{error.format_message()}{hint}", 2)
+    except FewbitError as error:
+        return _fail(str(error), 2)
+    except BenchFailure as error:
+        return _fail(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print("fewbit: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()

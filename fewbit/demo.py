@@ -1,0 +1,114 @@
+"""The main job, start to end, on real data: one network, one board, every step checked, one page of figures."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewbit import arrays, models
+from fewbit.boards import catalogue
+from fewbit.boards.report import Report
+from fewbit.build import board_design, build
+from fewbit.design import Design
+from fewbit.engines import Run, differing_frames, network_inputs, run_golden, run_rtl
+from fewbit.export import export
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Network
+from fewbit.load import load
+from fewbit.progress import Reporter
+from fewbit.report import describe_network, describe_plan, table
+
+
+class Mismatch(FewbitError):
+    """The RTL gave other numbers than the golden model."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    golden: Run
+    accuracy: float
+    rtl: Run
+    seconds: float
+
+
+def demo(
+    board: str, out_dir: Path, *, model_name: str | None = None, rtl_frames: int = 1000, reporter: Reporter | None = None
+) -> str:
+    """Runs the line for ``board`` and writes its products to ``out_dir``; the closing table.
+
+    The bitstream is built while the golden model and the RTL run.
+
+    Raises
+    ------
+    FewbitError
+        If the board is unknown, nothing that comes with fewbit fits it, or a step fails.
+    """
+    show = reporter or Reporter()
+    found = catalogue.get(board)
+    images = arrays.read(models.TEST_IMAGES)
+    labels = arrays.read(models.TEST_LABELS)
+    name, network = _choose(board, model_name)
+    made = board_design(network, found)
+    frames = network_inputs(network, images)
+    with show.steps(f"{name} on {board}") as step, ThreadPoolExecutor(max_workers=1) as pool:
+        building = pool.submit(build, network, board, out_dir, on_progress=step)
+        checked = _check(made, frames, labels, min(rtl_frames, len(frames)))
+        _, report = building.result()
+    export(made, out_dir / "verilog", inputs=images[:16])
+    page = _page(name, network, made, checked, report, out_dir)
+    (out_dir / "demo.txt").write_text(page + "\n", encoding="utf-8")
+    return page
+
+
+def _choose(board: str, model_name: str | None) -> tuple[str, Network]:
+    """The network asked for, or the most accurate of the shipped native ones that fits the board."""
+    shipped = models.shipped()
+    if model_name is not None:
+        path = shipped.get(model_name, Path(model_name))
+        return path.stem, load(path)
+    native = [name for name, path in shipped.items() if path.suffix == ".safetensors"]
+    reasons = []
+    for name in sorted(native, key=lambda name: -float(models.facts(name)["test_accuracy"])):
+        network = load(shipped[name])
+        try:
+            board_design(network, catalogue.get(board))
+        except FewbitError as error:
+            reasons.append(str(error))
+            continue
+        return name, network
+    raise FewbitError(f"no shipped network fits {board}: {reasons[-1] if reasons else 'there is none'}")
+
+
+def _check(made: Design, frames: object, labels: object, count: int) -> _Checked:
+    began = time.perf_counter()
+    golden = run_golden(made.network, frames)  # type: ignore[arg-type]
+    seconds = time.perf_counter() - began
+    accuracy = golden.accuracy(labels)  # type: ignore[arg-type]
+    rtl = run_rtl(made, frames[:count])  # type: ignore[index]
+    head = Run(made.network, golden.scores[:count], None if golden.classes is None else golden.classes[:count])
+    wrong = differing_frames(rtl, head)
+    if len(wrong):
+        raise Mismatch(f"RTL and golden differ on {len(wrong)} of {count} frames, first on frame {wrong[0]}")
+    return _Checked(golden, accuracy, rtl, seconds)
+
+
+def _page(name: str, network: Network, made: Design, checked: _Checked, report: Report, out_dir: Path) -> str:
+    plan = made.plan
+    count = len(checked.rtl.scores)
+    assert checked.rtl.cycles is not None
+    fmax = min(row.fmax_hz for row in report.timing)
+    rows = [
+        ("model", f"{name}, {network.input} to {network.output}"),
+        ("accuracy", f"{100 * checked.accuracy:.2f} % on {len(checked.golden.scores):,} test images (golden)"),
+        ("RTL = golden", f"on {count:,} of {count:,} images, bit for bit, in {checked.rtl.cycles:,} cycles"),
+        *((use.title, f"{use.used:,} of {use.available:,}") for use in report.usage if use.used),
+        ("clock", f"{report.clock_hz / 1e6:.1f} MHz; timing analysis allows {fmax / 1e6:.1f} MHz"),
+        ("cycles a frame", f"{plan.cycles_per_frame:,}, {plan.latency:,} from first beat to last score"),
+        ("frames a second", f"{report.clock_hz / plan.cycles_per_frame:,.0f} computed, {report.link.frames_per_second:,.0f} over the serial link"),
+        ("bitstream", str(out_dir / report.bitstream)),
+    ]
+    return "\n\n".join(
+        [describe_network(network), describe_plan(plan), table(("fewbit demo", report.board), rows, left=2)]
+    )

@@ -1,0 +1,76 @@
+"""A network made for a target: lowered, planned, and written as Verilog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from fewbit.golden.network import Network
+from fewbit.hw import plan as planning
+from fewbit.hw.emit import verilog
+from fewbit.hw.plan import Plan
+from fewbit.hw.resources import Cost, target
+from fewbit.hw.top import Top
+from fewbit.passes import lower
+
+MODULE = "fewbit_top"
+"""Name of the Verilog module of a whole design."""
+
+DEFAULT_CLOCK_HZ = {"up5k": 24e6, "hx8k": 48e6, "ecp5-25k": 50e6, "ecp5-85k": 50e6, "asic": 100e6}
+"""Clock that a target is planned for where no board says one."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A network as a design.
+
+    Attributes
+    ----------
+    network : Network
+        As it was handed in: what the design must equal.
+    plan : Plan
+        Of the lowered network.
+    """
+
+    network: Network
+    plan: Plan
+
+    def top(self) -> Top:
+        """A fresh component of the whole design."""
+        return Top(self.plan.network, self.plan.folding)
+
+    @cached_property
+    def verilog(self) -> str:
+        """The design as Verilog, module :data:`MODULE`."""
+        return verilog(self.top(), MODULE)
+
+
+def design(
+    network: Network,
+    target_name: str = "up5k",
+    *,
+    clock_hz: float | None = None,
+    fps: float | None = None,
+    reserve: Cost = planning.SHELL,
+) -> Design:
+    """Lowers and plans ``network`` for a target.
+
+    Parameters
+    ----------
+    network : Network
+    target_name : str
+        One of :data:`fewbit.hw.resources.TARGETS`.
+    clock_hz : float, optional
+    fps : float, optional
+        Frames a second to plan for; otherwise the fastest that fits.
+    reserve : Cost
+        Left free for what stands around the design.
+
+    Raises
+    ------
+    FewbitError
+        If the target is unknown or the network does not fit it.
+    """
+    device = target(target_name)
+    clock = DEFAULT_CLOCK_HZ[device.name] if clock_hz is None else clock_hz
+    return Design(network, planning.plan(lower(network), device, clock_hz=clock, fps=fps, reserve=reserve))

@@ -1,0 +1,212 @@
+"""Runs a network on an engine: the golden model, the generated Verilog, or a board. All give the same integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewbit.boards import catalogue, protocol
+from fewbit.boards.host import BoardLink, find_port
+from fewbit.boards.report import Report
+from fewbit.design import MODULE, Design, design
+from fewbit.golden import run as golden
+from fewbit.golden.dtype import Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import ArgMax, Network
+from fewbit.sim.compile import compile_design
+from fewbit.sim.run import extract, pack_words
+
+Progress = Callable[[int], object]
+"""Told how many frames are done."""
+
+ENGINES = ("golden", "rtl", "board")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an engine gave.
+
+    Attributes
+    ----------
+    network : Network
+    scores : int64 array (N, \\*network.scores.shape)
+    classes : int64 array (N,) or None
+        Predicted classes, where the network has several scores on one axis.
+    cycles : int or None
+        Clock cycles from the first input beat to the last score, where the engine has a clock.
+    """
+
+    network: Network
+    scores: Ints
+    classes: Ints | None
+    cycles: int | None = None
+
+    @property
+    def output(self) -> Ints:
+        """The source model's own output tensor: float32 scores, or int64 indices where it ends in an arg-max."""
+        last = self.classes if isinstance(self.network.layers[-1], ArgMax) else self.scores
+        assert last is not None
+        return golden.dequantize_output(self.network, last)
+
+    def accuracy(self, labels: Ints) -> float:
+        """Share of frames whose class is that of ``labels`` (N,), 0 to 1."""
+        if self.classes is None:
+            raise FewbitError(f"network {self.network.name!r} does not classify: its output is {self.network.output}")
+        if labels.shape != self.classes.shape or labels.dtype.kind not in "iu":
+            raise FewbitError(
+                f"labels must be {len(self.classes)} integers on one axis, not {labels.dtype} {labels.shape}"
+            )
+        return float((self.classes == labels).mean())
+
+
+def network_inputs(network: Network, values: Ints) -> Ints:
+    """``values`` as the network's input integers (N, \\*shape): float ones are quantized as the source model does.
+
+    Raises
+    ------
+    FewbitError
+        If shape, type or range are not the network's.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        values = golden.quantize_input(network, values)
+    elif network.input_quantizer is not None:
+        raise FewbitError(
+            f"network {network.name!r} takes float32 inputs, not {values.dtype}; "
+            "say what the integers stand for, such as --input uint8/255, or hand in floats"
+        )
+    return golden.check_frames(network, values)
+
+
+def run_golden(network: Network, frames: Ints, on_progress: Progress | None = None, batch: int = 1000) -> Run:
+    """Runs input integers ``frames`` (N, \\*shape) through the golden model."""
+    parts = []
+    for start in range(0, len(frames), batch):
+        parts.append(golden.run(network, frames[start : start + batch]).scores)
+        if on_progress:
+            on_progress(min(len(frames), start + batch))
+    scores = np.concatenate(parts) if parts else np.zeros((0, *network.scores.shape), np.int64)
+    return Run(network, scores, _classes(network, scores))
+
+
+def run_rtl(
+    made: Design,
+    frames: Ints,
+    on_progress: Progress | None = None,
+    *,
+    valid_pattern: str = "always",
+    ready_pattern: str = "always",
+    seed: int = 0,
+) -> Run:
+    """Runs ``frames`` through the design's Verilog, compiled; the classes are the ones that the hardware gives.
+
+    Parameters
+    ----------
+    made : Design
+    frames : int array (N, \\*shape)
+        Input integers.
+    valid_pattern, ready_pattern, seed
+        When beats are offered and taken; see :meth:`fewbit.sim.compile.CompiledDesign.run`.
+    """
+    network, plan = made.network, made.plan
+    if len(frames) == 0:
+        return run_golden(network, frames)
+    compiled = compile_design(made.verilog, top=MODULE)
+    kind, lanes, scores = network.input.dtype, plan.folding.input_lanes, network.scores
+    words = pack_words(kind.encode(golden.check_frames(network, frames)).reshape(-1, lanes).astype(np.int64), kind.bits)
+    slack = 1 if (valid_pattern, ready_pattern) == ("always", "always") else 40
+    trace = compiled.run(
+        words,
+        len(frames) * scores.size,
+        max_cycles=slack * (len(frames) * plan.cycles_per_frame + 2 * plan.latency + 1000),
+        valid_pattern=valid_pattern,
+        ready_pattern=ready_pattern,
+        seed=seed,
+        on_progress=on_progress and (lambda outputs, _cycles: on_progress(outputs // scores.size)),
+    )
+    bits = scores.dtype.bits
+    stored = extract(trace.outputs, 0, bits).astype(np.uint64)
+    values = scores.dtype.decode(stored).reshape(len(frames), *scores.shape)
+    index = extract(trace.outputs, bits, max(1, (scores.size - 1).bit_length())).reshape(len(frames), -1)[:, -1]
+    return Run(network, values, index if network.classifies else _classes(network, values), trace.cycles)
+
+
+def run_board(
+    network: Network,
+    frames: Ints,
+    *,
+    board: str,
+    port: str | None = None,
+    build_dir: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Runs ``frames`` on a flashed board over its serial port; without ``port``, the board is looked for by its USB ids.
+
+    ``build_dir`` is the folder of the build that was flashed; without it, the link is taken to have its usual settings.
+
+    Raises
+    ------
+    FewbitError
+        If the build is of another network, or the board is not there or does not answer.
+    """
+    options: dict[str, int] = {}
+    if build_dir is None:
+        options["window"] = protocol.window(network.input, catalogue.get(board).buffer_frames)
+    else:
+        report = Report.load(build_dir)
+        link = report.link
+        if (link.input, link.scores, link.has_index) != (network.input, network.scores, network.classifies):
+            raise FewbitError(
+                f"{build_dir} is a build of another network: it takes {link.input} and gives {link.scores}, "
+                f"{network.name!r} takes {network.input} and gives {network.scores}"
+            )
+        options |= {"baud": link.baud, "window": link.window}
+        board = report.board
+    with BoardLink(port or find_port(board), network.input, network.scores, network.classifies, **options) as serial:
+        scores, index = serial.run(frames, on_progress)
+    return Run(network, scores, _classes(network, scores) if index is None else index)
+
+
+def run(
+    network: Network,
+    inputs: Ints,
+    engine: str = "golden",
+    *,
+    target: str = "up5k",
+    board: str = "icebreaker",
+    port: str | None = None,
+    build_dir: Path | None = None,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Runs ``inputs`` (N, ...), in the source model's terms or as integers, on ``engine``.
+
+    Raises
+    ------
+    FewbitError
+        If the engine is unknown, the inputs are not the network's, or the engine cannot run.
+    """
+    frames = network_inputs(network, inputs)
+    if engine == "golden":
+        return run_golden(network, frames, on_progress)
+    if engine == "rtl":
+        return run_rtl(design(network, target), frames, on_progress)
+    if engine == "board":
+        return run_board(network, frames, board=board, port=port, build_dir=build_dir, on_progress=on_progress)
+    raise FewbitError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+
+
+def differing_frames(one: Run, other: Run) -> Ints:
+    """Indices of the frames on which two runs differ, in any score or in the class."""
+    differ = (one.scores != other.scores).reshape(len(one.scores), -1).any(1)
+    if one.classes is not None and other.classes is not None:
+        differ |= one.classes != other.classes
+    return np.flatnonzero(differ)
+
+
+def _classes(network: Network, scores: Ints) -> Ints | None:
+    if scores.ndim != 2 or (scores.shape[1] < 2 and not isinstance(network.layers[-1], ArgMax)):
+        return None
+    return golden.classify(network, scores)

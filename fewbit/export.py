@@ -1,0 +1,96 @@
+"""A design as a folder of Verilog, with a cocotb bench and vectors from the golden model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from fewbit.design import MODULE, Design
+from fewbit.engines import network_inputs
+from fewbit.golden.dtype import Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Network
+from fewbit.report import describe_network, describe_plan
+from fewbit.sim.cocotb_run import TestResult, run_bench
+from fewbit.sim.vectors import network_vectors
+
+BENCH = f"tb_{MODULE}"
+VECTORS = "vectors.json"
+
+_BENCH = f'''"""cocotb bench of {MODULE}.v: golden vectors under every pattern of valid and ready, idle gaps, a reset in mid-frame,
+and the exact cycles of the plan. Run it with `fewbit verilog ... --check`, or as any cocotb test module of top {MODULE}."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("FEWBIT_VECTORS", str(Path(__file__).with_name("{VECTORS}")))
+
+from fewbit.sim.tb_top import *  # noqa: E402, F403
+'''
+
+
+def export(made: Design, out_dir: str | Path, *, inputs: Ints | None = None, frames: int = 8, seed: int = 1) -> list[Path]:
+    """Writes ``made`` to ``out_dir``: ``fewbit_top.v``, its bench, its vectors, and its plan as text; the files.
+
+    Parameters
+    ----------
+    inputs : array (N, ...), optional
+        Frames for the vectors; otherwise ``frames`` random ones of the input's kind, drawn with ``seed``.
+
+    Raises
+    ------
+    FewbitError
+        If the inputs are not the network's, or the folder cannot be written; then nothing is left half-written.
+    """
+    out = Path(out_dir)
+    plan, network = made.plan, made.network
+    values = random_frames(network, frames, seed) if inputs is None else network_inputs(network, inputs)
+    vectors = network_vectors(
+        network,
+        values,
+        input_lanes=plan.folding.input_lanes,
+        latency=plan.latency,
+        interval=plan.cycles_per_frame if len(values) >= _SETTLED else 0,
+    )
+    texts = {
+        f"{MODULE}.v": made.verilog,
+        f"{BENCH}.py": _BENCH,
+        "plan.txt": f"{describe_network(network)}\n\n{describe_plan(plan)}\n",
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.resolve().parent) as name:
+            work = Path(name)
+            for file, text in texts.items():
+                (work / file).write_text(text, encoding="utf-8")
+            vectors.save(work / VECTORS)
+            written = []
+            for file in [*texts, VECTORS]:
+                os.replace(work / file, out / file)
+                written.append(out / file)
+    except OSError as error:
+        raise FewbitError(f"cannot write to {out}: {(error.strerror or str(error)).lower()}") from None
+    return written
+
+
+_SETTLED = 8
+"""Frames after which a pipeline is taken to be full, so that the bench may check the interval."""
+
+
+def random_frames(network: Network, frames: int, seed: int) -> Ints:
+    """``frames`` frames (N, \\*shape) of the network's input kind, uniform over its values."""
+    rng = np.random.default_rng(seed)
+    kind = network.input.dtype
+    return kind.min + kind.step * rng.integers(0, (kind.max - kind.min) // kind.step + 1, (frames, *network.input.shape))
+
+
+def run_exported_bench(out_dir: str | Path) -> list[TestResult]:
+    """Runs the bench in ``out_dir`` against the Verilog beside it; raises BenchFailure if a test fails."""
+    out = Path(out_dir).resolve()
+    with tempfile.TemporaryDirectory(prefix="fewbit-") as work:
+        search = os.pathsep.join([str(out), os.environ.get("PYTHONPATH", "")])
+        env = {"PYTHONPATH": search, "FEWBIT_VECTORS": str(out / VECTORS)}
+        return run_bench(out / f"{MODULE}.v", toplevel=MODULE, module=BENCH, build_dir=Path(work), env=env)

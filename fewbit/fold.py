@@ -1,0 +1,292 @@
+"""Exact folding: affine steps, clips and roundings between two integer tensors become integer thresholds.
+
+Everything is a ``fractions.Fraction``, so that a threshold is right on the last integer, ties included. The
+one irrational number, the square root in a batch normalization, is taken to 60 decimal digits.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.golden.dtype import Ints
+
+Reals = NDArray[Any]
+"""Object array of Fraction, (1,) for all channels alike or (channels,)."""
+
+_ROOT_DIGITS = 10**60
+_SCORE_BITS = 62
+_SCORE_PROOF = 1 << 20
+"""Score comparisons that :func:`comparable_scores` may work through to prove a narrower scaling."""
+
+
+def exact(values: Any) -> Reals:
+    """The float or integer array ``values`` as Fractions, same shape."""
+    array = np.asarray(values)
+    fractions = np.empty(array.size, object)
+    fractions[:] = [Fraction(value) for value in array.ravel().tolist()]
+    return fractions.reshape(array.shape)
+
+
+def square_root(value: Fraction) -> Fraction:
+    """Square root of ``value`` >= 0: exact where it is rational, else within 10**-60 of it, relatively.
+
+    >>> square_root(Fraction(9, 4))
+    Fraction(3, 2)
+    """
+    square = value.numerator * value.denominator
+    root = math.isqrt(square)
+    if root * root != square:
+        return Fraction(math.isqrt(square * _ROOT_DIGITS**2), value.denominator * _ROOT_DIGITS)
+    return Fraction(root, value.denominator)
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where a level begins: at ``x >= value``, or at ``x > value`` if ``strict``."""
+
+    value: Fraction
+    strict: bool = False
+
+    def reached(self, x: Fraction) -> bool:
+        return x > self.value if self.strict else x >= self.value
+
+
+ROUNDINGS = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
+
+
+def rounding_boundary(mode: str, level: int) -> Boundary:
+    """Where ``level`` begins when a real is rounded to an integer by ``mode``, one of :data:`ROUNDINGS`.
+
+    ``UP`` rounds away from zero, ``DOWN`` towards it; ``ROUND`` is half to even.
+    """
+    positive = level > 0
+    if mode in ("CEIL", "FLOOR", "UP", "DOWN"):
+        upwards = mode == "CEIL" or mode == ("UP" if positive else "DOWN")
+        return Boundary(Fraction(level - 1), True) if upwards else Boundary(Fraction(level))
+    included = {"HALF_UP": positive, "HALF_DOWN": not positive}.get(mode, level % 2 == 0)
+    return Boundary(Fraction(2 * level - 1, 2), not included)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """``x -> gain * x + shift``, a channel each."""
+
+    gain: Reals
+    shift: Reals
+
+
+@dataclass(frozen=True)
+class Clip:
+    """``x -> min(max(x, low), high)``; None is no limit. Relu is ``Clip(0, None)``."""
+
+    low: Fraction | None
+    high: Fraction | None
+
+    def of(self, x: Fraction) -> Fraction:
+        x = x if self.low is None else max(x, self.low)
+        return x if self.high is None else min(x, self.high)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A monotone function a channel from integers to reals: gains and clips in turn."""
+
+    steps: tuple[Gain | Clip, ...] = ()
+
+    def scaled(self, gain: Reals, shift: Reals) -> Curve:
+        """``gain * self + shift``."""
+        if self.steps and isinstance(last := self.steps[-1], Gain):
+            return Curve((*self.steps[:-1], Gain(last.gain * gain, last.shift * gain + shift)))
+        return Curve((*self.steps, Gain(gain, shift)))
+
+    def clipped(self, low: Fraction | None, high: Fraction | None) -> Curve:
+        return Curve((*self.steps, Clip(low, high)))
+
+    def spread(self, times: int) -> Curve:
+        """Each channel ``times`` over, as flattening a frame repeats the channels of its first axis."""
+        return Curve(
+            tuple(
+                Gain(_repeat(step.gain, times), _repeat(step.shift, times))
+                if isinstance(step, Gain)
+                else step
+                for step in self.steps
+            )
+        )
+
+    @property
+    def gains(self) -> Gain | None:
+        """The whole curve as one gain and shift; None if it clips."""
+        if not self.steps:
+            return Gain(exact([1]), exact([0]))
+        first = self.steps[0]
+        return first if len(self.steps) == 1 and isinstance(first, Gain) else None
+
+    @property
+    def channels(self) -> int:
+        return max((max(s.gain.size, s.shift.size) for s in self.steps if isinstance(s, Gain)), default=1)
+
+    def sign(self, channel: int) -> int:
+        """-1 where the curve of ``channel`` falls, else +1."""
+        signs = [_pick(step.gain, channel) < 0 for step in self.steps if isinstance(step, Gain)]
+        return -1 if sum(signs) % 2 else 1
+
+    def value(self, channel: int, x: int) -> Fraction:
+        real = Fraction(x)
+        for step in self.steps:
+            if isinstance(step, Gain):
+                real = _pick(step.gain, channel) * real + _pick(step.shift, channel)
+            else:
+                real = step.of(real)
+        return real
+
+    def integer_threshold(self, channel: int, boundary: Boundary) -> int | bool:
+        """The integer t: ``sign(channel) * x >= t`` just when ``value(channel, x)`` reaches ``boundary``.
+
+        True where every x reaches it, False where none does.
+        """
+        value, strict, rising = boundary.value, boundary.strict, True
+
+        def holds(x: Fraction) -> bool:
+            return (x > value if strict else x >= value) if rising else (x < value if strict else x <= value)
+
+        for step in reversed(self.steps):
+            if isinstance(step, Clip):
+                least, most = (step.low, step.high) if rising else (step.high, step.low)
+                if least is not None and holds(least):
+                    return True
+                if most is not None and not holds(most):
+                    return False
+                continue
+            gain, shift = _pick(step.gain, channel), _pick(step.shift, channel)
+            if gain == 0:
+                return holds(shift)
+            value = (value - shift) / gain
+            rising = rising == (gain > 0)
+        value = value if rising else -value
+        return math.floor(value) + 1 if strict else math.ceil(value)
+
+
+def _pick(values: Reals, channel: int) -> Fraction:
+    return values[channel if values.size > 1 else 0]  # type: ignore[no-any-return]
+
+
+def _repeat(values: Reals, times: int) -> Reals:
+    return np.repeat(values, times) if values.size > 1 else values
+
+
+def fold_thresholds(
+    curve: Curve, boundaries: list[list[Boundary]], low: Ints, high: Ints
+) -> tuple[Ints, Ints]:
+    """Integer thresholds and signs so that ``number of t with sign * x >= t`` is the level of ``curve(x)``.
+
+    Parameters
+    ----------
+    boundaries : list of lists
+        Ascending, one list for all channels alike or one for each.
+    low, high : int arrays (1,) or (channels,)
+        Reachable x. A level that is always there has its threshold at the reachable minimum, one that is
+        never there one above the reachable maximum.
+
+    Returns
+    -------
+    thresholds, sign : int64 arrays (rows, levels) and (rows,)
+        One row where one serves all channels.
+    """
+    channels = max(curve.channels, len(boundaries))
+    rows: list[list[int | bool]] = []
+    for channel in range(channels):
+        own = boundaries[channel if len(boundaries) > 1 else 0]
+        rows.append([curve.integer_threshold(channel, boundary) for boundary in own])
+    signs = [curve.sign(channel) for channel in range(channels)]
+    # True == 1 in Python: a level that is always there is not a threshold of 1
+    kinds = [[isinstance(threshold, bool) for threshold in row] for row in rows]
+    alike = all(
+        (row, sign, kind) == (rows[0], signs[0], kinds[0]) for row, sign, kind in zip(rows, signs, kinds)
+    )
+    if alike:
+        rows, signs = rows[:1], signs[:1]
+        low, high = np.array([low.min()]), np.array([high.max()])
+    ends = [
+        (int(lo), int(hi)) if sign > 0 else (-int(hi), -int(lo))
+        for sign, lo, hi in zip(signs, np.resize(low, len(rows)), np.resize(high, len(rows)))
+    ]
+    clipped = [
+        [(lo if t else hi + 1) if isinstance(t, bool) else min(max(t, lo), hi + 1) for t in row]
+        for row, (lo, hi) in zip(rows, ends)
+    ]
+    return np.array(clipped, np.int64), np.array(signs, np.int64)
+
+
+def comparable_scores(gain: Reals, shift: Reals, low: Ints, high: Ints) -> tuple[list[int], list[int]]:
+    """Integers A, B with which ``A[c] * x[c] + B[c]`` has the same arg-max as ``gain[c] * x[c] + shift[c]``.
+
+    The fewest bits that can be proven to keep the arg-max for every reachable x; without a proof within
+    reach, the gains and shifts as they are if the scores fit 62 bits, else rounded to the finest power of two
+    at which they do.
+
+    Parameters
+    ----------
+    gain, shift : Fractions (channels,)
+    low, high : int arrays (channels,)
+        Reachable x.
+    """
+    shift = shift - shift.min()
+    largest = max(
+        max(abs(g * int(x) + s) for x in (lo, hi)) for g, s, lo, hi in zip(gain, shift, low, high)
+    ) or Fraction(1)
+    denominator = math.lcm(*(value.denominator for value in (*gain, *shift)))
+    whole = [int(value * denominator) for value in (*gain, *shift)]
+    divisor = math.gcd(*whole) or 1
+    exactly = (
+        [value // divisor for value in whole[: gain.size]],
+        [value // divisor for value in whole[gain.size :]],
+    )
+    fits = largest * denominator / divisor < 1 << _SCORE_BITS
+    finest = _SCORE_BITS - 1 - _bits(largest)
+    pairs = gain.size * (gain.size - 1) // 2 * int((high - low).max() + 1)
+    coarsest = 4 - _bits(max(map(abs, gain))) if any(gain) else 0
+    if pairs * 16 <= _SCORE_PROOF:
+        wanted = list(_rivals(*exactly, low, high))
+        for exponent in range(min(coarsest, finest), finest + 1):
+            if fits and Fraction(2) ** exponent >= Fraction(denominator, divisor):
+                break
+            rounded = _round(gain, exponent), _round(shift, exponent)
+            if all(map(operator.eq, wanted, _rivals(*rounded, low, high))):
+                return rounded
+    return exactly if fits else (_round(gain, finest), _round(shift, finest))
+
+
+def _bits(value: Fraction) -> int:
+    """The exponent e with ``2**(e-1) <= value < 2**(e+1)``."""
+    return value.numerator.bit_length() - value.denominator.bit_length()
+
+
+def _round(values: Reals, exponent: int) -> list[int]:
+    return [round(value * Fraction(2) ** exponent) for value in values]
+
+
+def _rivals(gain: list[int], shift: list[int], low: Ints, high: Ints) -> Iterator[tuple[int, int]]:
+    """For every channel, each of its x and every later channel: the x of the later one that do not beat it.
+
+    They are one range, given by its ends, cut to the reachable ones. Arg-max hangs on nothing else.
+    """
+    for one in range(len(gain)):
+        for x in range(int(low[one]), int(high[one]) + 1):
+            score = gain[one] * x + shift[one]
+            for two in range(one + 1, len(gain)):
+                room, slope, lo, hi = score - shift[two], gain[two], int(low[two]), int(high[two])
+                if slope > 0:
+                    ends = (lo, min(hi, max(lo - 1, room // slope)))
+                elif slope < 0:
+                    ends = (max(lo, min(hi + 1, -(room // -slope))), hi)
+                else:
+                    ends = (lo, hi if room >= 0 else lo - 1)
+                yield ends if ends[0] <= ends[1] else (1, 0)

@@ -1,0 +1,70 @@
+"""Network to Network, before it is planned: the same numbers out, in a form that costs less hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from fewbit.golden.network import Dense, Flatten, Layer, Network, Threshold
+
+Pass = Callable[[Network], Network]
+
+
+def merge_flattens(network: Network) -> Network:
+    """Keeps one of several flattens in a row, and none where the frame is flat already."""
+    layers: list[Layer] = []
+    for layer, source in zip(network.layers, network.types):
+        if not isinstance(layer, Flatten) or len(source.shape) != 1:
+            layers.append(layer)
+    return replace(network, layers=tuple(layers)) if layers else network
+
+
+def absorb_signs(network: Network) -> Network:
+    """Moves the sign of a threshold row into the weights before it, so that no hardware negates a sum.
+
+    ``-(w x) >= t`` is ``(-w) x >= t``. Left alone where the code lacks the negative of a weight.
+    """
+    layers = list(network.layers)
+    for index, (layer, following) in enumerate(zip(layers, layers[1:])):
+        if not isinstance(layer, Dense) or not isinstance(following, Threshold) or following.channels == 1:
+            continue
+        negated = layer.weights * following.sign[:, None].astype(np.int64)
+        if layer.code.contains(negated):
+            layers[index] = replace(layer, weights=negated)
+            layers[index + 1] = replace(following, sign=np.ones_like(following.sign))
+    return replace(network, layers=tuple(layers))
+
+
+def clip_thresholds(network: Network) -> Network:
+    """Moves thresholds that no sum reaches, or every sum does, to the ends of what its channel can reach.
+
+    They then take no more bits than the sums themselves and one step beyond.
+    """
+    layers = list(network.layers)
+    for index, (layer, source) in enumerate(zip(layers, network.types)):
+        if not isinstance(layer, Threshold):
+            continue
+        before = layers[index - 1] if index else None
+        if isinstance(before, Dense) and layer.channels > 1:
+            low, high = before.bounds(network.types[index - 1].dtype)
+        else:
+            low, high = np.array([source.dtype.min]), np.array([source.dtype.max])
+        sign = layer.sign.astype(np.int64)
+        ends = np.sort(np.stack([sign * low, sign * high]), axis=0)
+        layers[index] = replace(
+            layer, thresholds=np.clip(layer.thresholds, ends[0][:, None], ends[1][:, None] + 1)
+        )
+    return replace(network, layers=tuple(layers))
+
+
+PASSES: tuple[Pass, ...] = (merge_flattens, absorb_signs, clip_thresholds)
+"""Every pass, in the order in which they run."""
+
+
+def lower(network: Network) -> Network:
+    """``network`` after every pass: equal scores and outputs for every input."""
+    for one in PASSES:
+        network = one(network)
+    return network

@@ -1,0 +1,200 @@
+"""Dense QONNX networks (Brevitas, FINN, qonnx) to networks in integers.
+
+The importer walks the one chain from the graph's input to its output. Between two quantizers a tensor is an
+integer tensor and an exact curve from those integers to the reals that the graph computes
+(:mod:`fewbit.fold`); each quantizer turns the curve into integer thresholds. What differs from the graph as
+it runs in float32 is only the rounding of the graph.
+
+What it cannot take it refuses, naming the node: branches, activations times activations, weights without a
+quantizer, scales that are no constants, ops and attributes that it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from fewbit.float_chain import FloatChain
+from fewbit.fold import Curve, exact
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Network
+from fewbit.network_builder import Builder, Tensor
+from fewbit.onnx_constants import constant_result
+from fewbit.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
+from fewbit.qonnx_ops import RESHAPING, STEPS, Call, Constant, plain, supported
+from fewbit.quantizer import QuantizedConstant, quantize_constant
+
+
+def load(path: str | Path, *, input: str | None = None) -> Network:
+    """The network in the QONNX file ``path``.
+
+    Parameters
+    ----------
+    path : str or Path
+    input : str, optional
+        What a float input is made of: ``uint8`` if it is the 8-bit integers themselves, ``uint8/255`` or
+        ``uint8*0.5`` if it is their quotient or product in float32; any ``uintN`` or ``intN`` up to 16 bits.
+        The network then takes the integers. Left out, it takes float32 through its input quantizer, unless
+        the file annotates an integer input.
+
+    Raises
+    ------
+    FewbitError
+        If the file is missing, truncated or foreign, or holds what the importer cannot take; the message
+        names the node.
+    """
+    path = Path(path)
+    graph = read(path)
+    try:
+        return _walk(graph, path.stem, input)
+    except FewbitError as error:
+        raise FewbitError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Input:
+    """Kind of an integer input, and the float32 step that the user says lies before the graph."""
+
+    dtype: DType
+    step: str | None = None
+    number: np.float32 | None = None
+
+    @staticmethod
+    def parse(text: str) -> _Input:
+        match = re.fullmatch(r"(u?int)([1-9][0-9]?)(?:([/*])([0-9.eE+-]+))?", text.replace(" ", ""))
+        try:
+            number = np.float32(match[4] or 1) if match else np.float32(0)
+        except ValueError:
+            number = np.float32(0)
+        if match is None or int(match[2]) > 16 or not (np.isfinite(number) and number > 0):
+            raise FewbitError(
+                f"input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not {text!r}"
+            )
+        return _Input(
+            DType.parse(match[1] + match[2]), {"/": "div", "*": "mul", None: None}[match[3]], number
+        )
+
+
+def _annotated(name: str, annotation: str) -> DType:
+    """Kind of the FINN data type ``annotation``."""
+    known = {"BIPOLAR": BIPOLAR, "BINARY": DType("uint", 1), "TERNARY": DType("int", 2)}
+    if annotation in known:
+        return known[annotation]
+    if re.fullmatch(r"U?INT([1-9]|1[0-9]|2[0-4])", annotation):
+        return DType.parse(annotation.lower())
+    raise FewbitError(f"input {name!r}: the data type {annotation} is not supported")
+
+
+def _source(graph: Graph, option: str | None) -> Tensor:
+    """The graph's input, as integers where the file annotates it so or the user says so."""
+    said = None if option is None else _Input.parse(option)
+    dtype, integral = None, False
+    if re.fullmatch(r"u?int(8|16)", graph.input_type):
+        dtype, integral = DType.parse(graph.input_type), True
+    elif graph.input_type != "float32":
+        raise FewbitError(
+            f"input {graph.input!r}: must be float32 or an integer of 8 or 16 bits, not {graph.input_type}"
+        )
+    if graph.annotation is not None and graph.annotation != "FLOAT32":
+        dtype = _annotated(graph.input, graph.annotation)
+    chain, curve = FloatChain(), Curve()
+    if said is not None:
+        if dtype is not None and (said.step or said.dtype != dtype):
+            raise FewbitError(
+                f"input {graph.input!r}: is {dtype} in the file already, so that it cannot be {option}"
+            )
+        dtype = said.dtype
+        if said.step is not None and said.number is not None:
+            chain = chain.then(said.step, np.array([said.number]))
+            number = Fraction(float(said.number))
+            curve = curve.scaled(exact([number if said.step == "mul" else 1 / number]), exact([0]))
+    return Tensor(
+        shape=graph.input_shape,
+        frame=graph.input_shape[1:],
+        dtype=dtype,
+        low=np.array([dtype.min if dtype else 0]),
+        high=np.array([dtype.max if dtype else 0]),
+        curve=curve,
+        chain=chain,
+        integral=integral,
+    )
+
+
+def _walk(graph: Graph, name: str, option: str | None) -> Network:
+    source = _source(graph, option)
+    builder = Builder(source)
+    tensors: dict[str, Tensor] = {graph.input: source}
+    constants: dict[str, Constant] = dict(graph.constants)
+    users: dict[str, Node] = {}
+    needed = {name for node in graph.nodes for name in node.inputs} | {graph.output}
+    for node in graph.nodes:
+        try:
+            active = [name for name in node.inputs if name in tensors]
+            inputs = tuple(tensors.get(name, constants.get(name)) for name in node.inputs)
+            if node.op == "Shape" and active:
+                constants[node.outputs[0]] = constant_result(
+                    node, [np.empty(tensors[active[0]].shape, np.uint8)]
+                )
+            elif not active:
+                constants[node.outputs[0]] = _constant(Call(node, inputs))
+            else:
+                if len(active) > 1:
+                    raise Refusal("takes two tensors that both hang on the input: branches are not supported")
+                user = users.setdefault(active[0], node)
+                if user is not node:
+                    raise Refusal(f"shares its input with {user.label}: branches are not supported")
+                output = _output(node, needed)
+                tensors[output] = _step(builder, Call(node, inputs), tensors[active[0]])
+        except FewbitError as error:
+            raise FewbitError(f"{node.label}: {error}") from None
+    if graph.output not in tensors:
+        raise FewbitError(f"the output {graph.output!r} does not hang on the input")
+    return builder.network(name, tensors[graph.output])
+
+
+def _output(node: Node, needed: set[str]) -> str:
+    """The one output that carries the activations; refuses a node of which another is used."""
+    place = 1 if node.op == "TopK" else 0
+    if len(node.outputs) <= place:
+        raise Refusal(f"cannot have {len(node.outputs)} outputs")
+    for index, name in enumerate(node.outputs):
+        if index != place and name in needed:
+            raise Refusal(f"its output {name!r} is not supported")
+    return node.outputs[place]
+
+
+def _step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    node = call.node
+    if not supported(node):
+        raise Refusal("this op is not supported in a dense network")
+    if node.op not in RESHAPING:
+        if tensor.index:
+            raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
+        if tensor.integral:
+            raise Refusal("its input is of an integer type: cast it to float32 first")
+    return STEPS[node.op](builder, call, tensor)
+
+
+def _constant(call: Call) -> Constant:
+    """What a node makes of constants. Quantized weights stay quantized when they change their shape."""
+    node = call.node
+    values = [value for value in call.inputs if value is not None]
+    if node.op in ("Quant", "IntQuant", "BipolarQuant") and node.domain in QONNX_DOMAINS:
+        arrays = [plain(value) for value in values]
+        if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
+            raise Refusal(f"cannot have {len(arrays)} inputs")
+        return quantize_constant(node, arrays[0], arrays[1:])
+    if (
+        values
+        and isinstance(first := values[0], QuantizedConstant)
+        and node.op in RESHAPING - {"Cast", "Dropout"}
+    ):
+        rest = [plain(value) for value in values[1:]]
+        parts = (first.levels, first.scale, first.zero)
+        return QuantizedConstant(*(constant_result(node, [part, *rest]) for part in parts))
+    return constant_result(node, [plain(value) for value in values])

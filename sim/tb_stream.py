@@ -1,0 +1,61 @@
+"""cocotb bench of any component with one stream in and one out: frames in, expected words out.
+
+``$FEWBIT_VECTORS`` names the file of :class:`fewbit.sim.vectors.Vectors`. Every test runs under the protocol checker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import cocotb
+
+from fewbit.sim.bench import PATTERNS, Bench, compare
+from fewbit.sim.vectors import Vectors, fields_of
+
+VECTORS = Vectors.load(os.environ["FEWBIT_VECTORS"])
+
+
+def check(got: Sequence[int], expected: Sequence[int], vectors: Vectors) -> None:
+    """Compare field by field, so that a difference is named by field, frame, beat and lane."""
+    parts = zip(*(fields_of(word, vectors.fields) for word in got))
+    right = zip(*(fields_of(word, vectors.fields) for word in expected))
+    for field, one, other in zip(vectors.fields, parts, right):
+        try:
+            compare(one, other, lanes=field.lanes, bits=field.bits, signed=field.signed, beats=vectors.beats_out)
+        except AssertionError as error:
+            raise AssertionError(f"{field.name}: {error}") from None
+    compare(got, expected, lanes=0, bits=1, beats=vectors.beats_out)
+
+
+@cocotb.test()
+@cocotb.parametrize(valid=PATTERNS, ready=PATTERNS)
+async def frames(dut: Any, valid: str, ready: str) -> None:
+    """All frames, back to back as far as the patterns let them."""
+    bench = Bench(dut, valid=valid, ready=ready)
+    await bench.start()
+    check(await bench.run(VECTORS.words, len(VECTORS.expected)), VECTORS.expected, VECTORS)
+
+
+@cocotb.test()
+async def idle_gaps(dut: Any) -> None:
+    """Frames one at a time, each into an idle design, pauses of every length from 0 to 20 between them."""
+    bench = Bench(dut)
+    await bench.start()
+    for index in range(min(VECTORS.frames, 8)):
+        words, expected = VECTORS.frame(index)
+        check(await bench.run(words, len(expected), after=(index * 7) % 21), expected, VECTORS)
+
+
+@cocotb.test()
+async def reset_in_mid_frame(dut: Any) -> None:
+    """A reset after any number of cycles forgets what went in: the next frame is whole and right."""
+    bench = Bench(dut, valid="always", ready="random")
+    await bench.start()
+    for round_, cycles in enumerate([*range(1, 12), 17, 29]):
+        bench.driver.queue.extend(VECTORS.words)
+        await bench.idle(cycles)
+        await bench.reset(cycles=1)
+        words, expected = VECTORS.frame(round_ % VECTORS.frames)
+        check(await bench.run(words, len(expected)), expected, VECTORS)

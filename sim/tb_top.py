@@ -1,0 +1,34 @@
+"""cocotb bench of a whole design: the tests of :mod:`fewbit.sim.tb_stream`, and the exact cycles that the plan promises."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import cocotb
+
+from fewbit.sim import tb_stream
+from fewbit.sim.bench import Bench
+from fewbit.sim.tb_stream import VECTORS, check
+
+frames, idle_gaps, reset_in_mid_frame = tb_stream.frames, tb_stream.idle_gaps, tb_stream.reset_in_mid_frame
+
+
+@cocotb.test()
+async def cycles_as_planned(dut: Any) -> None:
+    """Both ends always willing: latency of the first frame, and the interval once the pipeline is full, to the cycle."""
+    bench = Bench(dut)
+    await bench.start()
+    await bench.idle(3)
+    began = bench.monitor.cycle
+    bench.driver.queue.extend(VECTORS.words)
+    while len(bench.monitor.words) < len(VECTORS.expected):
+        await bench.idle(1)
+        assert bench.monitor.cycle - began < 10_000 + 100 * len(VECTORS.expected), "the frames do not come"
+    check(bench.monitor.words, VECTORS.expected, VECTORS)
+    ends = bench.monitor.cycles[VECTORS.beats_out - 1 :: VECTORS.beats_out]
+    latency, gaps = ends[0] - began + 1, [later - earlier for earlier, later in pairwise(ends)]
+    if VECTORS.latency:
+        assert latency == VECTORS.latency, f"latency is {latency} cycles, the plan says {VECTORS.latency}"
+    if VECTORS.interval and gaps:
+        assert gaps[-1] == VECTORS.interval, f"interval is {gaps[-1]} cycles, the plan says {VECTORS.interval} ({gaps})"

@@ -1,0 +1,151 @@
+"""Test vectors: frames for a stream design and the words that must come of them, as a file that a bench reads.
+
+A bench runs inside a simulator and only compares; whoever writes the file takes the expectation from the golden model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Network
+from fewbit.golden.run import run
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """Part of a word: ``lanes`` values of ``bits`` bits side by side, above the fields before it."""
+
+    name: str
+    bits: int
+    signed: bool = False
+    lanes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """Frames of a stream design, independent of each other, and what comes of each.
+
+    Parameters
+    ----------
+    words : list of int
+        Input words of all frames, ``beats_in`` a frame.
+    expected : list of int
+        Output words, ``beats_out`` a frame.
+    fields : tuple of Field
+        How an output word divides, the lowest first.
+    beats_in, beats_out : int
+    latency : int
+        Cycles from the first input transfer of a frame into an idle design to the last output transfer, both counted;
+        0 where none is promised.
+    interval : int
+        Cycles from a frame to the next where both ends are always willing and the pipeline is full; 0 likewise.
+    """
+
+    words: list[int]
+    expected: list[int]
+    fields: tuple[Field, ...]
+    beats_in: int
+    beats_out: int
+    latency: int = 0
+    interval: int = 0
+
+    def __post_init__(self) -> None:
+        frames = len(self.words) // self.beats_in
+        if len(self.words) != frames * self.beats_in or len(self.expected) != frames * self.beats_out:
+            raise FewbitError(
+                f"vectors must be whole frames of {self.beats_in} words in and {self.beats_out} out, "
+                f"not {len(self.words)} and {len(self.expected)}"
+            )
+
+    @property
+    def frames(self) -> int:
+        return len(self.words) // self.beats_in
+
+    def frame(self, index: int) -> tuple[list[int], list[int]]:
+        """Input and expected words of frame ``index``."""
+        start, begin = index * self.beats_in, index * self.beats_out
+        return self.words[start : start + self.beats_in], self.expected[begin : begin + self.beats_out]
+
+    def save(self, path: Path) -> None:
+        """Writes the vectors as JSON, words in hexadecimal."""
+        plain = asdict(self) | {name: [f"{word:x}" for word in getattr(self, name)] for name in ("words", "expected")}
+        path.write_text(json.dumps({"version": VERSION} | plain, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vectors:
+        """The vectors in ``path``. Raises FewbitError on a file of another version."""
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        if plain.pop("version") != VERSION:
+            raise FewbitError(f"{path}: vectors of another version of fewbit")
+        for name in ("words", "expected"):
+            plain[name] = [int(word, 16) for word in plain[name]]
+        return cls(**plain | {"fields": tuple(Field(**field) for field in plain["fields"])})
+
+
+def lane_words(values: Ints, dtype: DType, lanes: int) -> list[int]:
+    """Elements in C order as words of ``lanes`` stored elements, the first in the lowest bits.  # (...) -> size / lanes"""
+    return [
+        sum(int(element) << place * dtype.bits for place, element in enumerate(beat))
+        for beat in dtype.encode(np.asarray(values)).reshape(-1, lanes)
+    ]
+
+
+def score_words(scores: Ints, dtype: DType) -> list[int]:
+    """What a design must give for ``scores`` (N, C): a word each with the score, the arg-max so far, and ``last``."""
+    classes = scores.shape[1]
+    index_bits = _index_bits(classes)
+    words = []
+    for row, stored in zip(scores, dtype.encode(scores)):
+        for place, score in enumerate(stored):
+            best = int(np.argmax(row[: place + 1]))
+            words.append(int(score) | best << dtype.bits | (place == classes - 1) << dtype.bits + index_bits)
+    return words
+
+
+def score_fields(dtype: DType, classes: int) -> tuple[Field, ...]:
+    """The fields of a design's output word."""
+    return (
+        Field(name="score", bits=dtype.bits, signed=dtype.signed),
+        Field(name="index", bits=_index_bits(classes)),
+        Field(name="last", bits=1),
+    )
+
+
+def network_vectors(
+    network: Network, frames: Ints, *, input_lanes: int, latency: int = 0, interval: int = 0
+) -> Vectors:
+    """Vectors of a whole design: ``frames`` (N, *input shape) integers, and the scores that the golden model gives."""
+    result = run(network, frames)
+    scores = result.scores.reshape(len(result.scores), -1)
+    return Vectors(
+        words=lane_words(result.tensors[0], network.input.dtype, input_lanes),
+        expected=score_words(scores, network.scores.dtype),
+        fields=score_fields(network.scores.dtype, network.scores.size),
+        beats_in=network.input.size // input_lanes,
+        beats_out=network.scores.size,
+        latency=latency,
+        interval=interval,
+    )
+
+
+def fields_of(word: int, fields: Sequence[Field]) -> list[int]:
+    """The parts of a word, lowest first, lanes still side by side."""
+    parts = []
+    for field in fields:
+        width = field.bits * field.lanes
+        parts.append(word & (1 << width) - 1)
+        word >>= width
+    return [*parts, word]
+
+
+def _index_bits(classes: int) -> int:
+    return max(1, (classes - 1).bit_length())

@@ -1,0 +1,45 @@
+"""What all tests share: a known Yosys, and the cocotb benches of `fewbit.sim` as one call."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewbit.hw.emit import verilog
+from fewbit.sim.cocotb_run import TestResult, run_bench
+from fewbit.sim.vectors import Vectors
+
+os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[TestResult]]:
+    """``bench(component, "tb_stream", vectors)``: the emitted Verilog of a component under a bench of `fewbit.sim`.
+
+    What comes third is handed over as a file: :class:`Vectors`, or a dict of plain JSON.
+    """
+    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "bench_cache"))
+
+    def run(component: Any, module: str, cases: Vectors | dict[str, Any]) -> list[TestResult]:
+        file = tmp_path / "cases.json"
+        if isinstance(cases, Vectors):
+            cases.save(file)
+        else:
+            file.write_text(json.dumps(cases))
+        return run_bench(
+            verilog(component, "dut"),
+            toplevel="dut",
+            module=f"fewbit.sim.{module}",
+            build_dir=tmp_path / "bench",
+            env={"FEWBIT_VECTORS": str(file), "FEWBIT_CASES": str(file)},
+            seed=1,
+        )
+
+    return run

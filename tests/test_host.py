@@ -1,0 +1,305 @@
+import errno
+import os
+import re
+import socket
+import threading
+import time
+import tty
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import serial
+from serial.tools import list_ports
+
+from fewbit.boards import host, protocol
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import TensorType
+
+
+def kind(name, *shape):
+    return TensorType(DType.parse(name), shape)
+
+
+SOURCE, SCORES = kind("uint4", 3, 5), kind("int12", 4)
+
+
+def golden(frame):
+    """Scores of the network that the stand-in board runs."""
+    flat = frame.reshape(-1).astype(np.int64)
+    return np.array([flat.sum(), -flat.sum(), flat @ np.arange(15), 7])
+
+
+class FakeBoard:
+    """A board at the far end of a pseudo-terminal. ``mangle(number, reply)`` may change what it answers.
+
+    ``most`` is the largest number of frames that were ever under way.
+    """
+
+    def __init__(self, mangle=lambda number, reply: reply, has_index=True, delay=0.0, source=SOURCE):
+        self.near, far = os.openpty()
+        tty.setraw(self.near)
+        tty.setraw(far)
+        self.far, self.port = far, os.ttyname(far)
+        self.mangle, self.has_index, self.delay, self.source = mangle, has_index, delay, source
+        self.answered, self.most = 0, 0
+        self.arrived = bytearray()
+        self.lock = threading.Lock()
+        self.stop = threading.Event()
+        os.set_blocking(self.near, False)
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def work(self):
+        length = protocol.frame_bytes(self.source)
+        last = time.monotonic()
+        while not self.stop.is_set():
+            try:
+                data = os.read(self.near, 1 << 16)
+                self.arrived += data
+                last = time.monotonic()
+            except BlockingIOError:
+                data = b""
+            except OSError:
+                return
+            self.most = max(self.most, len(self.arrived) // length)
+            if len(self.arrived) % length and time.monotonic() - last > protocol.PAUSE_S:
+                self.arrived.clear()
+            if len(self.arrived) >= length and not (self.delay and data):
+                time.sleep(self.delay)
+                frame = protocol.decode_frame(self.source, bytes(self.arrived[:length]))
+                del self.arrived[:length]
+                scores = golden(frame)
+                index = int(scores.argmax()) if self.has_index else None
+                os.write(self.near, self.mangle(self.answered, protocol.encode_reply(SCORES, scores, index)))
+                self.answered += 1
+            elif not data:
+                time.sleep(0.001)
+
+    def close(self):
+        self.stop.set()
+        self.thread.join()
+        os.close(self.near)
+        os.close(self.far)
+
+
+@pytest.fixture
+def board():
+    boards = []
+
+    def make(**options):
+        boards.append(FakeBoard(**options))
+        return boards[-1]
+
+    yield make
+    for one in boards:
+        one.close()
+
+
+def frames(count, seed=1):
+    return np.random.default_rng(seed).integers(0, 16, (count, 3, 5))
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_scores_and_classes(board, has_index):
+    x = frames(50)
+    progress = []
+    with host.BoardLink(board(has_index=has_index).port, SOURCE, SCORES, has_index) as link:
+        scores, index = link.run(x, progress.append)
+    expected = np.array([golden(frame) for frame in x])
+    assert scores.dtype == np.int64 and np.array_equal(scores, expected)
+    assert np.array_equal(index, expected.argmax(1)) if has_index else index is None
+    assert progress == list(range(1, 51))
+
+
+def test_no_frames(board):
+    with host.BoardLink(board().port, SOURCE, SCORES, True) as link:
+        scores, index = link.run(frames(0))
+    assert scores.shape == (0, 4) and index.shape == (0,)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_never_more_than_a_window_under_way_and_as_much(board, window):
+    fake = board(delay=0.02)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, window=window) as link:
+        link.run(frames(12))
+    assert fake.most == window
+
+
+def test_a_link_serves_many_runs(board):
+    with host.BoardLink(board().port, SOURCE, SCORES, True) as link:
+        for seed in range(3):
+            assert np.array_equal(link.run(frames(4, seed))[0], [golden(frame) for frame in frames(4, seed)])
+
+
+def test_what_an_earlier_host_left_does_no_harm(board):
+    fake = board()
+    os.write(fake.far, b"\x12\x34")
+    os.write(fake.near, b"old answer")
+    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+        assert np.array_equal(link.run(frames(3))[0], [golden(frame) for frame in frames(3)])
+
+
+def test_a_short_reply(board):
+    fake = board(mangle=lambda number, reply: reply[:3] if number == 2 else reply)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.3, window=1) as link:
+        message = (
+            f"frame 2: 3 of 9 reply bytes came from {fake.port} in 0.3 s: "
+            "check that the board runs this design at 1000000 baud (fewbit flash)"
+        )
+        with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+            link.run(frames(5))
+        assert np.array_equal(link.run(frames(5))[0], [golden(frame) for frame in frames(5)])
+
+
+def test_a_silent_board(board):
+    fake = board(mangle=lambda number, reply: b"")
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.2) as link:
+        with pytest.raises(FewbitError, match="^frame 0: 0 of 9 reply bytes came"):
+            link.run(frames(2))
+
+
+@pytest.mark.parametrize("damage", [b"\xff\x7f", b"\x00\x08"])
+def test_a_score_out_of_range(board, damage):
+    fake = board(mangle=lambda number, reply: damage + reply[2:])
+    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+        with pytest.raises(FewbitError, match=r"^frame 0: the reply \w+ is no int12\[4\]: does the board run another design\?$"):
+            link.run(frames(1))
+
+
+def test_an_index_out_of_range(board):
+    fake = board(mangle=lambda number, reply: reply[:-1] + b"\x04")
+    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+        with pytest.raises(FewbitError, match="does the board run another design"):
+            link.run(frames(1))
+
+
+@pytest.mark.parametrize("x, message", [
+    (np.full((1, 3, 5), 16), "a frame must be uint4[3, 5], but its values go from 16 to 16"),
+    (np.zeros((1, 15), int), "a frame must be integers uint4[3, 5], not int64 of shape (15,)"),
+    (np.zeros((1, 3, 5)), "a frame must be integers uint4[3, 5], not float64 of shape (3, 5)"),
+])  # fmt: skip
+def test_frames_that_do_not_suit(board, x, message):
+    fake = board()
+    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+        with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+            link.run(x)
+    assert not fake.arrived and not fake.answered
+
+
+def test_a_window_of_none():
+    with pytest.raises(FewbitError, match="^the window must be at least 1 frame, not 0$"):
+        host.BoardLink("loop://", SOURCE, SCORES, True, window=0)
+
+
+def test_over_a_socket():
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        peer, _ = server.accept()
+        with peer:
+            data = peer.recv(100)
+            scores = golden(protocol.decode_frame(SOURCE, data))
+            peer.sendall(protocol.encode_reply(SCORES, scores, int(scores.argmax())))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with server, host.BoardLink(f"socket://127.0.0.1:{server.getsockname()[1]}", SOURCE, SCORES, True) as link:
+        assert np.array_equal(link.run(frames(1))[0][0], golden(frames(1)[0]))
+        thread.join()
+        with pytest.raises(FewbitError, match=r"^the board on socket://.* was lost: .*; plug it in again$"):
+            link.run(frames(1))
+
+
+def test_wrong_port_name(monkeypatch):
+    monkeypatch.setattr(list_ports, "comports", lambda: [port("/dev/ttyUSB1"), port("/dev/ttyUSB0")])
+    message = "there is no serial port /dev/no-such-port; ports here: /dev/ttyUSB0, /dev/ttyUSB1"
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        host.BoardLink("/dev/no-such-port", SOURCE, SCORES, True)
+
+
+@pytest.mark.parametrize("number, message", [
+    (errno.EACCES, "no permission to open P: add yourself to its group (dialout on most systems) and log in again"),
+    (errno.EBUSY, "P is in use: close the other program"),
+    (errno.EIO, "cannot open P: could not open port"),
+])  # fmt: skip
+def test_ports_that_do_not_open(monkeypatch, number, message):
+    def refuse(*arguments, **options):
+        raise serial.SerialException(number, "could not open port")
+
+    monkeypatch.setattr(serial, "serial_for_url", refuse)
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        host.BoardLink("P", SOURCE, SCORES, True)
+
+
+def test_no_serial_port_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(FewbitError, match=f"^cannot open {re.escape(str(path))}: "):
+        host.BoardLink(str(path), SOURCE, SCORES, True)
+
+
+def port(device, vid=None, pid=None, location=None, serial_number=None):
+    return SimpleNamespace(device=device, vid=vid, pid=pid, location=location, serial_number=serial_number)
+
+
+FT2232 = {"vid": 0x0403, "pid": 0x6010}
+
+
+@pytest.mark.parametrize("name, ports, found", [
+    ("icebreaker", [port("/dev/ttyUSB0", **FT2232, location="1-2:1.0"), port("/dev/ttyUSB1", **FT2232, location="1-2:1.1")],
+     "/dev/ttyUSB1"),
+    ("icebreaker", [port("/dev/ttyUSB0", **FT2232, location="1-2:1.1"), port("/dev/ttyS0")], "/dev/ttyUSB0"),
+    ("hx8k", [port("/dev/cu.usbserial-1", **FT2232, location="20-1"), port("/dev/cu.usbserial-0", **FT2232, location="20-1")],
+     "/dev/cu.usbserial-1"),
+    ("icebreaker", [port("COM4", **FT2232, location="1-2"), port("COM3", **FT2232, location="1-2")], "COM4"),
+    ("ulx3s-85f", [port("/dev/ttyUSB7", 0x0403, 0x6015, "1-3:1.0"), port("/dev/ttyUSB0", **FT2232)], "/dev/ttyUSB7"),
+])  # fmt: skip
+def test_find_port(monkeypatch, name, ports, found):
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    assert host.find_port(name) == found
+
+
+def test_find_port_without_the_board(monkeypatch):
+    monkeypatch.setattr(list_ports, "comports", lambda: [port("/dev/ttyS0")])
+    message = "no serial port of icebreaker (USB 0403:6010) was found: plug it in, or name one with --port"
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        host.find_port("icebreaker")
+
+
+def test_find_port_with_two_boards(monkeypatch):
+    ports = [port(f"/dev/ttyUSB{n}", 0x0403, 0x6015, f"1-{n}:1.0") for n in (1, 2)]
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    message = "several serial ports could be ulx3s-25f: name one with --port: /dev/ttyUSB1, /dev/ttyUSB2"
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        host.find_port("ulx3s-25f")
+
+
+@pytest.mark.parametrize("name, shape, sent", [
+    ("bipolar", (8,), "b1"), ("bipolar", (7,), "01000000010101"), ("uint2", (6,), "010302"), ("uint2", (4,), "7b"),
+    ("int4", (2,), "f7"), ("uint3", (2,), "35"), ("int12", (2,), "ff0f0008"), ("uint8", (3,), "0001ff"),
+    ("uint24", (1,), "03020100"), ("int64", (1,), "feffffffffffffff"),
+])  # fmt: skip
+def test_requests_worked_out_by_hand(name, shape, sent):
+    values = {
+        "b1": [1, -1, -1, -1, 1, 1, -1, 1], "01000000010101": [1, -1, -1, -1, 1, 1, 1], "010302": [1, 0, 3, 0, 2, 0],
+        "7b": [3, 2, 3, 1], "f7": [7, -1], "35": [5, 3], "ff0f0008": [-1, -2048], "0001ff": [0, 1, 255],
+        "03020100": [0x010203], "feffffffffffffff": [-2],
+    }[sent]  # fmt: skip
+    tensor = kind(name, *shape)
+    assert protocol.encode_frame(tensor, np.array(values)).hex() == sent
+    assert protocol.decode_frame(tensor, bytes.fromhex(sent)).tolist() == values
+    assert protocol.frame_bytes(tensor) == len(sent) // 2
+
+
+@pytest.mark.parametrize("name", ["bipolar", "uint1", "uint3", "uint8", "int2", "int8", "int9", "uint16", "int33", "int64"])
+def test_replies_there_and_back(name):
+    tensor = kind(name, 3)
+    ends = np.array([tensor.dtype.min, tensor.dtype.max, tensor.dtype.max])
+    sent = protocol.encode_reply(tensor, ends, 1)
+    assert len(sent) == protocol.reply_bytes(tensor, True)
+    scores, index = protocol.decode_reply(tensor, True, sent)
+    assert scores.tolist() == ends.tolist() and index == 1
+    with pytest.raises(FewbitError, match="^a reply has"):
+        protocol.decode_reply(tensor, False, sent)
