@@ -42,6 +42,8 @@ class Board:
         Interface of that bridge that is the serial port, from 0.
     aliases : tuple of str
         Other names.
+    buffer_frames : int
+        Frames in the shell's receive buffer. 0 saves block RAM where it is the scarce thing.
     uart : tuple of (name, number)
         UART resource.
     leds : int
@@ -64,6 +66,7 @@ class Board:
     usb_ids: tuple[tuple[int, int], ...]
     usb_interface: int
     aliases: tuple[str, ...] = ()
+    buffer_frames: int = 2
     uart: tuple[str, int] = ("uart", 0)
     leds: int = 2
     hold_high: tuple[tuple[str, int, str], ...] = ()
@@ -119,6 +122,7 @@ BOARDS: tuple[Board, ...] = (
         iceprog=True,
         usb_ids=((0x0403, 0x6010),),
         usb_interface=1,
+        buffer_frames=0,
     ),
     Board(
         name="ice40-hx8k-b-evn",
@@ -134,6 +138,7 @@ BOARDS: tuple[Board, ...] = (
         iceprog=True,
         usb_ids=((0x0403, 0x6010),),
         usb_interface=1,
+        buffer_frames=0,
         aliases=("hx8k",),
     ),
     _ulx3s("25", 50_000_000),

@@ -77,12 +77,25 @@ def reply_bytes(scores: TensorType, has_index: bool) -> int:
 
 
 def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -> int:
-    """Frames that may be under way: ``buffer_frames``, or more where more fit in one 512-byte block RAM.
+    """Frames that may be under way: ``buffer_frames``, or more where more fit in one 512-byte block RAM; 1 without a buffer.
 
     >>> window(TensorType(DType("bipolar", 1), (784,))), window(TensorType(DType("uint", 8), (784,)))
     (5, 2)
     """
+    if buffer_frames == 0:
+        return 1
     return max(buffer_frames, _BLOCK_RAM_BYTES // frame_bytes(network_input))
+
+
+def buffer_rams(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -> int:
+    """Block RAMs of 512 bytes that the receive buffer takes.
+
+    >>> buffer_rams(TensorType(DType("uint", 8), (784,))), buffer_rams(TensorType(DType("uint", 8), (784,)), 0)
+    (4, 0)
+    """
+    if buffer_frames == 0:
+        return 0
+    return -(-window(network_input, buffer_frames) * frame_bytes(network_input) // _BLOCK_RAM_BYTES)
 
 
 def encode_frame(network_input: TensorType, frame: Ints) -> bytes:

@@ -45,7 +45,9 @@ class Shell(wiring.Component):
     clock_hz : int or Fraction
     baud : int
     buffer_frames : int
-        Frames that the receive buffer holds at least; ``window`` is how many it does hold.
+        Frames that the receive buffer holds at least; ``window`` is how many it does hold. With 0 there is room for a
+        byte only: the design must take a whole frame as fast as the line brings it, as any design does whose first
+        dense layer holds a vector, and a host has one frame under way.
     pause_s : float
         Silence inside a frame after which it is discarded, in seconds.
 
@@ -83,8 +85,8 @@ class Shell(wiring.Component):
         buffer_frames: int = protocol.BUFFER_FRAMES,
         pause_s: float = protocol.PAUSE_S,
     ) -> None:
-        if buffer_frames < 1:
-            raise FewbitError(f"the receive buffer must hold at least 1 frame, not {buffer_frames}")
+        if buffer_frames < 0:
+            raise FewbitError(f"the receive buffer must hold 0 or more frames, not {buffer_frames}")
         if pause_s * baud < 20:
             raise FewbitError(f"a pause must last longer than 20 bits, not {pause_s:g} s at {baud} baud")
         self.design, self.input, self.scores, self.has_index = design, input, scores, has_index
@@ -179,7 +181,7 @@ class _Core(wiring.Component):
         m = Module()
         shell = self.shell
         m.submodules.design = design = shell.design
-        depth = shell.window * protocol.frame_bytes(shell.input)
+        depth = shell.window * protocol.frame_bytes(shell.input) if shell.buffer_frames else 1
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=8, depth=depth)
         m.d.comb += [buffer.w_data.eq(self.i.payload), buffer.w_en.eq(self.i.valid), self.i.ready.eq(buffer.w_rdy)]
 

@@ -11,17 +11,21 @@ from fewbit.boards.catalogue import Board
 from fewbit.boards.report import Report
 from fewbit.boards.tools import Yosys
 from fewbit.design import Design, design
-from fewbit.golden.network import Network
+from fewbit.golden.network import Dense, Network
 from fewbit.hw.plan import SHELL
 from fewbit.hw.resources import Cost
 
 
-def board_design(
-    network: Network, board: Board, *, clock_hz: float | None = None, fps: float | None = None
-) -> Design:
+def board_design(network: Network, board: Board, *, clock_hz: float | None = None, fps: float | None = None) -> Design:
     """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
-    reserve = SHELL + Cost(rams=protocol.buffer_rams(network.input, board.buffer_frames))
+    reserve = SHELL + Cost(rams=protocol.buffer_rams(network.input, _buffer_frames(network, board)))
     return design(network, board.target, clock_hz=clock_hz or board.clock_hz, fps=fps, reserve=reserve)
+
+
+def _buffer_frames(network: Network, board: Board) -> int:
+    """A design that holds no vector of its own needs a receive buffer on any board."""
+    holds = any(isinstance(layer, Dense) for layer in network.layers)
+    return board.buffer_frames if holds else max(1, board.buffer_frames)
 
 
 def build(
@@ -54,7 +58,7 @@ def build(
         out_dir=out_dir,
         clock_hz=clock_hz,
         baud=baud,
-        buffer_frames=found.buffer_frames,
+        buffer_frames=_buffer_frames(network, found),
         seed=seed,
         yosys=yosys,
         cycles_per_frame=made.plan.cycles_per_frame,

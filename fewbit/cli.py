@@ -23,7 +23,9 @@ input_option = click.option(
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
 clock_option = click.option("--clock", "clock_mhz", type=float, metavar="MHZ", help="Clock to plan for, in MHz.")
-fps_option = click.option("--fps", type=float, metavar="N", help="Plan for N frames a second instead of the fastest that fits.")
+fps_option = click.option(
+    "--fps", type=float, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
+)
 
 
 def _model(name: str, input_kind: str | None = None) -> Any:
@@ -50,8 +52,12 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--board", default="icebreaker", show_default=True, help="Board to build for.")
-@click.option("--model", "model_name", metavar="MODEL", help="Network; by default the shipped one that suits the board.")
-@click.option("--out", "out_dir", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True, metavar="DIR")
+@click.option(
+    "--model", "model_name", metavar="MODEL", help="Network; by default the shipped one that suits the board."
+)
+@click.option(
+    "--out", "out_dir", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True, metavar="DIR"
+)
 @click.option("--frames", default=1000, show_default=True, help="Test images to run through the RTL.")
 @quiet_option
 def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: bool) -> None:
@@ -85,16 +91,35 @@ def info(model: str, target: str, clock_mhz: float | None, fps: float | None, in
 
 @cli.command()
 @model_argument
-@click.option("--inputs", required=True, type=click.Path(path_type=Path), metavar="X", help="Frames: .npy, or idx (.gz).")
-@click.option("--engine", type=click.Choice(("golden", "rtl", "netlist", "bitstream", "board")), default="golden", show_default=True)
-@click.option("--outputs", type=click.Path(path_type=Path), metavar="Y.npy", help="Write the model's output tensor here.")
-@click.option("--labels", type=click.Path(path_type=Path), metavar="L", help="True classes (.npy or idx): prints the accuracy.")
+@click.option(
+    "--inputs", required=True, type=click.Path(path_type=Path), metavar="X", help="Frames: .npy, or idx (.gz)."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(("golden", "rtl", "netlist", "bitstream", "board")),
+    default="golden",
+    show_default=True,
+)
+@click.option(
+    "--outputs", type=click.Path(path_type=Path), metavar="Y.npy", help="Write the model's output tensor here."
+)
+@click.option(
+    "--labels", type=click.Path(path_type=Path), metavar="L", help="True classes (.npy or idx): prints the accuracy."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N frames.")
 @click.option("--check", is_flag=True, help="Compare with golden; exit status 1 where they differ.")
-@click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device, for rtl and netlist.")
+@click.option(
+    "--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device, for rtl and netlist."
+)
 @click.option("--board", default="icebreaker", show_default=True, help="Board, for the engine board.")
 @click.option("--port", help="Serial port of the board; found by its USB ids if absent.")
-@click.option("--build", "build_dir", type=click.Path(path_type=Path), metavar="DIR", help="Folder of a finished build, for bitstream and board.")
+@click.option(
+    "--build",
+    "build_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of a finished build, for bitstream and board.",
+)
 @input_option
 @quiet_option
 def run(
@@ -147,7 +172,9 @@ def run(
 @model_argument
 @click.option("-o", "--out", "out_dir", required=True, type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True)
-@click.option("--inputs", type=click.Path(path_type=Path), metavar="X", help="Frames for the vectors; random ones if absent.")
+@click.option(
+    "--inputs", type=click.Path(path_type=Path), metavar="X", help="Frames for the vectors; random ones if absent."
+)
 @click.option("--frames", default=16, show_default=True, type=click.IntRange(min=1), help="Frames in the vectors.")
 @click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
 @clock_option
@@ -244,7 +271,14 @@ def boards() -> None:
         device = target(board.target)
         assert device.capacity is not None
         rows.append(
-            (board.name, board.title, device.title, device.capacity.cells, device.capacity.rams, f"{board.clock_hz / 1e6:g}")
+            (
+                board.name,
+                board.title,
+                device.title,
+                device.capacity.cells,
+                device.capacity.rams,
+                f"{board.clock_hz / 1e6:g}",
+            )
         )
     print(table(("board", "name", "device", "logic cells", "block RAMs", "clock MHz"), rows, left=3))
 
@@ -267,7 +301,9 @@ def _status(work: Callable[[], Any]) -> int:
         print(error.ctx.get_help() if error.ctx else error.format_message(), file=sys.stderr)
         return 2
     except click.ClickException as error:
-        command = f" {error.ctx.info_name}" if isinstance(error, click.UsageError) and error.ctx and error.ctx.parent else ""
+        command = (
+            f" {error.ctx.info_name}" if isinstance(error, click.UsageError) and error.ctx and error.ctx.parent else ""
+        )
         hint = f" (see fewbit{command} --help)" if isinstance(error, click.UsageError) else ""
         return _fail(f"{error.format_message()}{hint}", 2)
     except FewbitError as error:

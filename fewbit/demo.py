@@ -34,7 +34,12 @@ class _Checked:
 
 
 def demo(
-    board: str, out_dir: Path, *, model_name: str | None = None, rtl_frames: int = 1000, reporter: Reporter | None = None
+    board: str,
+    out_dir: Path,
+    *,
+    model_name: str | None = None,
+    rtl_frames: int = 1000,
+    reporter: Reporter | None = None,
 ) -> str:
     """Runs the line for ``board`` and writes its products to ``out_dir``; the closing table.
 
@@ -106,7 +111,10 @@ def _page(name: str, network: Network, made: Design, checked: _Checked, report: 
         *((use.title, f"{use.used:,} of {use.available:,}") for use in report.usage if use.used),
         ("clock", f"{report.clock_hz / 1e6:.1f} MHz; timing analysis allows {fmax / 1e6:.1f} MHz"),
         ("cycles a frame", f"{plan.cycles_per_frame:,}, {plan.latency:,} from first beat to last score"),
-        ("frames a second", f"{report.clock_hz / plan.cycles_per_frame:,.0f} computed, {report.link.frames_per_second:,.0f} over the serial link"),
+        (
+            "frames a second",
+            f"{report.clock_hz / plan.cycles_per_frame:,.0f} computed, {report.link.frames_per_second:,.0f} over the serial link",
+        ),
         ("bitstream", str(out_dir / report.bitstream)),
     ]
     return "\n\n".join(

@@ -32,7 +32,9 @@ from fewbit.sim.tb_top import *  # noqa: E402, F403
 '''
 
 
-def export(made: Design, out_dir: str | Path, *, inputs: Ints | None = None, frames: int = 8, seed: int = 1) -> list[Path]:
+def export(
+    made: Design, out_dir: str | Path, *, inputs: Ints | None = None, frames: int = 8, seed: int = 1
+) -> list[Path]:
     """Writes ``made`` to ``out_dir``: ``fewbit_top.v``, its bench, its vectors, and its plan as text; the files.
 
     Parameters
@@ -84,7 +86,9 @@ def random_frames(network: Network, frames: int, seed: int) -> Ints:
     """``frames`` frames (N, \\*shape) of the network's input kind, uniform over its values."""
     rng = np.random.default_rng(seed)
     kind = network.input.dtype
-    return kind.min + kind.step * rng.integers(0, (kind.max - kind.min) // kind.step + 1, (frames, *network.input.shape))
+    return kind.min + kind.step * rng.integers(
+        0, (kind.max - kind.min) // kind.step + 1, (frames, *network.input.shape)
+    )
 
 
 def run_exported_bench(out_dir: str | Path) -> list[TestResult]:

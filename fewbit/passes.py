@@ -53,9 +53,7 @@ def clip_thresholds(network: Network) -> Network:
             low, high = np.array([source.dtype.min]), np.array([source.dtype.max])
         sign = layer.sign.astype(np.int64)
         ends = np.sort(np.stack([sign * low, sign * high]), axis=0)
-        layers[index] = replace(
-            layer, thresholds=np.clip(layer.thresholds, ends[0][:, None], ends[1][:, None] + 1)
-        )
+        layers[index] = replace(layer, thresholds=np.clip(layer.thresholds, ends[0][:, None], ends[1][:, None] + 1))
     return replace(network, layers=tuple(layers))
 
 

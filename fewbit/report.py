@@ -37,7 +37,10 @@ def describe_network(network: Network) -> str:
             operations = f"{result.size * layer.thresholds.shape[1]:,}"
         rows.append((layer.name, layer.kind, source, result, code, bits, operations))
     dense = [layer for layer in network.layers if isinstance(layer, Dense)]
-    weights, bits_in_all = sum(layer.weights.size for layer in dense), sum(layer.weights.size * layer.code.bits for layer in dense)
+    weights, bits_in_all = (
+        sum(layer.weights.size for layer in dense),
+        sum(layer.weights.size * layer.code.bits for layer in dense),
+    )
     how = "float32 frames are quantized on the host" if network.input_quantizer is not None else "integers"
     return "\n".join(
         [
@@ -57,7 +60,9 @@ def describe_plan(plan: Plan) -> str:
     for one in plan.layers:
         memory = f"{one.fold.memory}, vector in {one.fold.buffer}" if isinstance(one.layer, Dense) else one.fold.form
         busy = f"{100 * one.cycles / plan.cycles_per_frame:.0f} %"
-        rows.append((one.layer.name, memory, one.fold.pe, one.fold.simd, one.cycles, busy, one.cost.cells, one.cost.rams))
+        rows.append(
+            (one.layer.name, memory, one.fold.pe, one.fold.simd, one.cycles, busy, one.cost.cells, one.cost.rams)
+        )
     lines = [
         f"on {plan.target.title} at {plan.clock_hz / 1e6:g} MHz, {plan.folding.input_lanes} input lanes",
         "",

@@ -138,7 +138,9 @@ class TableCode(Code):
         index = np.minimum(np.searchsorted(self.levels, weights), len(self.levels) - 1)
         wrong = self.levels[index] != weights
         if wrong.any():
-            raise FewbitError(f"{self.name} has no level {np.asarray(weights)[wrong].flat[0]}, only {_short(self.levels)}")
+            raise FewbitError(
+                f"{self.name} has no level {np.asarray(weights)[wrong].flat[0]}, only {_short(self.levels)}"
+            )
         return self._sorted_words[index].astype(np.uint64)
 
     def decode(self, stored: Ints) -> Ints:

@@ -65,7 +65,11 @@ class AffineUnit(wiring.Component):
         with m.If(self.i.ready):
             m.d.sync += multiplied.eq(self.i.valid)
             with m.If(self.i.valid):
-                m.d.sync += [product.eq(number(self.i.payload[0], self.source.dtype) * scale), offset.eq(bias), channel.eq(channel + 1)]
+                m.d.sync += [
+                    product.eq(number(self.i.payload[0], self.source.dtype) * scale),
+                    offset.eq(bias),
+                    channel.eq(channel + 1),
+                ]
                 with m.If(channel == self.layer.scale.size - 1):
                     m.d.sync += channel.eq(0)
         with m.If(free):

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from fewbit.golden.errors import FewbitError
 from fewbit.hw.streams import lane_stream
 
 BLOCK, DISTRIBUTED, RING = "block", "distributed", "ring"
@@ -38,9 +39,18 @@ class VectorBuffer(wiring.Component):
     available : Out(1)
     next, last : In(1)
     word : Out(lanes * width)
+
+    Raises
+    ------
+    FewbitError
+        If lanes or words are below 1, or there is no such style.
     """
 
     def __init__(self, shape: Shape, lanes: int, words: int, style: str) -> None:
+        if lanes < 1 or words < 1:
+            raise FewbitError(f"a vector buffer needs at least 1 lane and 1 word, not {lanes} and {words}")
+        if style not in (BLOCK, DISTRIBUTED, RING):
+            raise FewbitError(f'a vector buffer must be "block", "distributed" or "ring", not {style!r}')
         self.shape, self.lanes, self.words, self.style = Shape.cast(shape), lanes, words, style
         self.width = self.shape.width * lanes
         self.latency = 2 if style == RING else 1

@@ -87,7 +87,13 @@ def _chain(network: Network, folding: Folding) -> Iterator[tuple[str, Unit]]:
             continue
         if isinstance(layer, Dense):
             unit = MatVec(
-                layer, source.dtype, pe=fold.pe, simd=fold.simd, memory=fold.memory, buffer=fold.buffer, stages=fold.stages
+                layer,
+                source.dtype,
+                pe=fold.pe,
+                simd=fold.simd,
+                memory=fold.memory,
+                buffer=fold.buffer,
+                stages=fold.stages,
             )
             wanted, given = fold.simd, fold.pe
         elif isinstance(layer, Threshold):

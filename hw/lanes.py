@@ -46,6 +46,10 @@ class Lanes(wiring.Component):
     offset = 0
 
     def __init__(self, simd: int, activation: DType, code: Code, stages: int, o: Shape) -> None:
+        if simd < 1:
+            raise FewbitError(f"lanes need a SIMD of at least 1, not {simd}")
+        if stages < 0:
+            raise FewbitError(f"lanes have 0 or more stages, not {stages}")
         self.simd, self.activation, self.code, self.stages = simd, activation, code, stages
         self.latency = stages
         super().__init__({"x": In(simd * activation.bits), "w": In(simd * code.bits), "en": In(1), "o": Out(o)})

@@ -81,7 +81,9 @@ class MatVec(wiring.Component):
         self.lanes = [lane_kind(activation, layer.code)(simd, activation, layer.code, stages) for _ in range(pe)]
         self.latency = 1 + self.lanes[0].latency + 1
         self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype
-        super().__init__({"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))})
+        super().__init__(
+            {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
+        )
 
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
@@ -138,9 +140,7 @@ class MatVec(wiring.Component):
             accumulator = Signal(bits, name=f"sum_{index}", reset_less=True)
             with m.If(advance & valid):
                 m.d.sync += accumulator.eq(Mux(first, start, accumulator) + lanes.o)
-            m.d.comb += self.o.payload[index].eq(
-                Cat(Const(rest, lanes.step.bit_length() - 1), accumulator).as_signed()
-            )
+            m.d.comb += self.o.payload[index].eq(Cat(Const(rest, lanes.step.bit_length() - 1), accumulator).as_signed())
         with m.If(advance):
             m.d.sync += self.o.valid.eq(valid & last)
         return m

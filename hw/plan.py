@@ -171,7 +171,9 @@ def _stages(network: Network) -> list[list[int]]:
 def _fastest(
     network: Network, stages: Sequence[list[int]], options: list[list[_Option]], target: Target, budget: Cost | None
 ) -> _Label:
-    limits = sorted({option.slowest for stage in options for option in stage} | {network.input.size, network.scores.size})
+    limits = sorted(
+        {option.slowest for stage in options for option in stage} | {network.input.size, network.scores.size}
+    )
     if budget is None:  # nothing is scarce: one lane less would do as well, so stop where a plan stays readable
         limits = [limit for limit in limits if limit >= 16] or limits[-1:]
     low, high = 0, len(limits) - 1
@@ -228,8 +230,10 @@ def _cheapest(
     ends = [label for found in labels.values() for label in found if network.scores.size <= limit]
     if budget is not None:
         ends = [label for label in ends if _within(label.cost, budget)]
-        return min(ends, key=lambda label: label.cost.cells / budget.cells + label.cost.rams / budget.rams, default=None)
-    return min(ends, key=lambda label: (label.cost.cells + 500 * label.cost.rams), default=None)
+        return min(
+            ends, key=lambda label: label.cost.cells / budget.cells + label.cost.rams / budget.rams, default=None
+        )
+    return min(ends, key=lambda label: label.cost.cells + 500 * label.cost.rams, default=None)
 
 
 def _within(cost: Cost, budget: Cost) -> bool:
@@ -299,7 +303,9 @@ def _dense(
         memories.append(("block", Cost(rams=target.block_rams(depth, width))))
     vectors = [(buffers.RING, Cost(cells=(2 * words + 1) * line))]
     if target.ram_shapes:
-        vectors.append((buffers.BLOCK, Cost(cells=4 * words.bit_length() + 12, rams=target.block_rams(2 * words, line))))
+        vectors.append(
+            (buffers.BLOCK, Cost(cells=4 * words.bit_length() + 12, rams=target.block_rams(2 * words, line)))
+        )
     if target.lut_ram:
         vectors.append(
             (buffers.DISTRIBUTED, Cost(cells=lut_ram_cells(2 * words, line) + line + 4 * words.bit_length() + 12))
@@ -372,7 +378,10 @@ def _plan(
         for index, fold, cycles, cost in zip(stage, option.folds, option.cycles, option.costs):
             layer = network.layers[index]
             if option is label.options[0]:
-                fold, cycles = Fold(pe=input_lanes, simd=input_lanes, form=fold.form, memory=fold.memory), size // input_lanes
+                fold, cycles = (
+                    Fold(pe=input_lanes, simd=input_lanes, form=fold.form, memory=fold.memory),
+                    size // input_lanes,
+                )
             folds[layer.name] = fold
             layers.append(LayerPlan(layer=layer, fold=fold, cycles=cycles, cost=cost))
     return Plan(

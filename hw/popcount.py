@@ -83,5 +83,3 @@ class Popcount(wiring.Component):
         m = Module()
         m.d.comb += self.o.eq(sum_tree(m, list(self.i), self.stages, self.en, "count"))
         return m
-
-

@@ -188,5 +188,3 @@ class ThresholdUnit(wiring.Component):
             m.d.comb += chosen.eq(Mux(busy, child[: self.steps], 1))
             base = Mux(busy, current, group) if rows is not tree else Const(0, 0)
             m.d.comb += read.addr.eq(Cat(chosen, base))
-
-

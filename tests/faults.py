@@ -19,7 +19,6 @@ def mutant(module: str, old: str, new: str) -> ModuleType:
     if source.count(old) != 1:
         pytest.fail(f"{original.__name__} holds {source.count(old)} times: {old}")
     copy = ModuleType(original.__name__)
-    # Dataclasses and datasheets want a name; the linter option keeps unused components of a mutant quiet.
     copy.__file__ = original.__file__
     exec(compile(source.replace(old, new), str(original.__file__), "exec"), copy.__dict__)
     return copy

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
 from fewbit.sim.bench import PATTERNS, Pattern
@@ -94,20 +94,18 @@ def pipeline(component: Any, inputs: dict[str, Sequence[int]], *, latency: int, 
                 ctx.set(getattr(component, port), values[min(position, cases - 1)] if enabled else 0)
             if enabled and position >= latency:
                 results.append(ctx.get(component.o))
-            if latency:
-                await ctx.tick()
-            else:
-                await ctx.delay(1e-6)
+            await ctx.tick()
             position += enabled
 
-    _run(component, testbench, clocked=latency > 0)
+    _run(component, testbench)
     return results
 
 
-def _run(component: Any, testbench: Any, clocked: bool = True) -> None:
-    simulator = Simulator(component)
-    if clocked:
-        with warnings.catch_warnings():
-            simulator.add_clock(1e-6)
+def _run(component: Any, testbench: Any) -> None:
+    m = Module()
+    m.domains.sync = ClockDomain()  # wires alone have none
+    m.submodules.component = component
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()

@@ -104,10 +104,15 @@ def test_a_planted_fault_is_seen(fault):
         check(faulty(signed(4), 1, 3), vectors(DType("int", 4), *lanes, 10), ready="random")
 
 
-@pytest.mark.parametrize("fault", list(FAULTS)[:2])
-def test_a_planted_fault_turns_the_bench_red(bench, fault):
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("pack drops a beat under back-pressure", "valid fell before the word was taken"),
+        ("pack waits for ready", "valid depends on ready"),
+    ],
+)
+def test_a_planted_fault_turns_the_bench_red(bench, fault, message):
     _, old, new = FAULTS[fault]
-    message = {"pack drops": "StallError|got", "pack waits": "valid depends on ready"}[" ".join(fault.split()[:2])]
     with pytest.raises(BenchFailure, match=message):
         bench(mutant("hw.streams", old, new).Pack(signed(4), 1, 3), "tb_stream", vectors(DType("int", 4), 1, 3, 10))
 

@@ -1,0 +1,149 @@
+# amaranth: UnusedElaboratable=no
+"""Lanes of every code on every activation kind, held to the golden matrix-vector product."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from faults import mutant
+from fewbit.golden.codes import Code, shift3
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.matvec import matvec
+from fewbit.hw.lanes import ProductLanes, TermLanes, XnorLanes, lane_kind
+from fewbit.sim.cocotb_run import BenchFailure
+from fewbit.sim.vectors import lane_words
+from streaming import pipeline
+
+ACTIVATIONS = ["bipolar", "uint1", "int1", "uint2", "int2", "uint3", "int4", "uint8", "int8"]
+CODES = ["binary", "ternary", "int(1)", "int(2)", "int(3)", "int(4)"]
+
+
+def values_of(dtype: DType) -> list[int]:
+    return list(range(dtype.min, dtype.max + 1, dtype.step))
+
+
+def words_of(weights, code: Code) -> list[int]:
+    return [sum(int(w) << place * code.bits for place, w in enumerate(code.encode(row))) for row in weights]
+
+
+def sums(x, weights, code: Code, activation: DType) -> list[int]:
+    """Row by row: the product of one row of activations with one row of weights."""
+    return [int(matvec(a[None], w[None], code, activation)[0, 0]) for a, w in zip(x, weights)]
+
+
+def outputs(component, x, weights, enable: str = "random") -> list[int]:
+    inputs = {"x": lane_words(x, component.activation, component.simd), "w": words_of(weights, component.code)}
+    got = pipeline(component, inputs, latency=component.latency, enable=enable)
+    return [component.step * one + component.offset for one in got]
+
+
+def random_rows(simd: int, activation: DType, code: Code, rows: int, seed: int = 1):
+    rng = np.random.default_rng(seed)
+    x = rng.choice(values_of(activation), (rows, simd))
+    weights = rng.choice(code.levels, (rows, simd))
+    # The ends of the range, where a sum that is too narrow wraps.
+    ends = [(a, w) for a in (activation.min, activation.max) for w in (code.levels[0], code.levels[-1])]
+    for row, (a, w) in enumerate(ends):
+        x[row], weights[row] = a, w
+    return x, weights
+
+
+@pytest.mark.parametrize("stages", [0, 1])
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_one_lane_exhaustively(activation, code, stages):
+    activation, code = DType.parse(activation), Code.parse(code)
+    pairs = np.array(list(product(values_of(activation), code.levels)))
+    x, weights = pairs[:, :1], pairs[:, 1:]
+    component = lane_kind(activation, code)(1, activation, code, stages)
+    assert outputs(component, x, weights) == (x * weights)[:, 0].tolist() == sums(x, weights, code, activation)
+
+
+@pytest.mark.parametrize("code", ["binary", "ternary", "int(2)"])
+@pytest.mark.parametrize("activation", ["bipolar", "uint1", "uint2", "int2"])
+def test_two_lanes_exhaustively(activation, code):
+    activation, code = DType.parse(activation), Code.parse(code)
+    rows = np.array(list(product(values_of(activation), values_of(activation), code.levels, code.levels)))
+    component = lane_kind(activation, code)(2, activation, code, 1)
+    assert outputs(component, rows[:, :2], rows[:, 2:]) == sums(rows[:, :2], rows[:, 2:], code, activation)
+
+
+@pytest.mark.parametrize(("simd", "stages"), [(3, 2), (15, 1), (16, 2), (17, 3), (64, 2)])
+@pytest.mark.parametrize(
+    ("activation", "code"),
+    [("bipolar", "binary"), ("uint8", "binary"), ("int3", "ternary"), ("bipolar", "ternary"), ("uint4", "int(4)")],
+)
+def test_wide_lanes(activation, code, simd, stages):
+    activation, code = DType.parse(activation), Code.parse(code)
+    x, weights = random_rows(simd, activation, code, 24)
+    component = lane_kind(activation, code)(simd, activation, code, stages)
+    assert outputs(component, x, weights) == sums(x, weights, code, activation)
+
+
+@pytest.mark.parametrize(("activation", "code"), [("bipolar", "binary"), ("int3", "ternary"), ("uint2", "int(3)")])
+def test_bench_on_the_verilog(bench, activation, code):
+    activation, code = DType.parse(activation), Code.parse(code)
+    component = lane_kind(activation, code)(5, activation, code, 2)
+    bench(component, "tb_pipeline", cases(component, activation, code))
+
+
+def cases(component, activation: DType, code: Code) -> dict:
+    x, weights = random_rows(component.simd, activation, code, 150)
+    raw = [(one - component.offset) // component.step for one in sums(x, weights, code, activation)]
+    mask = (1 << len(component.o)) - 1
+    inputs = {"x": lane_words(x, activation, component.simd), "w": words_of(weights, code)}
+    return {"inputs": inputs, "expected": [one & mask for one in raw], "latency": component.latency}
+
+
+FAULTS = {
+    "xor for xnor": (XnorLanes, "~(self.x ^ self.w)", "(self.x ^ self.w)"),
+    "one's complement": (TermLanes, "terms += [term.as_signed(), negative]", "terms += [term.as_signed()]"),
+    "zero weights count": (TermLanes, "term &= w[0].replicate(len(bits))", "pass"),
+    "no room for a sign": (TermLanes, "else Cat(x, Const(0, 1))", "else Cat(x)"),
+    "sum too narrow": (TermLanes, "reach = simd * max(-activation.min, activation.max)\n", "reach = max(-activation.min, activation.max)\n"),
+    "weights unsigned": (ProductLanes, "x * w.as_signed()", "x * w"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(fault):
+    kind, old, new = FAULTS[fault]
+    activation, code = {
+        XnorLanes: (DType.parse("bipolar"), Code.parse("binary")),
+        TermLanes: (DType.parse("uint2"), Code.parse("ternary")),
+        ProductLanes: (DType.parse("int2"), Code.parse("int(2)")),
+    }[kind]
+    x, weights = random_rows(3, activation, code, 40)
+    faulty = getattr(mutant("hw.lanes", old, new), kind.__name__)(3, activation, code, 1)
+    assert outputs(faulty, x, weights) != sums(x, weights, code, activation)
+
+
+def test_a_planted_fault_turns_the_bench_red(bench):
+    activation, code = DType.parse("uint2"), Code.parse("ternary")
+    _, old, new = FAULTS["one's complement"]
+    faulty = mutant("hw.lanes", old, new).TermLanes(3, activation, code, 1)
+    with pytest.raises(BenchFailure, match=r"case \d+: got 0x\w+, expected 0x\w+"):
+        bench(faulty, "tb_pipeline", cases(TermLanes(3, activation, code, 1), activation, code))
+
+
+def test_each_pair_of_kinds_has_its_lanes():
+    for activation, code, kind in (
+        ("bipolar", "binary", XnorLanes), ("uint1", "binary", TermLanes), ("bipolar", "ternary", TermLanes),
+        ("int8", "ternary", TermLanes), ("bipolar", "int(4)", ProductLanes),
+    ):  # fmt: skip
+        assert lane_kind(DType.parse(activation), Code.parse(code)) is kind
+    message = "^there is no hardware for shift3 weights yet; binary, ternary and int weights have it$"
+    with pytest.raises(FewbitError, match=message):
+        lane_kind(DType.parse("uint8"), shift3())
+
+
+def test_lanes_need_a_simd_and_no_negative_stages():
+    activation, code = DType.parse("uint2"), Code.parse("ternary")
+    with pytest.raises(FewbitError, match="^lanes need a SIMD of at least 1, not 0$"):
+        TermLanes(0, activation, code, 1)
+    with pytest.raises(FewbitError, match="^lanes have 0 or more stages, not -1$"):
+        TermLanes(1, activation, code, -1)
