@@ -37,7 +37,8 @@ def save(network: Network, path: str | Path) -> None:
     if network.input_quantizer is not None:
         description["input_quantizer"] = _take(network.input_quantizer, "input_quantizer", tensors)
     tensors["output_scale"], tensors["output_bias"] = network.output_scale, network.output_bias
-    metadata = {"format": FORMAT, "version": str(VERSION), "network": json.dumps(description)}
+    # One entry only: the order of several is not the same from one save to the next.
+    metadata = {FORMAT: json.dumps({"version": VERSION, "network": description})}
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         aside.write_bytes(save_tensors(tensors, metadata))
@@ -66,12 +67,13 @@ def load(path: str | Path) -> Network:
         raise FewbitError(f"{path}: {error.strerror or error}") from None
     except SafetensorError as error:
         raise FewbitError(f"{path}: not a whole .safetensors file ({error})") from None
-    if metadata.get("format") != FORMAT:
+    if FORMAT not in metadata:
         raise FewbitError(f"{path}: a .safetensors file without a fewbit network in it")
-    if metadata.get("version") != str(VERSION):
-        raise FewbitError(f"{path}: written in version {metadata.get('version')} of the format, this reads {VERSION}")
     try:
-        return _network(json.loads(metadata["network"]), tensors)
+        described = json.loads(metadata[FORMAT])
+        if described["version"] != VERSION:
+            raise FewbitError(f"written in version {described['version']} of the format, this reads {VERSION}")
+        return _network(described["network"], tensors)
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -15,7 +15,7 @@ from fewbit.hw.buffer import RING, VectorBuffer
 from fewbit.hw.lanes import lane_kind
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.weights import weight_words
+from fewbit.hw.weights import BLOCK, LOGIC, weight_words
 
 
 class MatVec(wiring.Component):
@@ -53,7 +53,7 @@ class MatVec(wiring.Component):
     Raises
     ------
     FewbitError
-        If the folding does not divide the layer, or no lane serves the code.
+        If the folding does not divide the layer, a memory is unknown, or no lane serves the code.
     """
 
     def __init__(
@@ -73,6 +73,8 @@ class MatVec(wiring.Component):
             raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
         if stages < 1:
             raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
+        if memory not in (BLOCK, LOGIC):
+            raise FewbitError(f'layer {layer.name!r}: weights lie in "block" or "logic", not {memory!r}')
         self.layer, self.activation = layer, activation
         self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe

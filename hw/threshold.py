@@ -14,7 +14,7 @@ from fewbit.golden.network import TensorType, Threshold
 from fewbit.hw.popcount import sum_tree
 from fewbit.hw.schedule import Register, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
-from fewbit.hw.weights import rom_words
+from fewbit.hw.weights import BLOCK, LOGIC, rom_words
 
 COMPARATORS, SEARCH = "comparators", "search"
 """Forms: every threshold at once, or a binary search in memory, one comparison a cycle."""
@@ -28,8 +28,8 @@ def element(level: Value, layer: Threshold) -> Value:
 class ThresholdUnit(wiring.Component):
     """``y = base + step * (number of t with sign * x >= t)`` on each lane, thresholds of the lane's channel.
 
-    Lanes of a beat are neighbouring channels; beats walk through the channels, each channel ``repeat`` beats long, and
-    start again at the next frame. With one row of thresholds all channels share it.
+    Lanes of a beat are neighbouring channels; beats walk through the channels and start again at the next frame. With one
+    row of thresholds all elements share it, whatever the shape of a frame.
 
     **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat``: 1 with comparators, the output
     bits + 1 with the search. Cost: comparators: about a LUT4 a bit and threshold, and the thresholds as constants in LUTs;
@@ -54,12 +54,17 @@ class ThresholdUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the lanes do not divide the channels.
+        If the lanes do not divide the channels, the frame has more axes than the thresholds allow, or there is no such form or
+        memory.
     """
 
     def __init__(
         self, layer: Threshold, source: TensorType, *, lanes: int, form: str = COMPARATORS, memory: str = "logic"
     ) -> None:
+        if form not in (COMPARATORS, SEARCH):
+            raise FewbitError(f'layer {layer.name!r}: thresholds have the form "comparators" or "search", not {form!r}')
+        if memory not in (BLOCK, LOGIC):
+            raise FewbitError(f'layer {layer.name!r}: thresholds lie in "block" or "logic", not {memory!r}')
         channels = layer.channels if layer.channels > 1 else source.size
         if lanes < 1 or channels % lanes:
             raise FewbitError(f"layer {layer.name!r}: lanes must divide the {channels} channels, not {lanes}")

@@ -32,7 +32,7 @@ def words_of(weights, code: Code) -> list[int]:
 
 def sums(x, weights, code: Code, activation: DType) -> list[int]:
     """Row by row: the product of one row of activations with one row of weights."""
-    return [int(matvec(a[None], w[None], code, activation)[0, 0]) for a, w in zip(x, weights)]
+    return matvec(x, weights, code, activation).diagonal().tolist()
 
 
 def outputs(component, x, weights, enable: str = "random") -> list[int]:
@@ -57,10 +57,10 @@ def random_rows(simd: int, activation: DType, code: Code, rows: int, seed: int =
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_one_lane_exhaustively(activation, code, stages):
     activation, code = DType.parse(activation), Code.parse(code)
-    pairs = np.array(list(product(values_of(activation), code.levels)))
-    x, weights = pairs[:, :1], pairs[:, 1:]
+    x, weights = np.array(values_of(activation))[:, None], code.levels[:, None]
     component = lane_kind(activation, code)(1, activation, code, stages)
-    assert outputs(component, x, weights) == (x * weights)[:, 0].tolist() == sums(x, weights, code, activation)
+    got = outputs(component, np.repeat(x, len(weights), 0), np.tile(weights, (len(x), 1)), "always")
+    assert got == matvec(x, weights, code, activation).ravel().tolist() == (x * weights.T).ravel().tolist()
 
 
 @pytest.mark.parametrize("code", ["binary", "ternary", "int(2)"])

@@ -65,8 +65,8 @@ def test_bench_on_the_verilog(bench, width, stages):
 
 
 FAULTS = {
-    "one term twice": ("for start in range(0, len(terms), fan_in)]", "for start in range(0, len(terms), fan_in)] + [terms[:1]]"),
-    "a sum cut short": ("high += ", "high = "),
+    "one term lost": ("total = _plain_sum(group)", "total = _plain_sum(group[1:] or group)"),
+    "a sum cut short": ("range(low, high + 1)", "range(low, high // 2 + 1)"),
     "enable ignored": ("with m.If(enable):", "with m.If(1):"),
     "an odd term lost": ("terms = pairs + terms[len(pairs) * 2 :]", "terms = pairs"),
 }  # fmt: skip
@@ -75,11 +75,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault):
     values = list(range(128))
-    try:
-        got = pipeline(mutant("hw.popcount", *FAULTS[fault]).Popcount(7, 2), {"i": values}, latency=2)
-    except ValueError:  # a sum that is no longer one
-        return
-    assert got != counts(values, 7)
+    faulty = mutant("hw.popcount", *FAULTS[fault]).Popcount(7, 2)
+    assert pipeline(faulty, {"i": values}, latency=2) != counts(values, 7)
 
 
 def test_a_planted_fault_turns_the_bench_red(bench):

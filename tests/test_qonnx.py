@@ -115,12 +115,55 @@ def test_an_input_of_few_bits_goes_straight_into_a_product(
     assert (str(network.input), kinds(network)) == (f"{kind}[4]", ["dense"])
 
 
+@pytest.mark.parametrize(("option", "factor"), [("uint8/4", 0.25), ("uint8*0.5", 0.5), ("uint8", 1)])
+def test_scaled_pixels_without_a_quantizer(option: str, factor: float, tmp_path: Path) -> None:
+    graph = GraphBuilder(4)
+    graph.op("Sub", 3)
+    graph.dense(WEIGHTS)
+    network = load(graph.save(tmp_path / "graph.onnx"), input=option)
+    frames = pixels(graph)
+    assert np.array_equal(outputs(network, frames), execute(graph, frames * np.float32(factor))[graph.x])
+
+
+def test_sums_of_an_integer_input_are_quantized_as_sums(tmp_path: Path) -> None:
+    graph = GraphBuilder(4, annotation="INT4")
+    graph.dense(WEIGHTS)
+    graph.quant(2, bits=3)
+    frames = np.random.default_rng(0).integers(-8, 8, (50, 4)).astype(np.float32)
+    assert kinds(agrees(graph, tmp_path, frames)) == ["dense", "threshold"]
+
+
+def test_thresholds_a_channel_right_after_an_integer_input(tmp_path: Path) -> None:
+    graph = GraphBuilder(4, annotation="INT4")
+    graph.thresholds([[-1, 2], [0, 0], [-8, 7], [5, 3]])
+    graph.dense(WEIGHTS)
+    frames = np.random.default_rng(0).integers(-8, 8, (50, 4)).astype(np.float32)
+    assert kinds(agrees(graph, tmp_path, frames)) == ["threshold", "dense"]
+
+
+def test_batch_normalization_of_the_float_input_is_that_of_onnxruntime(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    graph = GraphBuilder(1, 1, 512)
+    graph.batch_norm(1.7, -0.3, 0.13, 0.095)
+    graph.quant(0.017, bits=8)
+    graph.flatten()
+    graph.dense(np.eye(512)[:, :256])
+    network = load(graph.save(tmp_path / "graph.onnx"))
+    assert network.input_quantizer is not None
+    thresholds = network.input_quantizer.thresholds
+    beside = [np.nextafter(thresholds, np.float32(end)) for end in (-np.inf, np.inf)]
+    values = np.resize(np.concatenate([thresholds, *beside, rng.normal(size=3).astype(np.float32)]), 1024)
+    frames = np.concatenate([values.reshape(4, 256), np.zeros((4, 256), np.float32)], 1).reshape(4, 1, 1, 512)
+    tensors = execute(graph, frames)
+    assert np.allclose(outputs(network, frames), tensors[graph.x], rtol=1e-6)
+
+
 # chains at random
 
 
 @st.composite
 def dyadic_graphs(draw: st.DrawFn) -> GraphBuilder:
-    """Graphs whose every number is a small multiple of a power of two, so that float32 is exact, ties included."""
+    """Graphs in which every number is a small multiple of a power of two, so that float32 rounds nothing."""
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32), "seed"))
     width = draw(st.integers(1, 6), "inputs")
     graph = GraphBuilder(width)

@@ -225,6 +225,24 @@ def test_whole_numbers_are_weights_as_they_are(weights: Any, code: str, tmp_path
     assert dense.code.name == code
 
 
+def test_a_weight_of_0_is_plus_one_in_binary(tmp_path: Path) -> None:
+    graph = started(2)
+    x = graph.x
+    graph.node("MatMul", x, graph.bipolar(x=graph.constant([[0, -1], [1, -0.0]])))
+    (dense,) = agrees(graph, tmp_path).layers
+    assert isinstance(dense, Dense)
+    assert dense.weights.tolist() == [[1, 1], [-1, 1]]
+
+
+@pytest.mark.parametrize("scale", [0.25, [[0.25, 2, -1]]], ids=["one scale", "an output"])
+def test_scaled_weights_scale_the_sums_of_the_zero_point(scale: Any, tmp_path: Path) -> None:
+    graph = GraphBuilder(4)
+    x = graph.quant(0.25, 5, 4, signed=0)
+    graph.node("MatMul", x, graph.quant(scale, x=graph.constant(WEIGHTS * [2, 1, 3])))
+    graph.quant(0.5)
+    agrees(graph, tmp_path)
+
+
 def test_one_initializer_may_feed_several_quantizers(tmp_path: Path) -> None:
     graph = started(3)
     x, w = graph.x, graph.constant(np.random.default_rng(5).normal(size=(3, 3)))
@@ -261,11 +279,14 @@ def test_an_offset_that_differs_between_inputs_folds_too(tmp_path: Path) -> None
     assert kinds(agrees(graph, tmp_path)) == ["dense", "threshold"]
 
 
-@pytest.mark.parametrize("after", ["relu", "clip", "relu, scaled", "falling"])
+@pytest.mark.parametrize("after", ["relu", "clip", "relu, scaled", "falling", "between the levels"])
 def test_a_relu_after_levels_becomes_levels(after: str, tmp_path: Path) -> None:
     graph = started()
     if after == "clip":
         graph.op("Clip", -1, 1.5)
+    elif after == "between the levels":
+        graph.op("Add", 0.125)
+        graph.op("Clip", 0.125)
     elif after == "falling":
         graph.op("Neg")
         graph.op("Relu")

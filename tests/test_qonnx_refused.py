@@ -181,7 +181,8 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (
         lambda g: g.quant(mode="STOCHASTIC"),
         "node 'Quant_1' (Quant): "
-        "its rounding mode must be one of ROUND, HALF_EVEN, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN, not 'STOCHASTIC'",
+        "its rounding mode must be one of "
+        "ROUND, HALF_EVEN, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN, not 'STOCHASTIC'",
     ),
     (lambda g: g.quant(signed=2), "node 'Quant_1' (Quant): its attribute 'signed' must be 0 or 1, not 2"),
     (lambda g: g.quant(saturate=1), "node 'Quant_1' (Quant): its attribute 'saturate' is not supported"),

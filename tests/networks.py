@@ -1,0 +1,81 @@
+"""Random small networks and foldings: every layer kind, number kind, code, buffer and threshold form in some of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
+from fewbit.hw.chain import Fold, Folding
+
+
+def divisors(number: int) -> list[int]:
+    return [one for one in range(1, number + 1) if number % one == 0]
+
+
+def random_frames(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...]) -> Ints:
+    """Values of ``dtype``, the ends of its range among them more often than by chance."""
+    values = np.arange(dtype.min, dtype.max + 1, dtype.step)
+    frames = rng.choice(values, shape)
+    return np.where(rng.random(shape) < 0.1, rng.choice(values[[0, -1]], shape), frames)
+
+
+def random_threshold(
+    rng: np.random.Generator, name: str, dtype: DType, rows: int, low: int, high: int, count: int | None = None
+) -> Threshold:
+    """Thresholds from one below ``low`` to two above ``high``: some never reached, some always."""
+    count = (dtype.max - dtype.min) // dtype.step if count is None else count
+    return Threshold(
+        name=name,
+        thresholds=np.sort(rng.integers(low - 1, high + 3, (rows, count)), 1),
+        sign=rng.choice([-1, 1], rows),
+        dtype=dtype,
+        base=dtype.min,
+    )
+
+
+def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
+    """A network of one to three dense layers, and a folding of it."""
+    dtype = DType.parse(rng.choice(["uint8", "bipolar", "uint2", "int3"]))
+    inputs = int(rng.choice([1, 4, 6, 7, 8, 12, 24]))
+    shape = (inputs,) if inputs % 2 or rng.random() < 0.5 else (2, inputs // 2)
+    source = TensorType(dtype, shape)
+    layers: list[Layer] = []
+    folds: dict[str, Fold] = {}
+    if rng.random() < 0.5:
+        dtype = DType.parse(rng.choice(["bipolar", "uint2"]))
+        layers.append(random_threshold(rng, "quantize", dtype, 1, source.dtype.min, source.dtype.max))
+        folds["quantize"] = Fold(form=str(rng.choice(["comparators", "search"])))
+    if len(shape) > 1:
+        layers.append(Flatten(name="flatten"))
+    size = inputs
+    for index in range(int(rng.integers(1, 4))):
+        outputs = int(rng.choice([1, 2, 4, 5, 6, 8, 10]))
+        code = Code.parse(rng.choice(["binary", "ternary", "int(3)"]))
+        dense = Dense(name=f"dense_{index}", weights=rng.choice(code.levels, (outputs, size)), code=code)
+        layers.append(dense)
+        folds[dense.name] = Fold(
+            pe=int(rng.choice(divisors(outputs))),
+            simd=int(rng.choice(divisors(size))),
+            memory=str(rng.choice(["block", "logic"])),
+            buffer=str(rng.choice(["block", "distributed", "ring"])),
+            stages=int(rng.integers(1, 4)),
+        )
+        low, high = dense.bounds(dtype)
+        size, dtype = outputs, dense.output(TensorType(dtype, (size,))).dtype
+        if rng.random() < 0.8:
+            dtype = DType.parse(rng.choice(["bipolar", "uint2", "int2", "uint4", "int4"]))
+            rows = size if rng.random() < 0.8 else 1
+            layers.append(random_threshold(rng, f"threshold_{index}", dtype, rows, int(low.min()), int(high.max())))
+            folds[f"threshold_{index}"] = Fold(
+                form=str(rng.choice(["comparators", "search"])), memory=str(rng.choice(["block", "logic"]))
+            )
+    if rng.random() < 0.3:
+        layers.append(Affine(name="affine", scale=rng.integers(-9, 10, size), bias=rng.integers(-100, 101, size)))
+    if rng.random() < 0.8:
+        layers.append(ArgMax(name="argmax"))
+    return (
+        Network(name="random", input=source, layers=tuple(layers)),
+        Folding(input_lanes=int(rng.choice(divisors(inputs))), folds=folds),
+    )

@@ -1,0 +1,131 @@
+# amaranth: UnusedElaboratable=no
+"""Random networks in random foldings: data, arg-max, latency and interval are exact, whatever the folding."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from fewbit.golden.codes import BINARY
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import ArgMax, Dense, Flatten, Layer, Network, TensorType
+from fewbit.golden.run import run
+from fewbit.hw.chain import Fold, Folding, chain, timing
+from fewbit.hw.emit import verilog
+from fewbit.hw.top import Top
+from fewbit.sim.compile import PATTERNS, compile_design
+from fewbit.sim.run import extract, pack_words
+from fewbit.sim.vectors import network_vectors
+from networks import random_design, random_frames
+from streaming import simulate
+
+
+def check(seed: int, frames: int = 12, valid: str = "always", ready: str = "always") -> None:
+    rng = np.random.default_rng(seed)
+    network, folding = random_design(rng)
+    x = random_frames(rng, network.input.dtype, (frames, *network.input.shape))
+    vectors = network_vectors(network, x, input_lanes=folding.input_lanes)
+    trace = simulate(Top(network, folding), vectors.words, len(vectors.expected), valid=valid, ready=ready, seed=seed)
+    assert trace.words == vectors.expected, f"seed {seed}: {network.types}, {folding}"
+    if (valid, ready) == ("always", "always"):
+        promised = timing(network, folding)
+        measured = (trace.latency(vectors.beats_out), trace.intervals(vectors.beats_out)[-1])
+        assert measured == (promised.latency, promised.interval), f"seed {seed}: {network.types}, {folding}"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_networks_to_the_cycle(seed):
+    check(seed)
+
+
+@pytest.mark.parametrize(("valid", "ready"), [("random", "slow"), ("slow", "random"), ("burst", "burst")])
+@pytest.mark.parametrize("seed", range(1000, 1005))
+def test_random_networks_under_pressure(seed, valid, ready):
+    check(seed, 4, valid, ready)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2000, 2400))
+def test_several_hundred_random_networks_to_the_cycle(seed):
+    check(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3000, 3012))
+def test_random_networks_at_compiled_speed(seed, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
+    rng = np.random.default_rng(seed)
+    network, folding = random_design(rng)
+    design = compile_design(verilog(Top(network, folding), "top"))
+    dtype, classes = network.input.dtype, network.scores.size
+    x = random_frames(rng, dtype, (300, *network.input.shape))
+    words = pack_words(dtype.encode(x).reshape(-1, folding.input_lanes), dtype.bits)
+    scores = run(network, x).scores.reshape(300, classes)
+    kind = network.scores.dtype
+    index_bits = max(1, (classes - 1).bit_length())
+    for valid in PATTERNS:
+        for ready in PATTERNS:
+            trace = design.run(
+                words, 300 * classes, max_cycles=10_000_000, valid_pattern=valid, ready_pattern=ready, seed=seed
+            )
+            got = kind.decode(extract(trace.outputs, 0, kind.bits)).reshape(300, classes)
+            assert (got == scores).all(), (seed, valid, ready)
+            index = extract(trace.outputs, kind.bits, index_bits).reshape(300, classes)
+            assert (index[:, -1] == scores.argmax(1)).all(), (seed, valid, ready)
+            if (valid, ready) == ("always", "always"):
+                assert trace.output_cycles[classes - 1] - trace.input_cycles[0] + 1 == timing(network, folding).latency
+                gap = trace.output_cycles[-1] - trace.output_cycles[-1 - classes]
+                assert gap == timing(network, folding).interval, seed
+
+
+def one_dense(**weights_of: int) -> Network:
+    outputs, inputs = weights_of["outputs"], weights_of["inputs"]
+    dense = Dense(name="dense", weights=np.ones((outputs, inputs)), code=BINARY)
+    return Network(name="one", input=TensorType(BIPOLAR, (inputs,)), layers=(dense,))
+
+
+def test_units_are_named_in_stream_order():
+    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=2, folds={"dense": Fold(pe=3, simd=4)}))
+    assert [name for name, _ in units] == ["layer_0_dense_gearbox", "layer_0_dense", "scores_gearbox", "argmax"]
+    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=4, folds={"dense": Fold(pe=1, simd=4)}))
+    assert [name for name, _ in units] == ["layer_0_dense", "argmax"]
+
+
+def test_a_network_without_arithmetic_is_wires_and_an_arg_max():
+    layers = (Flatten(name="flatten"), ArgMax(name="argmax"))
+    network = Network(name="nothing", input=TensorType(DType("int", 3), (2, 3)), layers=layers)
+    folding = Folding(input_lanes=2, folds={})
+    vectors = network_vectors(network, np.array([[[1, -2, 3], [3, -4, 0]]]), input_lanes=2)
+    trace = simulate(Top(network, folding), vectors.words, 6)
+    assert trace.words == vectors.expected
+    assert trace.latency(6) == timing(network, folding).latency
+
+
+@pytest.mark.parametrize(
+    ("lanes", "fold", "message"),
+    [
+        (5, Fold(), "input lanes must divide the 12 inputs, not 5"),
+        (0, Fold(), "input lanes must divide the 12 inputs, not 0"),
+        (1, Fold(pe=4), "layer 'dense': PE must divide the 6 outputs, not 4"),
+        (1, Fold(simd=5), "layer 'dense': SIMD must divide the 12 inputs, not 5"),
+        (1, Fold(stages=0), "layer 'dense': the sum needs at least 1 stage, not 0"),
+    ],
+)
+def test_a_fold_that_does_not_divide_is_refused(lanes, fold, message):
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=lanes, folds={"dense": fold}))
+
+
+def test_a_layer_without_hardware_is_refused():
+    class Strange(Layer):
+        kind = "strange"
+
+        def output(self, source: TensorType) -> TensorType:
+            return source
+
+    network = Network(name="odd", input=TensorType(BIPOLAR, (4,)), layers=(Strange(name="x"),))
+    with pytest.raises(FewbitError, match="^layer 'x': there is no hardware for a strange layer$"):
+        chain(network, Folding(input_lanes=1, folds={}))

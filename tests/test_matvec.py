@@ -1,0 +1,167 @@
+# amaranth: UnusedElaboratable=no
+"""The matrix-vector unit gives the golden product in every folding, and keeps its promise of cycles."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from faults import mutant
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.matvec import matvec
+from fewbit.golden.network import Dense
+from fewbit.hw import matvec as unit_module
+from fewbit.hw.matvec import MatVec
+from fewbit.hw.weights import weight_words
+from fewbit.sim.cocotb_run import BenchFailure
+from fewbit.sim.vectors import Field, Vectors, lane_words
+from networks import divisors, random_frames
+from streaming import PAIRS, simulate
+
+
+def layer(outputs: int, inputs: int, code: str = "binary", seed: int = 1) -> Dense:
+    kind = Code.parse(code)
+    weights = np.random.default_rng(seed).choice(kind.levels, (outputs, inputs))
+    return Dense(name="dense", weights=weights, code=kind)
+
+
+def vectors(dense: Dense, activation: DType, pe: int, simd: int, frames: int = 5, seed: int = 1) -> Vectors:
+    x = random_frames(np.random.default_rng(seed), activation, (frames, dense.inputs))
+    # The ends of the accumulator's range: every product as low, then as high as it gets.
+    x[0], x[1] = activation.min, activation.max
+    x[2] = np.where(dense.weights[0] > 0, activation.max, activation.min)
+    low, high = dense.bounds(activation)
+    kind = DType.holding(int(low.min()), int(high.max()))
+    return Vectors(
+        words=lane_words(x, activation, simd),
+        expected=lane_words(matvec(x, dense.weights, dense.code, activation), kind, pe),
+        fields=(Field(name="sum", bits=kind.bits, signed=True, lanes=pe),),
+        beats_in=dense.inputs // simd,
+        beats_out=dense.outputs // pe,
+    )
+
+
+def check(unit, case: Vectors, **patterns):
+    trace = simulate(unit, case.words, len(case.expected), **patterns)
+    assert trace.words == case.expected
+    return trace
+
+
+@pytest.mark.parametrize("buffer", ["block", "distributed", "ring"])
+@pytest.mark.parametrize("pe", divisors(6))
+@pytest.mark.parametrize("simd", divisors(10))
+def test_every_folding(pe, simd, buffer):
+    dense, activation = layer(6, 10, "ternary"), DType.parse("uint2")
+    unit = MatVec(dense, activation, pe=pe, simd=simd, buffer=buffer)
+    case = vectors(dense, activation, pe, simd)
+    trace = check(unit, case)
+    # From the last word taken: the buffer, a frame's reads, and the pipeline to the last beat.
+    promised = unit.words + unit.buffer.latency + unit.cycles_per_frame - 1 + unit.latency
+    assert trace.latency(case.beats_out) == promised
+    rest = int(buffer == "ring" and unit.folds == 1)  # a ring's input pauses while a vector moves over
+    assert trace.intervals(case.beats_out)[-1] == unit.cycles_per_frame + rest
+
+
+@pytest.mark.parametrize("code", ["binary", "ternary", "int(1)", "int(4)"])
+@pytest.mark.parametrize("activation", ["bipolar", "uint1", "int2", "uint8"])
+@pytest.mark.parametrize(("outputs", "inputs", "pe", "simd"), [(3, 7, 1, 1), (4, 9, 2, 3), (2, 8, 2, 4)])
+def test_every_code_and_activation(activation, code, outputs, inputs, pe, simd):
+    dense, kind = layer(outputs, inputs, code), DType.parse(activation)
+    check(MatVec(dense, kind, pe=pe, simd=simd, stages=2), vectors(dense, kind, pe, simd))
+
+
+@pytest.mark.parametrize(("valid", "ready"), PAIRS)
+def test_every_pattern(valid, ready):
+    dense, activation = layer(4, 6), DType.parse("bipolar")
+    unit = MatVec(dense, activation, pe=2, simd=3, buffer="ring", stages=3)
+    check(unit, vectors(dense, activation, 2, 3), valid=valid, ready=ready)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 31, 32, 33])
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_degenerate_and_odd_sizes_all_at_once_and_one_by_one(inputs, outputs):
+    dense, activation = layer(outputs, inputs), DType.parse("bipolar")
+    for pe, simd in ((1, 1), (outputs, inputs)):
+        check(MatVec(dense, activation, pe=pe, simd=simd), vectors(dense, activation, pe, simd, frames=3))
+
+
+def test_the_widest():
+    dense, activation = layer(2, 1024), DType.parse("bipolar")
+    check(MatVec(dense, activation, pe=1, simd=512, stages=3), vectors(dense, activation, 1, 512, frames=4))
+
+
+@pytest.mark.parametrize(
+    ("activation", "code", "pe", "simd", "buffer"),
+    [("bipolar", "binary", 2, 4, "block"), ("uint3", "ternary", 3, 2, "ring"), ("int2", "int(3)", 1, 8, "distributed")],
+)
+def test_bench_on_the_verilog(bench, activation, code, pe, simd, buffer):
+    dense, kind = layer(6, 8, code), DType.parse(activation)
+    unit = MatVec(dense, kind, pe=pe, simd=simd, buffer=buffer, stages=2)
+    bench(unit, "tb_stream", vectors(dense, kind, pe, simd, frames=6))
+
+
+FAULTS = {
+    "pipeline runs on while a beat waits": ("advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)"),
+    "accumulator never starts anew": ("Mux(first, start, accumulator)", "accumulator"),
+    "vector given back a word early": ("address == self.cycles_per_frame - 1)", "address == self.cycles_per_frame - 2)"),
+    "weights of the wrong output": ("word_select(index, self", "word_select(self.pe - 1 - index, self"),
+    "offset forgotten": ("divmod(self.words * lanes.offset, lanes.step)", "divmod(0 * lanes.offset, lanes.step)"),
+    "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
+    "beat a cycle late": ("self.o.valid.eq(valid & last)", "self.o.valid.eq(valid & first)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(fault):
+    dense, activation = layer(4, 6), DType.parse("bipolar")
+    faulty = mutant("hw.matvec", *FAULTS[fault]).MatVec(dense, activation, pe=2, simd=3, stages=2)
+    with pytest.raises(AssertionError):
+        check(faulty, vectors(dense, activation, 2, 3, frames=8), ready="random")
+
+
+@pytest.mark.parametrize("bit", [0, 7, 12, 23])
+def test_one_wrong_weight_bit_is_seen(bit, monkeypatch):
+    dense, activation = layer(4, 6), DType.parse("bipolar")
+
+    def wrong(*arguments):
+        words = weight_words(*arguments)
+        words[bit // 6] ^= 1 << bit % 6
+        return words
+
+    monkeypatch.setattr(unit_module, "weight_words", wrong)
+    with pytest.raises(AssertionError):
+        check(MatVec(dense, activation, pe=2, simd=3), vectors(dense, activation, 2, 3, frames=8))
+
+
+def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
+    dense, activation = layer(4, 6), DType.parse("bipolar")
+    monkeypatch.setattr(unit_module, "weight_words", lambda *a: [word ^ (i == 3) for i, word in enumerate(weight_words(*a))])
+    with pytest.raises(BenchFailure, match=r"sum: frame \d+, beat 1, lane 0: got -?\d+, expected -?\d+"):
+        bench(MatVec(dense, activation, pe=2, simd=3), "tb_stream", vectors(dense, activation, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("fold", "message"),
+    [
+        ({"pe": 4, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 4"),
+        ({"pe": 0, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 0"),
+        ({"pe": 1, "simd": 3}, "layer 'dense': SIMD must divide the 10 inputs, not 3"),
+        ({"pe": 1, "simd": 1, "stages": 0}, "layer 'dense': the sum needs at least 1 stage, not 0"),
+        ({"pe": 1, "simd": 1, "memory": "tape"}, "layer 'dense': weights lie in \"block\" or \"logic\", not 'tape'"),
+        ({"pe": 1, "simd": 1, "buffer": "tape"}, 'a vector buffer must be "block", "distributed" or "ring", not \'tape\''),
+    ],
+)  # fmt: skip
+def test_a_folding_that_cannot_be_is_refused(fold, message):
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        MatVec(layer(6, 10), DType.parse("bipolar"), **fold)
+
+
+def test_weight_words_by_hand():
+    # Outputs 0 and 1 in word 0 and 1 (first and second half of the inputs), outputs 2 and 3 above; 1 is +1, 0 is -1.
+    weights = np.array([[1, -1, -1, -1], [-1, 1, 1, 1], [1, 1, -1, 1], [-1, -1, 1, -1]])
+    assert weight_words(weights, Code.parse("binary"), pe=2, simd=2) == [0b10_01, 0b11_00, 0b00_11, 0b01_10]
+    assert weight_words(np.array([[0, 1, -1]]), Code.parse("ternary"), pe=1, simd=3) == [0b11_01_00]
