@@ -36,6 +36,8 @@ _CELLS = {
     "MULT18X18D": "dsps",
     "ICESTORM_SPRAM": "sprams",
 }
+_ROUTER2_STUCK = 1_000
+_ITERATION = re.compile(r"Info:\s+iter=(\d+)")
 _UTILIZATION = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%")
 
 
@@ -156,12 +158,12 @@ def _write_sources(board: Board, top: BoardTop, folder: Path, dsp: bool) -> list
         script_after_read="proc\nsplitnets",
         synth_opts=_synthesis_options(board, dsp),
         script_after_synth="tee -q -o stat.json stat -json",
-        # nextpnr-ice40's own choice of router takes minutes on designs of LUTs alone.
-        nextpnr_opts="--router router2 --timing-allow-fail --report report.json",
+        nextpnr_opts="--timing-allow-fail --report report.json",
     )
     plan.extract(folder)
     commands = json.loads(plan.files[f"build_{_TOP}.json"])["commands"]
-    return [command[1:] for command in commands]
+    # nextpnr's progress is watched, so it must not be quiet.
+    return [[option for option in command[1:] if option != "--quiet"] for command in commands]
 
 
 def _synthesis_options(board: Board, dsp: bool) -> str:
@@ -207,9 +209,8 @@ class _Workshop:
 
     def _complete_log(self) -> None:
         with self.log.open("ab") as log:
-            for part in (self.folder / "yosys.log", self.folder / f"{_TOP}.tim"):
-                if part.exists():
-                    log.write(part.read_bytes())
+            if (self.folder / "yosys.log").exists():
+                log.write((self.folder / "yosys.log").read_bytes())
 
     def _move(self, names: dict[str, str]) -> None:
         try:
@@ -218,6 +219,10 @@ class _Workshop:
                 os.replace(self.folder / here, self.out / there)
         except OSError as error:
             raise FewbitError(f"cannot write to {self.out}: {error.strerror}") from None
+
+
+class _Stuck(Exception):
+    """Router2 does not converge."""
 
 
 class _Run:
@@ -233,6 +238,8 @@ class _Run:
 
     def _status(self, stage: str, command: list[str]) -> int:
         def watch(line: str) -> None:
+            if (found := _ITERATION.match(line)) and int(found[1]) > _ROUTER2_STUCK:
+                raise _Stuck
             if line.startswith("Preparing to run"):
                 self.tell(f"{stage} (first run: preparing the tool, up to 2 minutes)")
 
@@ -244,7 +251,15 @@ class _Run:
         for seed in seeds:
             stage = f"place and route, seed {seed}"
             self.tell(stage)
-            if self._status(stage, [*command, "--seed", str(seed)]):
+            seeded = [*command, "--seed", str(seed), "--router"]
+            try:
+                # On iCE40, router1 takes minutes where router2 takes seconds, if the design is of LUTs alone.
+                status = self._status(stage, [*seeded, "router2"])
+            except _Stuck:
+                # Now and then router2 goes round in circles over a wire or two that router1 resolves at once.
+                self.tell(f"{stage}, other router")
+                status = self._status(stage, [*seeded, "router1"])
+            if status:
                 self._refuse_misfit()
                 raise FewbitError(f"place and route failed: {self._error()}; see {self.work.out / 'build.log'}")
             timing = self.timing(clock_hz)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -81,11 +82,21 @@ def package_version(package: str) -> str:
         return "unknown"
 
 
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End a tool: kindly, so that it removes its temporary files; then by force."""
+    process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+    try:
+        process.wait(2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def run(
     command: Sequence[str], *, folder: Path, log: Path, on_line: Callable[[str], object] = lambda line: None
 ) -> int:
     """Run ``command`` in ``folder`` and wait; its exit status. Both outputs are appended to ``log``, and given line by
-    line to ``on_line``. An exception, Ctrl-C for one, ends the tool before it goes on.
+    line to ``on_line``. An exception, of ``on_line`` or by Ctrl-C, ends the tool before it goes on.
 
     YoWASP tools see another ``/tmp``: file names in ``command`` must be relative to ``folder``.
     """
@@ -110,8 +121,7 @@ def run(
                 on_line(line.rstrip())
             return process.wait()
         except BaseException:
-            process.kill()
-            process.wait()
+            _stop(process)
             raise
         finally:
             if process.stdout is not None:

@@ -52,6 +52,17 @@ def write(path: str | Path, array: Ints) -> None:
         raise FewbitError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
 
 
+def check_writable(path: str | Path) -> None:
+    """Raises FewbitError if ``path`` cannot be written: better before the work than after it."""
+    path = Path(path)
+    if path.is_dir():
+        raise FewbitError(f"cannot write {path}: is a directory")
+    if not path.parent.is_dir():
+        raise FewbitError(f"cannot write {path}: no such file or directory")
+    if not os.access(path.parent, os.W_OK):
+        raise FewbitError(f"cannot write {path}: permission denied")
+
+
 def _npy(path: Path, content: bytes) -> Ints:
     from io import BytesIO
 

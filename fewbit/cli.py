@@ -148,17 +148,22 @@ def run(
     if limit is not None:
         frames = frames[:limit]
         classes = None if classes is None else classes[:limit]
+    if classes is not None:
+        engines.check_labels(network, classes, len(frames))
+    if outputs is not None:
+        arrays.check_writable(outputs)
     with Reporter(quiet).bar(engine, len(frames)) as done:
         result = engines.run(
             network, frames, engine, target=target, board=board, port=port, build_dir=build_dir, on_progress=done
         )
+    if outputs is not None:
+        arrays.write(outputs, result.output)
     print(f"{network.name} on {engine}: {len(frames):,} frames, output {network.output}")
     if result.cycles is not None:
         print(f"{result.cycles:,} cycles, {result.cycles / max(1, len(frames)):,.1f} a frame")
     if classes is not None:
         print(f"accuracy {100 * result.accuracy(classes):.2f} %")
     if outputs is not None:
-        arrays.write(outputs, result.output)
         print(f"wrote {outputs}")
     if check:
         expected = engines.run(network, frames)

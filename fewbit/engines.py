@@ -53,13 +53,16 @@ class Run:
 
     def accuracy(self, labels: Ints) -> float:
         """Share of frames whose class is that of ``labels`` (N,), 0 to 1."""
-        if self.classes is None:
-            raise FewbitError(f"network {self.network.name!r} does not classify: its output is {self.network.output}")
-        if labels.shape != self.classes.shape or labels.dtype.kind not in "iu":
-            raise FewbitError(
-                f"labels must be {len(self.classes)} integers on one axis, not {labels.dtype} {labels.shape}"
-            )
+        check_labels(self.network, labels, len(self.scores))
         return float((self.classes == labels).mean())
+
+
+def check_labels(network: Network, labels: Ints, frames: int) -> None:
+    """Raises FewbitError unless ``labels`` are the classes of ``frames`` frames, and the network gives classes."""
+    if not _gives_classes(network):
+        raise FewbitError(f"network {network.name!r} does not classify: its output is {network.output}")
+    if labels.shape != (frames,) or labels.dtype.kind not in "iu":
+        raise FewbitError(f"labels must be {frames} integers on one axis, not {labels.dtype} {labels.shape}")
 
 
 def network_inputs(network: Network, values: Ints) -> Ints:
@@ -207,6 +210,10 @@ def differing_frames(one: Run, other: Run) -> Ints:
 
 
 def _classes(network: Network, scores: Ints) -> Ints | None:
-    if scores.ndim != 2 or (scores.shape[1] < 2 and not isinstance(network.layers[-1], ArgMax)):
-        return None
-    return golden.classify(network, scores)
+    return golden.classify(network, scores) if _gives_classes(network) else None
+
+
+def _gives_classes(network: Network) -> bool:
+    """Whether an arg-max over the scores means anything: they stand on one axis, and are several or end in an arg-max."""
+    scores = network.scores
+    return len(scores.shape) == 1 and (scores.size > 1 or isinstance(network.layers[-1], ArgMax))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -92,9 +93,8 @@ def random_frames(network: Network, frames: int, seed: int) -> Ints:
 
 
 def run_exported_bench(out_dir: str | Path) -> list[TestResult]:
-    """Runs the bench in ``out_dir`` against the Verilog beside it; raises BenchFailure if a test fails."""
+    """Runs the bench in ``out_dir`` against the Verilog beside it; its log goes to ``bench/`` there. Raises BenchFailure if a test fails."""
     out = Path(out_dir).resolve()
-    with tempfile.TemporaryDirectory(prefix="fewbit-") as work:
-        search = os.pathsep.join([str(out), os.environ.get("PYTHONPATH", "")])
-        env = {"PYTHONPATH": search, "FEWBIT_VECTORS": str(out / VECTORS)}
-        return run_bench(out / f"{MODULE}.v", toplevel=MODULE, module=BENCH, build_dir=Path(work), env=env)
+    search = os.pathsep.join([str(out), *(str(Path(entry or ".").resolve()) for entry in sys.path)])
+    env = {"PYTHONPATH": search, "FEWBIT_VECTORS": str(out / VECTORS)}
+    return run_bench(out / f"{MODULE}.v", toplevel=MODULE, module=BENCH, build_dir=out / "bench", env=env)

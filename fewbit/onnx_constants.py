@@ -122,9 +122,10 @@ def cast_target(node: Node) -> np.dtype[Any]:
 
     to, _ = node.settings(to=None, saturate=1)
     try:
-        return np.dtype(helper.tensor_dtype_to_np_dtype(to))
+        kind: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(to)
     except (KeyError, TypeError):
         raise Refusal(f"its element type {to} is not known") from None
+    return kind
 
 
 def _cast(node: Node, data: Array) -> Array:

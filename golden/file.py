@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import fields
@@ -44,7 +45,8 @@ def save(network: Network, path: str | Path) -> None:
         aside.write_bytes(save_tensors(tensors, metadata))
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise FewbitError(f"cannot write {path}: {error.strerror}") from None
 
 

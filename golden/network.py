@@ -125,13 +125,21 @@ class Dense(Layer):
         return int(self.weights.shape[1])
 
     def bounds(self, source: DType) -> tuple[Ints, Ints]:
-        """Lowest and highest sum each output can reach, (outputs,) each, for inputs of kind ``source``."""
-        positive = np.maximum(self.weights, 0).sum(1, dtype=np.int64)
-        negative = np.minimum(self.weights, 0).sum(1, dtype=np.int64)
-        return (
-            positive * source.min + negative * source.max,
-            positive * source.max + negative * source.min,
-        )
+        """Lowest and highest sum each output can reach, (outputs,) int64 each, for inputs of kind ``source``.
+
+        Raises
+        ------
+        FewbitError
+            If a sum needs more than 64 bits.
+        """
+        positive = np.maximum(self.weights, 0).sum(1, dtype=np.int64).astype(object)
+        negative = np.minimum(self.weights, 0).sum(1, dtype=np.int64).astype(object)
+        low = positive * source.min + negative * source.max
+        high = positive * source.max + negative * source.min
+        if low.min() < -(1 << 63) or high.max() >= 1 << 63:
+            largest = max(low.min(), high.max(), key=abs)
+            raise FewbitError(f"{self._label()}: sums up to {largest} need more than 64 bits")
+        return low.astype(np.int64), high.astype(np.int64)
 
     def output(self, source: TensorType) -> TensorType:
         if source.shape != (self.inputs,):

@@ -106,8 +106,8 @@ def _range(dtype: object) -> str:
     return "-1 or +1" if str(dtype) == "bipolar" else f"{low} to {high}"
 
 
-def _flatten(_layer: Flatten, _source: TensorType, x: Ints) -> Ints:
-    return x.reshape(len(x), -1)
+def _flatten(_layer: Flatten, source: TensorType, x: Ints) -> Ints:
+    return x.reshape(len(x), source.size)
 
 
 def _dense(layer: Dense, source: TensorType, x: Ints) -> Ints:

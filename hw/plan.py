@@ -205,28 +205,29 @@ def _cheapest(
     network: Network, stages: Sequence[list[int]], options: list[list[_Option]], limit: int, budget: Cost | None
 ) -> _Label | None:
     """The cheapest choice of an option a stage with at most ``limit`` cycles a frame, within ``budget``."""
-    labels = {option: [_Label(option.cost, (option,))] for option in options[0]}
-    for position, (stage, candidates) in enumerate(zip(stages[1:], options[1:])):
+    # Of a stage, the next one sees only on how many lanes its results come.
+    labels = {0: [_Label(option.cost, (option,)) for option in options[0]]}
+    for stage, candidates in zip(stages[1:], options[1:]):
         size = network.types[stage[0]].size
         bits = network.types[stage[0]].dtype.bits
-        fresh: dict[_Option, list[_Label]] = {}
+        fresh: dict[int, list[_Label]] = {}
         for option in candidates:
             if option.slowest > limit:
                 continue
             simd = option.folds[0].simd
-            found = []
             for before, before_labels in labels.items():
-                lanes = before.folds[-1].pe if position else _input_lanes(size, simd, limit)
+                lanes = before or _input_lanes(size, simd, limit)
                 common = gcd(lanes, simd)
                 if size // common > limit:
                     continue
                 box = (lanes * bits if lanes != common else 0) + (simd * bits if simd != common else 0)
                 extra = option.cost + Cost(cells=box)
-                found += [_Label(label.cost + extra, (*label.options, option)) for label in before_labels]
-            found = [label for label in found if budget is None or _within(label.cost, budget)]
-            if found:
-                fresh[option] = _undominated(found)
-        labels = fresh
+                found = fresh.setdefault(option.folds[-1].pe, [])
+                for label in before_labels:
+                    cost = label.cost + extra
+                    if budget is None or _within(cost, budget):
+                        found.append(_Label(cost, (*label.options, option)))
+        labels = {lanes: _undominated(found) for lanes, found in fresh.items()}
     ends = [label for found in labels.values() for label in found if network.scores.size <= limit]
     if budget is not None:
         ends = [label for label in ends if _within(label.cost, budget)]

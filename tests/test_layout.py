@@ -39,7 +39,7 @@ def _modules():
             yield "" if folder == "fewbit" else folder, path
 
 
-@pytest.mark.parametrize("folder, path", _modules(), ids=lambda value: str(getattr(value, "name", value)))
+@pytest.mark.parametrize("folder, path", list(_modules()), ids=lambda value: str(getattr(value, "name", value)))
 def test_imports_run_one_way(folder, path):
     if folder == "models" and path.name != "__init__.py":
         return  # training scripts use what they like
@@ -66,8 +66,3 @@ def test_hw_takes_only_the_vocabulary_from_golden():
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fewbit.golden."):
                 assert node.module.split(".")[2] in vocabulary, f"{path.name}:{node.lineno} imports {node.module}"
 
-
-def test_no_generated_or_foreign_paths_in_python():
-    for folder in [*LINKED, "fewbit", "tests", "benchmarks"]:
-        for path in (ROOT / folder).glob("*.py"):
-            assert "/home/" not in path.read_text(encoding="utf-8"), path

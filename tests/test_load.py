@@ -132,7 +132,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_a_fault(tmp_path: Path) -> 
         except FewbitError as error:
             refused += 1
             lines = str(error).splitlines()
-            assert len(lines) == 1  # noqa: PT017
+            assert len(lines) == 1
     assert refused > 200
 
 

@@ -127,6 +127,7 @@ def test_scaled_pixels_without_a_quantizer(option: str, factor: float, tmp_path:
 
 def test_sums_of_an_integer_input_are_quantized_as_sums(tmp_path: Path) -> None:
     graph = GraphBuilder(4, annotation="INT4")
+    graph.op("Add", 1.5)
     graph.dense(WEIGHTS)
     graph.quant(2, bits=3)
     frames = np.random.default_rng(0).integers(-8, 8, (50, 4)).astype(np.float32)
@@ -260,18 +261,22 @@ def test_chains_with_real_scales(seed: int, tmp_path: Path) -> None:
 MODELS = Path(__file__).parent.parent / "models"
 
 
+def unpacked(name: str, header: int) -> Any:
+    """Bytes of an idx file after its header."""
+    return np.frombuffer(gzip.decompress((MODELS / name).read_bytes()), np.uint8, offset=header)
+
+
 @pytest.mark.parametrize("name", ["tfc-w1a1", "tfc-w1a2", "tfc-w2a2"])
 def test_brevitas_networks_on_all_test_images(name: str) -> None:
     pytest.importorskip("qonnx")
-    path, data = MODELS / f"{name}.onnx", MODELS / "data" / "t10k-images-idx3-ubyte.gz"
-    if not path.exists() or not data.exists():
-        pytest.skip(f"needs {path} and {data}")
+    path = MODELS / f"{name}.onnx"
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.change_batchsize import ChangeBatchSize
     from qonnx.util.cleanup import cleanup_model
 
-    images = np.frombuffer(gzip.decompress(data.read_bytes()), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    images = unpacked("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
+    labels = unpacked("t10k-labels-idx1-ubyte.gz", 8)
     real = images.astype(np.float32) / np.float32(255)
     model = cleanup_model(cleanup_model(ModelWrapper(str(path))).transform(ChangeBatchSize(1000)))
     source, sink = model.graph.input[0].name, model.graph.output[0].name
@@ -285,9 +290,6 @@ def test_brevitas_networks_on_all_test_images(name: str) -> None:
     assert np.array_equal(classify(network, result.scores), wanted.argmax(1))
     by_pixel = load(path, input="uint8/255")
     assert np.array_equal(run(by_pixel, images.astype(np.int64)).output, result.output)
-    labels = np.frombuffer(
-        gzip.decompress((MODELS / "data" / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
-    )
     recorded = json.loads(path.with_suffix(".json").read_text())["test_accuracy"]
     assert 100 * (scores.argmax(1) == labels).mean() == pytest.approx(recorded)
     code = "ternary" if name == "tfc-w2a2" else "binary"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fewbit.golden.codes import Code
-from fewbit.golden.dtype import DType
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, TensorType
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, TensorType, Threshold
 from fewbit.hw.chain import Fold, Folding, timing
 from fewbit.hw.emit import verilog
 from fewbit.hw.top import Top
@@ -29,7 +29,7 @@ def classifier() -> tuple[Network, Folding]:
     hidden = DType.parse("int3")
     second = Dense(name="second", weights=rng.choice(ternary.levels, (6, 10)), code=ternary)
     layers = (
-        random_threshold(rng, "quantize", DType.parse("bipolar"), 1, 0, 3),
+        Threshold(name="quantize", thresholds=[[2]], sign=[1], dtype=BIPOLAR, base=-1),
         Flatten(name="flatten"),
         first,
         random_threshold(rng, "between", hidden, 10, -12, 12),

@@ -1,0 +1,314 @@
+"""The command line as its user meets it: what it prints, what it writes, and one clear line for each mistake."""
+
+import os
+import shutil
+import stat
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fewbit import cli, models
+from fewbit.golden import file
+from fewbit.golden.codes import BINARY
+from fewbit.golden.dtype import DType
+from fewbit.golden.network import ArgMax, Dense, Network, TensorType
+
+COMMANDS = ("boards", "build", "demo", "flash", "info", "run", "verilog")
+
+
+@pytest.fixture
+def fewbit(capsys):
+    """``fewbit("info", "model")`` runs a command: exit status, standard output, standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return call
+
+
+@pytest.fixture
+def refused(fewbit):
+    """The one line with which a command refuses, after checking that it is one line and the status is 2."""
+
+    def call(*arguments):
+        status, out, err = fewbit(*arguments)
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1, err
+        assert err.startswith("fewbit: ")
+        return err.removeprefix("fewbit: ").rstrip("\n")
+
+    return call
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A network of two dense weights rows, in a file."""
+    dense = Dense(name="fc", weights=[[1, -1, 1, 1], [-1, 1, 1, -1]], code=BINARY)
+    network = Network(
+        name="tiny", input=TensorType(DType("uint", 2), (4,)), layers=(dense, ArgMax(name="class")), output_shape=(1,)
+    )
+    path = tmp_path / "tiny.safetensors"
+    file.save(network, path)
+    return path
+
+
+@pytest.fixture
+def frames(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.array([[3, 0, 1, 0], [0, 3, 0, 0], [1, 1, 1, 1]], np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(fewbit, command):
+    status, out, _ = fewbit(command, "--help")
+    assert status == 0
+    assert out.startswith(f"Usage: fewbit {command}")
+
+
+def test_no_command_shows_the_help(fewbit):
+    status, _, err = fewbit()
+    assert status == 2
+    assert all(f"\n  {command}" in err for command in COMMANDS)
+
+
+def test_version(fewbit):
+    status, out, _ = fewbit("--version")
+    assert status == 0
+    assert out.startswith("fewbit, version ")
+
+
+def test_boards(fewbit):
+    status, out, _ = fewbit("boards")
+    assert status == 0
+    for board in ("icebreaker", "ice40-hx8k-b-evn", "ulx3s-25f", "ulx3s-85f"):
+        assert board in out
+
+
+def test_info_shows_layers_and_cycles(fewbit, tiny):
+    status, out, _ = fewbit("info", tiny, "--target", "hx8k")
+    assert status == 0
+    assert "tiny: input uint2[4] (integers), output uint1[1]" in out or "tiny: input uint2[4]" in out
+    assert "8 weights in 8 bits" in out
+    assert "cycles a frame" in out
+
+
+def test_info_of_a_network_too_large_for_the_target_still_describes_it(fewbit):
+    status, out, _ = fewbit("info", "mnist-large", "--target", "up5k")
+    assert status == 0
+    assert "668,672 weights" in out
+    assert "no plan for up5k: network 'mnist-large' does not fit Lattice iCE40UP5K" in out
+
+
+@pytest.mark.parametrize("engine", ["golden", "rtl"])
+def test_run_writes_the_output_and_tells_the_accuracy(fewbit, tiny, frames, tmp_path, engine):
+    labels = tmp_path / "labels.npy"
+    np.save(labels, np.array([0, 1, 1]))
+    outputs = tmp_path / "y.npy"
+    status, out, err = fewbit(
+        "run", tiny, "--inputs", frames, "--engine", engine, "--outputs", outputs, "--labels", labels, "--check"
+    )
+    assert (status, err) == (0, "")
+    assert "accuracy 66.67 %" in out
+    assert "equal to golden: 3 of 3 frames" in out
+    np.testing.assert_array_equal(np.load(outputs), [[0], [1], [0]])
+
+
+def test_run_limit(fewbit, tiny, frames):
+    _, out, _ = fewbit("run", tiny, "--inputs", frames, "--limit", 2)
+    assert "2 frames" in out
+
+
+def test_run_check_fails_with_status_1(fewbit, tiny, frames, monkeypatch):
+    from fewbit import engines
+
+    wrong = engines.run_golden
+
+    def rtl(made, values, on_progress=None):
+        right = wrong(made.network, values)
+        return engines.Run(right.network, right.scores + [1, 0], right.classes)
+
+    monkeypatch.setattr(engines, "run_rtl", rtl)
+    status, out, _ = fewbit("run", tiny, "--inputs", frames, "--engine", "rtl", "--check")
+    assert status == 1
+    assert "equal to golden: 0 of 3 frames" in out
+
+
+def test_verilog_writes_a_bench_that_passes(fewbit, tiny, tmp_path):
+    out_dir = tmp_path / "out"
+    status, out, _ = fewbit("verilog", tiny, "-o", out_dir, "--check")
+    assert status == 0
+    assert sorted(path.name for path in out_dir.iterdir()) == [
+        "bench", "fewbit_top.v", "plan.txt", "tb_fewbit_top.py", "vectors.json",
+    ]  # fmt: skip
+    assert "bench: " in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tiny.safetensors"]
+
+
+def test_verilog_bench_sees_a_fault(fewbit, tiny, tmp_path):
+    from fewbit.export import run_exported_bench
+    from fewbit.sim.cocotb_run import BenchFailure
+
+    out_dir = tmp_path / "out"
+    fewbit("verilog", tiny, "-o", out_dir)
+    vectors = (out_dir / "vectors.json").read_text()
+    network = file.load(tiny)
+    weights = network.layers[0].weights.copy()
+    weights[1, 2] *= -1
+    fault = replace(network, layers=(replace(network.layers[0], weights=weights), *network.layers[1:]))
+    file.save(fault, tiny)
+    fewbit("verilog", tiny, "-o", out_dir)
+    (out_dir / "vectors.json").write_text(vectors)
+    with pytest.raises(BenchFailure):
+        run_exported_bench(out_dir)
+
+
+def test_a_network_that_is_not_there(refused, tmp_path):
+    path = tmp_path / "absent.safetensors"
+    assert refused("info", path) == f"{path}: no such file"
+
+
+def test_a_truncated_network(refused, tiny):
+    tiny.write_bytes(tiny.read_bytes()[:-3])
+    assert f"{tiny}: not a whole .safetensors file" in refused("info", tiny)
+
+
+def test_a_truncated_onnx(refused, tmp_path):
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(models.shipped()["tfc-w1a1"].read_bytes()[:5000])
+    assert refused("info", path).startswith(f"{path}: ")
+
+
+def test_a_foreign_file(refused, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8")
+    assert refused("info", path) == f"{path}: a network is a .safetensors or an .onnx file, not .jpg"
+
+
+def test_wrong_shape(refused, tiny, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 5), np.uint8))
+    assert refused("run", tiny, "--inputs", tmp_path / "x.npy") == "inputs must have shape (N, 4), not (2, 5)"
+
+
+def test_wrong_type(refused, tiny, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((2, 4), np.float32))
+    message = refused("run", tiny, "--inputs", tmp_path / "x.npy")
+    assert message == "network 'tiny' takes integers (uint2[4]), not float32"
+
+
+def test_a_single_number_as_inputs(refused, tiny, tmp_path):
+    np.save(tmp_path / "x.npy", np.uint8(3))
+    message = refused("run", tiny, "--inputs", tmp_path / "x.npy")
+    assert message == f"{tmp_path / 'x.npy'}: holds a single number, not frames (N, ...)"
+
+
+def test_missing_inputs(refused, tiny, tmp_path):
+    message = refused("run", tiny, "--inputs", tmp_path / "absent.npy")
+    assert message == f"{tmp_path / 'absent.npy'}: no such file or directory"
+
+
+def test_labels_of_another_length(refused, tiny, frames, tmp_path):
+    np.save(tmp_path / "labels.npy", np.zeros(9, int))
+    fewbit_says = refused("run", tiny, "--inputs", frames, "--labels", tmp_path / "labels.npy", "-q")
+    assert fewbit_says == "labels must be 3 integers on one axis, not int64 (9,)"
+
+
+def test_unwritable_outputs(refused, tiny, frames, tmp_path):
+    message = refused("run", tiny, "--inputs", frames, "--outputs", tmp_path / "no" / "y.npy")
+    assert message == f"cannot write {tmp_path / 'no' / 'y.npy'}: no such file or directory"
+
+
+def test_unknown_board(refused, tiny, tmp_path):
+    message = refused("build", tiny, "--board", "arty", "-o", tmp_path / "out")
+    assert message.startswith("no board is called 'arty'; there are ")
+    assert "icebreaker" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_board_that_is_too_small(refused, tmp_path):
+    message = refused("build", "mnist-large", "--board", "icebreaker", "-o", tmp_path / "out")
+    assert message.startswith("network 'mnist-large' does not fit Lattice iCE40UP5K: it needs about ")
+    assert message.endswith("take a larger board or a smaller network")
+    assert not (tmp_path / "out").exists()
+
+
+def test_frame_rate_out_of_reach(refused):
+    status_line = refused("verilog", "mnist-small", "-o", "never", "--fps", "1e9")
+    assert status_line.startswith("1e+09 frames a second are out of reach on Lattice iCE40UP5K at 24 MHz; the fastest")
+
+
+@pytest.mark.parametrize("clock", ["0", "-5"])
+def test_clock_of_nothing(refused, tiny, clock):
+    message = refused("verilog", tiny, "-o", "never", "--clock", clock)
+    assert message.startswith("the clock must be above 0 Hz")
+
+
+def test_output_folder_that_is_a_file(refused, tiny, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    message = refused("verilog", tiny, "-o", tmp_path / "out")
+    assert message == f"cannot write to {tmp_path / 'out'}: file exists"
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_output_folder_without_permission(refused, tiny, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert refused("verilog", tiny, "-o", locked / "out") == f"cannot write to {locked / 'out'}: permission denied"
+
+
+def test_output_folder_under_a_file(refused, tiny, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    message = refused("verilog", tiny, "-o", tmp_path / "file" / "out")
+    assert message == f"cannot write to {tmp_path / 'file' / 'out'}: not a directory"
+
+
+def test_unknown_option(refused):
+    assert "No such option" in refused("info", "mnist-small", "--colour")
+
+
+def test_unknown_command(refused):
+    assert "No such command 'synthesize'" in refused("synthesize")
+
+
+def test_missing_argument(refused):
+    assert "Missing argument 'MODEL'" in refused("info")
+
+
+def test_unknown_target(refused):
+    assert "'--target'" in refused("info", "mnist-small", "--target", "xc7")
+
+
+def test_flash_without_a_build(refused, tmp_path):
+    message = refused("flash", tmp_path / "nothing")
+    assert message.endswith("run fewbit build first")
+
+
+def test_input_kind_of_a_native_model(refused, tiny):
+    assert "is for ONNX files" in refused("info", tiny, "--input", "uint8/255")
+
+
+def test_board_that_is_not_connected(refused, tiny, frames):
+    message = refused("run", tiny, "--inputs", frames, "--engine", "board", "--port", "/dev/absent")
+    assert "/dev/absent" in message
+
+
+def test_no_half_written_network(tmp_path, tiny, monkeypatch):
+    """A full disk in the middle of a save leaves the file that was there."""
+    before = tiny.read_bytes()
+    network = file.load(tiny)
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(ValueError, match="No space left"):
+        file.save(network, tiny)
+    assert tiny.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,48 @@
+"""The shipped networks are what their .json files say."""
+
+import numpy as np
+import pytest
+
+from fewbit import arrays, engines, models
+from fewbit.golden.network import ArgMax
+from fewbit.load import load
+
+NATIVE = [name for name, path in models.shipped().items() if path.suffix == ".safetensors"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return arrays.read(models.TEST_IMAGES)
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return arrays.read(models.TEST_LABELS)
+
+
+def test_test_set_is_mnist(images, labels):
+    assert images.shape == (10_000, 28, 28)
+    assert images.dtype == np.uint8
+    assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.mark.parametrize("name", models.shipped())
+def test_accuracy_on_all_test_images(name, images, labels):
+    input_kind = "uint8/255" if models.shipped()[name].suffix == ".onnx" else None
+    network = load(models.shipped()[name], input=input_kind)
+    frames = images.reshape(-1, *network.input.shape)
+    accuracy = 100 * engines.run(network, frames).accuracy(labels)
+    assert accuracy == pytest.approx(models.facts(name)["test_accuracy"], abs=0.001)
+
+
+@pytest.mark.parametrize("name, least", [("mnist-small", 95.0), ("mnist-large", 98.0)])
+def test_accuracy_is_what_the_boards_are_promised(name, least):
+    assert models.facts(name)["test_accuracy"] >= least
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_native_networks_end_in_a_class(name):
+    network = load(models.shipped()[name])
+    assert isinstance(network.layers[-1], ArgMax)
+    assert network.classifies
+    assert models.facts(name)["command"].startswith("python models/train.py")

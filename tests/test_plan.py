@@ -1,0 +1,196 @@
+# amaranth: UnusedElaboratable=no
+"""Plans: every fold divides, the cost keeps to the budget, the cycles are those of the hardware, misfits are explained."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Affine, ArgMax, Dense, Layer, Network, TensorType, Threshold
+from fewbit.hw.chain import chain
+from fewbit.hw.plan import FILL, SHELL, Plan, plan, sum_stages
+from fewbit.hw.resources import TARGETS, Cost, target
+from fewbit.hw.top import Top
+from fewbit.sim.vectors import network_vectors
+from networks import random_design, random_frames
+from streaming import simulate
+
+CLOCK = 12e6
+
+
+def network(*sizes: int, source: str = "uint4", code: str = "ternary", hidden: str = "bipolar") -> Network:
+    """Dense layers of these sizes with thresholds between them and an arg-max at the end."""
+    rng, kind, dtype = np.random.default_rng(1), Code.parse(code), DType.parse(hidden)
+    layers: list[Layer] = []
+    for index, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
+        if index:
+            count = (dtype.max - dtype.min) // dtype.step
+            layers.append(
+                Threshold(
+                    name=f"threshold_{index}",
+                    thresholds=np.sort(rng.integers(-inputs, inputs, (inputs, count)), 1),
+                    sign=np.ones(inputs),
+                    dtype=dtype,
+                    base=dtype.min,
+                )
+            )
+        weights = rng.choice(kind.levels, (outputs, inputs))
+        layers.append(Dense(name=f"dense_{index}", weights=weights, code=kind))
+    layers.append(ArgMax(name="argmax"))
+    return Network(name="net", input=TensorType(DType.parse(source), (sizes[0],)), layers=tuple(layers))
+
+
+def check(made: Plan, budget_share: float = FILL) -> None:
+    """What every plan promises of itself, without running it."""
+    capacity = made.target.capacity
+    if capacity is not None:
+        assert made.cost.cells <= int(capacity.cells * budget_share)
+        assert made.cost.rams <= capacity.rams
+    assert made.network.input.size % made.folding.input_lanes == 0
+    for one in made.layers:
+        if isinstance(one.layer, Dense):
+            assert one.layer.outputs % one.fold.pe == 0
+            assert one.layer.inputs % one.fold.simd == 0
+            assert one.cycles == (one.layer.outputs // one.fold.pe) * (one.layer.inputs // one.fold.simd)
+        assert made.folding.folds[one.layer.name] == one.fold
+    # A unit of the chain is busy for the cycles that the plan says of its layer.
+    busy = {getattr(unit, "layer", None): getattr(unit, "cycles_per_frame", 0) for _, unit in chain(made.network, made.folding)}
+    for one in made.layers:
+        assert busy[one.layer] == one.cycles, one.layer.name
+    assert made.bottleneck.cycles <= made.cycles_per_frame
+    assert made.frames_per_second == made.clock_hz / made.cycles_per_frame
+
+
+def simulated(made: Plan, frames: int = 12) -> tuple[int, int]:
+    """Latency and interval that the hardware shows; its data is checked on the way."""
+    x = random_frames(np.random.default_rng(1), made.network.input.dtype, (frames, *made.network.input.shape))
+    vectors = network_vectors(made.network, x, input_lanes=made.folding.input_lanes)
+    trace = simulate(Top(made.network, made.folding), vectors.words, len(vectors.expected))
+    assert trace.words == vectors.expected
+    return trace.latency(vectors.beats_out), trace.intervals(vectors.beats_out)[-1]
+
+
+@pytest.mark.parametrize("device", [one.name for one in TARGETS])
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 1), (1, 2), (2, 1), (7, 5, 3), (13, 11), (16, 8, 4), (12, 10, 10, 10), (31, 1, 7)],
+    ids=lambda sizes: "x".join(map(str, sizes)),
+)
+def test_planned_cycles_are_simulated_cycles(device, sizes):
+    made = plan(network(*sizes), target(device), clock_hz=CLOCK)
+    check(made)
+    assert simulated(made) == (made.latency, made.cycles_per_frame)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("device", ["up5k", "ecp5-25k"])
+def test_plans_of_random_networks(device, seed):
+    net, _ = random_design(np.random.default_rng(seed))
+    made = plan(net, target(device), clock_hz=CLOCK)
+    check(made)
+    assert simulated(made) == (made.latency, made.cycles_per_frame)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 160))
+@pytest.mark.parametrize("device", [one.name for one in TARGETS])
+def test_plans_of_many_random_networks(device, seed):
+    rng = np.random.default_rng(seed)
+    net, _ = random_design(rng)
+    slowest = plan(net, target(device), clock_hz=CLOCK).cycles_per_frame * int(rng.integers(1, 20))
+    made = plan(net, target(device), clock_hz=CLOCK, fps=CLOCK / slowest)
+    check(made)
+    assert made.cycles_per_frame <= slowest
+    assert simulated(made) == (made.latency, made.cycles_per_frame)
+
+
+@pytest.mark.parametrize("device", ["up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic"])
+@pytest.mark.parametrize("sizes", [(784, 64, 64, 10), (97, 89, 10)], ids=["tfc", "primes"])
+def test_larger_networks_fit_their_budget(device, sizes):
+    made = plan(network(*sizes, source="bipolar", code="binary"), target(device), clock_hz=CLOCK)
+    check(made)
+
+
+def test_a_frame_rate_is_met_at_less_cost_than_the_fastest():
+    net = network(48, 24, 10)
+    fastest = plan(net, target("up5k"), clock_hz=CLOCK)
+    costs = []
+    for share in (1, 4, 16):
+        made = plan(net, target("up5k"), clock_hz=CLOCK, fps=fastest.frames_per_second / share)
+        check(made)
+        assert made.frames_per_second >= fastest.frames_per_second / share
+        costs.append(made.cost.cells)
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+
+
+def test_the_plan_names_the_device_and_the_clock_it_is_made_for():
+    made = plan(network(7, 3), target("hx8k"), clock_hz=CLOCK)
+    assert (made.target.name, made.clock_hz, made.network.name) == ("hx8k", CLOCK, "net")
+    assert made.cost.cells > SHELL.cells
+
+
+def test_a_faster_clock_takes_more_stages():
+    assert [sum_stages(BIPOLAR, 64, target("up5k"), mhz * 1e6) for mhz in (6, 12, 96)] == [1, 2, 3]
+    assert sum_stages(BIPOLAR, 1, target("up5k"), 48e6) == 1
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "message"),
+    [
+        (network(7, 3), {"clock_hz": 0}, "the clock must be above 0 Hz, not 0"),
+        (network(7, 3), {"clock_hz": CLOCK, "fps": 0}, "the frame rate must be above 0, not 0"),
+        (network(7, 3), {"clock_hz": CLOCK, "fps": 1e9}, None),
+        (network(7, 3, code="shift3"), {"clock_hz": CLOCK}, "there is no hardware for shift3 weights yet; binary, ternary and int weights have it"),
+    ],
+)  # fmt: skip
+def test_a_wish_that_cannot_be_is_refused(net, options, message):
+    if message is None:
+        best = plan(net, target("up5k"), clock_hz=CLOCK).frames_per_second
+        message = (
+            "1e+09 frames a second are out of reach on Lattice iCE40UP5K at 12 MHz; "
+            f"the fastest that fits gives {best:,.0f}"
+        )
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        plan(net, target("up5k"), **options)
+
+
+def test_a_misfit_says_what_is_scarce():
+    with pytest.raises(FewbitError) as refused:
+        plan(network(1024, 512, 10), target("up5k"), clock_hz=CLOCK)
+    pattern = (
+        r"network 'net' does not fit Lattice iCE40UP5K: it needs about (\d+ block RAMs of 30|[\d,]+ logic cells of 5,280)"
+        r"( and [\d,]+ logic cells of 5,280)? for its 1,058,816 weight bits; take a larger board or a smaller network"
+    )
+    assert re.fullmatch(pattern, str(refused.value)), refused.value
+
+
+def test_a_reserve_leaves_less_for_the_network():
+    net = network(48, 24, 10)
+    free = plan(net, target("up5k"), clock_hz=CLOCK)
+    tight = plan(net, target("up5k"), clock_hz=CLOCK, reserve=Cost(cells=3000))
+    assert tight.cost.cells <= int(5280 * FILL)
+    assert tight.cycles_per_frame > free.cycles_per_frame
+
+
+def test_an_unknown_target_is_refused():
+    message = "unknown target 'z80'; there are up5k, hx8k, ecp5-25k, ecp5-85k, asic"
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        target("z80")
+
+
+def test_scores_of_an_affine_end_are_planned_too():
+    layers = (
+        Dense(name="dense", weights=np.ones((6, 8)), code=Code.parse("binary")),
+        Affine(name="affine", scale=np.arange(6), bias=np.arange(6)),
+    )
+    made = plan(Network(name="a", input=TensorType(BIPOLAR, (8,)), layers=layers), target("up5k"), clock_hz=CLOCK)
+    check(made)
+    assert simulated(made) == (made.latency, made.cycles_per_frame)
+
+
