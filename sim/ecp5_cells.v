@@ -1,6 +1,35 @@
 // ECP5 cells that Yosys gives no behaviour: what synth_ecp5 uses of them, from the family's data sheet (FPGA-DS-02012)
 // and memory usage guide (FPGA-TN-02204). Anything else is an error, so that no simulation passes by ignoring it.
 
+// A look-up table as the gates that its contents come to, so that compiled simulation has a few operations for each.
+module fewbit_lut #(parameter K = 1, parameter [(1 << K) - 1:0] INIT = 0) (input [K - 1:0] I, output O);
+  localparam H = 1 << K - 1;
+  localparam [H - 1:0] LOW = INIT[H - 1:0], HIGH = INIT[2 * H - 1:H];
+  generate
+    if (INIT == 0) assign O = 1'b0;
+    else if (&INIT) assign O = 1'b1;
+    else if (K == 1) assign O = INIT[1] ? I[0] : ~I[0];
+    else begin
+      wire low, high;
+      fewbit_lut #(.K(K - 1), .INIT(LOW)) of_low (.I(I[K - 2:0]), .O(low));
+      fewbit_lut #(.K(K - 1), .INIT(HIGH)) of_high (.I(I[K - 2:0]), .O(high));
+      if (LOW == HIGH) assign O = low;
+      else if (LOW == ~HIGH) assign O = low ^ I[K - 1];
+      else if (LOW == 0) assign O = high & I[K - 1];
+      else if (HIGH == 0) assign O = low & ~I[K - 1];
+      else if (&LOW) assign O = high | ~I[K - 1];
+      else if (&HIGH) assign O = low | I[K - 1];
+      else assign O = I[K - 1] ? high : low;
+    end
+  endgenerate
+endmodule
+
+// Like Yosys' own model, in a form that compiles to faster simulations.
+module LUT4 (input A, B, C, D, output Z);
+  parameter [15:0] INIT = 0;
+  fewbit_lut #(.K(4), .INIT(INIT)) lut (.I({D, C, B, A}), .O(Z));
+endmodule
+
 // 18 Kbit of block RAM: 1024 rows of 18 bits, of which a port of up to 18 bits sees one and a port of 36 bits two, the
 // lower address lowest. Widths 1, 2 and 4 leave bits 8 and 17 of a row out. In widths 18 and 36 the lowest address bits
 // are the byte enables of a write. INITVAL_k holds rows 16 * k onwards, 20 bits apart. A port of 36 bits is the whole
@@ -117,7 +146,7 @@ module DP16KD(
         if (!WEA || WRITEMODE_A == "READBEFOREWRITE") q_a <= read_a;
         else if (WRITEMODE_A == "WRITETHROUGH") q_a <= di_a;
       end
-    if (DATA_WIDTH_A == 36)
+    if (DATA_WIDTH_A == 36) begin
       always @(posedge clk_a)
         if (en_a && WEA) begin
           if (ad_a[0]) mem[{ad_a[13:5], 1'b0}][8:0] <= di_a[8:0];
@@ -125,7 +154,7 @@ module DP16KD(
           if (ad_a[2]) mem[{ad_a[13:5], 1'b1}][8:0] <= di_b[8:0];
           if (ad_a[3]) mem[{ad_a[13:5], 1'b1}][17:9] <= di_b[17:9];
         end
-    else
+    end else begin
       always @(posedge clk_a)
         if (en_a && WEA && !RSTA)
           case (DATA_WIDTH_A)
@@ -138,6 +167,7 @@ module DP16KD(
             2: mem[ad_a[13:4]][ad_a[3] * 9 + ad_a[2:1] * 2 +: 2] <= di_a[1:0];
             1: mem[ad_a[13:4]][ad_a[3] * 9 + ad_a[2:0]] <= di_a[0];
           endcase
+    end
   endgenerate
 
   wire clk_b = CLKB ^ (CLKBMUX == "INV");
@@ -170,7 +200,7 @@ module DP16KD(
         if (!WEB || WRITEMODE_B == "READBEFOREWRITE") q_b <= read_b;
         else if (WRITEMODE_B == "WRITETHROUGH") q_b <= di_b;
       end
-    if (DATA_WIDTH_B != 36)
+    if (DATA_WIDTH_B != 36) begin
       always @(posedge clk_b)
         if (en_b && WEB && !RSTB)
           case (DATA_WIDTH_B)
@@ -183,6 +213,7 @@ module DP16KD(
             2: mem[ad_b[13:4]][ad_b[3] * 9 + ad_b[2:1] * 2 +: 2] <= di_b[1:0];
             1: mem[ad_b[13:4]][ad_b[3] * 9 + ad_b[2:0]] <= di_b[0];
           endcase
+    end
   endgenerate
 
   wire [17:0] do_a = DATA_WIDTH_B == 36 ? q_b[17:0] : q_a[17:0];

@@ -19,7 +19,7 @@ from fewbit.hw import synthesis
 from fewbit.sim.compile import cache_folder, content_key, keep, run_yosys
 
 _MODELS = {"ice40": ("ice40/cells_sim.v",), "ecp5": ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")}
-_OWN_MODELS = {"ice40": (), "ecp5": ("ecp5_cells.v",)}
+_OWN_MODELS = {"ice40": ("ice40_cells.v",), "ecp5": ("ecp5_cells.v",)}
 _MODULE = re.compile(r"^module\s+(\w+)\b.*?^endmodule\b", re.MULTILINE | re.DOTALL)
 _SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.MULTILINE | re.DOTALL)
 _MACROS = re.compile(r"^`(?!timescale).*$", re.MULTILINE)
@@ -75,6 +75,8 @@ def _script(top: str, family: synthesis.Family, dsp: bool) -> str:
             *synthesis.AFTER_READ,
             f"synth_{family} {synthesis.options(family, dsp=dsp)} -top {top}",
             "delete t:$scopeinfo",
+            "splitnets",
+            "rename -hide w:* c:*",  # synthesis gives names of hundreds of characters
             "tee -q -o stat.json stat -json",
             "write_verilog -noattr -noexpr mapped.v",
         ]

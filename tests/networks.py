@@ -22,7 +22,13 @@ def random_frames(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...]
 
 
 def random_threshold(
-    rng: np.random.Generator, name: str, dtype: DType, rows: int, low: int, high: int, count: int | None = None
+    rng: np.random.Generator,
+    name: str,
+    dtype: DType,
+    rows: int,
+    low: int,
+    high: int,
+    count: int | None = None,
 ) -> Threshold:
     """Thresholds from one below ``low`` to two above ``high``: some never reached, some always."""
     count = (dtype.max - dtype.min) // dtype.step if count is None else count

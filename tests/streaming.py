@@ -34,7 +34,13 @@ class Trace:
 
 
 def simulate(
-    component: Any, words: Sequence[int], outputs: int, *, valid: str = "always", ready: str = "always", seed: int = 1
+    component: Any,
+    words: Sequence[int],
+    outputs: int,
+    *,
+    valid: str = "always",
+    ready: str = "always",
+    seed: int = 1,
 ) -> Trace:
     """Streams ``words`` through ``component`` until ``outputs`` words came, and 20 cycles on, under the transfer rules.
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from faults import mutant
+from networks import random_frames
+from streaming import PAIRS, simulate
+
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Affine, Network, TensorType
 from fewbit.golden.run import run
 from fewbit.hw.affine import AffineUnit
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Field, Vectors, lane_words
-from networks import random_frames
-from streaming import PAIRS, simulate
 
 
-def make(name: str, channels: int, frames: int = 8, reach: int = 100, seed: int = 1) -> tuple[Affine, TensorType, Vectors]:
+def make(
+    name: str, channels: int, frames: int = 8, reach: int = 100, seed: int = 1
+) -> tuple[Affine, TensorType, Vectors]:
     rng = np.random.default_rng(seed)
     source = TensorType(DType.parse(name), (channels,))
     layer = Affine(
@@ -71,7 +73,7 @@ def test_a_sum_of_64_bits():
     assert trace.words == [value % (1 << 64) for row in expected for value in row]
 
 
-@pytest.mark.parametrize(("valid", "ready"), PAIRS)
+@pytest.mark.parametrize("valid, ready", PAIRS)
 def test_every_pattern(valid, ready):
     layer, source, case = make("int6", 3)
     check(AffineUnit(layer, source), case, valid=valid, ready=ready)
@@ -83,18 +85,29 @@ def test_bench_on_the_verilog(bench):
 
 
 FAULTS = {
-    "offset of the next channel": ("m.d.sync += self.o.payload[0].eq(product + offset)", "m.d.sync += self.o.payload[0].eq(product + bias)"),
+    "offset of the next channel": (
+        "m.d.sync += self.o.payload[0].eq(product + offset)",
+        "m.d.sync += self.o.payload[0].eq(product + bias)",
+    ),
     "channels never wrap": ("channel == self.layer.scale.size - 1", "channel == self.layer.scale.size"),
     "drops a beat": ("self.i.ready.eq(~multiplied | free)", "self.i.ready.eq(1)"),
-    "gives a beat twice": ("m.d.sync += multiplied.eq(self.i.valid)", "m.d.sync += multiplied.eq(multiplied | self.i.valid)"),
-}  # fmt: skip
+    "gives a beat twice": (
+        "m.d.sync += multiplied.eq(self.i.valid)",
+        "m.d.sync += multiplied.eq(multiplied | self.i.valid)",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault):
     layer, source, case = make("int6", 3)
     with pytest.raises(AssertionError):
-        check(mutant("hw.affine", *FAULTS[fault]).AffineUnit(layer, source), case, valid="random", ready="random")
+        check(
+            mutant("hw.affine", *FAULTS[fault]).AffineUnit(layer, source),
+            case,
+            valid="random",
+            ready="random",
+        )
 
 
 def test_a_planted_fault_turns_the_bench_red(bench):

@@ -8,16 +8,16 @@ from itertools import product
 import numpy as np
 import pytest
 from amaranth.hdl import unsigned
-
 from faults import mutant
+from networks import random_frames
+from streaming import PAIRS, simulate
+
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.streams import shape_of
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Vectors, lane_words, score_fields, score_words
-from networks import random_frames
-from streaming import PAIRS, simulate
 
 
 def vectors(scores: Ints, dtype: DType) -> Vectors:
@@ -61,7 +61,7 @@ def test_the_widest_scores():
     check(ArgMaxUnit(shape_of(dtype), 3), vectors(scores, dtype))
 
 
-@pytest.mark.parametrize(("valid", "ready"), PAIRS)
+@pytest.mark.parametrize("valid, ready", PAIRS)
 def test_every_pattern(valid, ready):
     dtype = DType.parse("int3")
     scores = random_frames(np.random.default_rng(2), dtype, (8, 5))
@@ -77,10 +77,13 @@ def test_bench_on_the_verilog(bench):
 FAULTS = {
     "the highest index wins": ("(score > best)", "(score >= best)"),
     "a best of the frame before": ("(index == 0) | (score > best)", "(score > best)"),
-    "last a beat early": ("self.o.payload.last.eq(index == self.classes - 1)", "self.o.payload.last.eq(index == self.classes - 2)"),
+    "last a beat early": (
+        "self.o.payload.last.eq(index == self.classes - 1)",
+        "self.o.payload.last.eq(index == self.classes - 2)",
+    ),
     "unsigned comparison": ("score > best", "score.as_unsigned() > best.as_unsigned()"),
     "takes while a beat waits": ("self.i.ready.eq(~self.o.valid | self.o.ready)", "self.i.ready.eq(1)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -88,7 +91,11 @@ def test_a_planted_fault_is_seen(fault):
     dtype = DType.parse("int3")
     scores = random_frames(np.random.default_rng(4), dtype, (20, 4))
     with pytest.raises(AssertionError):
-        check(mutant("hw.argmax", *FAULTS[fault]).ArgMaxUnit(shape_of(dtype), 4), vectors(scores, dtype), ready="random")
+        check(
+            mutant("hw.argmax", *FAULTS[fault]).ArgMaxUnit(shape_of(dtype), 4),
+            vectors(scores, dtype),
+            ready="random",
+        )
 
 
 def test_a_planted_fault_turns_the_bench_red(bench):

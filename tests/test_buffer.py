@@ -8,8 +8,8 @@ import random
 import pytest
 from amaranth.hdl import unsigned
 from amaranth.sim import Simulator
-
 from faults import mutant
+
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
 from fewbit.sim.bench import PATTERNS, Pattern
@@ -89,7 +89,7 @@ def test_every_pattern(style, fill, take):
     assert play(VectorBuffer(unsigned(4), 1, 3, style), vectors, reads, fill, take)[0] == expected(vectors, reads)
 
 
-@pytest.mark.parametrize(("style", "words"), [(BLOCK, 5), (RING, 3), (RING, 1)])
+@pytest.mark.parametrize("style, words", [(BLOCK, 5), (RING, 3), (RING, 1)])
 def test_bench_on_the_verilog(bench, style, words):
     vectors, reads = cases(words, 6)
     bench(VectorBuffer(unsigned(3), 2, words, style), "tb_buffer", as_json(vectors, reads))
@@ -100,13 +100,21 @@ def as_json(vectors, reads) -> dict:
 
 
 FAULTS = {
-    "a full bank is overwritten": (BLOCK, "self.i.ready.eq(~Mux(writing, full[1], full[0]))", "self.i.ready.eq(1)"),
+    "a full bank is overwritten": (
+        BLOCK,
+        "self.i.ready.eq(~Mux(writing, full[1], full[0]))",
+        "self.i.ready.eq(1)",
+    ),
     "banks overlap": (BLOCK, "Mux(writing, written + self.words, written)", "written"),
     "reading stays in its bank": (BLOCK, "reading.eq(~reading)", "reading.eq(reading)"),
-    "a ring shifts without a read": (RING, "        with m.If(self.next):\n            m.d.sync += self.word", "        with m.If(self.available):\n            m.d.sync += self.word"),
+    "a ring shifts without a read": (
+        RING,
+        "        with m.If(self.next):\n            m.d.sync += self.word",
+        "        with m.If(self.available):\n            m.d.sync += self.word",
+    ),
     "a ring moves too early": (RING, "whole & (~self.available | (self.next & self.last))", "whole"),
     "a ring is never given back": (RING, "m.d.sync += self.available.eq(0)", "pass"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -114,7 +122,12 @@ def test_a_planted_fault_is_seen(fault):
     style, old, new = FAULTS[fault]
     vectors, reads = cases(3, 6)
     try:
-        got, *_ = play(mutant("hw.buffer", old, new).VectorBuffer(unsigned(6), 1, 3, style), vectors, reads, take="random")
+        got, *_ = play(
+            mutant("hw.buffer", old, new).VectorBuffer(unsigned(6), 1, 3, style),
+            vectors,
+            reads,
+            take="random",
+        )
     except AssertionError:
         return
     assert got != expected(vectors, reads)

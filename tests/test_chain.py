@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from networks import random_design, random_frames
+from streaming import simulate
 
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import BIPOLAR, DType
@@ -19,8 +21,6 @@ from fewbit.hw.top import Top
 from fewbit.sim.compile import PATTERNS, compile_design
 from fewbit.sim.run import extract, pack_words
 from fewbit.sim.vectors import network_vectors
-from networks import random_design, random_frames
-from streaming import simulate
 
 
 def check(seed: int, frames: int = 12, valid: str = "always", ready: str = "always") -> None:
@@ -41,7 +41,7 @@ def test_random_networks_to_the_cycle(seed):
     check(seed)
 
 
-@pytest.mark.parametrize(("valid", "ready"), [("random", "slow"), ("slow", "random"), ("burst", "burst")])
+@pytest.mark.parametrize("valid, ready", [("random", "slow"), ("slow", "random"), ("burst", "burst")])
 @pytest.mark.parametrize("seed", range(1000, 1005))
 def test_random_networks_under_pressure(seed, valid, ready):
     check(seed, 4, valid, ready)
@@ -69,7 +69,12 @@ def test_random_networks_at_compiled_speed(seed, tmp_path, monkeypatch):
     for valid in PATTERNS:
         for ready in PATTERNS:
             trace = design.run(
-                words, 300 * classes, max_cycles=10_000_000, valid_pattern=valid, ready_pattern=ready, seed=seed
+                words,
+                300 * classes,
+                max_cycles=10_000_000,
+                valid_pattern=valid,
+                ready_pattern=ready,
+                seed=seed,
             )
             got = kind.decode(extract(trace.outputs, 0, kind.bits)).reshape(300, classes)
             assert (got == scores).all(), (seed, valid, ready)
@@ -89,7 +94,12 @@ def one_dense(**weights_of: int) -> Network:
 
 def test_units_are_named_in_stream_order():
     units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=2, folds={"dense": Fold(pe=3, simd=4)}))
-    assert [name for name, _ in units] == ["layer_0_dense_gearbox", "layer_0_dense", "scores_gearbox", "argmax"]
+    assert [name for name, _ in units] == [
+        "layer_0_dense_gearbox",
+        "layer_0_dense",
+        "scores_gearbox",
+        "argmax",
+    ]
     units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=4, folds={"dense": Fold(pe=1, simd=4)}))
     assert [name for name, _ in units] == ["layer_0_dense", "argmax"]
 
@@ -105,7 +115,7 @@ def test_a_network_without_arithmetic_is_wires_and_an_arg_max():
 
 
 @pytest.mark.parametrize(
-    ("lanes", "fold", "message"),
+    "lanes, fold, message",
     [
         (5, Fold(), "input lanes must divide the 12 inputs, not 5"),
         (0, Fold(), "input lanes must divide the 12 inputs, not 0"),

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from fewbit.golden.codes import BINARY, QUINARY, TERNARY, Code, CsdCode, csd_digits, integer, shift3
 from fewbit.golden.errors import FewbitError
 
-CODES = [BINARY, TERNARY, QUINARY, shift3(), shift3(2), shift3(1), CsdCode(1, 3), CsdCode(2, 4), CsdCode(3, 8)]
+CODES = [
+    BINARY,
+    TERNARY,
+    QUINARY,
+    shift3(),
+    shift3(2),
+    shift3(1),
+    CsdCode(1, 3),
+    CsdCode(2, 4),
+    CsdCode(3, 8),
+]
 CODES += [integer(1), integer(2), integer(4), integer(8)]
 by_name = pytest.mark.parametrize("code", CODES, ids=str)
 
@@ -27,7 +37,7 @@ def test_table_2_of_the_quality_scalable_paper():
         shift3().decode(np.array([0b111], np.uint64))
 
 
-@pytest.mark.parametrize(("phi", "levels"), [(1, [-1, 0, 1]), (2, [-2, -1, 0, 1, 2]), (4, [-4, -2, -1, 0, 1, 2, 4])])
+@pytest.mark.parametrize("phi, levels", [(1, [-1, 0, 1]), (2, [-2, -1, 0, 1, 2]), (4, [-4, -2, -1, 0, 1, 2, 4])])
 def test_phi_gives_the_levels(phi, levels):
     assert shift3(phi).levels.tolist() == levels
     assert shift3(phi).bits == 3
@@ -35,14 +45,18 @@ def test_phi_gives_the_levels(phi, levels):
 
 def test_small_codes_by_hand():
     assert dict(zip(BINARY.levels.tolist(), BINARY.encode(BINARY.levels).tolist())) == {-1: 0, 1: 1}
-    assert dict(zip(TERNARY.levels.tolist(), TERNARY.encode(TERNARY.levels).tolist())) == {-1: 0b11, 0: 0b00, 1: 0b01}
+    assert dict(zip(TERNARY.levels.tolist(), TERNARY.encode(TERNARY.levels).tolist())) == {
+        -1: 0b11,
+        0: 0b00,
+        1: 0b01,
+    }
     assert QUINARY.levels.tolist() == [-2, -1, 0, 1, 2]
     assert integer(3).encode(np.array([-4, -1, 3])).tolist() == [0b100, 0b111, 0b011]
     assert [code.bits for code in (BINARY, TERNARY, QUINARY, integer(5))] == [1, 2, 3, 5]
 
 
 @pytest.mark.parametrize(
-    ("value", "digits"),
+    "value, digits",
     [
         (0, []), (1, [(1, 0)]), (2, [(1, 1)]), (3, [(-1, 0), (1, 2)]), (5, [(1, 0), (1, 2)]), (6, [(-1, 1), (1, 3)]),
         (7, [(-1, 0), (1, 3)]), (11, [(-1, 0), (-1, 2), (1, 4)]), (-3, [(1, 0), (-1, 2)]), (-5, [(-1, 0), (-1, 2)]),
@@ -147,7 +161,7 @@ def test_what_is_no_code_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    "name, message",
     [
         ("shift3(3)", "shift3 takes PHI 1, 2 or 4, not 3"),
         ("csd(0,4)", "csd takes 1 to 8 terms and 1 to 16 exponents, not 0 and 4"),

@@ -13,7 +13,9 @@ from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 
 kinds = st.one_of(
-    st.just(BIPOLAR), st.builds(DType, st.sampled_from(["uint", "int"]), st.integers(1, 63)), st.just(DType("int", 64))
+    st.just(BIPOLAR),
+    st.builds(DType, st.sampled_from(["uint", "int"]), st.integers(1, 63)),
+    st.just(DType("int", 64)),
 )
 
 
@@ -44,7 +46,7 @@ def test_storage_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high", "step", "slot"),
+    "name, low, high, step, slot",
     [
         ("bipolar", -1, 1, 2, 1), ("uint1", 0, 1, 1, 1), ("int1", -1, 0, 1, 1), ("uint3", 0, 7, 1, 4),
         ("int4", -8, 7, 1, 4), ("int5", -16, 15, 1, 8), ("uint64", 0, (1 << 64) - 1, 1, 64),
@@ -75,16 +77,16 @@ def test_contains_is_exact():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    "make, message",
     [
-        (lambda: DType("float", 8), "number kind must be \"bipolar\", \"uint\" or \"int\", not 'float'"),
+        (lambda: DType("float", 8), 'number kind must be "bipolar", "uint" or "int", not \'float\''),
         (lambda: DType("uint", 0), "a number kind has 1 to 64 bits, not 0"),
         (lambda: DType("int", 65), "a number kind has 1 to 64 bits, not 65"),
         (lambda: DType("int", True), "a number kind has 1 to 64 bits, not True"),
         (lambda: DType("int", 2.0), "a number kind has 1 to 64 bits, not 2.0"),
         (lambda: DType("bipolar", 2), "a bipolar number has 1 bit, not 2"),
-        (lambda: DType.parse("uint08"), "number kind must be \"bipolar\", \"uintN\" or \"intN\", not 'uint08'"),
-        (lambda: DType.parse("INT8"), "number kind must be \"bipolar\", \"uintN\" or \"intN\", not 'INT8'"),
+        (lambda: DType.parse("uint08"), 'number kind must be "bipolar", "uintN" or "intN", not \'uint08\''),
+        (lambda: DType.parse("INT8"), 'number kind must be "bipolar", "uintN" or "intN", not \'INT8\''),
         (lambda: DType.parse("uint65"), "a number kind has 1 to 64 bits, not 65"),
     ],
 )

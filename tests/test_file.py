@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from networks import random_design, random_threshold
 from safetensors.numpy import save_file
 
 from fewbit.golden import file as native
@@ -18,7 +19,6 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.file import load, save
 from fewbit.golden.network import ArgMax, Dense, Flatten, InputQuantizer, Network, TensorType
-from networks import random_design, random_threshold
 
 
 def small(code: str = "ternary") -> Network:
@@ -131,19 +131,43 @@ def test_a_newer_version(path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    "damage, message",
     [
         (lambda text: text[:-5], r"the network description is damaged \(JSONDecodeError: .*\)"),
         (lambda text: "[]", r"the network description is damaged \(TypeError: .*\)"),
-        (lambda text: text.replace('"layers"', '"leyers"'), r"the network description is damaged \(KeyError: 'layers'\)"),
-        (lambda text: text.replace('"shape": [5, 6]', '"shape": [5, 7]'), r"\(5, 7\) ternary weights take 9 bytes, not 8"),
-        (lambda text: text.replace('"shape": [5, 6]', '"shape": "5"'), r"the network description is damaged \(TypeError: .*\)"),
-        (lambda text: text.replace('"code": "ternary"', '"code": "quaternary"'), r"weight code must be .*, not 'quaternary'"),
-        (lambda text: text.replace('"kind": "argmax"', '"kind": "softmax"'), "layer 'argmax' is of the unknown kind 'softmax'"),
-        (lambda text: text.replace('"base": -2', '"base": 2'), "layer 'threshold': levels 2 to 5 do not fit int2"),
+        (
+            lambda text: text.replace('"layers"', '"leyers"'),
+            r"the network description is damaged \(KeyError: 'layers'\)",
+        ),
+        (
+            lambda text: text.replace('"shape": [5, 6]', '"shape": [5, 7]'),
+            r"\(5, 7\) ternary weights take 9 bytes, not 8",
+        ),
+        (
+            lambda text: text.replace('"shape": [5, 6]', '"shape": "5"'),
+            r"the network description is damaged \(UFuncTypeError: .*\)",
+        ),
+        (
+            lambda text: text.replace('"code": "ternary"', '"code": "quaternary"'),
+            r"weight code must be .*, not 'quaternary'",
+        ),
+        (
+            lambda text: text.replace('"kind": "argmax"', '"kind": "softmax"'),
+            "layer 'argmax' is of the unknown kind 'softmax'",
+        ),
+        (
+            lambda text: text.replace('"base": -2', '"base": 2'),
+            "layer 'threshold': levels 2 to 5 do not fit int2",
+        ),
         (lambda text: text.replace('"uint2"', '"uint99"'), "a number kind has 1 to 64 bits, not 99"),
-        (lambda text: text.replace('"name": "dense"', '"nome": "dense"'), r"the network description is damaged \(TypeError: .*\)"),
-        (lambda text: text.replace('"shape": [2, 3]', '"shape": ["2", 3]'), r"the network description is damaged \(.*\)"),
+        (
+            lambda text: text.replace('"name": "dense"', '"nome": "dense"'),
+            r"the network description is damaged \(TypeError: .*\)",
+        ),
+        (
+            lambda text: text.replace('"shape": [2, 3]', '"shape": ["2", 3]'),
+            r"the network description is damaged \(.*\)",
+        ),
         (lambda text: text.replace('"shape": [2, 3]', '"shape": [2.5, 4]'), r".+"),
     ],
 )

@@ -7,8 +7,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-
 from faults import mutant
+from streaming import pipeline
+
 from fewbit.golden.codes import Code, shift3
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
@@ -16,7 +17,6 @@ from fewbit.golden.matvec import matvec
 from fewbit.hw.lanes import ProductLanes, TermLanes, XnorLanes, lane_kind
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import lane_words
-from streaming import pipeline
 
 ACTIVATIONS = ["bipolar", "uint1", "int1", "uint2", "int2", "uint3", "int4", "uint8", "int8"]
 CODES = ["binary", "ternary", "int(1)", "int(2)", "int(3)", "int(4)"]
@@ -36,7 +36,10 @@ def sums(x, weights, code: Code, activation: DType) -> list[int]:
 
 
 def outputs(component, x, weights, enable: str = "random") -> list[int]:
-    inputs = {"x": lane_words(x, component.activation, component.simd), "w": words_of(weights, component.code)}
+    inputs = {
+        "x": lane_words(x, component.activation, component.simd),
+        "w": words_of(weights, component.code),
+    }
     got = pipeline(component, inputs, latency=component.latency, enable=enable)
     return [component.step * one + component.offset for one in got]
 
@@ -72,10 +75,16 @@ def test_two_lanes_exhaustively(activation, code):
     assert outputs(component, rows[:, :2], rows[:, 2:]) == sums(rows[:, :2], rows[:, 2:], code, activation)
 
 
-@pytest.mark.parametrize(("simd", "stages"), [(3, 2), (15, 1), (16, 2), (17, 3), (64, 2)])
+@pytest.mark.parametrize("simd, stages", [(3, 2), (15, 1), (16, 2), (17, 3), (64, 2)])
 @pytest.mark.parametrize(
-    ("activation", "code"),
-    [("bipolar", "binary"), ("uint8", "binary"), ("int3", "ternary"), ("bipolar", "ternary"), ("uint4", "int(4)")],
+    "activation, code",
+    [
+        ("bipolar", "binary"),
+        ("uint8", "binary"),
+        ("int3", "ternary"),
+        ("bipolar", "ternary"),
+        ("uint4", "int(4)"),
+    ],
 )
 def test_wide_lanes(activation, code, simd, stages):
     activation, code = DType.parse(activation), Code.parse(code)
@@ -84,7 +93,7 @@ def test_wide_lanes(activation, code, simd, stages):
     assert outputs(component, x, weights) == sums(x, weights, code, activation)
 
 
-@pytest.mark.parametrize(("activation", "code"), [("bipolar", "binary"), ("int3", "ternary"), ("uint2", "int(3)")])
+@pytest.mark.parametrize("activation, code", [("bipolar", "binary"), ("int3", "ternary"), ("uint2", "int(3)")])
 def test_bench_on_the_verilog(bench, activation, code):
     activation, code = DType.parse(activation), Code.parse(code)
     component = lane_kind(activation, code)(5, activation, code, 2)
@@ -104,9 +113,13 @@ FAULTS = {
     "one's complement": (TermLanes, "terms += [term.as_signed(), negative]", "terms += [term.as_signed()]"),
     "zero weights count": (TermLanes, "term &= w[0].replicate(len(bits))", "pass"),
     "no room for a sign": (TermLanes, "else Cat(x, Const(0, 1))", "else Cat(x)"),
-    "sum too narrow": (TermLanes, "reach = simd * max(-activation.min, activation.max)\n", "reach = max(-activation.min, activation.max)\n"),
+    "sum too narrow": (
+        TermLanes,
+        "reach = simd * max(-activation.min, activation.max)\n",
+        "reach = max(-activation.min, activation.max)\n",
+    ),
     "weights unsigned": (ProductLanes, "x * w.as_signed()", "x * w"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

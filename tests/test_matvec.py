@@ -7,8 +7,10 @@ import re
 
 import numpy as np
 import pytest
-
 from faults import mutant
+from networks import divisors, random_frames
+from streaming import PAIRS, simulate
+
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
@@ -19,8 +21,6 @@ from fewbit.hw.matvec import MatVec
 from fewbit.hw.weights import weight_words
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Field, Vectors, lane_words
-from networks import divisors, random_frames
-from streaming import PAIRS, simulate
 
 
 def layer(outputs: int, inputs: int, code: str = "binary", seed: int = 1) -> Dense:
@@ -68,13 +68,13 @@ def test_every_folding(pe, simd, buffer):
 
 @pytest.mark.parametrize("code", ["binary", "ternary", "int(1)", "int(4)"])
 @pytest.mark.parametrize("activation", ["bipolar", "uint1", "int2", "uint8"])
-@pytest.mark.parametrize(("outputs", "inputs", "pe", "simd"), [(3, 7, 1, 1), (4, 9, 2, 3), (2, 8, 2, 4)])
+@pytest.mark.parametrize("outputs, inputs, pe, simd", [(3, 7, 1, 1), (4, 9, 2, 3), (2, 8, 2, 4)])
 def test_every_code_and_activation(activation, code, outputs, inputs, pe, simd):
     dense, kind = layer(outputs, inputs, code), DType.parse(activation)
     check(MatVec(dense, kind, pe=pe, simd=simd, stages=2), vectors(dense, kind, pe, simd))
 
 
-@pytest.mark.parametrize(("valid", "ready"), PAIRS)
+@pytest.mark.parametrize("valid, ready", PAIRS)
 def test_every_pattern(valid, ready):
     dense, activation = layer(4, 6), DType.parse("bipolar")
     unit = MatVec(dense, activation, pe=2, simd=3, buffer="ring", stages=3)
@@ -95,8 +95,12 @@ def test_the_widest():
 
 
 @pytest.mark.parametrize(
-    ("activation", "code", "pe", "simd", "buffer"),
-    [("bipolar", "binary", 2, 4, "block"), ("uint3", "ternary", 3, 2, "ring"), ("int2", "int(3)", 1, 8, "distributed")],
+    "activation, code, pe, simd, buffer",
+    [
+        ("bipolar", "binary", 2, 4, "block"),
+        ("uint3", "ternary", 3, 2, "ring"),
+        ("int2", "int(3)", 1, 8, "distributed"),
+    ],
 )
 def test_bench_on_the_verilog(bench, activation, code, pe, simd, buffer):
     dense, kind = layer(6, 8, code), DType.parse(activation)
@@ -107,12 +111,18 @@ def test_bench_on_the_verilog(bench, activation, code, pe, simd, buffer):
 FAULTS = {
     "pipeline runs on while a beat waits": ("advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)"),
     "accumulator never starts anew": ("Mux(first, start, accumulator)", "accumulator"),
-    "vector given back a word early": ("address == self.cycles_per_frame - 1)", "address == self.cycles_per_frame - 2)"),
+    "vector given back a word early": (
+        "address == self.cycles_per_frame - 1)",
+        "address == self.cycles_per_frame - 2)",
+    ),
     "weights of the wrong output": ("word_select(index, self", "word_select(self.pe - 1 - index, self"),
-    "offset forgotten": ("divmod(self.words * lanes.offset, lanes.step)", "divmod(0 * lanes.offset, lanes.step)"),
+    "offset forgotten": (
+        "divmod(self.words * lanes.offset, lanes.step)",
+        "divmod(0 * lanes.offset, lanes.step)",
+    ),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
     "beat a cycle late": ("self.o.valid.eq(valid & last)", "self.o.valid.eq(valid & first)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -139,13 +149,15 @@ def test_one_wrong_weight_bit_is_seen(bit, monkeypatch):
 
 def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
     dense, activation = layer(4, 6), DType.parse("bipolar")
-    monkeypatch.setattr(unit_module, "weight_words", lambda *a: [word ^ (i == 3) for i, word in enumerate(weight_words(*a))])
+    monkeypatch.setattr(
+        unit_module, "weight_words", lambda *a: [word ^ (i == 3) for i, word in enumerate(weight_words(*a))]
+    )
     with pytest.raises(BenchFailure, match=r"sum: frame \d+, beat 1, lane 0: got -?\d+, expected -?\d+"):
         bench(MatVec(dense, activation, pe=2, simd=3), "tb_stream", vectors(dense, activation, 2, 3))
 
 
 @pytest.mark.parametrize(
-    ("fold", "message"),
+    "fold, message",
     [
         ({"pe": 4, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 4"),
         ({"pe": 0, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 0"),

@@ -37,7 +37,14 @@ def test_around_a_word_of_64_bits(code, kind, inputs):
 
 
 @settings(deadline=None)
-@given(st.sampled_from(CODES), st.sampled_from(KINDS), st.integers(0, 5), st.integers(1, 9), st.integers(1, 5), st.integers(0, 1 << 32))
+@given(
+    st.sampled_from(CODES),
+    st.sampled_from(KINDS),
+    st.integers(0, 5),
+    st.integers(1, 9),
+    st.integers(1, 5),
+    st.integers(0, 1 << 32),
+)
 def test_random_shapes(code, kind, frames, inputs, outputs, seed):  # fmt: skip
     rng, weight_code, dtype = np.random.default_rng(seed), Code.parse(code), DType.parse(kind)
     x, weights = random_x(rng, dtype, (frames, inputs)), rng.choice(weight_code.levels, (outputs, inputs))
@@ -63,7 +70,10 @@ def test_weights_all_zero():
 
 
 def test_xnor_popcount_by_hand():
-    x, w = pack_bits(np.array([[1, 0, 1, 1]])), pack_bits(np.array([[1, 1, 1, 0], [1, 0, 1, 1], [0, 1, 0, 0]]))
+    x, w = (
+        pack_bits(np.array([[1, 0, 1, 1]])),
+        pack_bits(np.array([[1, 1, 1, 0], [1, 0, 1, 1], [0, 1, 0, 0]])),
+    )
     assert xnor_popcount(x, w, 4).tolist() == [[2, 4, 0]]
     assert pack_bits(np.array([1, 0, 1, 1])).tolist() == [0b1101]
     assert pack_bits(np.ones(65, int)).tolist() == [(1 << 64) - 1, 1]

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from fewbit.golden.codes import BINARY, TERNARY, Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, InputQuantizer, Layer, Network, TensorType, Threshold
+from fewbit.golden.network import (
+    Affine,
+    ArgMax,
+    Dense,
+    Flatten,
+    InputQuantizer,
+    Layer,
+    Network,
+    TensorType,
+    Threshold,
+)
 
 UINT2 = DType.parse("uint2")
 
@@ -35,7 +45,7 @@ def refused(message: str):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes, message",
     [
         ({"weights": [1, 1]}, "layer 'd': weights must have 2 axes, not 1"),
         ({"weights": np.ones((0, 3))}, "layer 'd': weights must not be empty, got shape (0, 3)"),
@@ -50,7 +60,7 @@ def test_a_dense_layer_checks_its_weights(changes, message):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes, message",
     [
         ({"thresholds": [0, 1]}, "layer 't': thresholds must have 2 axes, not 1"),
         ({"thresholds": np.ones((1, 0))}, "layer 't': needs a threshold, got shape (1, 0)"),
@@ -69,7 +79,7 @@ def test_a_threshold_layer_checks_itself(changes, message):
 
 
 @pytest.mark.parametrize(
-    ("scale", "bias", "message"),
+    "scale, bias, message",
     [
         ([1, 2], [1], "layer 'a': scale and bias must have one length, not 2 and 1"),
         ([], [], "layer 'a': scale and bias must have one length, not 0 and 0"),
@@ -82,12 +92,20 @@ def test_an_affine_layer_checks_itself(scale, bias, message):
 
 
 @pytest.mark.parametrize(
-    ("layers", "shape", "message"),
+    "layers, shape, message",
     [
         ((dense(),), (4,), "layer 'dense': takes 3 inputs on one axis, not bipolar[4]"),
         ((dense(),), (3, 1), "layer 'dense': takes 3 inputs on one axis, not bipolar[3, 1]"),
-        ((threshold(thresholds=[[0], [1]], sign=[1, 1]),), (3,), "layer 't': has 2 channels, the input is bipolar[3]"),
-        ((Affine(name="a", scale=[1, 2], bias=[0, 0]),), (3,), "layer 'a': has 2 channels, the input is bipolar[3]"),
+        (
+            (threshold(thresholds=[[0], [1]], sign=[1, 1]),),
+            (3,),
+            "layer 't': has 2 channels, the input is bipolar[3]",
+        ),
+        (
+            (Affine(name="a", scale=[1, 2], bias=[0, 0]),),
+            (3,),
+            "layer 'a': has 2 channels, the input is bipolar[3]",
+        ),
         ((ArgMax(name="m"),), (3, 2), "layer 'm': takes scores on one axis, not bipolar[3, 2]"),
         ((ArgMax(name="m"), dense()), (3,), "layer 'm': an arg-max can only be the last layer"),
         ((dense(), dense(3, 2)), (3,), "network 'net': two layers are named 'dense'"),
@@ -101,7 +119,7 @@ def test_a_network_checks_what_flows(layers, shape, message):
 
 
 @pytest.mark.parametrize(
-    ("others", "message"),
+    "others, message",
     [
         ({"layers": ()}, "network 'net' has no layers"),
         ({"output_scale": [1.0, 2.0, 3.0]}, "network 'net': output_scale must have 1 or 2 entries"),
@@ -151,17 +169,24 @@ def test_types_along_a_network():
         Flatten(name="flatten"), dense(4, 6), threshold(name="t"), Affine(name="a", scale=[1, -2, 3, 4], bias=[0, 1, 2, 3]),
         ArgMax(name="m"), shape=(2, 3),
     )  # fmt: skip
-    assert [str(one) for one in net.types] == ["bipolar[2, 3]", "bipolar[6]", "int4[4]", "uint2[4]", "int5[4]", "uint2[]"]
+    assert [str(one) for one in net.types] == [
+        "bipolar[2, 3]",
+        "bipolar[6]",
+        "int4[4]",
+        "uint2[4]",
+        "int5[4]",
+        "uint2[]",
+    ]
     assert (str(net.scores), str(net.output)) == ("int5[4]", "uint2[]")
 
 
-@pytest.mark.parametrize(("classes", "bits"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4)])
+@pytest.mark.parametrize("classes, bits", [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4)])
 def test_an_arg_max_gives_an_index_of_just_enough_bits(classes, bits):
     assert ArgMax(name="m").output(TensorType(UINT2, (classes,))) == TensorType(DType("uint", bits), ())
 
 
 @pytest.mark.parametrize(
-    ("others", "classifies"),
+    "others, classifies",
     [
         ({}, True),
         ({"output_scale": [0.5]}, True),

@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from networks import random_design, random_frames
+from streaming import simulate
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
@@ -17,8 +19,6 @@ from fewbit.hw.plan import FILL, SHELL, Plan, plan, sum_stages
 from fewbit.hw.resources import TARGETS, Cost, target
 from fewbit.hw.top import Top
 from fewbit.sim.vectors import network_vectors
-from networks import random_design, random_frames
-from streaming import simulate
 
 CLOCK = 12e6
 
@@ -59,7 +59,10 @@ def check(made: Plan, budget_share: float = FILL) -> None:
             assert one.cycles == (one.layer.outputs // one.fold.pe) * (one.layer.inputs // one.fold.simd)
         assert made.folding.folds[one.layer.name] == one.fold
     # A unit of the chain is busy for the cycles that the plan says of its layer.
-    busy = {getattr(unit, "layer", None): getattr(unit, "cycles_per_frame", 0) for _, unit in chain(made.network, made.folding)}
+    busy = {
+        getattr(unit, "layer", None): getattr(unit, "cycles_per_frame", 0)
+        for _, unit in chain(made.network, made.folding)
+    }
     for one in made.layers:
         assert busy[one.layer] == one.cycles, one.layer.name
     assert made.bottleneck.cycles <= made.cycles_per_frame
@@ -141,7 +144,7 @@ def test_a_faster_clock_takes_more_stages():
 
 
 @pytest.mark.parametrize(
-    ("net", "options", "message"),
+    "net, options, message",
     [
         (network(7, 3), {"clock_hz": 0}, "the clock must be above 0 Hz, not 0"),
         (network(7, 3), {"clock_hz": CLOCK, "fps": 0}, "the frame rate must be above 0, not 0"),
@@ -192,5 +195,3 @@ def test_scores_of_an_affine_end_are_planned_too():
     made = plan(Network(name="a", input=TensorType(BIPOLAR, (8,)), layers=layers), target("up5k"), clock_hz=CLOCK)
     check(made)
     assert simulated(made) == (made.latency, made.cycles_per_frame)
-
-

@@ -7,13 +7,13 @@ import random
 
 import numpy as np
 import pytest
-
 from faults import mutant
+from streaming import pipeline
+
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import pack_bits, xnor_popcount
 from fewbit.hw.popcount import Popcount
 from fewbit.sim.cocotb_run import BenchFailure
-from streaming import pipeline
 
 
 def counts(values: list[int], width: int) -> list[int]:
@@ -54,7 +54,7 @@ def test_registers_hold_while_not_enabled(enable):
     assert pipeline(Popcount(12, 2), {"i": values}, latency=2, enable=enable) == counts(values, 12)
 
 
-@pytest.mark.parametrize(("width", "stages"), [(33, 2), (8, 0)])
+@pytest.mark.parametrize("width, stages", [(33, 2), (8, 0)])
 def test_bench_on_the_verilog(bench, width, stages):
     values = list(range(256)) if width == 8 else inputs(width, 200)
     bench(
@@ -69,7 +69,7 @@ FAULTS = {
     "a sum cut short": ("range(low, high + 1)", "range(low, high // 2 + 1)"),
     "enable ignored": ("with m.If(enable):", "with m.If(1):"),
     "an odd term lost": ("terms = pairs + terms[len(pairs) * 2 :]", "terms = pairs"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

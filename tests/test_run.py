@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import random_design, random_frames
 
 from fewbit.golden.codes import BINARY, TERNARY
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, InputQuantizer, Network, TensorType, Threshold
+from fewbit.golden.network import (
+    Affine,
+    ArgMax,
+    Dense,
+    Flatten,
+    InputQuantizer,
+    Network,
+    TensorType,
+    Threshold,
+)
 from fewbit.golden.run import check_frames, classify, dequantize_output, quantize_input, run
-from networks import random_design, random_frames
 
 
 def by_python(network: Network, frame) -> list:
@@ -100,7 +109,7 @@ def test_flat_frames_and_booleans_are_taken():
 
 
 @pytest.mark.parametrize(
-    ("frames", "message"),
+    "frames, message",
     [
         (np.zeros((1, 4)), "inputs must be integers (uint2), not float64"),
         (np.zeros((1, 3), int), "inputs must have shape (N, 2, 2), not (1, 3)"),

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from faults import mutant
+from networks import random_frames, random_threshold
+from streaming import PAIRS, simulate
+
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network, TensorType, Threshold
@@ -17,8 +19,6 @@ from fewbit.golden.run import run
 from fewbit.hw.threshold import COMPARATORS, SEARCH, ThresholdUnit
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Field, Vectors, lane_words
-from networks import random_frames, random_threshold
-from streaming import PAIRS, simulate
 
 FORMS = (COMPARATORS, SEARCH)
 
@@ -81,7 +81,7 @@ def test_every_number_of_lanes(form, rows, lanes, memory):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("valid", "ready"), PAIRS)
+@pytest.mark.parametrize("valid, ready", PAIRS)
 def test_every_pattern(form, valid, ready):
     rng, dtype = np.random.default_rng(3), DType.parse("int5")
     source = TensorType(dtype, (4,))
@@ -106,7 +106,11 @@ def test_thresholds_far_outside_the_range_never_and_always_count(form):
     dtype, far = DType.parse("int3"), 1 << 40
     source = TensorType(dtype, (2,))
     layer = Threshold(
-        name="t", thresholds=[[-far, -far, far], [-far, 0, far]], sign=[1, -1], dtype=DType.parse("uint2"), base=0
+        name="t",
+        thresholds=[[-far, -far, far], [-far, 0, far]],
+        sign=[1, -1],
+        dtype=DType.parse("uint2"),
+        base=0,
     )
     check(ThresholdUnit(layer, source, lanes=2, form=form), vectors(layer, source, every_value(dtype, 2), 2))
 
@@ -130,14 +134,26 @@ def test_bench_on_the_verilog(bench, form):
 
 FAULTS = {
     "greater for greater or equal": (COMPARATORS, "x >= row.word_select", "x > row.word_select"),
-    "sign ignored": (COMPARATORS, "return Mux(negative[0 if self.layer.channels == 1 else lane], -x, x)", "return x"),
-    "lane 0's thresholds for all": (COMPARATORS, "table.word_select(lane, bits * count)", "table.word_select(0, bits * count)"),
-    "channels never wrap": (COMPARATORS, "            with m.If(group == self.groups - 1):\n                m.d.sync += group.eq(0)\n", ""),
+    "sign ignored": (
+        COMPARATORS,
+        "return Mux(negative[0 if self.layer.channels == 1 else lane], -x, x)",
+        "return x",
+    ),
+    "lane 0's thresholds for all": (
+        COMPARATORS,
+        "table.word_select(lane, bits * count)",
+        "table.word_select(0, bits * count)",
+    ),
+    "channels never wrap": (
+        COMPARATORS,
+        "            with m.If(group == self.groups - 1):\n                m.d.sync += group.eq(0)\n",
+        "",
+    ),
     "search: greater": (SEARCH, "Cat(held >= read.data, node)", "Cat(held > read.data, node)"),
     "search: one step short": (SEARCH, "last.eq(step == self.steps)", "last.eq(step == self.steps - 1)"),
     "search: overwrites a waiting beat": (SEARCH, "~busy & (~self.o.valid | self.o.ready)", "~busy"),
     "search: the next beat's channel": (SEARCH, "Mux(busy, current, group) if", "group if"),
-}  # fmt: skip
+}
 
 
 def faulty_case():
@@ -180,7 +196,7 @@ def test_a_threshold_off_by_one_turns_the_bench_red(bench):
 
 
 @pytest.mark.parametrize(
-    ("rows", "shape", "options", "message"),
+    "rows, shape, options, message",
     [
         (6, (6,), {"lanes": 4}, "layer 't': lanes must divide the 6 channels, not 4"),
         (1, (2, 3), {"lanes": 4}, "layer 't': lanes must divide the 6 channels, not 4"),

@@ -13,7 +13,10 @@ from fewbit.golden.threshold import threshold_level
 @given(st.integers(1, 4), st.integers(1, 5), st.booleans(), st.integers(0, 1 << 32))
 def test_the_level_counts_thresholds_reached(channels, count, spatial, seed):
     rng = np.random.default_rng(seed)
-    thresholds, sign = np.sort(rng.integers(-6, 7, (channels, count)), 1), rng.choice([-1, 1], channels).astype(np.int8)
+    thresholds, sign = (
+        np.sort(rng.integers(-6, 7, (channels, count)), 1),
+        rng.choice([-1, 1], channels).astype(np.int8),
+    )
     x = rng.integers(-8, 9, (3, channels, 2) if spatial else (3, channels))
     level = threshold_level(x, thresholds, sign)
     assert level.dtype == np.int64
@@ -29,7 +32,7 @@ def test_one_row_serves_every_element(seed):
     assert (threshold_level(x, thresholds, sign) == (sign[0] * x[..., None] >= thresholds[0]).sum(-1)).all()
 
 
-@pytest.mark.parametrize(("x", "sign", "level"), [(3, 1, 2), (2, 1, 1), (-3, 1, 0), (-3, -1, 2), (4, -1, 0), (2, -1, 0)])
+@pytest.mark.parametrize("x, sign, level", [(3, 1, 2), (2, 1, 1), (-3, 1, 0), (-3, -1, 2), (4, -1, 0), (2, -1, 0)])
 def test_by_hand(x, sign, level):
     # Thresholds -1 and 3: reached at equality, and a sign of -1 turns the input over.
     assert threshold_level(np.array([[x]]), np.array([[-1, 3]]), np.array([sign])).tolist() == [[level]]

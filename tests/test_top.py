@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from networks import random_design, random_frames, random_threshold
+from streaming import PAIRS, simulate
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
@@ -16,8 +18,6 @@ from fewbit.hw.emit import verilog
 from fewbit.hw.top import Top
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Vectors, network_vectors
-from networks import random_design, random_frames, random_threshold
-from streaming import PAIRS, simulate
 
 
 def classifier() -> tuple[Network, Folding]:
@@ -53,7 +53,7 @@ def vectors(network: Network, folding: Folding, frames: int = 8) -> Vectors:
     )
 
 
-@pytest.mark.parametrize(("valid", "ready"), PAIRS)
+@pytest.mark.parametrize("valid, ready", PAIRS)
 def test_every_pattern(valid, ready):
     network, folding = classifier()
     case = vectors(network, folding, 4)
@@ -111,7 +111,9 @@ def test_a_planted_fault_turns_the_bench_red(bench):
 def test_a_cycle_more_than_promised_turns_the_bench_red(bench):
     network, folding = classifier()
     case = vectors(network, folding)
-    with pytest.raises(BenchFailure, match=f"interval is {case.interval} cycles, the plan says {case.interval - 1} ") as red:
+    with pytest.raises(
+        BenchFailure, match=f"interval is {case.interval} cycles, the plan says {case.interval - 1} "
+    ) as red:
         bench(Top(network, folding), "tb_top", replace(case, interval=case.interval - 1))
     assert "1 of " in str(red.value)
 
