@@ -19,6 +19,7 @@ from fewbit.boards.report import REPORT_NAME, Link, Report, Timing, Usage
 from fewbit.boards.shell import BoardTop, Shell
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
+from fewbit.hw import synthesis
 
 Progress = Callable[[str], object]
 
@@ -112,7 +113,7 @@ def build(
     with _Workshop(out) as work:
         run = _Run(board, work, tell)
         tell("elaboration")
-        _, nextpnr_options, pack_options = _write_sources(board, BoardTop(board, shell, clock), work.folder, dsp)
+        _, nextpnr_options, pack_options = _write_sources(board, BoardTop(board, shell, clock), work.folder, dsp and board.target == "up5k")
         run("synthesis", yosys_command)
         met = run.place_and_route([nextpnr, *nextpnr_options], clock.hz, range(seed, seed + seeds))
         run("packing", [pack, *pack_options])
@@ -154,22 +155,17 @@ def _write_sources(board: Board, top: BoardTop, folder: Path, dsp: bool) -> list
         name=_TOP,
         do_build=False,
         emit_src=False,  # paths of this machine have no place in a bitstream
-        # Without splitnets, abc9 of every Yosys from 0.58 to 0.70 fails on some designs (count_id(wire->name) == 0).
-        script_after_read="proc\nsplitnets",
-        synth_opts=_synthesis_options(board, dsp),
-        script_after_synth="tee -q -o stat.json stat -json",
+        script_after_read="\n".join(synthesis.AFTER_READ),
+        synth_opts=synthesis.options(board.family, dsp=dsp),
+        script_after_synth="\n".join([*synthesis.afterwards(board.family, dsp=dsp), "tee -q -o stat.json stat -json"]),
         nextpnr_opts="--timing-allow-fail --report report.json",
     )
     plan.extract(folder)
+    for file, text in synthesis.support(board.family).items():
+        (folder / file).write_text(text, encoding="utf-8")
     commands = json.loads(plan.files[f"build_{_TOP}.json"])["commands"]
     # nextpnr's progress is watched, so it must not be quiet.
     return [[option for option in command[1:] if option != "--quiet"] for command in commands]
-
-
-def _synthesis_options(board: Board, dsp: bool) -> str:
-    if board.family == "ecp5":
-        return "-nowidelut"  # the wide multiplexers that it uses otherwise double the LUTs of a popcount
-    return "-dsp" if dsp and board.target == "up5k" else ""
 
 
 class _Workshop:

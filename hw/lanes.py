@@ -6,6 +6,8 @@ stands for: ``sum_i w_i * x_i == step * o + offset``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from amaranth.hdl import Cat, Const, Module, Shape, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -120,7 +122,7 @@ class ProductLanes(Lanes):
         return m
 
 
-def lane_kind(activation: DType, code: Code) -> type[Lanes]:
+def lane_kind(activation: DType, code: Code) -> Callable[[int, DType, Code, int], Lanes]:
     """The lane component for ``code`` weights and ``activation`` inputs. Raises FewbitError if there is none."""
     if code.name == "binary" and activation.kind == "bipolar":
         return XnorLanes

@@ -38,7 +38,9 @@ class Small(wiring.Component):
         one, two = self.i.payload
         step = one * two if self.product else one + two
         for number in range(self.chain):
-            step = (step ^ (step << 1)) + (number * 37 + 11) if number % 2 else (step + (step << 3))[:12]
+            link = Signal(12, name=f"link{number}")
+            m.d.comb += link.eq((step ^ (step << 1)) + (number * 37 + 11) if number % 2 else step + (step << 3))
+            step = link
         for number in range(self.tables):
             m.submodules[f"rom{number}"] = rom = Memory(
                 shape=8,
