@@ -43,7 +43,17 @@ def row(pair: str) -> tuple[str, ...]:
 
 
 def main(pairs: list[str]) -> None:
-    head = ("network", "board", "logic cells", "block RAMs", "DSPs", "clock (fmax)", "cycles a frame", "frames/s computed", "over the link")
+    head = (
+        "network",
+        "board",
+        "logic cells",
+        "block RAMs",
+        "DSPs",
+        "clock (fmax)",
+        "cycles a frame",
+        "frames/s computed",
+        "over the link",
+    )
     print(markdown(head, [row(pair) for pair in pairs or PAIRS]))
 
 

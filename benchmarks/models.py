@@ -19,7 +19,16 @@ def rows() -> list[tuple[str, ...]]:
         began = time.perf_counter()
         accuracy = engines.run(network, frames).accuracy(labels)
         seconds = time.perf_counter() - began
-        found.append((f"`{name}`", _sizes(network), _kinds(network), _bits(network), f"{100 * accuracy:.2f} %", f"{seconds:.1f} s"))
+        found.append(
+            (
+                f"`{name}`",
+                _sizes(network),
+                _kinds(network),
+                _bits(network),
+                f"{100 * accuracy:.2f} %",
+                f"{seconds:.1f} s",
+            )
+        )
     return found
 
 

@@ -113,7 +113,8 @@ def build(
     with _Workshop(out) as work:
         run = _Run(board, work, tell)
         tell("elaboration")
-        _, nextpnr_options, pack_options = _write_sources(board, BoardTop(board, shell, clock), work.folder, dsp and board.target == "up5k")
+        top = BoardTop(board, shell, clock)
+        _, nextpnr_options, pack_options = _write_sources(board, top, work.folder, dsp and board.target == "up5k")
         run("synthesis", yosys_command)
         met = run.place_and_route([nextpnr, *nextpnr_options], clock.hz, range(seed, seed + seeds))
         run("packing", [pack, *pack_options])
@@ -127,7 +128,7 @@ def build(
             usage=run.usage(),
             seed=met,
             seeds_tried=met - seed + 1,
-            tools=dict([tools.yosys_version(yosys), _version_of(nextpnr), ("amaranth", tools.package_version("amaranth"))]),
+            tools=dict([tools.yosys_version(yosys), *map(_version_of, ("amaranth", _NEXTPNR[board.family]))]),
             link=Link(input=input, scores=scores, has_index=has_index, baud=baud, window=shell.window),
             cycles_per_frame=cycles_per_frame,
         )
@@ -143,8 +144,7 @@ def build(
     return report
 
 
-def _version_of(nextpnr: str) -> tuple[str, str]:
-    package = tools.PACKAGES[Path(nextpnr).stem]
+def _version_of(package: str) -> tuple[str, str]:
     return package, tools.package_version(package)
 
 
@@ -217,7 +217,7 @@ class _Workshop:
             raise FewbitError(f"cannot write to {self.out}: {error.strerror}") from None
 
 
-class _Stuck(Exception):
+class _StuckError(Exception):
     """Router2 does not converge."""
 
 
@@ -235,7 +235,7 @@ class _Run:
     def _status(self, stage: str, command: list[str]) -> int:
         def watch(line: str) -> None:
             if (found := _ITERATION.match(line)) and int(found[1]) > _ROUTER2_STUCK:
-                raise _Stuck
+                raise _StuckError
             if line.startswith("Preparing to run"):
                 self.tell(f"{stage} (first run: preparing the tool, up to 2 minutes)")
 
@@ -251,7 +251,7 @@ class _Run:
             try:
                 # On iCE40, router1 takes minutes where router2 takes seconds, if the design is of LUTs alone.
                 status = self._status(stage, [*seeded, "router2"])
-            except _Stuck:
+            except _StuckError:
                 # Now and then router2 goes round in circles over a wire or two that router1 resolves at once.
                 self.tell(f"{stage}, other router")
                 status = self._status(stage, [*seeded, "router1"])
@@ -317,9 +317,7 @@ class _Run:
             if abs(row["constraint"] * 1e6 / clock_hz - 1) > 1e-3:
                 raise RuntimeError(f"clock {name} was constrained to {row['constraint']} MHz, not {clock_hz} Hz")
         return tuple(
-            Timing(
-                domain="sync" if len(found) == 1 else name, fmax_hz=row["achieved"] * 1e6, clock_hz=float(clock_hz)
-            )
+            Timing(domain="sync" if len(found) == 1 else name, fmax_hz=row["achieved"] * 1e6, clock_hz=float(clock_hz))
             for name, row in found.items()
         )
 

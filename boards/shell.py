@@ -68,11 +68,6 @@ class Shell(wiring.Component):
         If design and types do not fit each other, or the clock cannot give the baud rate.
     """
 
-    rx: In(1, init=1)
-    tx: Out(1, init=1)
-    busy: Out(1)
-    error: Out(1)
-
     def __init__(
         self,
         design: Any,
@@ -94,7 +89,7 @@ class Shell(wiring.Component):
         self.divisor = divisor(clock_hz, baud)
         self.window = protocol.window(input, buffer_frames)
         self.lanes = self._check_design()
-        super().__init__()
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1), "error": Out(1)})
 
     def _check_design(self) -> int:
         lanes, o = self.design.i.payload.shape(), self.design.o.payload.shape()
@@ -142,7 +137,7 @@ class Shell(wiring.Component):
             m.d.sync += silence.eq(silence - 1)
         m.d.sync += flush.eq((silence == 0) & ~active)
         with m.If(flush):
-            m.d.sync += [place.eq(0), broken.eq(0)]
+            m.d.sync += [place.eq(0), broken.eq(receiver.error)]
         with m.Elif(receiver.error | (core.i.valid & ~core.i.ready)):
             m.d.sync += broken.eq(1)
 
@@ -168,13 +163,9 @@ class _Core(wiring.Component):
         The last byte of a reply goes out in this cycle.
     """
 
-    i: In(stream.Signature(8))
-    o: Out(stream.Signature(8))
-    done: Out(1)
-
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
-        super().__init__()
+        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "done": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         # `buffer` holds bytes until the design takes their elements; `place` counts the bytes of the score on the line.

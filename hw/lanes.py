@@ -1,4 +1,5 @@
-"""Lanes: what one weight does to one activation, SIMD of them summed. The part of the matrix-vector unit that a code changes.
+"""Lanes: what one weight does to one activation, SIMD of them summed: the part of the matrix-vector unit that a code
+changes.
 
 Every lane component has the same members, so that the unit takes any of them, and two numbers that say what its sum
 stands for: ``sum_i w_i * x_i == step * o + offset``.
@@ -87,7 +88,8 @@ class XnorLanes(Lanes):
 class TermLanes(Lanes):
     """Any activation, weights -1, (0), +1: a lane inverts or gates, and the ones of the negations are added as a count.
 
-    ``-x`` is ``~x + 1``, so ``o = sum_i ((x_i xor neg_i) and nonzero_i) + popcount(neg)``: no lane has an adder of its own.
+    ``-x`` is ``~x + 1``, so ``o = sum_i ((x_i xor neg_i) and nonzero_i) + popcount(neg)``: no lane has an adder of its
+    own.
     """
 
     def __init__(self, simd: int, activation: DType, code: Code, stages: int) -> None:

@@ -145,8 +145,8 @@ class ThresholdUnit(wiring.Component):
                 m.d.sync += self.o.payload[lane].eq(element(level, self.layer))
 
     def _search(self, m: Module, group: Value, inputs: list[Value]) -> None:
-        # The thresholds of a channel form a search tree, the root in word 1, the children of node n in 2n and 2n + 1. Each
-        # cycle the comparison at a node picks the child whose word is read next; the path taken is the level.
+        # The thresholds of a channel form a search tree, the root in word 1, the children of node n in 2n and 2n + 1.
+        # Each cycle the comparison at a node picks the child whose word is read next; the path taken is the level.
         bits, leaves = self._kind.bits, 1 << self.steps
         step = Signal(range(self.steps + 1))
         busy, last = Signal(), Signal()

@@ -108,7 +108,8 @@ def test_scores_and_classes(board, has_index):
     with host.BoardLink(board(has_index=has_index).port, SOURCE, SCORES, has_index) as link:
         scores, index = link.run(x, progress.append)
     expected = np.array([golden(frame) for frame in x])
-    assert scores.dtype == np.int64 and np.array_equal(scores, expected)
+    assert scores.dtype == np.int64
+    assert np.array_equal(scores, expected)
     assert np.array_equal(index, expected.argmax(1)) if has_index else index is None
     assert progress == list(range(1, 51))
 
@@ -116,7 +117,8 @@ def test_scores_and_classes(board, has_index):
 def test_no_frames(board):
     with host.BoardLink(board().port, SOURCE, SCORES, True) as link:
         scores, index = link.run(frames(0))
-    assert scores.shape == (0, 4) and index.shape == (0,)
+    assert scores.shape == (0, 4)
+    assert index.shape == (0,)
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])
@@ -156,22 +158,26 @@ def test_a_short_reply(board):
 def test_a_silent_board(board):
     fake = board(mangle=lambda number, reply: b"")
     with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.2) as link:
-        with pytest.raises(FewbitError, match="^frame 0: 0 of 9 reply bytes came"):
+        with pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes came"):
             link.run(frames(2))
 
 
 @pytest.mark.parametrize("damage", [b"\xff\x7f", b"\x00\x08"])
 def test_a_score_out_of_range(board, damage):
     fake = board(mangle=lambda number, reply: damage + reply[2:])
-    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
-        with pytest.raises(FewbitError, match=r"^frame 0: the reply \w+ is no int12\[4\]: does the board run another design\?$"):
-            link.run(frames(1))
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
+        pytest.raises(
+            FewbitError, match=r"^frame 0: the reply \w+ is no int12\[4\]: does the board run another design\?$"
+        ),
+    ):
+        link.run(frames(1))
 
 
 def test_an_index_out_of_range(board):
     fake = board(mangle=lambda number, reply: reply[:-1] + b"\x04")
     with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
-        with pytest.raises(FewbitError, match="does the board run another design"):
+        with pytest.raises(FewbitError, match=r"does the board run another design"):
             link.run(frames(1))
 
 
@@ -185,11 +191,12 @@ def test_frames_that_do_not_suit(board, x, message):
     with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
         with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
             link.run(x)
-    assert not fake.arrived and not fake.answered
+    assert not fake.arrived
+    assert not fake.answered
 
 
 def test_a_window_of_none():
-    with pytest.raises(FewbitError, match="^the window must be at least 1 frame, not 0$"):
+    with pytest.raises(FewbitError, match=r"^the window must be at least 1 frame, not 0$"):
         host.BoardLink("loop://", SOURCE, SCORES, True, window=0)
 
 
@@ -293,13 +300,16 @@ def test_requests_worked_out_by_hand(name, shape, sent):
     assert protocol.frame_bytes(tensor) == len(sent) // 2
 
 
-@pytest.mark.parametrize("name", ["bipolar", "uint1", "uint3", "uint8", "int2", "int8", "int9", "uint16", "int33", "int64"])
+@pytest.mark.parametrize(
+    "name", ["bipolar", "uint1", "uint3", "uint8", "int2", "int8", "int9", "uint16", "int33", "int64"]
+)
 def test_replies_there_and_back(name):
     tensor = kind(name, 3)
     ends = np.array([tensor.dtype.min, tensor.dtype.max, tensor.dtype.max])
     sent = protocol.encode_reply(tensor, ends, 1)
     assert len(sent) == protocol.reply_bytes(tensor, True)
     scores, index = protocol.decode_reply(tensor, True, sent)
-    assert scores.tolist() == ends.tolist() and index == 1
-    with pytest.raises(FewbitError, match="^a reply has"):
+    assert scores.tolist() == ends.tolist()
+    assert index == 1
+    with pytest.raises(FewbitError, match=r"^a reply has"):
         protocol.decode_reply(tensor, False, sent)

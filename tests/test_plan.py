@@ -201,3 +201,11 @@ def test_scores_of_an_affine_end_are_planned_too():
     made = plan(Network(name="a", input=TensorType(BIPOLAR, (8,)), layers=layers), target("up5k"), clock_hz=CLOCK)
     check(made)
     assert simulated(made) == (made.latency, made.cycles_per_frame)
+
+
+def test_a_wish_for_the_fastest_rate_is_met_to_the_cycle():
+    # Here the cheapest choice at 6 cycles a layer has a ring, whose vector takes a 7th cycle to move over.
+    net, _ = random_design(np.random.default_rng(108))
+    for cycles in range(6, 12):
+        made = plan(net, target("up5k"), clock_hz=CLOCK, fps=CLOCK / cycles)
+        assert simulated(made)[1] == made.cycles_per_frame <= cycles

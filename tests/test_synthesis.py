@@ -15,7 +15,7 @@ def memories(rng):
     shapes = [(16, 256), (8, 512), (4, 1024), (2, 2048)]
     text.append(", ".join(f"output reg [{width - 1}:0] q{width}" for width, _ in shapes) + ", output reg [15:0] n, m);")
     for width, depth in shapes:
-        text.append(f"(* ram_style = \"block\" *) reg [{width - 1}:0] m{width} [0:{depth - 1}]; initial begin")
+        text.append(f'(* ram_style = "block" *) reg [{width - 1}:0] m{width} [0:{depth - 1}]; initial begin')
         text += [f"m{width}[{word}] = {rng.getrandbits(width)};" for word in range(depth)]
         text.append(f"end always @(posedge clk) begin q{width} <= m{width}[ra]; if (we) m{width}[wa] <= wd; end")
     text.append('(* ram_style = "block" *) reg [15:0] masked [0:255]; integer b;')
