@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """A design to a bitstream: Amaranth writes the netlist and constraints, then the tools run one by one."""
 
 from __future__ import annotations

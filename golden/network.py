@@ -361,13 +361,13 @@ class Network(_Record):
 
 __all__ = [
     "BIPOLAR",
+    "LAYERS",
     "Affine",
     "ArgMax",
     "Dense",
     "Flatten",
     "InputQuantizer",
     "Layer",
-    "LAYERS",
     "Network",
     "TensorType",
     "Threshold",

@@ -1,3 +1,6 @@
+# amaranth: UnusedElaboratable=no
+"""Real builds with the real tools, and what a user is told when one fails."""
+
 import json
 import re
 import subprocess

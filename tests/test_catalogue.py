@@ -1,3 +1,5 @@
+"""The boards of the catalogue are what their platforms and targets say."""
+
 import re
 
 import pytest

@@ -1,3 +1,5 @@
+"""Programming with stand-ins for the programmers, and the report that it reads."""
+
 import re
 import shlex
 import stat

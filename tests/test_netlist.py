@@ -33,7 +33,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small():
-    """A network with weights in block RAM, in distributed RAM and in logic, and its Verilog."""
+    """A network with weights in block RAM and in logic, and its Verilog for each family."""
     rng = np.random.default_rng(1)
     layers = (
         Dense(name="first", weights=rng.choice([-1, 1], (12, 24)), code=BINARY),
@@ -41,12 +41,15 @@ def small():
         Dense(name="second", weights=rng.choice([-1, 1], (6, 12)), code=BINARY),
     )
     network = Network(name="small", input=TensorType(BIPOLAR, (24,)), layers=layers)
-    folds = {
-        "first": Fold(pe=2, simd=6, memory="block", buffer="distributed"),
-        "sign": Fold(form="comparators", memory="logic"),
-        "second": Fold(pe=1, simd=4, memory="logic", buffer="block"),
-    }
-    return network, verilog(Top(network, Folding(input_lanes=4, folds=folds)), "fewbit_top")
+    sources = {}
+    for family, buffer in (("ice40", "block"), ("ecp5", "distributed")):
+        folds = {
+            "first": Fold(pe=2, simd=6, memory="block", buffer=buffer),
+            "sign": Fold(form="comparators", memory="logic"),
+            "second": Fold(pe=1, simd=4, memory="logic", buffer="ring"),
+        }
+        sources[family] = verilog(Top(network, Folding(input_lanes=4, folds=folds)), "fewbit_top")
+    return network, sources
 
 
 def scores_of(text, network, frames, **patterns):
@@ -73,7 +76,7 @@ def flipped(text, cell, parameter, width, digit):
 
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
 def test_netlist_equals_golden(small, family):
-    network, source = small
+    network, source = small[0], small[1][family]
     frames = frames_of(network)
     text = netlist(source, top="fewbit_top", family=family)
     cells = {"ice40": ("SB_LUT4", "SB_RAM40_4K"), "ecp5": ("LUT4", "DP16KD", "TRELLIS_DPR16X4")}[family]
@@ -95,27 +98,22 @@ def test_netlist_equals_golden(small, family):
     ],
 )
 def test_a_flipped_bit_is_seen(small, family, cell, parameter, width):
-    network, source = small
+    network, source = small[0], small[1][family]
     frames = frames_of(network)
-    digits = width // 4
-    wrong = flipped(netlist(source, top="fewbit_top", family=family), cell, parameter, width, digits - 1)
-    try:
-        assert (scores_of(wrong, network, frames) != run(network, frames).scores).any()
-    except FewbitError as error:
-        assert "stalls" in str(error)  # a wrong table may as well hold the streams up
+    text = netlist(source, top="fewbit_top", family=family)
+    wrong = flipped(text, cell, parameter, width, width // 4 - 1)
+    assert (scores_of(wrong, network, frames) != run(network, frames).scores).any()
 
 
 def test_refusals():
-    source = "module t(input clk, a, output y); {} endmodule"
+    source = "module t(input a, output y); {} endmodule"
     with pytest.raises(FewbitError, match=r"^family must be one of ice40, ecp5, not 'up5k'$"):
         netlist(source.format(""), top="t", family="up5k")
     with pytest.raises(FewbitError, match=r"^Yosys rejects the design: design\.v:1: ERROR: syntax error"):
         netlist(source.format("assign"), top="t", family="ice40")
-    hard = source.format("SB_HFOSC osc (.CLKHFPU(a), .CLKHFEN(a), .CLKHF(y));")
     message = r"^the ecp5 netlist cannot be simulated: there is no model of EHXPLLL$"
     with pytest.raises(FewbitError, match=message):
         netlist(source.format("EHXPLLL pll (.CLKI(a), .CLKOP(y));"), top="t", family="ecp5")
-    assert "SB_HFOSC" in hard
 
 
 WIDTHS = {1: 14, 2: 13, 4: 12, 9: 11, 18: 10, 36: 9}
@@ -218,10 +216,11 @@ def test_look_up_tables_are_those_of_yosys(tmp_path):
     "name, target", [("mnist-small", "up5k"), ("mnist-small", "ecp5-25k"), ("tfc-w1a1", "ecp5-25k")]
 )
 def test_shipped_models(name, target):
+    """At a modest frame rate, so that the netlist compiles in a minute or two."""
     path = models.shipped()[name]
     network = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
     frames = arrays.read(models.TEST_IMAGES)[:200].reshape(-1, *network.input.shape)
-    made = design(network, target)
+    made = design(network, target, fps=10_000)
     mapped = Design(made.network, made.plan)
     mapped.__dict__["verilog"] = netlist(made.verilog, top="fewbit_top", family=made.plan.target.family)
     got = engines.run_rtl(mapped, frames)

@@ -1,3 +1,6 @@
+# amaranth: UnusedElaboratable=no
+"""A shell around a stand-in design, its serial lines driven and read bit by bit."""
+
 import random
 import re
 
@@ -23,9 +26,9 @@ PAUSE = 600
 class Hash(wiring.Component):
     """Stand-in for a network: scores that depend on the value and the place of every element of a frame.
 
-    ``h = 5 * h + x + 1`` over the stored elements in order, from 0; score ``c`` is ``(h >> c) * (2 * c + 1)``, all modulo
-    ``2**bits``. After a frame it works for ``think`` cycles before the first score; after a reset it takes nothing for
-    ``sleep`` cycles.
+    ``h = 5 * h + x + 1`` over the stored elements in order, from 0; score ``c`` is ``(h >> c) * (2 * c + 1)``, all
+    modulo ``2**bits``. After a frame it works for ``think`` cycles before the first score; after a reset it takes
+    nothing for ``sleep`` cycles.
     """
 
     def __init__(self, source, scores, lanes, think=3, sleep=0):
@@ -172,7 +175,7 @@ class Bench:
                         bits.append(tx)
                     age += 1
                 if len(bits) == 10:
-                    assert bits[0] == 0 and bits[9] == 1, f"no byte on tx: {bits}"
+                    assert (bits[0], bits[9]) == (0, 1), f"no byte on tx: {bits}"
                     self.received.append(sum(bit << place for place, bit in enumerate(bits[1:9])))
                     bits, age = [], None
 
@@ -297,7 +300,8 @@ def test_a_lost_byte_costs_one_frame(lost):
     request = bench.request(frames[1])
     expected = bench.replies(frames[[0, 2]])
     got = bench.run(
-        bench.request(frames[0]), ("answers", len(expected) // 2), request[:lost] + request[lost + 1 :], PAUSE + 2 * BYTE,
+        bench.request(frames[0]), ("answers", len(expected) // 2),
+        request[:lost] + request[lost + 1 :], PAUSE + 2 * BYTE,
         bench.request(frames[2]), ("answers", len(expected)),
     )  # fmt: skip
     assert got == expected
