@@ -1,4 +1,7 @@
-"""Builds shipped networks for every board and prints what each takes and reaches: python -m benchmarks.boards [NAME@BOARD ...]"""
+"""Builds shipped networks for every board and prints what each takes and reaches.
+
+    python -m benchmarks.boards [NAME@BOARD ...]
+"""
 
 from __future__ import annotations
 

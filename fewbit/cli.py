@@ -19,7 +19,7 @@ input_option = click.option(
     "--input",
     "input_kind",
     metavar="KIND",
-    help="What a float ONNX input is made of, such as uint8/255 for pixels divided by 255: the board then takes pixels.",
+    help="What a float ONNX input is made of, such as uint8/255 for pixels / 255: the board then takes pixels.",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
 clock_option = click.option("--clock", "clock_mhz", type=float, metavar="MHZ", help="Clock to plan for, in MHz.")
@@ -48,9 +48,9 @@ def _model(name: str, input_kind: str | None = None) -> Any:
 def cli() -> None:
     """Hardware for few-bit neural networks: a trained model goes in, Verilog and a bitstream come out.
 
-    MODEL is a file (a native .safetensors, or QONNX .onnx as Brevitas exports it) or the name of a network that comes with
-    fewbit, such as mnist-small. Every engine and every step gives the same integers. A mistake in what is handed in is told
-    in one line, with exit status 2; a result that is not what it must be ends with status 1.
+    MODEL is a file (a native .safetensors, or QONNX .onnx as Brevitas exports it) or the name of a network that
+    comes with fewbit, such as mnist-small. Every engine and every step gives the same integers. A mistake in what
+    is handed in is told in one line, with exit status 2; a result that is not what it must be ends with status 1.
     """
 
 
@@ -257,9 +257,17 @@ def build(
     hertz = _hertz(clock_mhz)
     with Reporter(quiet).steps(f"building for {board}") as step:
         _, report = run_build(
-            network, board, out_dir, clock_hz=None if hertz is None else round(hertz), fps=fps, max_cells=max_cells, seed=seed, yosys=yosys,
-            on_progress=step, **options,
-        )  # fmt: skip
+            network,
+            board,
+            out_dir,
+            clock_hz=None if hertz is None else round(hertz),
+            fps=fps,
+            max_cells=max_cells,
+            seed=seed,
+            yosys=yosys,
+            on_progress=step,
+            **options,
+        )
     print(report, end="")
     print(f"wrote {out_dir / report.bitstream}")
 
