@@ -46,7 +46,7 @@ $(VENV)/bin/python:
 EXTRA := $(if $(shell command -v c++ g++ clang++ 2>/dev/null),,zig)
 
 $(RUNTIME): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRA)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.$(if $(EXTRA),[$(EXTRA)])'
 	@touch $@
 
 $(TESTING): pyproject.toml | $(VENV)/bin/python

@@ -1,1 +1,1 @@
-"""Commands that print the tables quoted in the documentation, and what they measure with."""
+"""Commands that print the tables quoted in the documentation."""

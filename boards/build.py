@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """A design to a bitstream: Amaranth writes the netlist and constraints, then the tools run one by one."""
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fewbit.boards.report import REPORT_NAME, Link, Report, Timing, Usage
 from fewbit.boards.shell import BoardTop, Shell
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
+from fewbit.hw import synthesis
 
 Progress = Callable[[str], object]
 
@@ -112,7 +114,8 @@ def build(
     with _Workshop(out) as work:
         run = _Run(board, work, tell)
         tell("elaboration")
-        _, nextpnr_options, pack_options = _write_sources(board, BoardTop(board, shell, clock), work.folder, dsp)
+        top = BoardTop(board, shell, clock)
+        _, nextpnr_options, pack_options = _write_sources(board, top, work.folder, dsp and board.target == "up5k")
         run("synthesis", yosys_command)
         met = run.place_and_route([nextpnr, *nextpnr_options], clock.hz, range(seed, seed + seeds))
         run("packing", [pack, *pack_options])
@@ -126,7 +129,7 @@ def build(
             usage=run.usage(),
             seed=met,
             seeds_tried=met - seed + 1,
-            tools=dict([tools.yosys_version(yosys), _version_of(nextpnr), ("amaranth", tools.package_version("amaranth"))]),
+            tools=dict([tools.yosys_version(yosys), *map(_version_of, ("amaranth", _NEXTPNR[board.family]))]),
             link=Link(input=input, scores=scores, has_index=has_index, baud=baud, window=shell.window),
             cycles_per_frame=cycles_per_frame,
         )
@@ -142,8 +145,7 @@ def build(
     return report
 
 
-def _version_of(nextpnr: str) -> tuple[str, str]:
-    package = tools.PACKAGES[Path(nextpnr).stem]
+def _version_of(package: str) -> tuple[str, str]:
     return package, tools.package_version(package)
 
 
@@ -154,22 +156,17 @@ def _write_sources(board: Board, top: BoardTop, folder: Path, dsp: bool) -> list
         name=_TOP,
         do_build=False,
         emit_src=False,  # paths of this machine have no place in a bitstream
-        # Without splitnets, abc9 of every Yosys from 0.58 to 0.70 fails on some designs (count_id(wire->name) == 0).
-        script_after_read="proc\nsplitnets",
-        synth_opts=_synthesis_options(board, dsp),
-        script_after_synth="tee -q -o stat.json stat -json",
+        script_after_read="\n".join(synthesis.AFTER_READ),
+        synth_opts=synthesis.options(board.family, dsp=dsp),
+        script_after_synth="\n".join([*synthesis.afterwards(board.family, dsp=dsp), "tee -q -o stat.json stat -json"]),
         nextpnr_opts="--timing-allow-fail --report report.json",
     )
     plan.extract(folder)
+    for file, text in synthesis.support(board.family).items():
+        (folder / file).write_text(text, encoding="utf-8")
     commands = json.loads(plan.files[f"build_{_TOP}.json"])["commands"]
     # nextpnr's progress is watched, so it must not be quiet.
     return [[option for option in command[1:] if option != "--quiet"] for command in commands]
-
-
-def _synthesis_options(board: Board, dsp: bool) -> str:
-    if board.family == "ecp5":
-        return "-nowidelut"  # the wide multiplexers that it uses otherwise double the LUTs of a popcount
-    return "-dsp" if dsp and board.target == "up5k" else ""
 
 
 class _Workshop:
@@ -221,7 +218,7 @@ class _Workshop:
             raise FewbitError(f"cannot write to {self.out}: {error.strerror}") from None
 
 
-class _Stuck(Exception):
+class _StuckError(Exception):
     """Router2 does not converge."""
 
 
@@ -239,7 +236,7 @@ class _Run:
     def _status(self, stage: str, command: list[str]) -> int:
         def watch(line: str) -> None:
             if (found := _ITERATION.match(line)) and int(found[1]) > _ROUTER2_STUCK:
-                raise _Stuck
+                raise _StuckError
             if line.startswith("Preparing to run"):
                 self.tell(f"{stage} (first run: preparing the tool, up to 2 minutes)")
 
@@ -255,7 +252,7 @@ class _Run:
             try:
                 # On iCE40, router1 takes minutes where router2 takes seconds, if the design is of LUTs alone.
                 status = self._status(stage, [*seeded, "router2"])
-            except _Stuck:
+            except _StuckError:
                 # Now and then router2 goes round in circles over a wire or two that router1 resolves at once.
                 self.tell(f"{stage}, other router")
                 status = self._status(stage, [*seeded, "router1"])
@@ -321,9 +318,7 @@ class _Run:
             if abs(row["constraint"] * 1e6 / clock_hz - 1) > 1e-3:
                 raise RuntimeError(f"clock {name} was constrained to {row['constraint']} MHz, not {clock_hz} Hz")
         return tuple(
-            Timing(
-                domain="sync" if len(found) == 1 else name, fmax_hz=row["achieved"] * 1e6, clock_hz=float(clock_hz)
-            )
+            Timing(domain="sync" if len(found) == 1 else name, fmax_hz=row["achieved"] * 1e6, clock_hz=float(clock_hz))
             for name, row in found.items()
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterable
@@ -101,7 +102,9 @@ class BoardLink:
     def __enter__(self) -> BoardLink:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -165,11 +168,9 @@ def _open(port: str, baud: int, timeout_s: float) -> Any:
         line = serial.serial_for_url(port, baudrate=baud, timeout=timeout_s, write_timeout=timeout_s)
     except (serial.SerialException, OSError, ValueError) as error:
         raise FewbitError(_why_not(port, error)) from None
-    try:
+    with contextlib.suppress(AttributeError, NotImplementedError, ValueError, OSError):
         # An FTDI bridge otherwise keeps short replies back for 16 ms.
         line.set_low_latency_mode(True)
-    except (AttributeError, NotImplementedError, ValueError, OSError):
-        pass
     return line
 
 

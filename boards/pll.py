@@ -1,4 +1,4 @@
-"""The clock of a board: straight from the oscillator, or multiplied by the device's PLL; and the reset that goes with it."""
+"""The clock of a board, from its oscillator or the PLL of its device, and the reset that goes with it."""
 
 from __future__ import annotations
 

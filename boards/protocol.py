@@ -10,8 +10,8 @@ with zeros. Then the class index, in as many bytes as the largest index needs, w
 Nothing else goes over the link: no header, no check sum, no acknowledgement. A pause inside a frame longer than
 :data:`PAUSE_S` discards it (see :class:`fewbit.boards.shell.Shell`).
 
-A host may have at most :func:`window` frames under way; that many fit in the board's receive buffer, whatever the design
-does meanwhile.
+A host may have at most :func:`window` frames under way; that many fit in the board's receive buffer, whatever the
+design does meanwhile.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def reply_bytes(scores: TensorType, has_index: bool) -> int:
 
 
 def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -> int:
-    """Frames that may be under way: ``buffer_frames``, or more where more fit in one 512-byte block RAM; 1 without a buffer.
+    """Frames that may be under way: ``buffer_frames``, or more where a block RAM holds more; 1 without a buffer.
 
     >>> window(TensorType(DType("bipolar", 1), (784,))), window(TensorType(DType("uint", 8), (784,)))
     (5, 2)
@@ -117,9 +117,12 @@ def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
     stored = network_input.dtype.encode(values.reshape(-1))
     slots, slot = slots_per_byte(network_input), network_input.dtype.slot
     if slot >= 8:
-        return stored.astype(f"<u{slot // 8}").tobytes()
-    rows = stored.reshape(-1, slots) << (np.arange(slots, dtype=np.uint64) * np.uint64(slot))
-    return rows.sum(1).astype(np.uint8).tobytes()
+        words = stored.astype(f"<u{slot // 8}")
+    else:
+        shifts = np.arange(slots, dtype=np.uint64) * np.uint64(slot)
+        words = (stored.reshape(-1, slots) << shifts).sum(1).astype(np.uint8)
+    sent: bytes = words.tobytes()
+    return sent
 
 
 def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
@@ -144,7 +147,7 @@ def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:
 
 
 def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints, int | None]:
-    """Scores (int64, the shape of ``scores``) and class index, or None, of a reply. The inverse of :func:`encode_reply`.
+    """Scores (int64, the shape of ``scores``) and class index or None of a reply. The inverse of :func:`encode_reply`.
 
     >>> decode_reply(TensorType(DType("int", 10), (2,)), True, bytes.fromhex("fefff40100"))
     (array([ -2, 500]), 0)

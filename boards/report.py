@@ -163,19 +163,17 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.board} ({self.target}): {self.bitstream}", ""]
-        lines += [
-            f"  {use.title:12} {use.used:>7,} of {use.available:>7,} {use.percent:>6.1f} %" for use in self.usage
-        ]
+        lines += [f"  {use.title:12} {use.used:>7,} of {use.available:>7,} {use.percent:>6.1f} %" for use in self.usage]
         lines.append("")
         for row in self.timing:
-            lines.append(
-                f"  clock {row.domain}: {row.clock_hz / 1e6:.3f} MHz; up to {row.fmax_hz / 1e6:.1f} MHz by timing analysis"
-            )
+            reach = f"up to {row.fmax_hz / 1e6:.1f} MHz by timing analysis"
+            lines.append(f"  clock {row.domain}: {row.clock_hz / 1e6:.3f} MHz; {reach}")
         if self.clock_asked_hz != self.clock_hz:
             lines.append(f"  clock asked for: {self.clock_asked_hz / 1e6:g} MHz")
         if self.frames_per_second is not None:
             lines.append(f"  {self.cycles_per_frame:,} cycles a frame, {self.frames_per_second:,.0f} frames a second")
-        lines.append(f"  serial link: {self.link.baud:,} baud, up to {self.link.frames_per_second:,.0f} frames a second")
+        link = self.link
+        lines.append(f"  serial link: {link.baud:,} baud, up to {link.frames_per_second:,.0f} frames a second")
         lines.append(f"  place and route: seed {self.seed}, attempt {self.seeds_tried}")
         lines.append("  " + ", ".join(f"{name} {number}" for name, number in self.tools.items()))
         return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Shape, Signal, unsigned
-from amaranth.lib import stream, wiring
+from amaranth.lib import io, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
@@ -68,11 +68,6 @@ class Shell(wiring.Component):
         If design and types do not fit each other, or the clock cannot give the baud rate.
     """
 
-    rx: In(1, init=1)
-    tx: Out(1, init=1)
-    busy: Out(1)
-    error: Out(1)
-
     def __init__(
         self,
         design: Any,
@@ -94,7 +89,7 @@ class Shell(wiring.Component):
         self.divisor = divisor(clock_hz, baud)
         self.window = protocol.window(input, buffer_frames)
         self.lanes = self._check_design()
-        super().__init__()
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1), "error": Out(1)})
 
     def _check_design(self) -> int:
         lanes, o = self.design.i.payload.shape(), self.design.o.payload.shape()
@@ -142,7 +137,7 @@ class Shell(wiring.Component):
             m.d.sync += silence.eq(silence - 1)
         m.d.sync += flush.eq((silence == 0) & ~active)
         with m.If(flush):
-            m.d.sync += [place.eq(0), broken.eq(0)]
+            m.d.sync += [place.eq(0), broken.eq(receiver.error)]
         with m.Elif(receiver.error | (core.i.valid & ~core.i.ready)):
             m.d.sync += broken.eq(1)
 
@@ -168,13 +163,9 @@ class _Core(wiring.Component):
         The last byte of a reply goes out in this cycle.
     """
 
-    i: In(stream.Signature(8))
-    o: Out(stream.Signature(8))
-    done: Out(1)
-
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
-        super().__init__()
+        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "done": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         # `buffer` holds bytes until the design takes their elements; `place` counts the bytes of the score on the line.
@@ -228,17 +219,22 @@ class BoardTop(Elaboratable):
         m = Module()
         m.submodules.clock = self.clock
         m.submodules.shell = shell = self.shell
-        uart = _request(platform, *self.board.uart, rx="i", tx="o")
-        m.d.comb += [shell.rx.eq(uart.rx.i), uart.tx.o.eq(shell.tx)]
+        uart = self._request(platform, *self.board.uart)
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [shell.rx.eq(rx.i), tx.o.eq(shell.tx)]
         for number, state in enumerate((shell.busy, shell.error)[: self.board.leds]):
-            m.d.comb += platform.request("led", number).o.eq(state)
+            m.submodules[f"led{number}"] = led = io.Buffer("o", self._request(platform, "led", number))
+            m.d.comb += led.o.eq(state)
         for name, number, subsignal in self.board.hold_high:
-            pins = _request(platform, name, number, **{subsignal: "o"})
-            m.d.comb += getattr(pins, subsignal).o.eq(1)
+            pins = self._request(platform, name, number)
+            m.submodules[f"{name}_{subsignal}"] = high = io.Buffer("o", getattr(pins, subsignal))
+            m.d.comb += high.o.eq(1)
         return m
 
-
-def _request(platform: Any, name: str, number: int, **directions: str) -> Any:
-    """The named subsignals of a resource. The others are left alone, instead of being driven low."""
-    others = {subsignal.name: "-" for subsignal in platform.lookup(name, number).ios}
-    return platform.request(name, number, dir={**others, **directions})
+    @staticmethod
+    def _request(platform: Any, name: str, number: int) -> Any:
+        """The ports of a resource, without buffers: pins that get none are left alone, instead of being driven low."""
+        parts = platform.lookup(name, number).ios
+        grouped = hasattr(parts[0], "ios")
+        return platform.request(name, number, dir={part.name: "-" for part in parts} if grouped else "-")

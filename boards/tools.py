@@ -31,7 +31,7 @@ _PYOSYS = "import sys; from pyosys import libyosys as ys; ys.run_pass('script ' 
 
 
 def find(tool: str) -> str | None:
-    """Path of ``tool``: beside this Python, whose environment need not be on the PATH, or on the PATH; None if absent."""
+    """Path of ``tool``: beside this Python, whose environment need not be on the PATH, else on the PATH; or None."""
     beside = (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent)
     places = [found for folder in beside if (found := shutil.which(tool, path=str(folder)))]
     return places[0] if places else shutil.which(tool)

@@ -1,4 +1,4 @@
-"""Asynchronous serial receiver and transmitter: 8 data bits, no parity, 1 stop bit (8N1), least significant bit first."""
+"""Asynchronous serial receiver and transmitter: 8 data bits, least significant first, no parity, 1 stop bit (8N1)."""
 
 from fractions import Fraction
 
@@ -66,15 +66,11 @@ class UARTReceiver(wiring.Component):
         Framing error.
     """
 
-    rx: In(1, init=1)
-    o: Out(stream.Signature(8, always_ready=True))
-    error: Out(1)
-
     def __init__(self, divisor: int) -> None:
         if divisor < _SLOWEST_DIVISOR:
             raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
         self.divisor = divisor
-        super().__init__()
+        super().__init__({"rx": In(1, init=1), "o": Out(stream.Signature(8, always_ready=True)), "error": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         # `line` is the synchronized, filtered input. `timer` runs to the middle of the next bit; `bits` collects them
@@ -101,18 +97,15 @@ class UARTReceiver(wiring.Component):
                     m.next = "Data"
                 with m.If(line):
                     m.next = "Idle"
-            with m.State("Data"):
-                with m.If(middle):
-                    m.d.sync += [bits.eq(Cat(bits[1:], line)), left.eq(left - 1)]
-                    with m.If(left == 1):
-                        m.next = "Stop"
-            with m.State("Stop"):
-                with m.If(middle):
-                    m.d.comb += [self.o.valid.eq(line), self.error.eq(~line)]
-                    m.next = "Wait for high"
-            with m.State("Wait for high"):
-                with m.If(line):
-                    m.next = "Idle"
+            with m.State("Data"), m.If(middle):
+                m.d.sync += [bits.eq(Cat(bits[1:], line)), left.eq(left - 1)]
+                with m.If(left == 1):
+                    m.next = "Stop"
+            with m.State("Stop"), m.If(middle):
+                m.d.comb += [self.o.valid.eq(line), self.error.eq(~line)]
+                m.next = "Wait for high"
+            with m.State("Wait for high"), m.If(line):
+                m.next = "Idle"
         return m
 
 
@@ -134,14 +127,11 @@ class UARTTransmitter(wiring.Component):
         The line, 1 when idle, from a flip-flop.
     """
 
-    i: In(stream.Signature(8))
-    tx: Out(1, init=1)
-
     def __init__(self, divisor: int) -> None:
         if divisor < _SLOWEST_DIVISOR:
             raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
         self.divisor = divisor
-        super().__init__()
+        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
 
     def elaborate(self, platform: object) -> Module:
         # `tx` is the bit on the line, `bits` the ones to come with the stop bit on top, `left` how many bits, with

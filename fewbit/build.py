@@ -16,10 +16,19 @@ from fewbit.hw.plan import SHELL
 from fewbit.hw.resources import Cost
 
 
-def board_design(network: Network, board: Board, *, clock_hz: float | None = None, fps: float | None = None) -> Design:
+def board_design(
+    network: Network,
+    board: Board,
+    *,
+    clock_hz: float | None = None,
+    fps: float | None = None,
+    max_cells: int | None = None,
+) -> Design:
     """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
     reserve = SHELL + Cost(rams=protocol.buffer_rams(network.input, _buffer_frames(network, board)))
-    return design(network, board.target, clock_hz=clock_hz or board.clock_hz, fps=fps, reserve=reserve)
+    return design(
+        network, board.target, clock_hz=clock_hz or board.clock_hz, fps=fps, reserve=reserve, max_cells=max_cells
+    )
 
 
 def _buffer_frames(network: Network, board: Board) -> int:
@@ -35,6 +44,7 @@ def build(
     *,
     clock_hz: int | None = None,
     fps: float | None = None,
+    max_cells: int | None = None,
     baud: int = protocol.BAUD,
     seed: int = 1,
     yosys: Yosys = "yowasp",
@@ -48,7 +58,7 @@ def build(
         If the board is unknown or too small, or the timing cannot be met.
     """
     found = catalogue.get(board)
-    made = board_design(network, found, clock_hz=clock_hz, fps=fps)
+    made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells)
     report = board_build.build(
         found,
         made.top(),

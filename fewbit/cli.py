@@ -19,12 +19,16 @@ input_option = click.option(
     "--input",
     "input_kind",
     metavar="KIND",
-    help="What a float ONNX input is made of, such as uint8/255 for pixels divided by 255: the board then takes pixels.",
+    help="What a float ONNX input is made of, such as uint8/255 for pixels / 255: the board then takes pixels.",
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
 clock_option = click.option("--clock", "clock_mhz", type=float, metavar="MHZ", help="Clock to plan for, in MHz.")
 fps_option = click.option(
     "--fps", type=float, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
+)
+
+cells_option = click.option(
+    "--max-lut", "max_cells", type=click.IntRange(min=1), metavar="N", help="Logic cells that the plan may take."
 )
 
 
@@ -44,9 +48,9 @@ def _model(name: str, input_kind: str | None = None) -> Any:
 def cli() -> None:
     """Hardware for few-bit neural networks: a trained model goes in, Verilog and a bitstream come out.
 
-    MODEL is a file (a native .safetensors, or QONNX .onnx as Brevitas exports it) or the name of a network that comes with
-    fewbit, such as mnist-small. Every engine and every step gives the same integers. A mistake in what is handed in is told
-    in one line, with exit status 2; a result that is not what it must be ends with status 1.
+    MODEL is a file (a native .safetensors, or QONNX .onnx as Brevitas exports it) or the name of a network that
+    comes with fewbit, such as mnist-small. Every engine and every step gives the same integers. A mistake in what
+    is handed in is told in one line, with exit status 2; a result that is not what it must be ends with status 1.
     """
 
 
@@ -72,8 +76,11 @@ def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: 
 @click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device to fold onto.")
 @clock_option
 @fps_option
+@cells_option
 @input_option
-def info(model: str, target: str, clock_mhz: float | None, fps: float | None, input_kind: str | None) -> None:
+def info(
+    model: str, target: str, clock_mhz: float | None, fps: float | None, max_cells: int | None, input_kind: str | None
+) -> None:
     """Layers, number kinds, memory, operations; and the folding onto a target with its exact cycles."""
     from fewbit.design import design
     from fewbit.report import describe_network, describe_plan
@@ -82,7 +89,7 @@ def info(model: str, target: str, clock_mhz: float | None, fps: float | None, in
     print(describe_network(network))
     print()
     try:
-        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps)
+        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells)
     except FewbitError as error:
         print(f"no plan for {target}: {error}")
         return
@@ -184,6 +191,7 @@ def run(
 @click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
 @clock_option
 @fps_option
+@cells_option
 @input_option
 @quiet_option
 def verilog(
@@ -195,6 +203,7 @@ def verilog(
     check: bool,
     clock_mhz: float | None,
     fps: float | None,
+    max_cells: int | None,
     input_kind: str | None,
     quiet: bool,
 ) -> None:
@@ -204,7 +213,7 @@ def verilog(
     from fewbit.export import export, run_exported_bench
 
     network = _model(model, input_kind)
-    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps)
+    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells)
     files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
     for file in files:
         print(f"wrote {file}")
@@ -224,6 +233,7 @@ def verilog(
 @click.option("--yosys", type=click.Choice(("yowasp", "native", "pyosys")), default="yowasp", show_default=True)
 @clock_option
 @fps_option
+@cells_option
 @input_option
 @quiet_option
 def build(
@@ -235,6 +245,7 @@ def build(
     yosys: Any,
     clock_mhz: float | None,
     fps: float | None,
+    max_cells: int | None,
     input_kind: str | None,
     quiet: bool,
 ) -> None:
@@ -246,9 +257,17 @@ def build(
     hertz = _hertz(clock_mhz)
     with Reporter(quiet).steps(f"building for {board}") as step:
         _, report = run_build(
-            network, board, out_dir, clock_hz=None if hertz is None else round(hertz), fps=fps, seed=seed, yosys=yosys,
-            on_progress=step, **options,
-        )  # fmt: skip
+            network,
+            board,
+            out_dir,
+            clock_hz=None if hertz is None else round(hertz),
+            fps=fps,
+            max_cells=max_cells,
+            seed=seed,
+            yosys=yosys,
+            on_progress=step,
+            **options,
+        )
     print(report, end="")
     print(f"wrote {out_dir / report.bitstream}")
 

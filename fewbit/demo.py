@@ -103,6 +103,7 @@ def _page(name: str, network: Network, made: Design, checked: _Checked, report: 
     plan = made.plan
     count = len(checked.rtl.scores)
     assert checked.rtl.cycles is not None
+    computed = report.clock_hz / plan.cycles_per_frame
     fmax = min(row.fmax_hz for row in report.timing)
     rows = [
         ("model", f"{name}, {network.input} to {network.output}"),
@@ -113,7 +114,7 @@ def _page(name: str, network: Network, made: Design, checked: _Checked, report: 
         ("cycles a frame", f"{plan.cycles_per_frame:,}, {plan.latency:,} from first beat to last score"),
         (
             "frames a second",
-            f"{report.clock_hz / plan.cycles_per_frame:,.0f} computed, {report.link.frames_per_second:,.0f} over the serial link",
+            f"{computed:,.0f} computed, {report.link.frames_per_second:,.0f} over the serial link",
         ),
         ("bitstream", str(out_dir / report.bitstream)),
     ]

@@ -52,6 +52,7 @@ def design(
     clock_hz: float | None = None,
     fps: float | None = None,
     reserve: Cost = planning.SHELL,
+    max_cells: int | None = None,
 ) -> Design:
     """Lowers and plans ``network`` for a target.
 
@@ -65,6 +66,8 @@ def design(
         Frames a second to plan for; otherwise the fastest that fits.
     reserve : Cost
         Left free for what stands around the design.
+    max_cells : int, optional
+        Logic cells that the plan may take.
 
     Raises
     ------
@@ -73,4 +76,5 @@ def design(
     """
     device = target(target_name)
     clock = DEFAULT_CLOCK_HZ[device.name] if clock_hz is None else clock_hz
-    return Design(network, planning.plan(lower(network), device, clock_hz=clock, fps=fps, reserve=reserve))
+    made = planning.plan(lower(network), device, clock_hz=clock, fps=fps, reserve=reserve, max_cells=max_cells)
+    return Design(network, made)

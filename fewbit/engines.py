@@ -54,7 +54,7 @@ class Run:
     def accuracy(self, labels: Ints) -> float:
         """Share of frames whose class is that of ``labels`` (N,), 0 to 1."""
         check_labels(self.network, labels, len(self.scores))
-        return float((self.classes == labels).mean())
+        return float(np.mean(self.classes == labels))
 
 
 def check_labels(network: Network, labels: Ints, frames: int) -> None:
@@ -146,7 +146,7 @@ def run_board(
     build_dir: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Runs ``frames`` on a flashed board over its serial port; without ``port``, the board is looked for by its USB ids.
+    """Runs ``frames`` on a flashed board over its serial port; without ``port``, the board is found by its USB ids.
 
     ``build_dir`` is the folder of the build that was flashed; without it, the link is taken to have its usual settings.
 
@@ -214,6 +214,6 @@ def _classes(network: Network, scores: Ints) -> Ints | None:
 
 
 def _gives_classes(network: Network) -> bool:
-    """Whether an arg-max over the scores means anything: they stand on one axis, and are several or end in an arg-max."""
+    """Whether an arg-max over the scores means anything: several on one axis, or the network ends in one."""
     scores = network.scores
     return len(scores.shape) == 1 and (scores.size > 1 or isinstance(network.layers[-1], ArgMax))

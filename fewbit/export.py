@@ -21,8 +21,9 @@ from fewbit.sim.vectors import network_vectors
 BENCH = f"tb_{MODULE}"
 VECTORS = "vectors.json"
 
-_BENCH = f'''"""cocotb bench of {MODULE}.v: golden vectors under every pattern of valid and ready, idle gaps, a reset in mid-frame,
-and the exact cycles of the plan. Run it with `fewbit verilog ... --check`, or as any cocotb test module of top {MODULE}."""
+_BENCH = f'''"""cocotb bench of {MODULE}.v: golden vectors under every pattern of valid and ready, idle gaps,
+a reset in mid-frame, and the exact cycles of the plan. Run it with `fewbit verilog ... --check`, or as any cocotb
+test module of top {MODULE}."""
 
 import os
 from pathlib import Path
@@ -93,7 +94,10 @@ def random_frames(network: Network, frames: int, seed: int) -> Ints:
 
 
 def run_exported_bench(out_dir: str | Path) -> list[TestResult]:
-    """Runs the bench in ``out_dir`` against the Verilog beside it; its log goes to ``bench/`` there. Raises BenchFailure if a test fails."""
+    """Runs the bench in ``out_dir`` against the Verilog beside it; its log goes to ``bench/`` there.
+
+    Raises BenchFailure if a test fails.
+    """
     out = Path(out_dir).resolve()
     search = os.pathsep.join([str(out), *(str(Path(entry or ".").resolve()) for entry in sys.path)])
     env = {"PYTHONPATH": search, "FEWBIT_VECTORS": str(out / VECTORS)}

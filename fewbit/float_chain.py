@@ -23,9 +23,7 @@ def _clip(x: Floats, low: Floats, high: Floats) -> Floats:
     return np.asarray(np.minimum(np.maximum(x, low), high))
 
 
-def _batch_normalization(
-    x: Floats, gain: Floats, bias: Floats, mean: Floats, var: Floats, epsilon: Floats
-) -> Floats:
+def _batch_normalization(x: Floats, gain: Floats, bias: Floats, mean: Floats, var: Floats, epsilon: Floats) -> Floats:
     scale = (np.float32(1) / np.sqrt(var + epsilon)) * gain
     return np.asarray(x * scale + (bias - mean * scale), np.float32)
 
@@ -95,9 +93,7 @@ def table_thresholds(table: Any, values: Any, count: int) -> tuple[Any, Any] | N
     return np.array(rows, np.int64), np.array(signs, np.int64)
 
 
-def input_thresholds(
-    chain: FloatChain, level: Callable[[Floats], Any], count: int
-) -> tuple[Floats, int, int] | None:
+def input_thresholds(chain: FloatChain, level: Callable[[Floats], Any], count: int) -> tuple[Floats, int, int] | None:
     """float32 thresholds, sign and lowest level of the chain followed by ``level``, for every float32.
 
     ``level(x) = lowest + number of t with sign * x >= t``, where the level of a channel is 0 to ``count``.

@@ -114,9 +114,7 @@ class Curve:
         """Each channel ``times`` over, as flattening a frame repeats the channels of its first axis."""
         return Curve(
             tuple(
-                Gain(_repeat(step.gain, times), _repeat(step.shift, times))
-                if isinstance(step, Gain)
-                else step
+                Gain(_repeat(step.gain, times), _repeat(step.shift, times)) if isinstance(step, Gain) else step
                 for step in self.steps
             )
         )
@@ -182,9 +180,7 @@ def _repeat(values: Reals, times: int) -> Reals:
     return np.repeat(values, times) if values.size > 1 else values
 
 
-def fold_thresholds(
-    curve: Curve, boundaries: list[list[Boundary]], low: Ints, high: Ints
-) -> tuple[Ints, Ints]:
+def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, high: Ints) -> tuple[Ints, Ints]:
     """Integer thresholds and signs so that ``number of t with sign * x >= t`` is the level of ``curve(x)``.
 
     Parameters
@@ -208,9 +204,7 @@ def fold_thresholds(
     signs = [curve.sign(channel) for channel in range(channels)]
     # True == 1 in Python: a level that is always there is not a threshold of 1
     kinds = [[isinstance(threshold, bool) for threshold in row] for row in rows]
-    alike = all(
-        (row, sign, kind) == (rows[0], signs[0], kinds[0]) for row, sign, kind in zip(rows, signs, kinds)
-    )
+    alike = all((row, sign, kind) == (rows[0], signs[0], kinds[0]) for row, sign, kind in zip(rows, signs, kinds))
     if alike:
         rows, signs = rows[:1], signs[:1]
         low, high = np.array([low.min()]), np.array([high.max()])

@@ -114,9 +114,7 @@ class Builder:
         times = size // tensor.frame[0] if tensor.frame else 1
         low, high = (np.repeat(ends, times) if ends.size > 1 else ends for ends in (tensor.low, tensor.high))
         chain = tensor.chain and tensor.chain.spread(times)
-        return replace(
-            tensor, frame=(size,), low=low, high=high, curve=tensor.curve.spread(times), chain=chain
-        )
+        return replace(tensor, frame=(size,), low=low, high=high, curve=tensor.curve.spread(times), chain=chain)
 
     def vectors(self, tensor: Tensor, *constants: Array) -> tuple[Tensor, list[Floats]]:
         """``constants`` as (1,) or (channels,), and ``tensor``, flattened if they differ along other axes."""
@@ -134,9 +132,7 @@ class Builder:
             except ValueError:
                 fits = False
             if not fits:
-                raise Refusal(
-                    f"a constant of shape {constant.shape} does not fit activations of shape {tensor.shape}"
-                )
+                raise Refusal(f"a constant of shape {constant.shape} does not fit activations of shape {tensor.shape}")
             spread.append(np.broadcast_to(constant, tensor.shape))
         wide = [values.reshape(tensor.frame) for values in spread if values.size > 1]
         if any((values != values[(slice(None), *[slice(1)] * (values.ndim - 1))]).any() for values in wide):
@@ -146,27 +142,19 @@ class Builder:
             for values in spread
         ]
 
-    def affine(
-        self, tensor: Tensor, gain: Reals | None, shift: Reals | None, step: str, *constants: Floats
-    ) -> Tensor:
+    def affine(self, tensor: Tensor, gain: Reals | None, shift: Reals | None, step: str, *constants: Floats) -> Tensor:
         """``gain * tensor + shift``, which ``step`` is in float32."""
-        curve = tensor.curve.scaled(
-            exact([1]) if gain is None else gain, exact([0]) if shift is None else shift
-        )
+        curve = tensor.curve.scaled(exact([1]) if gain is None else gain, exact([0]) if shift is None else shift)
         return replace(tensor, curve=curve, chain=tensor.chain and tensor.chain.then(step, *constants))
 
     def quantize(self, tensor: Tensor, quantizer: Quantizer) -> Tensor:
         """The levels of ``quantizer``, by a Threshold layer, or by the input quantizer."""
-        tensor = self.affine(
-            tensor, 1 / exact(quantizer.scale), exact(quantizer.zero), "div", quantizer.scale
-        )
+        tensor = self.affine(tensor, 1 / exact(quantizer.scale), exact(quantizer.zero), "div", quantizer.scale)
         chain = tensor.chain and tensor.chain.then("add", quantizer.zero)
         dtype, base = quantizer.dtype, quantizer.base
         if tensor.dtype is None:
             if chain is None or chain.channels > 1 or len(quantizer.boundaries) > 1:
-                raise Refusal(
-                    "the float input is scaled or quantized a channel each: make it one scale, or say input="
-                )
+                raise Refusal("the float input is scaled or quantized a channel each: make it one scale, or say input=")
             found = input_thresholds(chain, quantizer.level, quantizer.count)
             if found is None:
                 raise Refusal("its level is the same for every input")
@@ -242,15 +230,11 @@ class Builder:
         if int(np.prod(tensor.shape[:-1])) != 1:
             raise Refusal(f"takes one row of activations a frame, not shape {tensor.shape}")
         if tensor.shape[-1] != weights.levels.shape[0]:
-            raise Refusal(
-                f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}"
-            )
+            raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
         tensor = self._unclipped(self.flat(tensor), "its input")
         gains = _gains(tensor)
         if any(value != gains.gain[0] for value in gains.gain):
-            raise Refusal(
-                "the scale of its activations differs between its inputs, which no integer product can take"
-            )
+            raise Refusal("the scale of its activations differs between its inputs, which no integer product can take")
         levels, scale = _levels(weights)
         sums = levels.sum(0).astype(object) * gains.shift[0]
         if gains.shift.size > 1:
@@ -275,19 +259,13 @@ class Builder:
         if not -len(tensor.shape) <= axis < len(tensor.shape):
             raise Refusal(f"has no axis {axis} in shape {tensor.shape}")
         if axis % len(tensor.shape) == 0 or tensor.shape[axis] != int(np.prod(tensor.shape)):
-            raise Refusal(
-                f"must run over all the scores of a frame, not over axis {axis} of shape {tensor.shape}"
-            )
+            raise Refusal(f"must run over all the scores of a frame, not over axis {axis} of shape {tensor.shape}")
         if tensor.dtype is None:
             raise Refusal("its input is not quantized")
         tensor = self._unclipped(self.flat(tensor), "its input")
         gains = _gains(tensor)
         gain, shift = (np.resize(values, tensor.frame[0]) for values in (gains.gain, gains.shift))
-        if (
-            any(value != gain[0] for value in gain)
-            or any(value != shift[0] for value in shift)
-            or gain[0] <= 0
-        ):
+        if any(value != gain[0] for value in gain) or any(value != shift[0] for value in shift) or gain[0] <= 0:
             low, high = (np.resize(ends, tensor.frame[0]) for ends in (tensor.low, tensor.high))
             scale, bias = comparable_scores(gain, shift, low, high)
             self._layer(Affine, scale=scale, bias=bias)
@@ -320,9 +298,7 @@ def _common_unit(values: list[Fraction]) -> Fraction:
 def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
     """Integer weights (inputs, outputs) without a zero point, and the scale of each output."""
     if (weights.scale != weights.scale[:1]).any():
-        raise Refusal(
-            "the scale of its weights differs between its inputs, which no integer product can take"
-        )
+        raise Refusal("the scale of its weights differs between its inputs, which no integer product can take")
     if (weights.zero != np.floor(weights.zero)).any():
         raise Refusal("the zero point of its weights must be whole")
     levels = weights.levels - weights.zero.astype(np.int64)

@@ -176,9 +176,7 @@ _CONSTANT_OPS: dict[str, Callable[..., Any]] = {
     "Concat": _concat,
     "Slice": _slice,
     "Squeeze": lambda node, data, *axes: data.reshape(squeezed(data.shape, axes_of(node, list(axes)))),
-    "Unsqueeze": lambda node, data, *axes: data.reshape(
-        unsqueezed(data.shape, axes_of(node, list(axes)) or [])
-    ),
+    "Unsqueeze": lambda node, data, *axes: data.reshape(unsqueezed(data.shape, axes_of(node, list(axes)) or [])),
     "Reshape": _reshape,
     "Flatten": _flatten,
     "Transpose": _transpose,

@@ -257,9 +257,7 @@ def _array(tensor: Any, folder: Path) -> Array:
         raise FewbitError(f"tensor {tensor.name!r} cannot be read: {reason}") from None
     except Exception as error:  # onnx's own checker error for external data derives from Exception only
         if type(error).__module__.startswith("onnx"):
-            raise FewbitError(
-                f"tensor {tensor.name!r} cannot be read: {str(error).splitlines()[0]}"
-            ) from None
+            raise FewbitError(f"tensor {tensor.name!r} cannot be read: {str(error).splitlines()[0]}") from None
         raise
 
 
@@ -278,9 +276,7 @@ def _shape(value: Any) -> tuple[int, ...]:
         raise FewbitError(f"input {value.name!r}: its shape is unknown")
     shape = [extent.dim_value for extent in value.type.tensor_type.shape.dim]
     if len(shape) < 2:
-        raise FewbitError(
-            f"input {value.name!r}: needs a batch axis and at least one more, not shape {tuple(shape)}"
-        )
+        raise FewbitError(f"input {value.name!r}: needs a batch axis and at least one more, not shape {tuple(shape)}")
     if shape[0] > 1:
         raise FewbitError(f"input {value.name!r}: its batch axis must be 1 or symbolic, not {shape[0]}")
     if any(extent < 1 for extent in shape[1:]):

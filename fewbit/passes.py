@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def absorb_signs(network: Network) -> Network:
     ``-(w x) >= t`` is ``(-w) x >= t``. Left alone where the code lacks the negative of a weight.
     """
     layers = list(network.layers)
-    for index, (layer, following) in enumerate(zip(layers, layers[1:])):
+    for index, (layer, following) in enumerate(pairwise(network.layers)):
         if not isinstance(layer, Dense) or not isinstance(following, Threshold) or following.channels == 1:
             continue
         negated = layer.weights * following.sign[:, None].astype(np.int64)

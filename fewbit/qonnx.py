@@ -72,12 +72,8 @@ class _Input:
         except ValueError:
             number = np.float32(0)
         if match is None or int(match[2]) > 16 or not (np.isfinite(number) and number > 0):
-            raise FewbitError(
-                f"input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not {text!r}"
-            )
-        return _Input(
-            DType.parse(match[1] + match[2]), {"/": "div", "*": "mul", None: None}[match[3]], number
-        )
+            raise FewbitError(f"input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not {text!r}")
+        return _Input(DType.parse(match[1] + match[2]), {"/": "div", "*": "mul", None: None}[match[3]], number)
 
 
 def _annotated(name: str, annotation: str) -> DType:
@@ -105,9 +101,7 @@ def _source(graph: Graph, option: str | None) -> Tensor:
     chain, curve = FloatChain(), Curve()
     if said is not None:
         if dtype is not None and (said.step or said.dtype != dtype):
-            raise FewbitError(
-                f"input {graph.input!r}: is {dtype} in the file already, so that it cannot be {option}"
-            )
+            raise FewbitError(f"input {graph.input!r}: is {dtype} in the file already, so that it cannot be {option}")
         dtype = said.dtype
         if said.step is not None and said.number is not None:
             chain = chain.then(said.step, np.array([said.number]))
@@ -137,9 +131,7 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
             active = [name for name in node.inputs if name in tensors]
             inputs = tuple(tensors.get(name, constants.get(name)) for name in node.inputs)
             if node.op == "Shape" and active:
-                constants[node.outputs[0]] = constant_result(
-                    node, [np.empty(tensors[active[0]].shape, np.uint8)]
-                )
+                constants[node.outputs[0]] = constant_result(node, [np.empty(tensors[active[0]].shape, np.uint8)])
             elif not active:
                 constants[node.outputs[0]] = _constant(Call(node, inputs))
             else:
@@ -189,11 +181,7 @@ def _constant(call: Call) -> Constant:
         if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
             raise Refusal(f"cannot have {len(arrays)} inputs")
         return quantize_constant(node, arrays[0], arrays[1:])
-    if (
-        values
-        and isinstance(first := values[0], QuantizedConstant)
-        and node.op in RESHAPING - {"Cast", "Dropout"}
-    ):
+    if values and isinstance(first := values[0], QuantizedConstant) and node.op in RESHAPING - {"Cast", "Dropout"}:
         rest = [plain(value) for value in values[1:]]
         parts = (first.levels, first.scale, first.zero)
         return QuantizedConstant(*(constant_result(node, [part, *rest]) for part in parts))

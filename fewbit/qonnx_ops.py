@@ -56,11 +56,7 @@ def _weights(value: Constant | Tensor | None, transposed: bool) -> QuantizedCons
     if not isinstance(value, QuantizedConstant):
         if value.dtype != np.float32:
             raise Refusal(f"its weights are {value.dtype}, not float32")
-        if (
-            not np.isfinite(value).all()
-            or (value != np.round(value)).any()
-            or (np.abs(value) > 1 << 16).any()
-        ):
+        if not np.isfinite(value).all() or (value != np.round(value)).any() or (np.abs(value) > 1 << 16).any():
             raise Refusal("its weights are floats: quantize them first")
         one, none = np.ones((), np.float32), np.zeros((), np.float32)
         value = QuantizedConstant(
@@ -139,9 +135,7 @@ def _batch_normalization(builder: Builder, call: Call, tensor: Tensor) -> Tensor
     if any(value <= 0 for value in spread):
         raise Refusal("a variance is not positive")
     factor = gain / np.array([square_root(value) for value in spread], object)
-    return builder.affine(
-        tensor, factor, bias - mean * factor, "batch_normalization", *vectors, np.array([tiny])
-    )
+    return builder.affine(tensor, factor, bias - mean * factor, "batch_normalization", *vectors, np.array([tiny]))
 
 
 def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -232,11 +226,7 @@ def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         axes = axes_of(call.node, [values for values in call.parameters(0, 1) if values is not None])
         if call.node.op == "Unsqueeze" and axes is None:
             raise Refusal("names no axes")
-        shape = (
-            squeezed(tensor.shape, axes)
-            if call.node.op == "Squeeze"
-            else unsqueezed(tensor.shape, axes or [])
-        )
+        shape = squeezed(tensor.shape, axes) if call.node.op == "Squeeze" else unsqueezed(tensor.shape, axes or [])
     return replace(tensor, shape=_with_batch(tensor, shape))
 
 
@@ -307,9 +297,7 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
 """What each op does to the activations."""
 
 CUSTOM = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold"})
-RESHAPING = frozenset(
-    {"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
-)
+RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Ops that change no value, so that integer tensors and the arg-max may go through them."""
 
 

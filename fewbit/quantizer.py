@@ -150,9 +150,7 @@ def sign(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
     """Sign: -1, 0 or +1."""
     node.settings()
     boundaries = [Boundary(Fraction(0)), Boundary(Fraction(0), True)]
-    return _plain(
-        [boundaries], lambda y: np.add(y >= 0, y > 0, dtype=np.int64), DType("int", 2), -1, exact([1])
-    )
+    return _plain([boundaries], lambda y: np.add(y >= 0, y > 0, dtype=np.int64), DType("int", 2), -1, exact([1]))
 
 
 def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Quantizer:
@@ -177,10 +175,7 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
     else:
         dtype, base, shift = DType("uint", count.bit_length()), 0, Fraction(out_bias)
     boundaries = [
-        [
-            Boundary(Fraction(t) if np.isfinite(t) else (_ENDLESS if t > 0 else -_ENDLESS))
-            for t in row.tolist()
-        ]
+        [Boundary(Fraction(t) if np.isfinite(t) else (_ENDLESS if t > 0 else -_ENDLESS)) for t in row.tolist()]
         for row in rows
     ]
     return _plain(boundaries, lambda y: _reached(rows, y), dtype, base, exact([scale]), exact([shift]))
@@ -191,9 +186,7 @@ def _reached(rows: Floats, y: Floats) -> Array:
     if len(rows) == 1:
         return np.searchsorted(rows[0], y, side="right")
     columns = np.broadcast_to(y, (len(y), len(rows))).T
-    return np.stack(
-        [np.searchsorted(row, column, side="right") for row, column in zip(rows, columns)], axis=1
-    )
+    return np.stack([np.searchsorted(row, column, side="right") for row, column in zip(rows, columns)], axis=1)
 
 
 def _plain(

@@ -76,6 +76,6 @@ def describe_plan(plan: Plan) -> str:
         has = plan.target.capacity
         lines.append(
             f"predicted: {plan.cost.cells:,} of {has.cells:,} logic cells, {plan.cost.rams} of {has.rams} block RAMs, "
-            f"shell included; left unused: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
+            f"shell included; left: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
         )
     return "\n".join(lines)

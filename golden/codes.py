@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -231,7 +231,7 @@ BINARY: Code = TableCode("binary", 1, {0: -1, 1: 1})
 TERNARY: Code = TableCode("ternary", 2, {0b00: 0, 0b01: 1, 0b11: -1})
 QUINARY: Code = TableCode("quinary", 3, {0b000: 0, 0b001: 1, 0b010: 2, 0b100: -1, 0b101: -2})
 
-_FAMILIES = {
+_FAMILIES: dict[tuple[str, int], Callable[..., Code]] = {
     ("binary", 0): lambda: BINARY,
     ("ternary", 0): lambda: TERNARY,
     ("quinary", 0): lambda: QUINARY,

@@ -109,7 +109,7 @@ def _describe(kind: TensorType) -> dict[str, Any]:
 
 def _take(record: Any, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
     """Plain fields of ``record`` for the JSON; its arrays go to ``tensors``, weights packed by their code."""
-    plain = {}
+    plain: dict[str, Any] = {}
     for field in fields(record):
         value = getattr(record, field.name)
         if field.name == "weights":

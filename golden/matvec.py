@@ -49,10 +49,12 @@ def matvec(x: Ints, weights: Ints, code: Code, source: DType) -> Ints:
     """
     inputs = weights.shape[1]
     if source.kind == "bipolar" and code.name == "binary":
-        return 2 * xnor_popcount(pack_bits(x > 0), pack_bits(weights > 0), inputs) - inputs
+        signed: Ints = 2 * xnor_popcount(pack_bits(x > 0), pack_bits(weights > 0), inputs) - inputs
+        return signed
     if source.kind == "bipolar":  # x = 2b - 1 with bits b
         bits = matvec((x > 0).astype(np.int64), weights, code, DType("uint", 1))
-        return 2 * bits - weights.sum(1, dtype=np.int64)
+        shifted: Ints = 2 * bits - weights.sum(1, dtype=np.int64)
+        return shifted
     stored = source.encode(x)
     result = np.zeros((len(x), len(weights)), np.int64)
     magnitude = np.abs(weights)

@@ -157,7 +157,7 @@ class Threshold(Layer):
     Parameters
     ----------
     thresholds : int array (channels, T)
-        Ascending along the second axis. One row serves every channel; else channels run along the *first* axis of a frame.
+        Ascending along the second axis. One row serves every channel; else channels are the *first* axis of a frame.
     sign : int array (channels,)
         +1 or -1 for each row.
     dtype : DType
@@ -361,13 +361,13 @@ class Network(_Record):
 
 __all__ = [
     "BIPOLAR",
+    "LAYERS",
     "Affine",
     "ArgMax",
     "Dense",
     "Flatten",
     "InputQuantizer",
     "Layer",
-    "LAYERS",
     "Network",
     "TensorType",
     "Threshold",

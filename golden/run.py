@@ -96,9 +96,8 @@ def dequantize_output(network: Network, output: Ints) -> Ints:
 
 def classify(network: Network, scores: Ints) -> Ints:
     """Predicted classes (N,) int64 from integer ``scores`` (N, C), after the output scale where there is one."""
-    if not network.classifies:
-        return np.argmax(scores * network.output_scale + network.output_bias, axis=1)
-    return np.argmax(scores, axis=1)
+    real = scores if network.classifies else scores * network.output_scale + network.output_bias
+    return np.asarray(np.argmax(real, axis=1))
 
 
 def _range(dtype: object) -> str:
@@ -123,7 +122,7 @@ def _affine(layer: Affine, _source: TensorType, x: Ints) -> Ints:
 
 
 def _argmax(_layer: ArgMax, _source: TensorType, x: Ints) -> Ints:
-    return np.argmax(x, axis=1)
+    return np.asarray(np.argmax(x, axis=1))
 
 
 _STEPS: dict[type[Layer], Callable[..., Ints]] = {

@@ -1,4 +1,4 @@
-"""Vector buffers: hold a frame's input vector while a folded unit reads it several times, and take the next meanwhile."""
+"""Vector buffers: hold a vector while a folded unit reads it several times, and take the next one meanwhile."""
 
 from __future__ import annotations
 

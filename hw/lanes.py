@@ -1,10 +1,13 @@
-"""Lanes: what one weight does to one activation, SIMD of them summed. The part of the matrix-vector unit that a code changes.
+"""Lanes: what one weight does to one activation, SIMD of them summed: the part of the matrix-vector unit that a code
+changes.
 
 Every lane component has the same members, so that the unit takes any of them, and two numbers that say what its sum
 stands for: ``sum_i w_i * x_i == step * o + offset``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from amaranth.hdl import Cat, Const, Module, Shape, Value
 from amaranth.lib import wiring
@@ -85,7 +88,8 @@ class XnorLanes(Lanes):
 class TermLanes(Lanes):
     """Any activation, weights -1, (0), +1: a lane inverts or gates, and the ones of the negations are added as a count.
 
-    ``-x`` is ``~x + 1``, so ``o = sum_i ((x_i xor neg_i) and nonzero_i) + popcount(neg)``: no lane has an adder of its own.
+    ``-x`` is ``~x + 1``, so ``o = sum_i ((x_i xor neg_i) and nonzero_i) + popcount(neg)``: no lane has an adder of its
+    own.
     """
 
     def __init__(self, simd: int, activation: DType, code: Code, stages: int) -> None:
@@ -120,7 +124,7 @@ class ProductLanes(Lanes):
         return m
 
 
-def lane_kind(activation: DType, code: Code) -> type[Lanes]:
+def lane_kind(activation: DType, code: Code) -> Callable[[int, DType, Code, int], Lanes]:
     """The lane component for ``code`` weights and ``activation`` inputs. Raises FewbitError if there is none."""
     if code.name == "binary" and activation.kind == "bipolar":
         return XnorLanes

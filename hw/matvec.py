@@ -21,8 +21,8 @@ from fewbit.hw.weights import BLOCK, LOGIC, weight_words
 class MatVec(wiring.Component):
     """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer, exact.
 
-    A frame's vector waits in a buffer; for each group of PE outputs the unit walks through its words, SIMD inputs a cycle,
-    and gives the PE sums as one beat.
+    A frame's vector waits in a buffer; for each group of PE outputs the unit walks through its words, SIMD inputs a
+    cycle, and gives the PE sums as one beat.
 
     **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD)`` cycles, if the input keeps up.
     **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
@@ -136,7 +136,7 @@ class MatVec(wiring.Component):
                 lanes.w.eq(read.data.word_select(index, self.simd * self.layer.code.bits)),
                 lanes.en.eq(advance),
             ]
-            # The accumulator counts in units of `step`, so that 2 popcount - n is the count, started at -n / 2, with a bit below.
+            # The sum is counted in units of `step`: 2 popcount - n is the count, started at -n / 2, with a bit below.
             start, rest = divmod(self.words * lanes.offset, lanes.step)
             bits = DType.holding(self.sum.min // lanes.step, self.sum.max // lanes.step).bits
             accumulator = Signal(bits, name=f"sum_{index}", reset_less=True)

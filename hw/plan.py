@@ -1,9 +1,10 @@
 """Network and target to a plan: how each layer is folded, where its memories lie, and what that takes and gives.
 
-Every dense layer with what follows it up to the next is a *stage*. A stage has many possible folds, each with its cycles and
-its cost; the planner looks for the smallest number of cycles a frame for which a choice of folds, one a stage, fits the
-device, and among those choices for the cheapest. Stages are joined one at a time; of the joined choices that end in the same
-fold only those that no other beats in both cells and block RAMs are kept, so the search is exact for the costs it is given.
+Every dense layer with what follows it up to the next is a *stage*. A stage has many possible folds, each with its
+cycles and its cost; the planner looks for the smallest number of cycles a frame for which a choice of folds, one a
+stage, fits the device, and among those choices for the cheapest. Stages are joined one at a time; of the joined
+choices that end in the same fold only those that no other beats in both cells and block RAMs are kept, so the search
+is exact for the costs it is given.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ SHELL = Cost(cells=260)
 
 FILL = 0.8
 """Share of a device's cells that a plan may fill; above it, routing gets slow and the clock drops."""
+
+MOST_CELLS = 24_000
+"""Cells that a plan takes at most unless more are asked for: beyond it, place and route takes very long."""
 
 _MOST_LANES = 1024
 
@@ -122,14 +126,16 @@ def plan(
     clock_hz: float,
     fps: float | None = None,
     reserve: Cost = SHELL,
-    fill: float = FILL,
+    max_cells: int | None = None,
 ) -> Plan:
     """Folds ``network`` onto ``target``: the fastest that fits, or the cheapest that gives ``fps`` frames a second.
+
+    A plan takes at most ``max_cells`` logic cells, by default :data:`FILL` of the device and :data:`MOST_CELLS`.
 
     Raises
     ------
     FewbitError
-        If the network does not fit, the wish is out of reach, or a layer has no hardware; the message says what to change.
+        If the network does not fit, the wish is out of reach, or a layer has no hardware; the message says what to do.
     """
     if clock_hz <= 0:
         raise FewbitError(f"the clock must be above 0 Hz, not {clock_hz:g}")
@@ -137,20 +143,30 @@ def plan(
     options = [list(_options(network, stage, target, clock_hz)) for stage in stages]
     budget = None
     if target.capacity is not None:
-        budget = Cost(cells=int(target.capacity.cells * fill) - reserve.cells, rams=target.capacity.rams - reserve.rams)
+        cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if max_cells is None else max_cells
+        budget = Cost(
+            cells=min(cells, target.capacity.cells) - reserve.cells, rams=target.capacity.rams - reserve.rams
+        )
     if fps is not None:
         if fps <= 0:
             raise FewbitError(f"the frame rate must be above 0, not {fps:g}")
-        limit = int(clock_hz / fps)
-        label = _cheapest(network, stages, options, limit, budget)
-        if label is None:
-            best = plan(network, target, clock_hz=clock_hz, reserve=reserve, fill=fill)
-            raise FewbitError(
-                f"{fps:g} frames a second are out of reach on {target.title} at {clock_hz / 1e6:g} MHz; "
-                f"the fastest that fits gives {best.frames_per_second:,.0f}"
-            )
-    else:
-        label = _fastest(network, stages, options, target, budget)
+        limit = int(clock_hz / fps * (1 + 1e-12))
+        # A layer's own cycles are a lower bound: a ring moves its vector over, a gearbox pauses. So a choice that turns
+        # out slower than the wish is taken again with less to spare.
+        bound = limit
+        while (label := _cheapest(network, stages, options, bound, budget)) is not None:
+            made = _plan(network, target, clock_hz, stages, label, reserve)
+            if made.cycles_per_frame <= limit:
+                return made
+            bound = min(bound, max((option.slowest for option in label.options[1:]), default=bound)) - 1
+        best = plan(network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells)
+        if best.cycles_per_frame <= limit:
+            return best
+        raise FewbitError(
+            f"{fps:g} frames a second are out of reach on {target.title} at {clock_hz / 1e6:g} MHz; "
+            f"the fastest that fits gives {best.frames_per_second:,.0f}"
+        )
+    label = _fastest(network, stages, options, target, budget)
     return _plan(network, target, clock_hz, stages, label, reserve)
 
 
@@ -180,7 +196,9 @@ def _fastest(
     best = _cheapest(network, stages, options, limits[high], budget)
     if best is None:
         least = _cheapest(network, stages, options, limits[high], None)
-        assert least is not None and budget is not None and target.capacity is not None
+        assert least is not None
+        assert budget is not None
+        assert target.capacity is not None
         wants = []
         if least.cost.rams > budget.rams:
             wants.append(f"{least.cost.rams} block RAMs of {target.capacity.rams}")
@@ -250,7 +268,7 @@ def _undominated(labels: list[_Label]) -> list[_Label]:
 
 
 def _input_lanes(size: int, simd: int, limit: int) -> int:
-    """Fewest lanes of the input stream that bring a frame in within ``limit`` cycles; they divide SIMD and the frame."""
+    """Fewest lanes of the input stream that bring a frame in within ``limit`` cycles; they divide SIMD and frame."""
     lanes = [lane for lane in range(1, simd + 1) if simd % lane == 0 and size % lane == 0]
     return next((lane for lane in lanes if size // lane <= limit), lanes[-1])
 

@@ -1,9 +1,9 @@
 """When every beat moves: an exact timing model of a chain of components, so that a plan can promise cycles.
 
-Time is counted in clock cycles; a transfer at cycle ``t`` is one for which valid and ready are high in cycle ``t``. Each
-component is a :class:`Step`: told when its input may come and when its output was taken, it says when it takes the next
-input and offers the next output. All depend on earlier transfers only, so one pass in the order of beats is exact. This is
-the usual (max, +) view of a pipeline with back-pressure; sources and sinks are always willing.
+Time is counted in clock cycles; a transfer at cycle ``t`` is one for which valid and ready are high in cycle ``t``.
+Each component is a :class:`Step`: told when its input may come and when its output was taken, it says when it takes
+the next input and offers the next output. All depend on earlier transfers only, so one pass in the order of beats is
+exact. This is the usual (max, +) view of a pipeline with back-pressure; sources and sinks are always willing.
 """
 
 from __future__ import annotations

@@ -1,21 +1,43 @@
-"""How Yosys maps a design onto a device: the options that a build and the simulation of its netlist have in common."""
+"""How Yosys maps a design onto a device: the passes that a build and the simulation of its netlist have in common."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Literal
 
 Family = Literal["ice40", "ecp5"]
 
 AFTER_READ = ("proc", "splitnets")
-"""Passes between reading a design and synthesizing it. Without splitnets, abc9 of every Yosys from 0.58 to 0.70 fails on
-some designs (``count_id(wire->name) == 0``)."""
+"""Passes between reading a design and synthesizing it. Without splitnets, abc9 of every Yosys from 0.58 to 0.70 fails
+on some designs (``count_id(wire->name) == 0``)."""
+
+_RAM_MAP = "ice40_brams.v"
 
 
 def options(family: Family, *, dsp: bool) -> str:
-    """What ``synth_ice40`` or ``synth_ecp5`` is given.
+    """What ``synth_ice40`` or ``synth_ecp5`` is given first; the passes of :func:`afterwards` follow.
 
     ``dsp`` lets iCE40 multiplications use DSP blocks, which only UltraPlus has. On ECP5 they always may.
     """
     if family == "ecp5":
         return "-nowidelut"  # the wide multiplexers that it uses otherwise double the LUTs of a popcount
-    return "-dsp" if dsp else ""
+    return f"{'-dsp ' if dsp else ''}-run begin:map_ram"
+
+
+def afterwards(family: Family, *, dsp: bool) -> tuple[str, ...]:
+    """Passes that end the synthesis: on iCE40, block RAM by our own map (docs/decisions/0006), then the rest."""
+    if family == "ecp5":
+        return ()
+    return (
+        "memory_libmap -lib +/ice40/brams.txt -lib +/ice40/spram.txt -no-auto-huge",
+        f"techmap -map {_RAM_MAP} -map +/ice40/spram_map.v",
+        "ice40_braminit",
+        f"synth_ice40 {'-dsp ' if dsp else ''}-run map_ffram:",
+    )
+
+
+def support(family: Family) -> dict[str, str]:
+    """Files that the passes read, by name; they belong into the folder in which Yosys runs."""
+    if family == "ecp5":
+        return {}
+    return {_RAM_MAP: files("fewbit.hw").joinpath(_RAM_MAP).read_text(encoding="utf-8")}

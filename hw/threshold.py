@@ -28,12 +28,12 @@ def element(level: Value, layer: Threshold) -> Value:
 class ThresholdUnit(wiring.Component):
     """``y = base + step * (number of t with sign * x >= t)`` on each lane, thresholds of the lane's channel.
 
-    Lanes of a beat are neighbouring channels; beats walk through the channels and start again at the next frame. With one
-    row of thresholds all elements share it, whatever the shape of a frame.
+    Lanes of a beat are neighbouring channels; beats walk through the channels and start again at the next frame. With
+    one row of thresholds all elements share it, whatever the shape of a frame.
 
     **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat``: 1 with comparators, the output
-    bits + 1 with the search. Cost: comparators: about a LUT4 a bit and threshold, and the thresholds as constants in LUTs;
-    search: one comparator a lane and a memory of 2^bits thresholds a channel.
+    bits + 1 with the search. Cost: comparators: about a LUT4 a bit and threshold, and the thresholds as constants in
+    LUTs; search: one comparator a lane and a memory of 2^bits thresholds a channel.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class ThresholdUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the lanes do not divide the channels, the frame has more axes than the thresholds allow, or there is no such form or
-        memory.
+        If the lanes do not divide the channels, the frame has more axes than the thresholds allow, or there is no such
+        form or memory.
     """
 
     def __init__(
@@ -145,8 +145,8 @@ class ThresholdUnit(wiring.Component):
                 m.d.sync += self.o.payload[lane].eq(element(level, self.layer))
 
     def _search(self, m: Module, group: Value, inputs: list[Value]) -> None:
-        # The thresholds of a channel form a search tree, the root in word 1, the children of node n in 2n and 2n + 1. Each
-        # cycle the comparison at a node picks the child whose word is read next; the path taken is the level.
+        # The thresholds of a channel form a search tree, the root in word 1, the children of node n in 2n and 2n + 1.
+        # Each cycle the comparison at a node picks the child whose word is read next; the path taken is the level.
         bits, leaves = self._kind.bits, 1 << self.steps
         step = Signal(range(self.steps + 1))
         busy, last = Signal(), Signal()

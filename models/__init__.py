@@ -1,7 +1,7 @@
 """Trained networks that come with fewbit, and the test images that they are measured on.
 
-Beside each network stands a ``.json`` with its accuracy and the command that trained it; ``train.py`` and ``train_tfc.py``
-made them. The images are the 10,000 of MNIST's test set, as its makers published them.
+Beside each network stands a ``.json`` with its accuracy and the command that trained it; ``train.py`` and
+``train_tfc.py`` made them. The images are the 10,000 of MNIST's test set, as its makers published them.
 """
 
 from __future__ import annotations

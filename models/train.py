@@ -36,6 +36,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,12 +167,12 @@ class Sign(torch.autograd.Function):
     """-1 or +1, +1 at zero; the gradient passes where the input is within [-1, 1]."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return torch.where(x >= 0, 1.0, -1.0)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return gradient * (x.abs() <= 1)
 
@@ -180,12 +181,12 @@ class Level(torch.autograd.Function):
     """The nearest of the levels 0..3, half up; the gradient passes within half a level of them."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return torch.floor(x + 0.5).clamp_(0, 3)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return gradient * ((x >= -0.5) & (x <= 3.5))
 
@@ -261,7 +262,7 @@ def scores_of(model: nn.Module, images: Tensor) -> Tensor:
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Percent of frames whose largest score is at the label."""
-    return 100 * (scores.argmax(1) == labels).float().mean().item()
+    return 100 * float((scores.argmax(1) == labels).float().mean())
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ from brevitas_examples.bnn_pynq.models.FC import FC
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train import Mnist, load_mnist, shift
+from fewbit.models.train import Mnist, load_mnist, shift
 
 NETWORKS = {"tfc-w1a1": "TFC_1W1A", "tfc-w1a2": "TFC_1W2A", "tfc-w2a2": "TFC_2W2A"}
 
@@ -49,7 +49,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     model.eval()
     with torch.no_grad():
         scores = torch.cat([model(part.float() / 255) for part in images.split(1000)])
-    return 100 * (scores.argmax(1) == labels).float().mean().item()
+    return 100 * float((scores.argmax(1) == labels).float().mean())
 
 
 def train(model: FC, data: Mnist, args: argparse.Namespace) -> None:

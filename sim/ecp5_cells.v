@@ -74,7 +74,6 @@ module DP16KD(
 
   generate
     if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG") $error("DP16KD: no model of output registers");
-    if (RESETMODE != "SYNC") $error("DP16KD: no model of an asynchronous reset");
     if (CSDECODE_A != "0b000" || CSDECODE_B != "0b000") $error("DP16KD: no model of CSDECODE");
     if ((DATA_WIDTH_A == 36) && WRITEMODE_A != "NORMAL") $error("DP16KD: no model of this write mode at 36 bits");
   endgenerate
@@ -140,12 +139,17 @@ module DP16KD(
         default: $error("DP16KD: no such DATA_WIDTH_A");
       endcase
     end
-    always @(posedge clk_a)
-      if (RSTA) q_a <= 0;
-      else if (en_a) begin
-        if (!WEA || WRITEMODE_A == "READBEFOREWRITE") q_a <= read_a;
-        else if (WRITEMODE_A == "WRITETHROUGH") q_a <= di_a;
-      end
+    wire keep_a = !en_a || (WEA && WRITEMODE_A == "NORMAL");
+    wire [35:0] next_a = WEA && WRITEMODE_A == "WRITETHROUGH" ? di_a : read_a;
+    if (RESETMODE == "ASYNC") begin
+      always @(posedge clk_a or posedge RSTA)
+        if (RSTA) q_a <= 0;
+        else if (!keep_a) q_a <= next_a;
+    end else begin
+      always @(posedge clk_a)
+        if (RSTA) q_a <= 0;
+        else if (!keep_a) q_a <= next_a;
+    end
     if (DATA_WIDTH_A == 36) begin
       always @(posedge clk_a)
         if (en_a && WEA) begin
@@ -156,7 +160,7 @@ module DP16KD(
         end
     end else begin
       always @(posedge clk_a)
-        if (en_a && WEA && !RSTA)
+        if (en_a && WEA && !(RSTA && RESETMODE == "SYNC"))
           case (DATA_WIDTH_A)
             18: begin
               if (ad_a[0]) mem[ad_a[13:4]][8:0] <= di_a[8:0];
@@ -194,15 +198,20 @@ module DP16KD(
         default: $error("DP16KD: no such DATA_WIDTH_B");
       endcase
     end
-    always @(posedge clk_b)
-      if (RSTB) q_b <= 0;
-      else if (en_b) begin
-        if (!WEB || WRITEMODE_B == "READBEFOREWRITE") q_b <= read_b;
-        else if (WRITEMODE_B == "WRITETHROUGH") q_b <= di_b;
-      end
+    wire keep_b = !en_b || (WEB && WRITEMODE_B == "NORMAL");
+    wire [35:0] next_b = WEB && WRITEMODE_B == "WRITETHROUGH" ? di_b : read_b;
+    if (RESETMODE == "ASYNC") begin
+      always @(posedge clk_b or posedge RSTB)
+        if (RSTB) q_b <= 0;
+        else if (!keep_b) q_b <= next_b;
+    end else begin
+      always @(posedge clk_b)
+        if (RSTB) q_b <= 0;
+        else if (!keep_b) q_b <= next_b;
+    end
     if (DATA_WIDTH_B != 36) begin
       always @(posedge clk_b)
-        if (en_b && WEB && !RSTB)
+        if (en_b && WEB && !(RSTB && RESETMODE == "SYNC"))
           case (DATA_WIDTH_B)
             18: begin
               if (ad_b[0]) mem[ad_b[13:4]][8:0] <= di_b[8:0];

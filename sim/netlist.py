@@ -51,13 +51,14 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
         raise FewbitError(f"family must be one of {', '.join(_MODELS)}, not {family!r}")
     script = _script(top, family, dsp)
     models = _models(family)
-    key = content_key("netlist", verilog, script, *models.values())
+    key = content_key("netlist", verilog, script, *synthesis.support(family).values(), *models.values())
     kept = cache_folder("netlist", key)
     if kept is not None and (kept / "netlist.v").exists():
         return (kept / "netlist.v").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
         work = Path(name)
-        (work / "design.v").write_text(verilog, encoding="utf-8")
+        for file, text in {"design.v": verilog, **synthesis.support(family)}.items():
+            (work / file).write_text(text, encoding="utf-8")
         run_yosys(work, script)
         mapped = (work / "mapped.v").read_text(encoding="utf-8")
         stat = json.loads((work / "stat.json").read_text(encoding="utf-8"))
@@ -74,6 +75,7 @@ def _script(top: str, family: synthesis.Family, dsp: bool) -> str:
             "read_verilog -sv design.v",
             *synthesis.AFTER_READ,
             f"synth_{family} {synthesis.options(family, dsp=dsp)} -top {top}",
+            *synthesis.afterwards(family, dsp=dsp),
             "delete t:$scopeinfo",
             "splitnets",
             "rename -hide w:* c:*",  # synthesis gives names of hundreds of characters

@@ -24,7 +24,7 @@ CASES: dict[str, Any] = json.loads(Path(os.environ["FEWBIT_CASES"]).read_text(en
 @cocotb.test()
 @cocotb.parametrize(enable=PATTERNS)
 async def every_case(dut: Any, enable: str) -> None:
-    """All cases in order; the result of each stands on ``o`` ``latency`` enabled cycles later, and holds while ``en`` is low."""
+    """All cases in order; each result comes ``latency`` enabled cycles later, and holds while ``en`` is low."""
     seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
     dut._log.info("fewbit bench: seed %d, enable %s", seed, enable)
     pattern, latency = Pattern(enable, random.Random(seed)), CASES["latency"]

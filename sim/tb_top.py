@@ -1,4 +1,7 @@
-"""cocotb bench of a whole design: the tests of :mod:`fewbit.sim.tb_stream`, and the exact cycles that the plan promises."""
+"""cocotb bench of a whole design: the tests of :mod:`fewbit.sim.tb_stream`, and the exact cycles that a plan promises.
+
+``$FEWBIT_VECTORS`` names the file, with ``latency`` and ``interval``: :func:`fewbit.sim.vectors.network_vectors`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ frames, idle_gaps, reset_in_mid_frame = tb_stream.frames, tb_stream.idle_gaps, t
 
 @cocotb.test()
 async def cycles_as_planned(dut: Any) -> None:
-    """Both ends always willing: latency of the first frame, and the interval once the pipeline is full, to the cycle."""
+    """Both ends always willing: latency of the first frame and interval in a full pipeline, to the cycle."""
     bench = Bench(dut)
     await bench.start()
     await bench.idle(3)

@@ -92,7 +92,7 @@ class Vectors:
 
 
 def lane_words(values: Ints, dtype: DType, lanes: int) -> list[int]:
-    """Elements in C order as words of ``lanes`` stored elements, the first in the lowest bits.  # (...) -> size / lanes"""
+    """Elements in C order as words of ``lanes`` stored elements, the first in the lowest bits.  # (...) -> words"""
     return [
         sum(int(element) << place * dtype.bits for place, element in enumerate(beat))
         for beat in dtype.encode(np.asarray(values)).reshape(-1, lanes)

@@ -1,4 +1,4 @@
-"""Random small networks and foldings: every layer kind, number kind, code, buffer and threshold form in some of them."""
+"""Random small networks and foldings: every kind of layer, number, code, buffer and threshold in some."""
 
 from __future__ import annotations
 

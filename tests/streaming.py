@@ -44,7 +44,7 @@ def simulate(
 ) -> Trace:
     """Streams ``words`` through ``component`` until ``outputs`` words came, and 20 cycles on, under the transfer rules.
 
-    A word once valid must stay, and neither it nor valid may depend on ready; ready is turned over in 1 of 4 cycles to see.
+    A word once valid must stay, and neither it nor valid may depend on ready, which is turned over in 1 of 4 cycles.
     """
     trace, rng = Trace(), random.Random(f"{seed} probe")
     offer, take = (Pattern(kind, random.Random(f"{seed} {side}")) for side, kind in (("i", valid), ("o", ready)))

@@ -107,5 +107,5 @@ def test_a_planted_fault_turns_the_bench_red(bench):
 
 
 def test_an_arg_max_needs_a_score():
-    with pytest.raises(FewbitError, match="^arg-max needs at least 1 score, not 0$"):
+    with pytest.raises(FewbitError, match=r"^arg-max needs at least 1 score, not 0$"):
         ArgMaxUnit(unsigned(1), 0)

@@ -141,7 +141,7 @@ def test_a_planted_fault_turns_the_bench_red(bench):
 
 
 def test_a_buffer_needs_lanes_words_and_a_style():
-    with pytest.raises(FewbitError, match="^a vector buffer needs at least 1 lane and 1 word, not 1 and 0$"):
+    with pytest.raises(FewbitError, match=r"^a vector buffer needs at least 1 lane and 1 word, not 1 and 0$"):
         VectorBuffer(unsigned(1), 1, 0, RING)
-    with pytest.raises(FewbitError, match='^a vector buffer must be "block", "distributed" or "ring", not \'disk\'$'):
+    with pytest.raises(FewbitError, match=r'^a vector buffer must be "block", "distributed" or "ring", not \'disk\'$'):
         VectorBuffer(unsigned(1), 1, 1, "disk")

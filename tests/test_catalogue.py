@@ -1,3 +1,5 @@
+"""The boards of the catalogue are what their platforms and targets say."""
+
 import re
 
 import pytest
@@ -45,5 +47,5 @@ def test_absent_platform_package():
     from dataclasses import replace
 
     board = replace(catalogue.get("icebreaker"), platform="no_such_package.x:Y")
-    with pytest.raises(FewbitError, match="^board icebreaker needs the Python package amaranth-boards"):
+    with pytest.raises(FewbitError, match=r"^board icebreaker needs the Python package amaranth-boards"):
         board.make_platform()

@@ -137,5 +137,5 @@ def test_a_layer_without_hardware_is_refused():
             return source
 
     network = Network(name="odd", input=TensorType(BIPOLAR, (4,)), layers=(Strange(name="x"),))
-    with pytest.raises(FewbitError, match="^layer 'x': there is no hardware for a strange layer$"):
+    with pytest.raises(FewbitError, match=r"^layer 'x': there is no hardware for a strange layer$"):
         chain(network, Folding(input_lanes=1, folds={}))

@@ -130,7 +130,7 @@ def test_run_check_fails_with_status_1(fewbit, tiny, frames, monkeypatch):
 
     def rtl(made, values, on_progress=None):
         right = wrong(made.network, values)
-        return engines.Run(right.network, right.scores + [1, 0], right.classes)
+        return engines.Run(right.network, right.scores + np.array([1, 0]), right.classes)
 
     monkeypatch.setattr(engines, "run_rtl", rtl)
     status, out, _ = fewbit("run", tiny, "--inputs", frames, "--engine", "rtl", "--check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_table_2_of_the_quality_scalable_paper():
     for word, level in table.items():
         assert shift3().encode(np.array([level])).tolist() == [word]
         assert shift3().decode(np.array([word], np.uint64)).tolist() == [level]
-    with pytest.raises(FewbitError, match="^shift3 has no code word 111$"):
+    with pytest.raises(FewbitError, match=r"^shift3 has no code word 111$"):
         shift3().decode(np.array([0b111], np.uint64))
 
 
@@ -72,7 +73,7 @@ def test_canonic_signed_digits_are_canonic(value):
     digits = csd_digits(value)
     exponents = [exponent for _, exponent in digits]
     assert sum(sign << exponent for sign, exponent in digits) == value
-    assert all(later - earlier >= 2 for earlier, later in zip(exponents, exponents[1:]))
+    assert all(later - earlier >= 2 for earlier, later in itertools.pairwise(exponents))
 
 
 def test_no_signed_digit_form_has_fewer_digits():

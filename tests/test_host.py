@@ -1,3 +1,5 @@
+"""The host's side of the link, against a golden board behind a pseudo-terminal, and the bytes of the protocol."""
+
 import errno
 import os
 import re
@@ -108,7 +110,8 @@ def test_scores_and_classes(board, has_index):
     with host.BoardLink(board(has_index=has_index).port, SOURCE, SCORES, has_index) as link:
         scores, index = link.run(x, progress.append)
     expected = np.array([golden(frame) for frame in x])
-    assert scores.dtype == np.int64 and np.array_equal(scores, expected)
+    assert scores.dtype == np.int64
+    assert np.array_equal(scores, expected)
     assert np.array_equal(index, expected.argmax(1)) if has_index else index is None
     assert progress == list(range(1, 51))
 
@@ -116,7 +119,8 @@ def test_scores_and_classes(board, has_index):
 def test_no_frames(board):
     with host.BoardLink(board().port, SOURCE, SCORES, True) as link:
         scores, index = link.run(frames(0))
-    assert scores.shape == (0, 4) and index.shape == (0,)
+    assert scores.shape == (0, 4)
+    assert index.shape == (0,)
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])
@@ -155,24 +159,32 @@ def test_a_short_reply(board):
 
 def test_a_silent_board(board):
     fake = board(mangle=lambda number, reply: b"")
-    with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.2) as link:
-        with pytest.raises(FewbitError, match="^frame 0: 0 of 9 reply bytes came"):
-            link.run(frames(2))
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.2) as link,
+        pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes came"),
+    ):
+        link.run(frames(2))
 
 
 @pytest.mark.parametrize("damage", [b"\xff\x7f", b"\x00\x08"])
 def test_a_score_out_of_range(board, damage):
     fake = board(mangle=lambda number, reply: damage + reply[2:])
-    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
-        with pytest.raises(FewbitError, match=r"^frame 0: the reply \w+ is no int12\[4\]: does the board run another design\?$"):
-            link.run(frames(1))
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
+        pytest.raises(
+            FewbitError, match=r"^frame 0: the reply \w+ is no int12\[4\]: does the board run another design\?$"
+        ),
+    ):
+        link.run(frames(1))
 
 
 def test_an_index_out_of_range(board):
     fake = board(mangle=lambda number, reply: reply[:-1] + b"\x04")
-    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
-        with pytest.raises(FewbitError, match="does the board run another design"):
-            link.run(frames(1))
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
+        pytest.raises(FewbitError, match=r"does the board run another design"),
+    ):
+        link.run(frames(1))
 
 
 @pytest.mark.parametrize("x, message", [
@@ -182,14 +194,17 @@ def test_an_index_out_of_range(board):
 ])  # fmt: skip
 def test_frames_that_do_not_suit(board, x, message):
     fake = board()
-    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
-        with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
-            link.run(x)
-    assert not fake.arrived and not fake.answered
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
+        pytest.raises(FewbitError, match=f"^{re.escape(message)}$"),
+    ):
+        link.run(x)
+    assert not fake.arrived
+    assert not fake.answered
 
 
 def test_a_window_of_none():
-    with pytest.raises(FewbitError, match="^the window must be at least 1 frame, not 0$"):
+    with pytest.raises(FewbitError, match=r"^the window must be at least 1 frame, not 0$"):
         host.BoardLink("loop://", SOURCE, SCORES, True, window=0)
 
 
@@ -210,6 +225,7 @@ def test_over_a_socket():
         thread.join()
         with pytest.raises(FewbitError, match=r"^the board on socket://.* was lost: .*; plug it in again$"):
             link.run(frames(1))
+        link._serial._socket.close()  # pyserial leaves a socket open that the other side has closed
 
 
 def test_wrong_port_name(monkeypatch):
@@ -244,17 +260,16 @@ def port(device, vid=None, pid=None, location=None, serial_number=None):
     return SimpleNamespace(device=device, vid=vid, pid=pid, location=location, serial_number=serial_number)
 
 
-FT2232 = {"vid": 0x0403, "pid": 0x6010}
+def ft2232(device, location):
+    return port(device, 0x0403, 0x6010, location)
 
 
 @pytest.mark.parametrize("name, ports, found", [
-    ("icebreaker", [port("/dev/ttyUSB0", **FT2232, location="1-2:1.0"), port("/dev/ttyUSB1", **FT2232, location="1-2:1.1")],
-     "/dev/ttyUSB1"),
-    ("icebreaker", [port("/dev/ttyUSB0", **FT2232, location="1-2:1.1"), port("/dev/ttyS0")], "/dev/ttyUSB0"),
-    ("hx8k", [port("/dev/cu.usbserial-1", **FT2232, location="20-1"), port("/dev/cu.usbserial-0", **FT2232, location="20-1")],
-     "/dev/cu.usbserial-1"),
-    ("icebreaker", [port("COM4", **FT2232, location="1-2"), port("COM3", **FT2232, location="1-2")], "COM4"),
-    ("ulx3s-85f", [port("/dev/ttyUSB7", 0x0403, 0x6015, "1-3:1.0"), port("/dev/ttyUSB0", **FT2232)], "/dev/ttyUSB7"),
+    ("icebreaker", [ft2232("/dev/ttyUSB0", "1-2:1.0"), ft2232("/dev/ttyUSB1", "1-2:1.1")], "/dev/ttyUSB1"),
+    ("icebreaker", [ft2232("/dev/ttyUSB0", "1-2:1.1"), port("/dev/ttyS0")], "/dev/ttyUSB0"),
+    ("hx8k", [ft2232("/dev/cu.serial-1", "20-1"), ft2232("/dev/cu.serial-0", "20-1")], "/dev/cu.serial-1"),
+    ("icebreaker", [ft2232("COM4", "1-2"), ft2232("COM3", "1-2")], "COM4"),
+    ("ulx3s-85f", [port("/dev/ttyUSB7", 0x0403, 0x6015, "1-3:1.0"), ft2232("/dev/ttyUSB0", "1-4:1.0")], "/dev/ttyUSB7"),
 ])  # fmt: skip
 def test_find_port(monkeypatch, name, ports, found):
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
@@ -293,13 +308,16 @@ def test_requests_worked_out_by_hand(name, shape, sent):
     assert protocol.frame_bytes(tensor) == len(sent) // 2
 
 
-@pytest.mark.parametrize("name", ["bipolar", "uint1", "uint3", "uint8", "int2", "int8", "int9", "uint16", "int33", "int64"])
+@pytest.mark.parametrize(
+    "name", ["bipolar", "uint1", "uint3", "uint8", "int2", "int8", "int9", "uint16", "int33", "int64"]
+)
 def test_replies_there_and_back(name):
     tensor = kind(name, 3)
     ends = np.array([tensor.dtype.min, tensor.dtype.max, tensor.dtype.max])
     sent = protocol.encode_reply(tensor, ends, 1)
     assert len(sent) == protocol.reply_bytes(tensor, True)
     scores, index = protocol.decode_reply(tensor, True, sent)
-    assert scores.tolist() == ends.tolist() and index == 1
-    with pytest.raises(FewbitError, match="^a reply has"):
+    assert scores.tolist() == ends.tolist()
+    assert index == 1
+    with pytest.raises(FewbitError, match=r"^a reply has"):
         protocol.decode_reply(tensor, False, sent)

@@ -156,7 +156,7 @@ def test_each_pair_of_kinds_has_its_lanes():
 
 def test_lanes_need_a_simd_and_no_negative_stages():
     activation, code = DType.parse("uint2"), Code.parse("ternary")
-    with pytest.raises(FewbitError, match="^lanes need a SIMD of at least 1, not 0$"):
+    with pytest.raises(FewbitError, match=r"^lanes need a SIMD of at least 1, not 0$"):
         TermLanes(0, activation, code, 1)
-    with pytest.raises(FewbitError, match="^lanes have 0 or more stages, not -1$"):
+    with pytest.raises(FewbitError, match=r"^lanes have 0 or more stages, not -1$"):
         TermLanes(1, activation, code, -1)

@@ -65,4 +65,3 @@ def test_hw_takes_only_the_vocabulary_from_golden():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fewbit.golden."):
                 assert node.module.split(".")[2] in vocabulary, f"{path.name}:{node.lineno} imports {node.module}"
-

@@ -164,7 +164,10 @@ def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
         ({"pe": 1, "simd": 3}, "layer 'dense': SIMD must divide the 10 inputs, not 3"),
         ({"pe": 1, "simd": 1, "stages": 0}, "layer 'dense': the sum needs at least 1 stage, not 0"),
         ({"pe": 1, "simd": 1, "memory": "tape"}, "layer 'dense': weights lie in \"block\" or \"logic\", not 'tape'"),
-        ({"pe": 1, "simd": 1, "buffer": "tape"}, 'a vector buffer must be "block", "distributed" or "ring", not \'tape\''),
+        (
+            {"pe": 1, "simd": 1, "buffer": "tape"},
+            'a vector buffer must be "block", "distributed" or "ring", not \'tape\'',
+        ),
     ],
 )  # fmt: skip
 def test_a_folding_that_cannot_be_is_refused(fold, message):

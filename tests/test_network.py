@@ -166,9 +166,13 @@ def test_bounds_are_reached_and_never_passed(kind, seed):
 
 def test_types_along_a_network():
     net = network(
-        Flatten(name="flatten"), dense(4, 6), threshold(name="t"), Affine(name="a", scale=[1, -2, 3, 4], bias=[0, 1, 2, 3]),
-        ArgMax(name="m"), shape=(2, 3),
-    )  # fmt: skip
+        Flatten(name="flatten"),
+        dense(4, 6),
+        threshold(name="t"),
+        Affine(name="a", scale=[1, -2, 3, 4], bias=[0, 1, 2, 3]),
+        ArgMax(name="m"),
+        shape=(2, 3),
+    )
     assert [str(one) for one in net.types] == [
         "bipolar[2, 3]",
         "bipolar[6]",

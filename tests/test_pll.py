@@ -1,3 +1,5 @@
+"""PLL settings against icepll and ecppll, and against an exhaustive search."""
+
 import re
 import subprocess
 from fractions import Fraction

@@ -87,7 +87,7 @@ def test_a_planted_fault_turns_the_bench_red(bench):
 
 
 def test_a_popcount_needs_a_width_and_no_negative_stages():
-    with pytest.raises(FewbitError, match="^a popcount needs a width of at least 1, not 0$"):
+    with pytest.raises(FewbitError, match=r"^a popcount needs a width of at least 1, not 0$"):
         Popcount(0)
-    with pytest.raises(FewbitError, match="^a popcount has 0 or more stages, not -1$"):
+    with pytest.raises(FewbitError, match=r"^a popcount has 0 or more stages, not -1$"):
         Popcount(8, -1)

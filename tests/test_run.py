@@ -144,7 +144,7 @@ def test_inputs_that_cannot_be_quantized_are_refused():
     with pytest.raises(FewbitError, match=re.escape("network 'net' takes integers (uint2[2, 2]), not float64")):
         quantize_input(classifier(), np.zeros((1, 4)))
     quantizer = InputQuantizer(thresholds=np.array([0.5], np.float32), sign=1, base=0)
-    with pytest.raises(FewbitError, match="^inputs hold a value that is not a number$"):
+    with pytest.raises(FewbitError, match=r"^inputs hold a value that is not a number$"):
         quantize_input(classifier(input_quantizer=quantizer), np.array([[0, np.nan]]))
 
 

@@ -1,3 +1,6 @@
+# amaranth: UnusedElaboratable=no
+"""A shell around a stand-in design, its serial lines driven and read bit by bit."""
+
 import random
 import re
 
@@ -23,9 +26,9 @@ PAUSE = 600
 class Hash(wiring.Component):
     """Stand-in for a network: scores that depend on the value and the place of every element of a frame.
 
-    ``h = 5 * h + x + 1`` over the stored elements in order, from 0; score ``c`` is ``(h >> c) * (2 * c + 1)``, all modulo
-    ``2**bits``. After a frame it works for ``think`` cycles before the first score; after a reset it takes nothing for
-    ``sleep`` cycles.
+    ``h = 5 * h + x + 1`` over the stored elements in order, from 0; score ``c`` is ``(h >> c) * (2 * c + 1)``, all
+    modulo ``2**bits``. After a frame it works for ``think`` cycles before the first score; after a reset it takes
+    nothing for ``sleep`` cycles.
     """
 
     def __init__(self, source, scores, lanes, think=3, sleep=0):
@@ -172,7 +175,7 @@ class Bench:
                         bits.append(tx)
                     age += 1
                 if len(bits) == 10:
-                    assert bits[0] == 0 and bits[9] == 1, f"no byte on tx: {bits}"
+                    assert (bits[0], bits[9]) == (0, 1), f"no byte on tx: {bits}"
                     self.received.append(sum(bit << place for place, bit in enumerate(bits[1:9])))
                     bits, age = [], None
 
@@ -261,6 +264,25 @@ def test_a_full_window_fits_while_the_design_takes_nothing(small_block_ram, elem
     assert bench.errors == [0]
 
 
+@pytest.mark.parametrize("name, lanes", [("uint8", 1), ("uint8", 7), ("bipolar", 8), ("int12", 56)])
+def test_no_buffer_for_a_design_that_takes_a_frame_at_once(name, lanes):
+    bench = Bench(kind(name, 56), SCORES, lanes=lanes, buffer_frames=0)
+    assert bench.shell.window == 1
+    frames = bench.frames(2)
+    expected = bench.replies(frames)
+    half = len(expected) // 2
+    got = bench.run(bench.request(frames[0]), ("answers", half), bench.request(frames[1]), ("answers", 2 * half))
+    assert got == expected
+    assert bench.errors == [0]
+
+
+def test_no_buffer_and_a_design_too_slow_is_an_error_not_a_wrong_answer():
+    bench = Bench(kind("uint8", 8), SCORES, sleep=20 * BYTE, buffer_frames=0)
+    frames = bench.frames(1)
+    assert bench.run(bench.request(frames[0]), 2 * PAUSE) == b""
+    assert bench.errors == [0, 1]
+
+
 def test_a_byte_too_many_is_an_error_and_the_link_recovers(small_block_ram):
     bench = Bench(kind("uint8", 33), SCORES, sleep=60 * BYTE, buffer_frames=1)
     frames = bench.frames(2)
@@ -278,7 +300,8 @@ def test_a_lost_byte_costs_one_frame(lost):
     request = bench.request(frames[1])
     expected = bench.replies(frames[[0, 2]])
     got = bench.run(
-        bench.request(frames[0]), ("answers", len(expected) // 2), request[:lost] + request[lost + 1 :], PAUSE + 2 * BYTE,
+        bench.request(frames[0]), ("answers", len(expected) // 2),
+        request[:lost] + request[lost + 1 :], PAUSE + 2 * BYTE,
         bench.request(frames[2]), ("answers", len(expected)),
     )  # fmt: skip
     assert got == expected
@@ -338,8 +361,17 @@ def test_reset_in_mid_reply():
     bench = Bench(kind("uint8", 4), kind("int10", 8))
     frames = bench.frames(2)
     expected = bench.replies(frames[1:])
-    got = bench.run(bench.request(frames[0]), ("answers", 3), 2 * BYTE, "reset", 12 * BYTE, bench.request(frames[1]), ("answers", 25))
-    assert got.endswith(expected) and len(got) < 2 * len(expected)
+    got = bench.run(
+        bench.request(frames[0]),
+        ("answers", 3),
+        2 * BYTE,
+        "reset",
+        12 * BYTE,
+        bench.request(frames[1]),
+        ("answers", 25),
+    )
+    assert got.endswith(expected)
+    assert len(got) < 2 * len(expected)
 
 
 def shell(source, scores, design, **options):
@@ -347,13 +379,13 @@ def shell(source, scores, design, **options):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(source=kind("uint4", 56)), "the design takes elements of 8 bits, the input uint4[56] has 4"),
-    (dict(source=kind("uint8", 57)), "the lanes of the design must divide the 57 elements of a frame, not 7"),
-    (dict(scores=kind("int11", 3)), "the design gives scores of kind int10, not int11"),
-    (dict(scores=kind("uint10", 3)), "the design gives scores of kind int10, not uint10"),
-    (dict(buffer_frames=0), "the receive buffer must hold at least 1 frame, not 0"),
-    (dict(pause_s=1e-6), "a pause must last longer than 20 bits, not 1e-06 s at 1000000 baud"),
-    (dict(baud=5_000_000), "5000000 baud is too fast for a clock of 12 MHz: ask for at most 1500000 baud"),
+    ({"source": kind("uint4", 56)}, "the design takes elements of 8 bits, the input uint4[56] has 4"),
+    ({"source": kind("uint8", 57)}, "the lanes of the design must divide the 57 elements of a frame, not 7"),
+    ({"scores": kind("int11", 3)}, "the design gives scores of kind int10, not int11"),
+    ({"scores": kind("uint10", 3)}, "the design gives scores of kind int10, not uint10"),
+    ({"buffer_frames": -1}, "the receive buffer must hold 0 or more frames, not -1"),
+    ({"pause_s": 1e-6}, "a pause must last longer than 20 bits, not 1e-06 s at 1000000 baud"),
+    ({"baud": 5_000_000}, "5000000 baud is too fast for a clock of 12 MHz: ask for at most 1500000 baud"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(change, message):
     design = Hash(kind("uint8", 56), SCORES, 7)

@@ -202,10 +202,15 @@ def test_a_threshold_off_by_one_turns_the_bench_red(bench):
         (1, (2, 3), {"lanes": 4}, "layer 't': lanes must divide the 6 channels, not 4"),
         (6, (6,), {"lanes": 0}, "layer 't': lanes must divide the 6 channels, not 0"),
         (2, (2, 3), {"lanes": 1}, "layer 't': thresholds a channel take a frame of one axis, not int4[2, 3]"),
-        (1, (2,), {"lanes": 1, "form": "guess"}, "layer 't': thresholds have the form \"comparators\" or \"search\", not 'guess'"),
+        (
+            1,
+            (2,),
+            {"lanes": 1, "form": "guess"},
+            "layer 't': thresholds have the form \"comparators\" or \"search\", not 'guess'",
+        ),
         (1, (2,), {"lanes": 1, "memory": "tape"}, "layer 't': thresholds lie in \"block\" or \"logic\", not 'tape'"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused(rows, shape, options, message):
     layer = random_threshold(np.random.default_rng(1), "t", DType.parse("bipolar"), rows, 0, 1)
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):

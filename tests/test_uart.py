@@ -1,3 +1,6 @@
+# amaranth: UnusedElaboratable=no
+"""The UART on a line driven and read bit by bit."""
+
 import random
 import re
 from fractions import Fraction
@@ -167,7 +170,8 @@ def test_divisor(clock, baud, cycles):
 
 @pytest.mark.parametrize("clock, baud, message", [
     (12_000_000, 2_000_000, "2000000 baud is too fast for a clock of 12 MHz: ask for at most 1500000 baud"),
-    (12_000_000, 960_000, "960000 baud is 4.2 % off at a clock of 12 MHz, over 2 %: ask for 1000000 baud or another clock"),
+    (12_000_000, 960_000,
+     "960000 baud is 4.2 % off at a clock of 12 MHz, over 2 %: ask for 1000000 baud or another clock"),
     (12_000_000, 0, "the baud rate must be positive, not 0"),
 ])  # fmt: skip
 def test_divisor_refuses(clock, baud, message):
@@ -177,5 +181,5 @@ def test_divisor_refuses(clock, baud, message):
 
 @pytest.mark.parametrize("component", [UARTReceiver, UARTTransmitter])
 def test_a_bit_has_at_least_8_cycles(component):
-    with pytest.raises(FewbitError, match="^a UART needs at least 8 clock cycles a bit, not 7$"):
+    with pytest.raises(FewbitError, match=r"^a UART needs at least 8 clock cycles a bit, not 7$"):
         component(7)

