@@ -21,6 +21,7 @@ from amaranth.lib import wiring
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.emit import verilog
+from fewbit.hw import synthesis
 from fewbit.hw.synthesis import AFTER_READ
 
 
@@ -168,13 +169,14 @@ def measure(
 
 
 def _synthesize(work: Path, device: Device, flow: str, text: str, top: str) -> dict[str, int]:
-    (work / "design.v").write_text(text, encoding="utf-8")
+    for file, content in {"design.v": text, **synthesis.support("ecp5")}.items():
+        (work / file).write_text(content, encoding="utf-8")
     script = "; ".join(
         [
             "read_verilog -sv design.v",
-            f"hierarchy -check -top {top}",
             *AFTER_READ,
             _synthesis(device, flow, top),
+            *(synthesis.afterwards("ecp5", dsp=False) if device.family == "ecp5" else ()),
             "tee -q -o stat.json stat -json",
             "write_json mapped.json",
         ]
@@ -197,11 +199,11 @@ def _place(work: Path, device: Device, options: list[str]) -> tuple[dict[str, in
 
 def _run(work: Path, command: list[str], log: str) -> str:
     """Output of a tool run in ``work``: YoWASP has a /tmp of its own, so only relative names reach the files there."""
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=900)
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=300)
     text = done.stdout + done.stderr
     if done.returncode != 0:
         written = (work / log).read_text(errors="replace") if (work / log).exists() else ""
-        reasons = [line for line in (written + text).splitlines() if "ERROR" in line] or text.splitlines()[-1:]
+        reasons = [line for line in (written + text).splitlines() if "ERROR" in line] or text.strip().splitlines()[-1:]
         raise FewbitError(f"measuring failed: {reasons[0] if reasons else 'no message'}")
     return text
 

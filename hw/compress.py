@@ -1,0 +1,156 @@
+"""Which counters make a popcount: a plan for every number of bits, the cheapest in the cells of a fabric.
+
+A count of ``n`` bits is the sum of two counts and one bit more, ``n = high + low + carry``: a chain as long as the
+larger count, with the bit in its carry-in. The smallest are made of LUTs alone: three bits, each an XNOR of two
+operands, take three LUT4s,
+
+    p = m0 ^ m1,    sum = p ^ m2,    carry = ~sum if p else m0
+
+since ``m2 = sum ^ p``, so that no LUT sees more than four operands. How to split is a dynamic program over the counts:
+the fewest cells, and of those the least delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from fewbit.golden.errors import FewbitError
+
+Fabric = Literal["ice40", "ecp5"]
+FABRICS = ("ice40", "ecp5")
+
+_EXHAUSTIVE = 40
+"""Up to this count every split is tried; above it halves and the neighbours of powers of two, which lose nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """A count of ``bits`` bits and how it is made; a plan is a tree of them.
+
+    Parameters
+    ----------
+    bits : int
+        How many bits are counted.
+    high, low : Count or None
+        The counts that are added, ``high`` the larger. Neither: made of LUTs. Without ``low`` only the bit is added.
+    carry : bool
+        Whether one bit more enters as carry.
+    cells : int
+        Logic cells of the whole tree.
+    delay : float
+        From the operands to the last bit, in LUTs with their wires.
+    own_delay : float
+        Of this sum alone.
+    """
+
+    bits: int
+    high: Count | None = None
+    low: Count | None = None
+    carry: bool = False
+    cells: int
+    delay: float
+    own_delay: float
+
+    @property
+    def width(self) -> int:
+        """Bits of the result."""
+        return self.bits.bit_length()
+
+    @property
+    def leaf(self) -> bool:
+        return self.high is None
+
+    @property
+    def short(self) -> bool:
+        """Whether the operands are of at most two bits, so that a sum needs no carry chain."""
+        return self.high is not None and self.high.width == 2 and (self.low is None or self.low.width == 2)
+
+
+def plan(bits: int, fabric: Fabric) -> Count:
+    """The cheapest tree for a count of ``bits`` bits. Raises FewbitError if there are none, or no such fabric."""
+    if bits < 1:
+        raise FewbitError(f"a popcount needs a width of at least 1, not {bits}")
+    if fabric not in FABRICS:
+        raise FewbitError(f"compressor trees are made for one of {', '.join(FABRICS)}, not {fabric!r}")
+    return _best(bits, fabric)
+
+
+@cache
+def _best(bits: int, fabric: Fabric) -> Count:
+    if bits == 1 or fabric == "ice40" and bits <= 3:
+        delay = (0.0, 1.0, 1.0, 3.0)[bits] if fabric == "ice40" else 0.0
+        return Count(bits=bits, cells=bits if fabric == "ice40" else 0, delay=delay, own_delay=delay)
+    tries = [_sum(_best(high, fabric), _best(low, fabric) if low else None, carry, fabric)
+             for high, low, carry in _splits(bits)]  # fmt: skip
+    return min(tries, key=lambda count: (count.cells, count.delay))
+
+
+def _sum(high: Count, low: Count | None, carry: bool, fabric: Fabric) -> Count:
+    """``high + low + carry``. An iCE40 chain has a cell for each sum, for the carry that enters and for the one that
+    leaves; the former also computes some bit's XNOR, so that bits that enter are free. On ECP5 chains stand in rows,
+    where one slot ends a chain and begins the next, and XNORs are free."""
+    bits = high.bits + (low.bits if low else 0) + carry
+    length = high.width
+    result = Count(bits=bits, high=high, low=low, carry=carry, cells=0, delay=0, own_delay=0)
+    if fabric == "ecp5":
+        cells, delay = length + 1, 2 + length / 20
+    elif result.short:
+        cells, delay = (4, 2.0) if low and carry else (3, 1.0)
+    else:
+        cells, delay = length + carry + (bits.bit_length() > length), 2 + length / 10
+    parts = [part for part in (high, low) if part]
+    return Count(
+        bits=bits, high=high, low=low, carry=carry, own_delay=delay,
+        cells=sum(part.cells for part in parts) + cells, delay=max(part.delay for part in parts) + delay,
+    )  # fmt: skip
+
+
+def _splits(bits: int) -> Iterator[tuple[int, int, bool]]:
+    """(high, low, carry) to try, in a fixed order."""
+    for carry in (False, True):
+        rest = bits - carry
+        half = (rest + 1) // 2
+        if bits <= _EXHAUSTIVE:
+            highs = set(range(half, rest + 1))
+        else:
+            powers = [1 << k for k in range(bits.bit_length())]
+            highs = {half, half + 1, half + 2, *powers, *(power - 1 for power in powers)}
+        for high in sorted(highs):
+            if half <= high <= rest and high < bits:
+                yield high, rest - high, carry
+
+
+def sums(root: Count) -> Iterator[Count]:
+    """All sums of a tree that are not leaves, what is added before its sum."""
+    for part in (root.high, root.low):
+        if part is not None:
+            yield from sums(part)
+    if not root.leaf:
+        yield root
+
+
+def cut(root: Count, ranks: int) -> float:
+    """The least delay between registers that ``ranks`` ranks of them inside the tree allow."""
+    step = 0.05
+    low, high = 0, round(root.delay / step) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if arrival(root, middle * step)[0] <= ranks:
+            high = middle
+        else:
+            low = middle
+    return high * step
+
+
+def arrival(count: Count, limit: float) -> tuple[int, float]:
+    """Ranks of registers before ``count`` where a rank is set as soon as ``limit`` would be passed, and the delay
+    from the last of them to its result."""
+    if count.high is None:
+        return 0, count.own_delay
+    rank, time = max(arrival(part, limit) for part in (count.high, count.low) if part)
+    if time and time + count.own_delay > limit:
+        return rank + 1, count.own_delay
+    return rank, time + count.own_delay
