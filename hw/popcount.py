@@ -1,12 +1,14 @@
-"""Sums of many short numbers in a tree with registers between its levels; the popcount is the sum of single bits."""
+"""Sums of many short numbers in a tree with registers between its levels; the popcount is the sum of single bits, the
+XNOR-popcount that of the bits in which two words agree."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.hdl import Cat, Module, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.xnor_tree import Ecp5Tree, Ice40Tree
 
 
 def sum_tree(m: Module, terms: list[Value], stages: int, enable: Value, name: str) -> Value:
@@ -82,4 +84,63 @@ class Popcount(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.d.comb += self.o.eq(sum_tree(m, list(self.i), self.stages, self.en, "count"))
+        return m
+
+
+TARGETS = {"generic": None, "ice40": Ice40Tree, "ecp5": Ecp5Tree}
+"""What an XNOR-popcount is made of: plain RTL, or the cells of a family."""
+
+
+class XnorPopcount(wiring.Component):
+    """Number of bits in which two words agree: ``count = popcount(a xnor b)``.
+
+    For ``ice40`` and ``ecp5`` a compressor tree of the family's own cells, which synthesis leaves as it is; for
+    ``generic`` plain RTL, which any tool maps as it likes and any simulator reads.
+
+    **Latency**: ``stages`` cycles with ``en`` high; 0 is combinational. **Throughput**: one a cycle.
+    Cost: about 2.0 logic cells a bit on iCE40, 1.7 LUT4s on ECP5, and the registers that carry no sum; generic 2.75.
+
+    Source: the product of bipolar vectors, ``2 count - width``, is that of XNOR-Net, arXiv 1603.05279, section 3.2.
+
+    Parameters
+    ----------
+    width : int
+        Bits of ``a`` and of ``b``, at least 1.
+    stages : int
+        Ranks of registers, set where they balance the delays; the last on the output.
+    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+
+    Members
+    -------
+    a : In(width)
+    b : In(width)
+    en : In(1)
+        Registers advance while it is high.
+    count : Out(range(width + 1))
+
+    Raises
+    ------
+    FewbitError
+        If the width or the stages are too few, or the target is unknown.
+    """
+
+    def __init__(self, width: int, stages: int = 0, target: str = "generic") -> None:
+        if width < 1:
+            raise FewbitError(f"an XNOR-popcount needs a width of at least 1, not {width}")
+        if stages < 0:
+            raise FewbitError(f"an XNOR-popcount has 0 or more stages, not {stages}")
+        if target not in TARGETS:
+            raise FewbitError(f"an XNOR-popcount is made for one of {', '.join(TARGETS)}, not {target!r}")
+        self.width, self.stages, self.target = width, stages, target
+        self.latency = stages
+        super().__init__({"a": In(width), "b": In(width), "en": In(1, init=1), "count": Out(range(width + 1))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        tree = TARGETS[self.target]
+        if tree is None:
+            m.submodules.popcount = popcount = Popcount(self.width, self.stages)
+            m.d.comb += [popcount.i.eq(~(self.a ^ self.b)), popcount.en.eq(self.en), self.count.eq(popcount.o)]
+        else:
+            m.d.comb += self.count.eq(Cat(tree(m, self.a, self.b, self.en, self.stages).build()))
         return m
