@@ -79,19 +79,24 @@ def nearest(values: Ints, width: int, quality: int) -> Ints:
     >>> value(nearest(np.array([11, 6]), 5, 1)), value(keep(recode(np.array([11, 6]), 5), 1))
     (array([8, 4]), array([16,  8]))
     """
-    return _digits(_nearest(_signed(values, width), quality), width)
+    numbers = _signed(values, width)
+    return _digits(_nearest(numbers, quality, numbers > 0), width)
 
 
-def _nearest(left: Ints, quality: int) -> Ints:
-    """Between a power of two and the next lies the best sum, and it begins with one of the two."""
+def _nearest(left: Ints, quality: int, lower: Ints) -> Ints:
+    """Between a power of two and the next lies the best sum, and it begins with one of the two.
+
+    Of two equally near, the lower one where ``lower``, else the higher one.
+    """
     if quality == 0 or not left.any():
         return np.zeros_like(left)
-    sign, magnitude = np.sign(left), np.abs(left)
-    low = np.where(magnitude == 0, 0, 1 << np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64))
-    best = low + _nearest(magnitude - low, quality - 1)
-    other = 2 * low + _nearest(magnitude - 2 * low, quality - 1)
+    sign, magnitude = np.where(left < 0, -1, 1), np.abs(left)
+    lower = lower == (sign > 0)
+    power = np.where(magnitude == 0, 0, 1 << np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64))
+    best = power + _nearest(magnitude - power, quality - 1, lower)
+    other = 2 * power + _nearest(magnitude - 2 * power, quality - 1, lower)
     error, other_error = np.abs(best - magnitude), np.abs(other - magnitude)
-    better = (other_error < error) | ((other_error == error) & (other < best))
+    better = (other_error < error) | ((other_error == error) & ((other < best) == lower))
     return sign * np.where(better, other, best)
 
 

@@ -1,0 +1,166 @@
+# amaranth: UnusedElaboratable=no
+"""CSD multipliers of every form, held to the golden model: exhaustively where they are small, on every fabric's netlist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from faults import mutant
+
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.csd import CsdMultiplier
+from fewbit.hw.csd_serial import CsdMultiplierSerial
+from fewbit.hw.emit import verilog
+from fewbit.hw.gating import GateCell
+from fewbit.hw.multiplier import Multiplier
+from fewbit.hw.recoder import Recoder
+from fewbit.sim.cocotb_run import BenchFailure, run_bench
+from fewbit.sim.csd_cases import cases
+from fewbit.sim.netlist import netlist
+
+
+@pytest.fixture
+def held(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """``held(component)``: a component, or Verilog made of it, under its bench with all its cases."""
+    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "bench_cache"))
+
+    def run(component, text=None, *, count=400):
+        import json
+
+        serial = type(component).__name__.endswith("Serial")
+        plain = cases(component.width_a, component.width_b, recoded=component.recoded, count=count)
+        file = tmp_path / "cases.json"
+        file.write_text(json.dumps(plain | ({} if serial else {"latency": component.latency})))
+        return run_bench(
+            text or verilog(component, "dut"),
+            toplevel="dut",
+            module="fewbit.sim.tb_csd_serial" if serial else "fewbit.sim.tb_csd",
+            build_dir=tmp_path / "bench",
+            env={"FEWBIT_CASES": str(file)},
+            seed=1,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("recoded", [False, True])
+@pytest.mark.parametrize("width_a, width_b", [(1, 1), (3, 2), (2, 5), (8, 8)])
+def test_parallel(held, width_a, width_b, recoded):
+    held(CsdMultiplier(width_a, width_b, recoded=recoded))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recoded", [False, True])
+@pytest.mark.parametrize("width_b", range(1, 7))
+@pytest.mark.parametrize("width_a", range(1, 7))
+def test_parallel_exhaustively(held, width_a, width_b, recoded, monkeypatch):
+    monkeypatch.setattr("fewbit.sim.csd_cases.EXHAUSTIVE", 15)
+    held(CsdMultiplier(width_a, width_b, recoded=recoded))
+
+
+@pytest.mark.parametrize("registers, latency", [("rows", 1), ("all", 3)])
+def test_registers_and_enable(held, registers, latency):
+    multiplier = CsdMultiplier(6, 7, tree="balanced", registers=registers)
+    assert multiplier.latency == latency
+    held(multiplier)
+
+
+def test_gated_clocks_with_a_cell_of_any_name(held):
+    cell = GateCell(name="dlclkp_1", clock="CLK", enable="GATE", gated="GCLK")
+    multiplier = CsdMultiplier(5, 6, target="asic", tree="balanced", registers="all", gate=cell)
+    text = verilog(multiplier, "dut")
+    assert text.count("dlclkp_1 ") == 3 + 2 + 1  # rows, sums of pairs, the product
+    held(multiplier, f"{text}\n{cell.model()}")
+
+
+@pytest.mark.parametrize("recoded, tree", [(True, "ripple"), (False, "balanced")])
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_netlists(held, family, recoded, tree):
+    """Mapping itself can be wrong, so what is simulated is what comes out of it."""
+    multiplier = CsdMultiplier(8, 8, recoded=recoded, target=family, tree=tree)
+    held(multiplier, netlist(verilog(multiplier, "dut"), top="dut", family=family))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width_a, width_b", [(1, 8), (16, 16), (7, 9), (9, 4)])
+@pytest.mark.parametrize("registers", ["none", "rows"])
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_netlists_of_other_widths(held, family, registers, width_a, width_b):
+    multiplier = CsdMultiplier(width_a, width_b, target=family, registers=registers)
+    held(multiplier, netlist(verilog(multiplier, "dut"), top="dut", family=family))
+
+
+@pytest.mark.parametrize("width_a, width_b, recoded", [(1, 1, False), (4, 5, True), (8, 8, False)])
+def test_serial(held, width_a, width_b, recoded):
+    held(CsdMultiplierSerial(width_a, width_b, recoded=recoded))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+@pytest.mark.parametrize("width_a, width_b, recoded", [(8, 8, True), (16, 16, False), (3, 11, False)])
+def test_serial_netlists(held, family, width_a, width_b, recoded):
+    multiplier = CsdMultiplierSerial(width_a, width_b, recoded=recoded)
+    held(multiplier, netlist(verilog(multiplier, "dut"), top="dut", family=family))
+
+
+FAULTS = {
+    "quality off by one": ("hw.csd", "less(above or [ZERO], list(self.quality))", "less(list(self.quality), above or [ZERO])"),
+    "sign of the lower digit": ("hw.csd", "(negative[2 * j] & ~upper)", "(negative[2 * j + 1] & ~upper)"),
+    "a row not counted": ("hw.csd", "above = _increment(above, some, self.rows - j)", "above = _increment(above, ZERO, 1)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_turns_the_bench_red(held, fault):
+    faulty = mutant(*FAULTS[fault]).CsdMultiplier(4, 4)
+    with pytest.raises(BenchFailure, match=r"got 0x\w+, expected 0x\w+ \(seed \d+\)"):
+        held(faulty)
+
+
+def test_a_clock_that_stops_too_early_turns_the_bench_red(held):
+    faulty = mutant("hw.csd", "self.en & (on | used)", "self.en & on").CsdMultiplier(4, 4, registers="rows")
+    with pytest.raises(BenchFailure, match=r"got 0x\w+, expected 0x\w+ \(seed \d+\)"):
+        held(faulty)
+
+
+def test_a_serial_form_that_ends_late_turns_the_bench_red(held):
+    faulty = mutant("hw.csd_serial", "(left == 0) | (budget == 0)", "(left == 0)").CsdMultiplierSerial(4, 4)
+    with pytest.raises(BenchFailure, match=r"case \d+, cycle \d: done is 0"):
+        held(faulty)
+
+
+def test_missed_coverage_turns_the_bench_red(held, monkeypatch):
+    original = cases
+
+    def poorer(*args, **options):
+        found = original(*args, **options)
+        keep = [k for k, quality in enumerate(found["inputs"]["quality"]) if quality != 2]
+        pick = {name: [found[name][k] for k in keep] for name in ("expected", "cycles", "covers")}
+        inputs = {port: [values[k] for k in keep] for port, values in found["inputs"].items()}
+        return found | pick | {"inputs": inputs}
+
+    monkeypatch.setitem(globals(), "cases", poorer)
+    with pytest.raises(BenchFailure, match="coverage: .* points missed, first quality 2"):
+        held(CsdMultiplier(4, 4))
+
+
+def test_what_is_refused():
+    with pytest.raises(FewbitError, match="^a CSD multiplier needs operands of at least 1 bit, not 0 for b$"):
+        CsdMultiplier(8, 0)
+    with pytest.raises(FewbitError, match="^a CSD multiplier is made for one of generic, asic, ice40, ecp5, not 'xc7'$"):
+        CsdMultiplier(8, 8, target="xc7")
+    with pytest.raises(
+        FewbitError, match="^the rows of a CSD multiplier are added in one of ripple, balanced, not 'star'$"
+    ):
+        CsdMultiplier(8, 8, tree="star")
+    with pytest.raises(FewbitError, match="^a CSD multiplier has registers: one of none, rows, all, not 'some'$"):
+        CsdMultiplier(8, 8, registers="some")
+    with pytest.raises(FewbitError, match="^a serial CSD multiplier needs operands of at least 1 bit, not -1 for a$"):
+        CsdMultiplierSerial(-1, 8)
+    with pytest.raises(FewbitError, match="^a recoder needs a width of at least 1, not 0$"):
+        Recoder(0)
+    with pytest.raises(FewbitError, match="^a multiplier needs operands of at least 1 bit, not 0 for a$"):
+        Multiplier(0, 4)
+    with pytest.raises(FewbitError, match="^a clock gate and its pins are named by Verilog identifiers, not 'a b'$"):
+        GateCell(name="a b")
