@@ -12,6 +12,8 @@ the fewest cells, and of those the least delay.
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +26,9 @@ FABRICS = ("ice40", "ecp5")
 
 _EXHAUSTIVE = 40
 """Up to this count every split is tried; above it halves and the neighbours of powers of two, which lose nothing."""
+
+_STEPS = 20
+"""Of a LUT's delay, in which the best place of registers is sought."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +65,9 @@ class Count:
         return self.bits.bit_length()
 
     @property
-    def leaf(self) -> bool:
-        return self.high is None
-
-    @property
     def short(self) -> bool:
-        """Whether the operands are of at most two bits, so that a sum needs no carry chain."""
-        return self.high is not None and self.high.width == 2 and (self.low is None or self.low.width == 2)
+        """Whether two-bit numbers are added, which LUTs do as well as a carry chain."""
+        return self.high is not None and _short(self.high, self.low)
 
 
 def plan(bits: int, fabric: Fabric) -> Count:
@@ -80,7 +81,7 @@ def plan(bits: int, fabric: Fabric) -> Count:
 
 @cache
 def _best(bits: int, fabric: Fabric) -> Count:
-    if bits == 1 or fabric == "ice40" and bits <= 3:
+    if bits == 1 or (fabric == "ice40" and bits <= 3):
         delay = (0.0, 1.0, 1.0, 3.0)[bits] if fabric == "ice40" else 0.0
         return Count(bits=bits, cells=bits if fabric == "ice40" else 0, delay=delay, own_delay=delay)
     tries = [_sum(_best(high, fabric), _best(low, fabric) if low else None, carry, fabric)
@@ -94,10 +95,9 @@ def _sum(high: Count, low: Count | None, carry: bool, fabric: Fabric) -> Count:
     where one slot ends a chain and begins the next, and XNORs are free."""
     bits = high.bits + (low.bits if low else 0) + carry
     length = high.width
-    result = Count(bits=bits, high=high, low=low, carry=carry, cells=0, delay=0, own_delay=0)
     if fabric == "ecp5":
         cells, delay = length + 1, 2 + length / 20
-    elif result.short:
+    elif _short(high, low):
         cells, delay = (4, 2.0) if low and carry else (3, 1.0)
     else:
         cells, delay = length + carry + (bits.bit_length() > length), 2 + length / 10
@@ -106,6 +106,10 @@ def _sum(high: Count, low: Count | None, carry: bool, fabric: Fabric) -> Count:
         bits=bits, high=high, low=low, carry=carry, own_delay=delay,
         cells=sum(part.cells for part in parts) + cells, delay=max(part.delay for part in parts) + delay,
     )  # fmt: skip
+
+
+def _short(high: Count, low: Count | None) -> bool:
+    return high.width == 2 and (low is None or low.width == 2)
 
 
 def _splits(bits: int) -> Iterator[tuple[int, int, bool]]:
@@ -123,26 +127,14 @@ def _splits(bits: int) -> Iterator[tuple[int, int, bool]]:
                 yield high, rest - high, carry
 
 
-def sums(root: Count) -> Iterator[Count]:
-    """All sums of a tree that are not leaves, what is added before its sum."""
-    for part in (root.high, root.low):
-        if part is not None:
-            yield from sums(part)
-    if not root.leaf:
-        yield root
-
-
 def cut(root: Count, ranks: int) -> float:
     """The least delay between registers that ``ranks`` ranks of them inside the tree allow."""
-    step = 0.05
-    low, high = 0, round(root.delay / step) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if arrival(root, middle * step)[0] <= ranks:
-            high = middle
-        else:
-            low = middle
-    return high * step
+    steps = range(math.ceil(_longest(root) * _STEPS), math.ceil(root.delay * _STEPS) + 1)
+    return steps[bisect.bisect_left(steps, -ranks, key=lambda step: -arrival(root, step / _STEPS)[0])] / _STEPS
+
+
+def _longest(count: Count) -> float:
+    return max([count.own_delay, *(_longest(part) for part in (count.high, count.low) if part)])
 
 
 def arrival(count: Count, limit: float) -> tuple[int, float]:

@@ -98,7 +98,7 @@ class XnorPopcount(wiring.Component):
     ``generic`` plain RTL, which any tool maps as it likes and any simulator reads.
 
     **Latency**: ``stages`` cycles with ``en`` high; 0 is combinational. **Throughput**: one a cycle.
-    Cost: about 2.0 logic cells a bit on iCE40, 1.7 LUT4s on ECP5, and the registers that carry no sum; generic 2.75.
+    Cost: about 2.0 logic cells a bit on iCE40, 1.7 LUT4s on ECP5, and the registers that hold what waits; generic 2.75.
 
     Source: the product of bipolar vectors, ``2 count - width``, is that of XNOR-Net, arXiv 1603.05279, section 3.2.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from amaranth.hdl import Module, Signal, Value
 
-from fewbit.hw.compress import Count, Fabric, arrival, cut, plan
 from fewbit.hw.carry import ONE, ZERO, Slot, carry_slot, ecp5_chain, ice40_add, lut, table
+from fewbit.hw.compress import Count, Fabric, arrival, cut, plan
 
 _ROW = 16
 """Slots of an ECP5 row, about: longer ones are smaller, but their carries look to timing analysis as if they ran on."""
@@ -73,8 +74,8 @@ class XnorTree:
         self.names += 1
         return f"{kind}{self.names}"
 
-    def lut(self, function: object, *inputs: Value) -> Bit:
-        return Bit(lut(self.m, self.name("bit"), self.fabric, function, *inputs))  # type: ignore[arg-type]
+    def lut(self, function: Callable[..., int], *inputs: Value) -> Bit:
+        return Bit(lut(self.m, self.name("bit"), self.fabric, function, *inputs))
 
     def take(self, count: int) -> Number:
         """The next operands."""
@@ -271,14 +272,14 @@ class Ecp5Tree(XnorTree):
             first = one.of(*pins[:ours]) ^ inverted
             return first ^ second if pins[3] else first
 
-        pins = [*one.pins, *(other.pins if other else ())]
-        return table(passes), *(pins + [ZERO, ZERO])[:3], ONE
+        a, b, c = [*one.pins, *(other.pins if other else ()), ZERO, ZERO][:3]
+        return table(passes), a, b, c, ONE
 
     def finish(self) -> None:
         """Sums that are there at the same time stand in rows: the slot after one gives the next its carry."""
-        for (rank, time), chains in sorted(self.chains.items(), key=lambda item: item[0]):
+        for _, chains in sorted(self.chains.items(), key=lambda item: item[0]):
             row: list[Slot] = []
-            sums: list[Signal | None] = [None]
+            sums: list[Signal | None] = [None]  # what a slot's sum is; the first is none
             for slots, total in chains:
                 if row and len(row) + len(slots) + 1 > _ROW:
                     self.row(row, sums)
