@@ -60,7 +60,8 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
         for file, text in {"design.v": verilog, **synthesis.support(family)}.items():
             (work / file).write_text(text, encoding="utf-8")
         run_yosys(work, script)
-        mapped = (work / "mapped.v").read_text(encoding="utf-8")
+        # A carry-out left open is written as a constant, which no simulator takes for an output.
+        mapped = (work / "mapped.v").read_text(encoding="utf-8").replace(".COUT(1'hx)", ".COUT()")
         stat = json.loads((work / "stat.json").read_text(encoding="utf-8"))
         whole = "\n\n".join([mapped, *_behaviour(set(stat["design"]["num_cells_by_type"]), models, family)]) + "\n"
         (work / "netlist.v").write_text(whole, encoding="utf-8")
