@@ -1,6 +1,6 @@
 """Builds shipped networks for every board and prints what each takes and reaches.
 
-    python -m benchmarks.boards [NAME@BOARD ...]
+python -m benchmarks.boards [NAME@BOARD ...]
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from typing import TypedDict
 from amaranth.lib import wiring
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.emit import verilog
 from fewbit.hw import synthesis
+from fewbit.hw.emit import verilog
 from fewbit.hw.synthesis import AFTER_READ
 
 
@@ -80,7 +80,7 @@ DEVICES = {
 }
 
 FLOWS = ("default", "abc", "area", "booth", "dsp")
-"""``default`` is what a build uses, without DSP blocks; ``abc`` maps with the older ABC, which is right where abc9 drops
+"""``default`` is what a build uses, without DSP blocks; ``abc`` maps with the older ABC, right where abc9 drops
 instantiated carry cells; ``area`` lets abc9 trade all speed for area; ``booth`` recodes multiplications; ``dsp`` lets
 them use DSP blocks."""
 
@@ -214,7 +214,7 @@ _PORT = re.compile(
 
 
 def _wrapper(text: str, top: str) -> str:
-    """A module with the block between registers: a shift register into its inputs, a shift register out of its outputs."""
+    """A module with the block between registers: one shift register into its inputs, one out of its outputs."""
     body = re.search(rf"^module\s+{re.escape(top)}\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
     if body is None:
         raise FewbitError(f"there is no module {top} to measure")

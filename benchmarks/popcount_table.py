@@ -3,6 +3,8 @@
     python -m benchmarks.popcount_table              # 16 to 1024 bits, and 256 bits pipelined
     python -m benchmarks.popcount_table 64 100       # these widths, without registers
     python -m benchmarks.popcount_table --json 64    # the cells as tests/popcount_cells.json keeps them
+
+The ratio is of our cells to the generic form's, which is mapped in the same run by the same tools.
 """
 
 from __future__ import annotations

@@ -44,13 +44,13 @@ def _digits(left: Ints, width: int) -> Ints:
 
 def value(digits: Ints) -> Ints:
     """What digits, canonic or not, stand for.  # (..., positions) -> (...) int64"""
-    return (digits.astype(np.int64) << np.arange(digits.shape[-1])).sum(-1)
+    return np.asarray((digits.astype(np.int64) << np.arange(digits.shape[-1])).sum(-1))
 
 
 def order(digits: Ints) -> Ints:
     """Place of every non-zero digit among them, the most significant 1; 0 for a zero digit.  # (..., n) -> (..., n)"""
     nonzero = digits[..., ::-1] != 0
-    return (np.cumsum(nonzero, -1) * nonzero)[..., ::-1]
+    return np.asarray((np.cumsum(nonzero, -1) * nonzero)[..., ::-1])
 
 
 def keep(digits: Ints, quality: int | Ints) -> Ints:

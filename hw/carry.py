@@ -39,7 +39,9 @@ def lut(m: Module, name: str, target: Target, function: Callable[..., int], *inp
     o = Signal(name=f"{name}_o")
     contents = Const(table(function, len(inputs)), 16)
     if target == "ice40":
-        cell = Instance("SB_LUT4", ("p", "LUT_INIT", contents), *(("i", f"I{k}", pins[k]) for k in range(4)), ("o", "O", o))
+        cell = Instance(
+            "SB_LUT4", ("p", "LUT_INIT", contents), *(("i", f"I{k}", pins[k]) for k in range(4)), ("o", "O", o)
+        )
     else:
         cell = Instance("LUT4", ("p", "INIT", contents), *(("i", "ABCD"[k], pins[k]) for k in range(4)), ("o", "Z", o))
     m.submodules[name] = cell

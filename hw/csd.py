@@ -33,9 +33,9 @@ class CsdMultiplier(wiring.Component):
     """``product = a * b``, of ``b`` the ``quality`` most significant non-zero canonic signed digits only.
 
     A quality of 0 gives 0; one at or above the number of digits gives the exact product. In between
-    ``|product - a * b| <= |a| * bound``, with ``bound(width_b, quality)`` of :mod:`fewbit.golden.csd`: 170, 42, 10, 2, 0
-    of 128 for 8 bits. A row whose digit is zero or dropped is gated: its partial product is 0 and still, whatever ``a``
-    does, and with registers its clock stands still too.
+    ``|product - a * b| <= |a| * bound``, with ``bound(width_b, quality)`` of :mod:`fewbit.golden.csd`: 42, 10, 2 and 0
+    at a quality of 1 to 4, for 8 bits. A row whose digit is zero or dropped is gated: its partial product is 0 and
+    still, whatever ``a`` does, and with registers its clock stands still too.
 
     ``recoded``: ``b`` comes as the word of its digits that :func:`fewbit.golden.csd.encode` makes; any other word gives
     no meaningful product. Digits of the *nearest* number of few digits multiply the same way
@@ -43,7 +43,7 @@ class CsdMultiplier(wiring.Component):
 
     **Latency**: :attr:`latency` cycles with ``en`` high; 0 without registers. **Throughput**: one a cycle.
 
-    Cost, 8 by 8, logic cells: recoded 86 on iCE40 and 86 on ECP5, else 106 and 107; a balanced tree 12 more.
+    Cost, 8 by 8, logic cells: recoded 94 on iCE40 and 91 on ECP5, else 106 and 112; a balanced tree 11 to 14 more.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class CsdMultiplier(wiring.Component):
     target : str
         ``generic`` or ``asic``: plain logic; ``ice40`` or ``ecp5``: made of the fabric's cells.
     tree : str
-        ``ripple``: every row is added to the sum of those below. ``balanced``: pairs of rows, then a tree of their sums;
+        ``ripple``: every row is added to the sum of those below. ``balanced``: pairs of rows, then a tree of sums;
         shorter paths, fewer glitches.
     registers : str
         ``none``; ``rows``: a rank after the partial products; ``all``: and one after every level of the tree.
@@ -152,7 +152,9 @@ class CsdMultiplier(wiring.Component):
             both = 2 * j + 1 < self.width_b
             some = nonzero[2 * j] | nonzero[2 * j + 1] if both else nonzero[2 * j]
             upper = nonzero[2 * j + 1] if both else None
-            sign = (negative[2 * j + 1] & upper) | (negative[2 * j] & ~upper) if both else negative[2 * j]
+            sign = negative[2 * j]
+            if upper is not None:
+                sign = (negative[2 * j + 1] & upper) | (negative[2 * j] & ~upper)
             controls.insert(0, (some & less(above or [ZERO], list(self.quality)), sign, upper))
             above = _increment(above, some, self.rows - j)
         return controls

@@ -20,12 +20,12 @@ class CsdMultiplierSerial(wiring.Component):
     ends after the last non-zero digit, or at ``quality``.
 
     **Handshake**: in a cycle with ``start`` high the operands and the quality are taken, whatever was under way before.
-    ``done`` is high from the cycle in which ``product`` is right until the next ``start``; both are low and not
-    meaningful, respectively, from reset on until a first product is there. **Latency**: one cycle for ``start``, one for
-    every digit added: ``1 + min(digits, quality)`` cycles from that of ``start`` to the first of ``done``.
+    ``done`` is high, and ``product`` right, from the cycle in which it is there until after the next ``start``; after a
+    reset ``done`` is low. **Latency**: ``1 + min(digits, quality)`` cycles from that of ``start`` to the first of
+    ``done``: one for ``start``, one for every digit added.
     **Throughput**: a product every ``1 + min(digits, quality)`` cycles, if ``start`` is raised with ``done``.
 
-    Cost, 8 by 8: about 125 logic cells, 50 of them with flip-flops.
+    Cost, 8 by 8: 110 logic cells on iCE40 recoded, else 117.
 
     Parameters
     ----------
@@ -79,9 +79,7 @@ class CsdMultiplierSerial(wiring.Component):
         ends = Signal()
         m.d.comb += ends.eq((left == 0) | (budget == 0))
         position = Signal(range(max(self.width_b, 2)))
-        places = [
-            Cat(*(highest[k] for k in range(self.width_b) if k >> bit & 1)).any() for bit in range(len(position))
-        ]
+        places = [Cat(*(highest[k] for k in range(self.width_b) if k >> bit & 1)).any() for bit in range(len(position))]
         m.d.comb += position.eq(Cat(*places))
         sign = (highest & signs).any()
         shifted = Signal(signed(self.width_a + self.width_b))

@@ -13,7 +13,7 @@ from fewbit.hw.carry import ONE, ZERO, Target, carry_slot, check_target, ecp5_ch
 class Recoder(wiring.Component):
     """Canonic signed digits: ``i = sum_k digit[k] * 2**k``, digits -1, 0, +1, no two neighbours non-zero.
 
-    Digit k is not zero where bits k of ``i`` and of its carry differ, ``carry[k+1] = majority(i[k], i[k+1], carry[k])``:
+    Digit k is not zero where ``i[k]`` and ``carry[k]`` differ, with ``carry[k+1] = majority(i[k], i[k+1], carry[k])``:
     the carries of ``i + 2i``. So it takes one carry chain, and no more. Source: G. W. Reitwiesner, "Binary arithmetic",
     Advances in Computers 1, 1960.
 

@@ -84,7 +84,11 @@ def _ice40_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Va
     for j, row in enumerate(rows):
         width = len(row.term) + 1
         last = j == len(rows) - 1
-        turn = row.negative if last else lut(m, f"{name}_turn{j}", "ice40", int.__xor__, row.negative, rows[j + 1].negative)
+        turn = (
+            row.negative
+            if last
+            else lut(m, f"{name}_turn{j}", "ice40", int.__xor__, row.negative, rows[j + 1].negative)
+        )
         flips = [row.negative] * 2 + [turn] * (width - 2)
         term = extend(row.term, width)
         if j:
@@ -97,7 +101,7 @@ def _ice40_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Va
 
 
 def _ecp5_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Value]:
-    """Negative terms enter inverted; the ones that they lack enter with row 0 while they fit beside it, else as carries."""
+    """Negative terms enter inverted; the ones they lack enter with row 0 while they fit beside it, else as carries."""
 
     def turned(b: int, c: int) -> int:
         return b ^ c

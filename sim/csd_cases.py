@@ -23,8 +23,8 @@ def cases(width_a: int, width_b: int, *, recoded: bool = False, count: int = 200
     Returns
     -------
     dict
-        ``inputs``: a list of values for each port; ``expected``: products, as the port's unsigned bits; ``cycles``: what
-        the serial form takes from ``start`` to ``done``; ``covers``: the coverage points of every case, as indices into
+        ``inputs``: a list of values for each port; ``expected``: products, as unsigned bits; ``cycles``: what the
+        serial form takes from ``start`` to ``done``; ``covers``: the coverage points of every case, as indices into
         ``points``, all of which must be met.
     """
     a, b, quality = _operands(width_a, width_b, count, random.Random(seed))
@@ -63,16 +63,14 @@ def _operands(width_a: int, width_b: int, count: int, rng: random.Random) -> tup
         corners_b += [(2 << width_b - 1) // 3 >> 1, -((2 << width_b - 1) // 3 >> 1), (1 << width_b) // 3 >> 1]
         triples = [[x, y, q] for x in corners_a for y in corners_b for q in range(qualities)]
         for _ in range(count):
-            triples.append(
-                [rng.randrange(low_a, -low_a), rng.randrange(low_b, -low_b), rng.randrange(qualities)]
-            )
+            triples.append([rng.randrange(low_a, -low_a), rng.randrange(low_b, -low_b), rng.randrange(qualities)])
         rng.shuffle(triples)
     a, b, quality = np.array(triples, np.int64).T
     return a, b, quality
 
 
 def _points(width_a: int, width_b: int) -> list[str]:
-    """What the cases together must cover: each digit, kept and dropped, each quality and number of digits, the corners."""
+    """What the cases together must cover: every digit kept and dropped, quality, number of digits, and the corners."""
     points = [f"{operand} is {end}" for operand in "ab" for end in ("least", "greatest", "zero")]
     points += [f"both are {end}" for end in ("least", "greatest")]
     points += [f"quality {quality}" for quality in range(1 << quality_bits(width_b))]
@@ -86,9 +84,7 @@ def _points(width_a: int, width_b: int) -> list[str]:
     return points
 
 
-def _covered(
-    a: int, b: int, quality: int, digits: list[int], kept: list[int], width_a: int, width_b: int
-) -> list[str]:
+def _covered(a: int, b: int, quality: int, digits: list[int], kept: list[int], width_a: int, width_b: int) -> list[str]:
     ends = {}
     for name, value, width in (("a", a, width_a), ("b", b, width_b)):
         ends[name] = {-(1 << width - 1): "least", (1 << width - 1) - 1: "greatest"}.get(value, "")

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""CSD multipliers of every form, held to the golden model: exhaustively where they are small, on every fabric's netlist."""
+"""CSD multipliers of every form, held to the golden model; on every fabric, what comes out of synthesis."""
 
 from __future__ import annotations
 
@@ -112,9 +112,15 @@ def test_serial_netlists(held, family, width_a, width_b, recoded):
 
 
 FAULTS = {
-    "quality off by one": ("hw.csd", "less(above or [ZERO], list(self.quality))", "less(list(self.quality), above or [ZERO])"),
+    "quality off by one": (
+        "hw.csd", "less(above or [ZERO], list(self.quality))",
+        "less(list(self.quality), above or [ZERO])",
+    ),
     "sign of the lower digit": ("hw.csd", "(negative[2 * j] & ~upper)", "(negative[2 * j + 1] & ~upper)"),
-    "a row not counted": ("hw.csd", "above = _increment(above, some, self.rows - j)", "above = _increment(above, ZERO, 1)"),
+    "a row not counted": (
+        "hw.csd", "above = _increment(above, some, self.rows - j)",
+        "above = _increment(above, ZERO, 1)",
+    ),
 }  # fmt: skip
 
 
@@ -155,7 +161,9 @@ def test_missed_coverage_turns_the_bench_red(held, monkeypatch):
 def test_what_is_refused():
     with pytest.raises(FewbitError, match="^a CSD multiplier needs operands of at least 1 bit, not 0 for b$"):
         CsdMultiplier(8, 0)
-    with pytest.raises(FewbitError, match="^a CSD multiplier is made for one of generic, asic, ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(
+        FewbitError, match="^a CSD multiplier is made for one of generic, asic, ice40, ecp5, not 'xc7'$"
+    ):
         CsdMultiplier(8, 8, target="xc7")
     with pytest.raises(
         FewbitError, match="^the rows of a CSD multiplier are added in one of ripple, balanced, not 'star'$"

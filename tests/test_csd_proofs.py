@@ -62,7 +62,8 @@ endmodule
 def recoded_check(width_a: int, width_b: int) -> str:
     """``dut`` with digits beforehand against the sum of the digits that the word's fields stand for."""
     fields = "\n".join(
-        f"    kept[{2 * row}] = order{row} != 0 && order{row} <= quality{f' && !digits[{f.upper}]' if f.upper_bits else ''};"
+        f"    kept[{2 * row}] = order{row} != 0 && order{row} <= quality"
+        f"{f' && !digits[{f.upper}]' if f.upper_bits else ''};"
         f" minus[{2 * row}] = digits[{f.negative}];"
         + (
             f" kept[{2 * row + 1}] = order{row} != 0 && order{row} <= quality && digits[{f.upper}];"
@@ -114,8 +115,7 @@ def bound_check(width_a: int, width_b: int) -> str:
     """At every quality, off by no more than the dropped digits can weigh."""
     wide = width_a + width_b + 2
     bounds = "".join(
-        f"quality == {quality} ? {wide}'sd{csd.bound(width_b, quality)} : "
-        for quality in range(largest_count(width_b))
+        f"quality == {quality} ? {wide}'sd{csd.bound(width_b, quality)} : " for quality in range(largest_count(width_b))
     )
     return f"""
 module check(
@@ -145,7 +145,9 @@ endmodule
 
 def serial_check(width_a: int, width_b: int) -> str:
     """A product started at any time, with no start after it, is right when ``done`` rises, and that is in time."""
-    return specification(width_a, width_b) + f"""
+    return (
+        specification(width_a, width_b)
+        + f"""
 module check(
   input clk, input signed [{width_a - 1}:0] a, input signed [{width_b - 1}:0] b,
   input [{quality_bits(width_b) - 1}:0] quality, input start
@@ -166,6 +168,7 @@ module check(
   end
 endmodule
 """
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -229,15 +232,36 @@ def test_serial_bounded(width_a, width_b):
 
 
 FAULTS = {
-    "recoder": ("hw.recoder", "Cat(*bits) + Cat(ZERO, *bits[:-1])", "Cat(*bits) + Cat(ZERO, ZERO, *bits[:-2])", Recoder, recoder_check, (5,), {}),
+    "recoder": (
+        "hw.recoder", "Cat(*bits) + Cat(ZERO, *bits[:-1])",
+        "Cat(*bits) + Cat(ZERO, ZERO, *bits[:-2])", Recoder, recoder_check, (5,), {},
+    ),
     "recoder, iCE40": ("hw.recoder", "bit ^ carry)", "bit | carry)", Recoder, recoder_check, (5,), {"target": "ice40"}),
-    "recoder, ECP5": ("hw.recoder", "bit ^ after if d else after", "bit ^ after if d else 1", Recoder, recoder_check, (5,), {"target": "ecp5"}),
-    "product": ("hw.csd", "(negative[2 * j] & ~upper)", "(negative[2 * j + 1] & ~upper)", CsdMultiplier, exact_check, (4, 4), {}),
-    "bound": ("hw.csd", "(some & less(above or [ZERO], list(self.quality))", "(some & ~less(above or [ZERO], list(self.quality))", CsdMultiplier, bound_check, (3, 4), {}),
-    "word of digits": ("hw.csd", "some & ~less(list(self.quality), order)", "~less(list(self.quality), order)", CsdMultiplier, recoded_check, (3, 4), {"recoded": True}),
+    "recoder, ECP5": (
+        "hw.recoder", "bit ^ after if d else after",
+        "bit ^ after if d else 1", Recoder, recoder_check, (5,), {"target": "ecp5"},
+    ),
+    "product": (
+        "hw.csd", "(negative[2 * j] & ~upper)",
+        "(negative[2 * j + 1] & ~upper)", CsdMultiplier, exact_check, (4, 4), {},
+    ),
+    "bound": (
+        "hw.csd", "(some & less(above or [ZERO], list(self.quality))",
+        "(some & ~less(above or [ZERO], list(self.quality))", CsdMultiplier, bound_check, (3, 4), {},
+    ),
+    "word of digits": (
+        "hw.csd", "some & ~less(list(self.quality), order)",
+        "~less(list(self.quality), order)", CsdMultiplier, recoded_check, (3, 4), {"recoded": True},
+    ),
     "serial": ("hw.csd_serial", "busy & ends)", "busy & (left == 0))", CsdMultiplierSerial, serial_check, (2, 3), {}),
-    "binary rows": ("hw.multiplier", "(k == top) != (row == last)", "(k == top)", Multiplier, full_check, (4, 4), {"target": "ecp5"}),
-    "Booth rows": ("hw.multiplier", "(below ^ low) | (low ^ high)", "(below ^ low)", Multiplier, full_check, (4, 4), {"target": "ice40"}),
+    "binary rows": (
+        "hw.multiplier", "(k == top) != (row == last)",
+        "(k == top)", Multiplier, full_check, (4, 4), {"target": "ecp5"},
+    ),
+    "Booth rows": (
+        "hw.multiplier", "(below ^ low) | (low ^ high)",
+        "(below ^ low)", Multiplier, full_check, (4, 4), {"target": "ice40"},
+    ),
 }  # fmt: skip
 
 
