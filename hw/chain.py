@@ -62,8 +62,8 @@ class Folding:
     folds: dict[str, Fold]
 
 
-def chain(network: Network, folding: Folding) -> list[tuple[str, Unit]]:
-    """Named components in stream order; each takes what the one before it gives.
+def chain(network: Network, folding: Folding, target: str = "generic") -> list[tuple[str, Unit]]:
+    """Named components in stream order; each takes what the one before it gives. Datapaths are made for ``target``.
 
     Raises
     ------
@@ -72,10 +72,10 @@ def chain(network: Network, folding: Folding) -> list[tuple[str, Unit]]:
     """
     if folding.input_lanes < 1 or network.input.size % folding.input_lanes:
         raise FewbitError(f"input lanes must divide the {network.input.size} inputs, not {folding.input_lanes}")
-    return list(_chain(network, folding))
+    return list(_chain(network, folding, target))
 
 
-def _chain(network: Network, folding: Folding) -> Iterator[tuple[str, Unit]]:
+def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[str, Unit]]:
     lanes = folding.input_lanes
     types = network.types
     for index, layer in enumerate(network.layers):
@@ -94,6 +94,7 @@ def _chain(network: Network, folding: Folding) -> Iterator[tuple[str, Unit]]:
                 memory=fold.memory,
                 buffer=fold.buffer,
                 stages=fold.stages,
+                target=target,
             )
             wanted, given = fold.simd, fold.pe
         elif isinstance(layer, Threshold):

@@ -8,6 +8,7 @@ stands for: ``sum_i w_i * x_i == step * o + offset``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from amaranth.hdl import Cat, Const, Module, Shape, Value
 from amaranth.lib import wiring
@@ -16,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.popcount import Popcount, sum_tree
+from fewbit.hw.popcount import XnorPopcount, sum_tree
 from fewbit.hw.streams import number
 
 
@@ -69,19 +70,20 @@ class Lanes(wiring.Component):
 class XnorLanes(Lanes):
     """Bipolar activations, binary weights: a product is +1 where the bits agree, so ``o = popcount(x xnor w)``.
 
-    ``sum = 2 o - simd``. Source: XNOR-Net, arXiv 1603.05279, section 3.2; BinaryNet, arXiv 1602.02830, section 1.5.
+    ``sum = 2 o - simd``. ``target`` is that of :class:`fewbit.hw.popcount.XnorPopcount`: what the popcount is made of.
+    Source: XNOR-Net, arXiv 1603.05279, section 3.2; BinaryNet, arXiv 1602.02830, section 1.5.
     """
 
     step = 2
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int) -> None:
-        self.offset = -simd
+    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic") -> None:
+        self.offset, self.target = -simd, target
         super().__init__(simd, activation, code, stages, Shape.cast(range(simd + 1)))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.popcount = popcount = Popcount(self.simd, self.stages)
-        m.d.comb += [popcount.i.eq(~(self.x ^ self.w)), popcount.en.eq(self.en), self.o.eq(popcount.o)]
+        m.submodules.popcount = popcount = XnorPopcount(self.simd, self.stages, self.target)
+        m.d.comb += [popcount.a.eq(self.x), popcount.b.eq(self.w), popcount.en.eq(self.en), self.o.eq(popcount.count)]
         return m
 
 
@@ -124,10 +126,13 @@ class ProductLanes(Lanes):
         return m
 
 
-def lane_kind(activation: DType, code: Code) -> Callable[[int, DType, Code, int], Lanes]:
-    """The lane component for ``code`` weights and ``activation`` inputs. Raises FewbitError if there is none."""
+def lane_kind(activation: DType, code: Code, target: str = "generic") -> Callable[[int, DType, Code, int], Lanes]:
+    """The lane component for ``code`` weights and ``activation`` inputs, made for ``target`` where it has such a form.
+
+    Raises FewbitError if there is none.
+    """
     if code.name == "binary" and activation.kind == "bipolar":
-        return XnorLanes
+        return XnorLanes if target == "generic" else partial(XnorLanes, target=target)
     if code.name in ("binary", "ternary"):
         return TermLanes
     if code.name.startswith("int("):

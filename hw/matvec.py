@@ -44,6 +44,8 @@ class MatVec(wiring.Component):
         Where the vectors lie.
     stages : int
         Ranks of registers in the sum of a group of lanes, at least 1.
+    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+        What the lanes are made of: plain RTL, or where they have such a form the cells of a family.
 
     Members
     -------
@@ -66,6 +68,7 @@ class MatVec(wiring.Component):
         memory: str = "block",
         buffer: str = "block",
         stages: int = 1,
+        target: str = "generic",
     ) -> None:
         if pe < 1 or layer.outputs % pe:
             raise FewbitError(f"layer {layer.name!r}: PE must divide the {layer.outputs} outputs, not {pe}")
@@ -80,7 +83,9 @@ class MatVec(wiring.Component):
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
         self.cycles_per_frame = self.words * self.folds
         self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
-        self.lanes = [lane_kind(activation, layer.code)(simd, activation, layer.code, stages) for _ in range(pe)]
+        self.target = target
+        lanes = lane_kind(activation, layer.code, target)
+        self.lanes = [lanes(simd, activation, layer.code, stages) for _ in range(pe)]
         self.latency = 1 + self.lanes[0].latency + 1
         self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype
         super().__init__(

@@ -23,6 +23,8 @@ class Top(wiring.Component):
     ----------
     network : Network
     folding : Folding
+    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+        What the datapaths are made of. Any simulator reads the generic form; the others are for synthesis.
 
     Members
     -------
@@ -30,9 +32,9 @@ class Top(wiring.Component):
     o : Out(stream of score, index, last)
     """
 
-    def __init__(self, network: Network, folding: Folding) -> None:
-        self.network, self.folding = network, folding
-        self.units = chain(network, folding)
+    def __init__(self, network: Network, folding: Folding, target: str = "generic") -> None:
+        self.network, self.folding, self.target = network, folding, target
+        self.units = chain(network, folding, target)
         super().__init__(
             {
                 "i": In(lane_stream(shape_of(network.input.dtype), folding.input_lanes)),

@@ -109,7 +109,7 @@ def cases(component, activation: DType, code: Code) -> dict:
 
 
 FAULTS = {
-    "xor for xnor": (XnorLanes, "~(self.x ^ self.w)", "(self.x ^ self.w)"),
+    "xor for xnor": (XnorLanes, "popcount.b.eq(self.w)", "popcount.b.eq(~self.w)"),
     "one's complement": (TermLanes, "terms += [term.as_signed(), negative]", "terms += [term.as_signed()]"),
     "zero weights count": (TermLanes, "term &= w[0].replicate(len(bits))", "pass"),
     "no room for a sign": (TermLanes, "else Cat(x, Const(0, 1))", "else Cat(x)"),

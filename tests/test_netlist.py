@@ -48,7 +48,9 @@ def small():
             "sign": Fold(form="comparators", memory="logic"),
             "second": Fold(pe=1, simd=4, memory="logic", buffer="ring"),
         }
-        sources[family] = verilog(Top(network, Folding(input_lanes=4, folds=folds)), "fewbit_top")
+        folding = Folding(input_lanes=4, folds=folds)
+        sources[family] = verilog(Top(network, folding), "fewbit_top")
+        sources[f"{family} cells"] = verilog(Top(network, folding, target=family), "fewbit_top")
     return network, sources
 
 
@@ -74,9 +76,10 @@ def flipped(text, cell, parameter, width, digit):
     return text[:spot] + f"{15 - int(text[spot], 16):x}" + text[spot + 1 :]
 
 
+@pytest.mark.parametrize("made_of", ["", " cells"])
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
-def test_netlist_equals_golden(small, family):
-    network, source = small[0], small[1][family]
+def test_netlist_equals_golden(small, family, made_of):
+    network, source = small[0], small[1][f"{family}{made_of}"]
     frames = frames_of(network)
     text = netlist(source, top="fewbit_top", family=family)
     cells = {"ice40": ("SB_LUT4", "SB_RAM40_4K"), "ecp5": ("LUT4", "DP16KD", "TRELLIS_DPR16X4")}[family]
