@@ -1,9 +1,22 @@
+# amaranth: UnusedElaboratable=no
 """What stands around a design on a board: serial port, receive buffer, replies, and recovery of the link."""
 
 from fractions import Fraction
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Shape, Signal, unsigned
+from amaranth.hdl import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Elaboratable,
+    Module,
+    Mux,
+    ResetInserter,
+    ResetSignal,
+    Shape,
+    Signal,
+    unsigned,
+)
 from amaranth.lib import io, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -217,7 +230,9 @@ class BoardTop(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.clock = self.clock
+        m.submodules.clock = clock = self.clock
+        m.domains.sync = ClockDomain("sync")
+        m.d.comb += [ClockSignal("sync").eq(clock.clk), ResetSignal("sync").eq(clock.rst)]
         m.submodules.shell = shell = self.shell
         uart = self._request(platform, *self.board.uart)
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
