@@ -206,7 +206,7 @@ class _Core(wiring.Component):
 
         score_bytes = protocol.score_bytes(shell.scores)
         index_bytes = protocol.index_bytes(shell.scores) if shell.has_index else 0
-        score = Signal(Shape(8 * score_bytes, signed=shell.scores.dtype.signed))
+        score = Signal(8 * score_bytes)  # `eq` extends the sign of what it is given
         place, length = Signal(range(score_bytes + index_bytes)), Signal(range(score_bytes + index_bytes))
         beat = design.o.payload
         m.d.comb += [

@@ -144,9 +144,7 @@ def plan(
     budget = None
     if target.capacity is not None:
         cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if max_cells is None else max_cells
-        budget = Cost(
-            cells=min(cells, target.capacity.cells) - reserve.cells, rams=target.capacity.rams - reserve.rams
-        )
+        budget = Cost(cells=min(cells, target.capacity.cells) - reserve.cells, rams=target.capacity.rams - reserve.rams)
     if fps is not None:
         if fps <= 0:
             raise FewbitError(f"the frame rate must be above 0, not {fps:g}")

@@ -67,13 +67,14 @@ def frames_of(network, count=100):
 
 
 def flipped(text, cell, parameter):
-    """``text`` with the last known digit inverted of one INIT that is not blank, in the middle of them."""
-    inits = re.findall(rf"\b{cell} #\([^;]*?\.{parameter}\((\d+'[bh]\w+)\)", text)
-    used = [init for init in inits if re.search(r"'[bh]\w*[1-9a-f]", init)]
-    before = used[len(used) // 2]
-    at = max(place for place, digit in enumerate(before) if digit != "x")
-    top = 1 if "'b" in before else 15
-    return text.replace(before, before[:at] + f"{top - int(before[at], 16):x}" + before[at + 1 :], 1)
+    """``text`` with the last known digit inverted of INITs that are not blank: three spread over the netlist, since
+    the inputs that a table's digit is for may never come."""
+    found = re.finditer(rf"\b{cell} #\([^;]*?\.{parameter}\(\d+'([bh])(\w+)\)", text)
+    used = [init for init in found if re.search("[1-9a-f]", init[2])]
+    for init in {used[len(used) * part // 4].start(2): used[len(used) * part // 4] for part in (1, 2, 3)}.values():
+        at = init.start(2) + max(place for place, digit in enumerate(init[2]) if digit != "x")
+        text = text[:at] + f"{(1 if init[1] == 'b' else 15) - int(text[at], 16):x}" + text[at + 1 :]
+    return text
 
 
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
