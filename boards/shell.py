@@ -41,8 +41,8 @@ class Shell(wiring.Component):
     for, drops every byte up to such a silence. So after an error a host waits, throws away what comes, and begins anew.
 
     **Latency**: a byte reaches the design 4 cycles after it was received, plus the lane conversion; a score leaves in
-    the cycle after it is valid. **Throughput**: the line's: a byte in 10 bits each way. **Cost**: about 170 logic cells
-    on iCE40, and the buffer: a block RAM for every 512 bytes.
+    the cycle after it is valid. **Throughput**: the line's: a byte in 10 bits each way. **Cost**: about 260 logic
+    cells on iCE40 and a block RAM for every 512 bytes of buffer; 160 logic cells without a buffer.
 
     Parameters
     ----------

@@ -106,7 +106,11 @@ def test_a_flipped_bit_is_seen(small, family, cell, parameter):
     text = netlist(source, top="fewbit_top", family=family)
     wrong = flipped(text, cell, parameter)
     assert wrong != text
-    assert (scores_of(wrong, network, frames) != run(network, frames).scores).any()
+    try:
+        seen = (scores_of(wrong, network, frames) != run(network, frames).scores).any()
+    except FewbitError as error:  # a wrong table may hold the streams up instead
+        seen = "it stalls" in str(error)
+    assert seen
 
 
 def test_refusals():
