@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _status(work: Callable[[], Any]) -> int:
     from fewbit.sim.cocotb_run import BenchFailure
 
+    # A design that is refused half-way is one that Amaranth would warn of; the refusal says enough.
+    warnings.filterwarnings("ignore", message=r".* created but never used")
     try:
         work()
     except click.exceptions.NoArgsIsHelpError as error:
