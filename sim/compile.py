@@ -40,7 +40,10 @@ PATTERNS = ("always", "random", "slow", "burst")
 """When a side of a stream is willing: every cycle, 1 in 2, 1 in 8 (both at random), or in runs of 1 to 16 cycles."""
 
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
-_SCRIPT = "proc; flatten -noscopeinfo; opt; opt_mem; splitnets -driver; opt_clean; write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
+_SCRIPT = (
+    "proc; flatten -noscopeinfo; opt; opt_mem; splitnets -driver; opt_clean; "
+    "write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
+)
 _LIBRARY = {"win32": "design.dll", "darwin": "design.dylib"}.get(sys.platform, "design.so")
 _PORT = re.compile(r"/\*(input|output)\*/ (?:value|wire)<(\d+)> p_(\w+)[;{ ]")
 _DATA_PORTS = {
