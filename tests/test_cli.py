@@ -14,7 +14,7 @@ from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 
-COMMANDS = ("boards", "build", "demo", "flash", "info", "run", "verilog")
+COMMANDS = ("boards", "build", "demo", "flash", "info", "ip", "run", "verilog")
 
 
 @pytest.fixture
