@@ -45,8 +45,8 @@ class Design:
         """The design as Verilog, module :data:`MODULE`, with what it is in front."""
         plan, network = self.plan, self.network
         header = [
-            f"{network.name}, made by fewbit {__version__} for {plan.target.title} at {plan.clock_hz / 1e6:g} MHz",
-            f"input: {network.input}, {plan.folding.input_lanes} elements a beat, C order, the first in the lowest bits",
+            f"{' '.join(network.name.split())}, made by fewbit {__version__} for {plan.target.title} at {plan.clock_hz / 1e6:g} MHz",
+            f"input: {network.input}, {plan.folding.input_lanes} a beat, C order, the first in the lowest bits",
             f"output: {network.scores}, a score a beat in the lowest bits; above it the arg-max so far, then last",
             f"{plan.cycles_per_frame} cycles a frame, {plan.latency} from a frame's first beat to its last score",
         ]
