@@ -26,7 +26,6 @@ test: $(TESTING)
 
 test-all: $(TESTING)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[qonnx]'
 	$(BIN)/python -m pytest -n 2 -m 'slow or not slow'
 
 lint: $(TESTING)

@@ -138,7 +138,7 @@ class BoardLink:
                 indices[received] = -1 if index is None else index
                 if on_progress is not None:
                     on_progress(received + 1)
-            self._clean = True
+            self._clean = not self._serial.in_waiting
         except (serial.SerialException, OSError) as error:
             raise FewbitError(f"the board on {self.port} was lost: {_reason(error)}; plug it in again") from None
         return scores, (indices if self.has_index else None)

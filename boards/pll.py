@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The clock of a board, from its oscillator or the PLL of its device, and the reset that goes with it."""
 
 from __future__ import annotations
@@ -6,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -129,7 +130,7 @@ def settings(board: Board, asked_hz: int | Fraction) -> Ice40Pll | Ecp5Pll | Non
 
 
 class ClockReset(Elaboratable):
-    """Drives the ``sync`` domain of a board: the clock, and a synchronous reset after power-up.
+    """The clock of a board, and a synchronous reset after power-up: ``clk`` and ``rst``, to be given to a domain.
 
     The reset lasts until the PLL has locked, and 15 µs longer: iCE40 block RAMs read as zeros for about 3 µs after
     configuration, and the oscillator of some boards starts late.
@@ -150,12 +151,15 @@ class ClockReset(Elaboratable):
         self.board, self.asked_hz = board, asked_hz
         self.pll = settings(board, asked_hz)
         self.hz = self.pll.hz if self.pll else Fraction(board.oscillator_hz)
+        # Without `keep`, synthesis renames the clock and its constraint is lost.
+        self.clk = Signal(name="board_clock", attrs={"keep": 1})
+        self.rst = Signal(init=1)
 
     def elaborate(self, platform: Any) -> Module:
-        # The oscillator reaches `clock`, straight or through the PLL. A timer in the power-on domain `por`, held at
-        # zero until lock, then releases the reset of `sync`.
+        # The oscillator reaches `clk`, straight or through the PLL. A timer in the power-on domain `por`, held at zero
+        # until lock, then releases `rst`.
         m = Module()
-        clock, locked = Signal(name="board_clock", attrs={"keep": 1}), Signal(init=1)
+        clock, locked = self.clk, Signal(init=1)
         source = platform.request(self.board.oscillator, 0, dir="-")
         if self.board.pll == "ice40-pad" and self.pll is not None:
             m.submodules.pll = self._ice40("SB_PLL40_PAD", ("io", "PACKAGEPIN", source.io), clock, locked)
@@ -171,16 +175,14 @@ class ClockReset(Elaboratable):
             platform.add_clock_constraint(clock, float(self.hz))
 
         m.domains.por = ClockDomain("por", local=True)
-        m.domains.sync = ClockDomain("sync")
-        m.d.comb += [ClockSignal("por").eq(clock), ClockSignal("sync").eq(clock)]
+        m.d.comb += ClockSignal("por").eq(clock)
         m.submodules.lock_sync = ResetSynchronizer(~locked, domain="por")
         last = int(_RESET_S * self.hz)
-        timer, reset = Signal(range(last + 1)), Signal(init=1)
+        timer = Signal(range(last + 1))
         with m.If(timer == last):
-            m.d.por += reset.eq(0)
+            m.d.por += self.rst.eq(0)
         with m.Else():
             m.d.por += timer.eq(timer + 1)
-        m.d.comb += ResetSignal("sync").eq(reset)
         return m
 
     def _ice40(self, primitive: str, source: tuple[str, str, Any], clock: Signal, locked: Signal) -> Instance:

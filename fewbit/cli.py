@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,37 @@ def flash(build_dir: Path, dry_run: bool, permanent: bool) -> None:
     print(run_flash(build_dir, permanent=permanent, dry_run=dry_run))
 
 
+@cli.group(context_settings={"show_default": True})
+def ip() -> None:
+    """Write one datapath as a single Verilog-2001 file, its datasheet as the header."""
+
+
+_file = click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Standard output if absent.")
+_testbench = click.option("--testbench", is_flag=True, help="Write a cocotb bench beside FILE.")
+
+
+def _block(name: str, out: Path | None, testbench: bool, **options: Any) -> None:
+    from fewbit.ip import ip as make
+    from fewbit.ip import write_ip
+
+    if out is None:
+        if testbench:
+            raise FewbitError("a bench is written beside the file: name one with -o FILE")
+        print(make(name, **options), end="")
+        return
+    for file in write_ip(name, out, testbench=testbench, **options):
+        print(f"wrote {file}")
+
+
+@ip.command("shift-decoder")
+@click.option("--scale-width", type=int, required=True, metavar="B", help="Bits of the scale.")
+@_file
+@_testbench
+def shift_decoder(scale_width: int, out: Path | None, testbench: bool) -> None:
+    """The 3-bit shift-and-invert weight decoder: code, scale to weight (B + 3 bits, signed), illegal."""
+    _block("shift-decoder", out, testbench, scale_width=scale_width)
+
+
 @cli.command()
 def boards() -> None:
     """List the boards that fewbit builds for."""
@@ -319,6 +351,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _status(work: Callable[[], Any]) -> int:
     from fewbit.sim.cocotb_run import BenchFailure
 
+    # A design that is refused half-way is one that Amaranth would warn of; the refusal says enough.
+    warnings.filterwarnings("ignore", message=r".* created but never used")
     try:
         work()
     except click.exceptions.NoArgsIsHelpError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from fewbit import __version__
 from fewbit.golden.network import Network
 from fewbit.hw import plan as planning
 from fewbit.hw.emit import verilog
@@ -41,8 +42,16 @@ class Design:
 
     @cached_property
     def verilog(self) -> str:
-        """The design as Verilog, module :data:`MODULE`."""
-        return verilog(self.top(), MODULE)
+        """The design as Verilog, module :data:`MODULE`, with what it is in front."""
+        plan, network = self.plan, self.network
+        name = " ".join(network.name.split())  # a name with line breaks must stay a comment
+        header = [
+            f"{name}, made by fewbit {__version__} for {plan.target.title} at {plan.clock_hz / 1e6:g} MHz",
+            f"input: {network.input}, {plan.folding.input_lanes} a beat, C order, the first in the lowest bits",
+            f"output: {network.scores}, a score a beat in the lowest bits; above it the arg-max so far, then last",
+            f"{plan.cycles_per_frame} cycles a frame, {plan.latency} from a frame's first beat to its last score",
+        ]
+        return "".join(f"// {line}\n" for line in header) + verilog(self.top(), MODULE)
 
 
 def design(

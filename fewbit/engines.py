@@ -10,19 +10,21 @@ import numpy as np
 
 from fewbit.boards import catalogue, protocol
 from fewbit.boards.host import BoardLink, find_port
-from fewbit.boards.report import Report
+from fewbit.boards.report import Link, Report
 from fewbit.design import MODULE, Design, design
 from fewbit.golden import run as golden
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Network
-from fewbit.sim.compile import compile_design
+from fewbit.sim.bitstream import unpack
+from fewbit.sim.compile import CompiledDesign, compile_design
+from fewbit.sim.netlist import netlist
 from fewbit.sim.run import extract, pack_words
 
 Progress = Callable[[int], object]
 """Told how many frames are done."""
 
-ENGINES = ("golden", "rtl", "board")
+ENGINES = ("golden", "rtl", "netlist", "bitstream", "board")
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,81 @@ def run_rtl(
     valid_pattern, ready_pattern, seed
         When beats are offered and taken; see :meth:`fewbit.sim.compile.CompiledDesign.run`.
     """
-    network, plan = made.network, made.plan
+    if len(frames) == 0:
+        return run_golden(made.network, frames)
+    compiled = compile_design(made.verilog, top=MODULE)
+    return _stream(made, compiled, frames, on_progress, valid_pattern, ready_pattern, seed)
+
+
+def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None) -> Run:
+    """Runs ``frames`` through the design as Yosys maps it to its device, every cell with its vendor's behaviour.
+
+    Raises
+    ------
+    FewbitError
+        If the target is no FPGA.
+    """
+    device = made.plan.target
+    if device.family not in ("ice40", "ecp5"):
+        raise FewbitError(f"there is no netlist of {device.title} to run, only of up5k, hx8k, ecp5-25k and ecp5-85k")
+    if len(frames) == 0:
+        return run_golden(made.network, frames)
+    mapped = netlist(made.verilog, top=MODULE, family=device.family)  # type: ignore[arg-type]
+    return _stream(made, compile_design(mapped, top=MODULE), frames, on_progress)
+
+
+def run_bitstream(network: Network, frames: Ints, build_dir: Path, on_progress: Progress | None = None) -> Run:
+    """Runs ``frames`` through the bitstream in ``build_dir``, unpacked again, over its serial pins. iCE40 only.
+
+    Raises
+    ------
+    FewbitError
+        If there is no finished build, it is of another network or for another family, or the unpacker is not there.
+    """
+    report, link = _build_of(network, build_dir)
     if len(frames) == 0:
         return run_golden(network, frames)
-    compiled = compile_design(made.verilog, top=MODULE)
+    bitstream = build_dir / report.bitstream
+    unpacked = unpack(bitstream, bitstream.with_suffix(".pcf"), target=report.target, clock_hz=report.clock_hz)
+    requests = [protocol.encode_frame(network.input, frame) for frame in frames]
+    length = protocol.reply_bytes(link.scores, link.has_index)
+    replies = unpacked.exchange(
+        requests,
+        reply_bytes=length,
+        window=link.window,
+        baud=link.baud,
+        cycles_per_request=4 * (report.cycles_per_frame or 0),
+        on_progress=on_progress,
+    )
+    decoded = [protocol.decode_reply(link.scores, link.has_index, reply) for reply in replies]
+    scores = np.stack([values for values, _ in decoded])
+    classes = np.array([index for _, index in decoded]) if link.has_index else _classes(network, scores)
+    return Run(network, scores, classes)
+
+
+def _build_of(network: Network, build_dir: Path) -> tuple[Report, Link]:
+    """Report of the build in ``build_dir``, after checking that it is one of ``network``."""
+    report = Report.load(build_dir)
+    link = report.link
+    if (link.input, link.scores, link.has_index) != (network.input, network.scores, network.classifies):
+        raise FewbitError(
+            f"{build_dir} is a build of another network: it takes {link.input} and gives {link.scores}, "
+            f"{network.name!r} takes {network.input} and gives {network.scores}"
+        )
+    return report, link
+
+
+def _stream(
+    made: Design,
+    compiled: CompiledDesign,
+    frames: Ints,
+    on_progress: Progress | None = None,
+    valid_pattern: str = "always",
+    ready_pattern: str = "always",
+    seed: int = 0,
+) -> Run:
+    """Streams ``frames`` through a compiled design and reads its scores and classes."""
+    network, plan = made.network, made.plan
     kind, lanes, scores = network.input.dtype, plan.folding.input_lanes, network.scores
     words = pack_words(kind.encode(golden.check_frames(network, frames)).reshape(-1, lanes).astype(np.int64), kind.bits)
     slack = 1 if (valid_pattern, ready_pattern) == ("always", "always") else 40
@@ -159,13 +232,7 @@ def run_board(
     if build_dir is None:
         options["window"] = protocol.window(network.input, catalogue.get(board).buffer_frames)
     else:
-        report = Report.load(build_dir)
-        link = report.link
-        if (link.input, link.scores, link.has_index) != (network.input, network.scores, network.classifies):
-            raise FewbitError(
-                f"{build_dir} is a build of another network: it takes {link.input} and gives {link.scores}, "
-                f"{network.name!r} takes {network.input} and gives {network.scores}"
-            )
+        report, link = _build_of(network, build_dir)
         options |= {"baud": link.baud, "window": link.window}
         board = report.board
     with BoardLink(port or find_port(board), network.input, network.scores, network.classifies, **options) as serial:
@@ -196,6 +263,12 @@ def run(
         return run_golden(network, frames, on_progress)
     if engine == "rtl":
         return run_rtl(design(network, target), frames, on_progress)
+    if engine == "netlist":
+        return run_netlist(design(network, target), frames, on_progress)
+    if engine == "bitstream":
+        if build_dir is None:
+            raise FewbitError("the engine bitstream needs the folder of a finished build: --build DIR")
+        return run_bitstream(network, frames, build_dir, on_progress)
     if engine == "board":
         return run_board(network, frames, board=board, port=port, build_dir=build_dir, on_progress=on_progress)
     raise FewbitError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")

@@ -34,6 +34,9 @@ FILL = 0.8
 MOST_CELLS = 24_000
 """Cells that a plan takes at most unless more are asked for: beyond it, place and route takes very long."""
 
+_CELLS_FOR_A_RAM = 200
+"""What a block RAM counts for where nothing is scarce; about the devices' own ratio."""
+
 _MOST_LANES = 1024
 
 
@@ -144,9 +147,7 @@ def plan(
     budget = None
     if target.capacity is not None:
         cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if max_cells is None else max_cells
-        budget = Cost(
-            cells=min(cells, target.capacity.cells) - reserve.cells, rams=target.capacity.rams - reserve.rams
-        )
+        budget = Cost(cells=min(cells, target.capacity.cells) - reserve.cells, rams=target.capacity.rams - reserve.rams)
     if fps is not None:
         if fps <= 0:
             raise FewbitError(f"the frame rate must be above 0, not {fps:g}")
@@ -198,16 +199,15 @@ def _fastest(
         least = _cheapest(network, stages, options, limits[high], None)
         assert least is not None
         assert budget is not None
-        assert target.capacity is not None
         wants = []
         if least.cost.rams > budget.rams:
-            wants.append(f"{least.cost.rams} block RAMs of {target.capacity.rams}")
+            wants.append(f"{least.cost.rams} block RAMs where {max(0, budget.rams)} are free")
         if least.cost.cells > budget.cells or not wants:
-            wants.append(f"{least.cost.cells:,} logic cells of {target.capacity.cells:,}")
+            wants.append(f"{least.cost.cells:,} logic cells where {max(0, budget.cells):,} are free")
         bits = sum(layer.weights.size * layer.code.bits for layer in network.layers if isinstance(layer, Dense))
         raise FewbitError(
             f"network {network.name!r} does not fit {target.title}: it needs about {' and '.join(wants)} "
-            f"for its {bits:,} weight bits; take a larger board or a smaller network"
+            f"for its {bits:,} weight bits; take a larger board, more --max-lut, or a smaller network"
         )
     while low < high:
         middle = (low + high) // 2
@@ -252,7 +252,7 @@ def _cheapest(
         return min(
             ends, key=lambda label: label.cost.cells / budget.cells + label.cost.rams / budget.rams, default=None
         )
-    return min(ends, key=lambda label: label.cost.cells + 500 * label.cost.rams, default=None)
+    return min(ends, key=lambda label: label.cost.cells + _CELLS_FOR_A_RAM * label.cost.rams, default=None)
 
 
 def _within(cost: Cost, budget: Cost) -> bool:

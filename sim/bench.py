@@ -217,9 +217,7 @@ class StreamChecker:
         turned = self._sample()
         self._ready.value = ready
         if turned[0] != valid:
-            self._broken(
-                f"valid depends on ready: {valid} with ready {ready}, {turned[0]} with ready {1 - ready}"
-            )
+            self._broken(f"valid depends on ready: {valid} with ready {ready}, {turned[0]} with ready {1 - ready}")
         if turned[1] != payload:
             self._broken(f"the payload depends on ready: {payload:#x} with ready {ready}, "
                          f"{turned[1]:#x} with ready {1 - ready}")  # fmt: skip
@@ -245,9 +243,7 @@ class Bench:
         By default ``$FEWBIT_SEED``, or else cocotb's own; written to the log in any case.
     """
 
-    def __init__(
-        self, dut: Any, *, valid: str = "always", ready: str = "always", seed: int | None = None
-    ) -> None:
+    def __init__(self, dut: Any, *, valid: str = "always", ready: str = "always", seed: int | None = None) -> None:
         if seed is None:
             seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
         self.dut = dut
@@ -290,9 +286,7 @@ class Bench:
         for _ in range(cycles):
             await FallingEdge(self.dut.clk)
 
-    async def run(
-        self, words: Iterable[int], outputs: int, *, patience: int = 2000, after: int = 20
-    ) -> list[int]:
+    async def run(self, words: Iterable[int], outputs: int, *, patience: int = 2000, after: int = 20) -> list[int]:
         """Send ``words`` and return the ``outputs`` words that come of them, and no others.
 
         Parameters

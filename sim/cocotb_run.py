@@ -133,9 +133,7 @@ def run_bench(
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise BenchFailure(
-                f"{module} on {toplevel} ({name}) did not end in {timeout:g} s; see {log}"
-            ) from None
+            raise BenchFailure(f"{module} on {toplevel} ({name}) did not end in {timeout:g} s; see {log}") from None
     return _verdict(results, f"{module} on {toplevel} ({name})", log, code)
 
 
@@ -165,9 +163,7 @@ def _environment(name: str, toplevel: str, module: str, results: Path, seed: int
 
     libpython = os.environ.get("LIBPYTHON_LOC") or find_libpython.find_libpython()
     if libpython is None:
-        raise FewbitError(
-            "cocotb needs Python's shared library and this Python has none; use one built with it"
-        )
+        raise FewbitError("cocotb needs Python's shared library and this Python has none; use one built with it")
     around = {
         **os.environ,
         "PATH": os.pathsep.join([os.environ.get("PATH", ""), str(config.libs_dir)]),
@@ -198,17 +194,13 @@ def _verdict(results: Path, what: str, log: Path, code: int) -> list[TestResult]
         message = ""
         if fault is not None:
             kind = fault.get("type") or fault.get("error_type") or fault.tag
-            message = (
-                f"{kind}: {fault.get('message') or fault.get('error_msg') or (fault.text or '').strip()}"
-            )
+            message = f"{kind}: {fault.get('message') or fault.get('error_msg') or (fault.text or '').strip()}"
         found.append(TestResult(name=case.get("name", "?"), passed=fault is None, message=message))
     if not found:
         raise BenchFailure(f"{what} ran no test; see {log}")
     failed = [f"  {result.name}: {result.message}" for result in found if not result.passed]
     if failed:
-        raise BenchFailure(
-            "\n".join([f"{what}: {len(failed)} of {len(found)} tests failed; see {log}", *failed])
-        )
+        raise BenchFailure("\n".join([f"{what}: {len(failed)} of {len(found)} tests failed; see {log}", *failed]))
     if code != 0:
         raise BenchFailure(f"{what} passed its {len(found)} tests but ended with status {code}; see {log}")
     return found

@@ -40,7 +40,10 @@ PATTERNS = ("always", "random", "slow", "burst")
 """When a side of a stream is willing: every cycle, 1 in 2, 1 in 8 (both at random), or in runs of 1 to 16 cycles."""
 
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
-_SCRIPT = "proc; flatten; opt; splitnets -driver; opt_clean; write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
+_SCRIPT = (
+    "proc; flatten -noscopeinfo; opt; opt_mem; splitnets -driver; opt_clean; "
+    "write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
+)
 _LIBRARY = {"win32": "design.dll", "darwin": "design.dylib"}.get(sys.platform, "design.so")
 _PORT = re.compile(r"/\*(input|output)\*/ (?:value|wire)<(\d+)> p_(\w+)[;{ ]")
 _DATA_PORTS = {
@@ -153,9 +156,7 @@ class CompiledDesign:
         input_cycles = np.zeros(len(packed), np.int64)
         output_cycles = np.zeros(outputs, np.int64)
         progress = np.zeros(3, np.int64)
-        handle = self._lib.fewbit_open(
-            PATTERNS.index(valid_pattern), PATTERNS.index(ready_pattern), seed % (1 << 63)
-        )
+        handle = self._lib.fewbit_open(PATTERNS.index(valid_pattern), PATTERNS.index(ready_pattern), seed % (1 << 63))
         try:
             chunk = _FIRST_CHUNK
             while progress[1] < outputs and progress[2] < max_cycles:
@@ -177,9 +178,7 @@ class CompiledDesign:
                 f"{self.top} delivered {delivered} of {outputs} output words and took {taken} of "
                 f"{len(packed)} input words in {cycles} cycles; it stalls, or max_cycles is too low"
             )
-        return Trace(
-            outputs=received, cycles=cycles, input_cycles=input_cycles[:taken], output_cycles=output_cycles
-        )
+        return Trace(outputs=received, cycles=cycles, input_cycles=input_cycles[:taken], output_cycles=output_cycles)
 
 
 def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
@@ -276,9 +275,7 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
     ports = {}
     for direction, width, name in _PORT.findall((work / "model.cc").read_text(encoding="utf-8")):
         ports[name.replace("__", "_")] = (direction, int(width))
-    found = re.search(
-        r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE
-    )
+    found = re.search(r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE)
     label = found[1] if found else top or "the top module"
     for name, direction in _DATA_PORTS.items():
         if name not in ports or ports[name][0] != direction:

@@ -139,9 +139,7 @@ def _pack_aligned(values: NDArray[Any], bits: int, words: Words) -> Words:
     n, lanes = values.shape
     if bits >= 8:
         unit = np.zeros((n, words.shape[1] * (64 // bits)), f"<u{bits // 8}")
-        unit[:, :lanes] = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).astype(
-            unit.dtype
-        )
+        unit[:, :lanes] = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).astype(unit.dtype)
         return unit.view("<u8").astype(np.uint64)
     if bits == 1:
         ones = np.packbits(values.astype(np.uint8) & 1, axis=1, bitorder="little")

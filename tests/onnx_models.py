@@ -159,9 +159,7 @@ def outputs(network: Network, frames: Any) -> Any:
     return dequantize_output(network, run(network, integers).output)
 
 
-def agrees(
-    graph: GraphBuilder, path: Path, frames: Any = None, exact: bool = True, **options: Any
-) -> Network:
+def agrees(graph: GraphBuilder, path: Path, frames: Any = None, exact: bool = True, **options: Any) -> Network:
     """The imported graph, after its outputs have been found equal to qonnx'."""
     frames = frames_of(graph) if frames is None else frames
     network = load(graph.save(path / "graph.onnx"), **options)

@@ -136,16 +136,12 @@ def test_scoreboard_names_frame_beat_and_lane():
             compare(got, right, lanes=3, bits=8, signed=True, beats=2)
 
 
-@pytest.mark.parametrize(
-    ("kind", "share"), [("always", 1), ("random", 1 / 2), ("slow", 1 / 8), ("burst", 1 / 2)]
-)
+@pytest.mark.parametrize(("kind", "share"), [("always", 1), ("random", 1 / 2), ("slow", 1 / 8), ("burst", 1 / 2)])
 def test_patterns_are_willing_as_often_as_they_say(kind, share):
     pattern = Pattern(kind, random.Random(5))
     assert sum(pattern.next() for _ in range(20_000)) == pytest.approx(20_000 * share, rel=0.1)
 
 
 def test_an_unknown_pattern_is_refused():
-    with pytest.raises(
-        FewbitError, match="^a pattern must be one of always, random, slow, burst, not 'often'$"
-    ):
+    with pytest.raises(FewbitError, match="^a pattern must be one of always, random, slow, burst, not 'often'$"):
         Pattern("often", random.Random(0))

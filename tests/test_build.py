@@ -82,7 +82,13 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("name", ["icebreaker", "ice40-hx8k-b-evn", "ulx3s-25f", "ulx3s-85f"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["icebreaker", pytest.param("ice40-hx8k-b-evn", marks=SLOW), "ulx3s-25f", pytest.param("ulx3s-85f", marks=SLOW)],
+)
 def test_every_board(tmp_path, name):
     board, stages, out = catalogue.get(name), [], tmp_path / "deep" / "out"
     report = make(board, out, cycles_per_frame=6, on_progress=stages.append)
@@ -108,6 +114,7 @@ def test_every_board(tmp_path, name):
     assert str(Path(__file__).parent) not in (out / "netlist.json").read_text()
 
 
+@SLOW
 def test_the_same_build_gives_the_same_bitstream_anywhere(tmp_path):
     one, two = (make("icebreaker", tmp_path / name) for name in ("one", "two"))
     assert (tmp_path / "one" / one.bitstream).read_bytes() == (tmp_path / "two" / two.bitstream).read_bytes()
@@ -128,6 +135,7 @@ def test_a_router_that_goes_round_in_circles(tmp_path, monkeypatch):
     assert stages[2:4] == ["place and route, seed 1", "place and route, seed 1, other router"]
 
 
+@SLOW
 def test_a_clock_that_the_pll_only_comes_near(tmp_path):
     report = make("icebreaker", tmp_path / "out", clock_hz=25_900_000, baud=115_200)
     assert (report.clock_asked_hz, report.clock_hz) == (25_900_000, 25_875_000.0)
@@ -138,6 +146,7 @@ def test_block_ram_where_asked_for(tmp_path):
     assert make("icebreaker", tmp_path / "out", Small(tables=1)).used("block_rams") == 2
 
 
+@SLOW
 def test_dsp_blocks_only_if_asked_for(tmp_path):
     without = make("icebreaker", tmp_path / "one", Small(product=True), clock_hz=12_000_000)
     within = make("icebreaker", tmp_path / "two", Small(product=True), clock_hz=12_000_000, dsp=True)
@@ -173,6 +182,7 @@ def test_a_misfit(tmp_path):
     assert "ERROR" in (tmp_path / "out" / "build.log").read_text()
 
 
+@SLOW
 def test_a_failed_build_leaves_the_one_before(tmp_path):
     out = tmp_path / "out"
     report = make("icebreaker", out)

@@ -14,7 +14,7 @@ from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 
-COMMANDS = ("boards", "build", "demo", "flash", "info", "run", "verilog")
+COMMANDS = ("boards", "build", "demo", "flash", "info", "ip", "run", "verilog")
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_unknown_board(refused, tiny, tmp_path):
 def test_board_that_is_too_small(refused, tmp_path):
     message = refused("build", "mnist-large", "--board", "icebreaker", "-o", tmp_path / "out")
     assert message.startswith("network 'mnist-large' does not fit Lattice iCE40UP5K: it needs about ")
-    assert message.endswith("take a larger board or a smaller network")
+    assert message.endswith("take a larger board, more --max-lut, or a smaller network")
     assert not (tmp_path / "out").exists()
 
 

@@ -100,9 +100,7 @@ def test_verilog_that_does_not_build_is_a_clear_error(place):
 
 
 def test_an_absent_simulator_is_a_clear_error(place, monkeypatch):
-    with pytest.raises(
-        FewbitError, match="^the simulator must be one of cxxrtl, icarus, verilator, not 'fast'$"
-    ):
+    with pytest.raises(FewbitError, match="^the simulator must be one of cxxrtl, icarus, verilator, not 'fast'$"):
         run(place, simulator="fast")
     monkeypatch.setattr(cocotb_run, "find_spec", lambda name: None)
     monkeypatch.setattr(cocotb_run.shutil, "which", lambda name: None)

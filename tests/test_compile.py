@@ -91,9 +91,7 @@ def test_a_design_that_drops_words_under_back_pressure_delivers_others():
     words, expected = words_and_parity(64)
     design = stage(64, ready="1")
     assert (design.run(words, 300, max_cycles=1000).outputs == expected).all()
-    with pytest.raises(
-        FewbitError, match="stage delivered [12].. of 300 output words and took 300 of 300 input"
-    ):
+    with pytest.raises(FewbitError, match="stage delivered [12].. of 300 output words and took 300 of 300 input"):
         design.run(words, 300, max_cycles=5000, ready_pattern="random")
 
 
@@ -106,9 +104,7 @@ def test_a_stall_is_named_with_its_counts():
             "it stalls, or max_cycles is too low"
         ),
     ):
-        compile_design(STAGE.format(w=64, ready="0").replace("<= i__valid", "<= 0")).run(
-            words, 10, max_cycles=5000
-        )
+        compile_design(STAGE.format(w=64, ready="0").replace("<= i__valid", "<= 0")).run(words, 10, max_cycles=5000)
 
 
 def test_progress_is_told_and_an_interrupt_ends_the_run():
@@ -154,9 +150,7 @@ def test_wrong_arguments_are_refused(words, options, message):
 def test_wrong_verilog_is_refused():
     with pytest.raises(FewbitError, match=r"^Yosys rejects the design: .*ERROR: syntax error"):
         compile_design("module stage(; endmodule")
-    with pytest.raises(
-        FewbitError, match="^stage has no output i__ready; a fewbit design has the ports clk, rst, i__"
-    ):
+    with pytest.raises(FewbitError, match="^stage has no output i__ready; a fewbit design has the ports clk, rst, i__"):
         compile_design(STAGE.format(w=8, ready="free").replace("i__ready", "i_ready"))
 
 
@@ -202,9 +196,7 @@ def test_compiler_choice(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "clang++ -pipe")
     assert find_compiler() == ["clang++", "-pipe"]
     monkeypatch.setenv("CXX", "icc")
-    with pytest.raises(
-        FewbitError, match="^CXX names 'icc', which is not on the PATH; install it or unset CXX$"
-    ):
+    with pytest.raises(FewbitError, match="^CXX names 'icc', which is not on the PATH; install it or unset CXX$"):
         find_compiler()
     monkeypatch.delenv("CXX")
     Path(tmp_path / "clang++").unlink()

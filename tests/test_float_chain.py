@@ -32,9 +32,7 @@ def test_thresholds_equal_the_chain_around_each_of_them(data: st.DataObject) -> 
     chain = FloatChain()
     for _ in range(data.draw(st.integers(0, 4), "steps")):
         step = data.draw(st.sampled_from(["add", "sub", "rsub", "mul", "div", "clip", "batch_normalization"]))
-        values = [
-            constant(data.draw(finite)) for _ in range({"clip": 2, "batch_normalization": 3}.get(step, 1))
-        ]
+        values = [constant(data.draw(finite)) for _ in range({"clip": 2, "batch_normalization": 3}.get(step, 1))]
         if step == "clip":
             values.sort(key=lambda value: value[0])
         if step == "div" and values[0] == 0:
@@ -58,9 +56,7 @@ def test_thresholds_equal_the_chain_around_each_of_them(data: st.DataObject) -> 
 
 
 def test_thresholds_of_a_falling_chain_are_those_of_the_negative() -> None:
-    found = input_thresholds(
-        FloatChain().then("mul", constant(-2)), lambda y: (y > 1).astype(int) + (y >= 3), 2
-    )
+    found = input_thresholds(FloatChain().then("mul", constant(-2)), lambda y: (y > 1).astype(int) + (y >= 3), 2)
     assert found is not None
     thresholds, sign, lowest = found
     assert (thresholds.tolist(), sign, lowest) == ([np.nextafter(np.float32(0.5), np.float32(1)), 1.5], -1, 0)

@@ -47,9 +47,7 @@ def test_a_level_begins_where_numpy_rounds_to_it(mode: str) -> None:
 def test_square_root_is_exact_or_good_to_60_digits() -> None:
     assert square_root(Fraction(9, 4)) == Fraction(3, 2)
     assert square_root(Fraction(0)) == 0
-    assert str(square_root(Fraction(2)).numerator).startswith(
-        "1414213562373095048801688724209698078569671875376948073"
-    )
+    assert str(square_root(Fraction(2)).numerator).startswith("1414213562373095048801688724209698078569671875376948073")
     tiny = Fraction(float(np.float32(1e-30)))
     assert abs(square_root(tiny) ** 2 / tiny - 1) < Fraction(1, 10**59)
 
@@ -58,9 +56,7 @@ def test_square_root_is_exact_or_good_to_60_digits() -> None:
 @given(st.data())
 def test_thresholds_are_right_on_every_integer(data: st.DataObject) -> None:
     channels = data.draw(st.integers(1, 3), "channels")
-    vector = st.lists(quarters, min_size=channels, max_size=channels).map(exact) | quarters.map(
-        lambda q: exact([q])
-    )
+    vector = st.lists(quarters, min_size=channels, max_size=channels).map(exact) | quarters.map(lambda q: exact([q]))
     curve = Curve()
     for _ in range(data.draw(st.integers(0, 3), "steps")):
         if data.draw(st.booleans(), "clip"):
@@ -124,9 +120,7 @@ def test_comparable_scores_keep_every_arg_max(data: st.DataObject) -> None:
     shift = exact(data.draw(st.lists(real, min_size=classes, max_size=classes), "shift"))
     low, high = np.full(classes, -3), np.full(classes, data.draw(st.integers(-3, 3), "high"))
     scale, bias = comparable_scores(gain, shift, low, high)
-    for x in np.stack(np.meshgrid(*[np.arange(lo, hi + 1) for lo, hi in zip(low, high)]), -1).reshape(
-        -1, classes
-    ):
+    for x in np.stack(np.meshgrid(*[np.arange(lo, hi + 1) for lo, hi in zip(low, high)]), -1).reshape(-1, classes):
         assert best(scale, bias, x) == best(gain, shift, x), x
 
 

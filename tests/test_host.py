@@ -140,8 +140,8 @@ def test_a_link_serves_many_runs(board):
 def test_what_an_earlier_host_left_does_no_harm(board):
     fake = board()
     os.write(fake.far, b"\x12\x34")
-    os.write(fake.near, b"old answer")
     with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+        os.write(fake.near, b"old answer")
         assert np.array_equal(link.run(frames(3))[0], [golden(frame) for frame in frames(3)])
 
 
@@ -155,6 +155,22 @@ def test_a_short_reply(board):
         with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
             link.run(frames(5))
         assert np.array_equal(link.run(frames(5))[0], [golden(frame) for frame in frames(5)])
+
+
+def test_after_an_error_late_replies_are_thrown_away(board):
+    fake = board(mangle=lambda number, reply: reply[1:] if number == 7 else reply)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.3, window=4) as link:
+        link.run(frames(5))
+        with pytest.raises(FewbitError, match=r"^frame \d: "):
+            link.run(frames(5))
+        assert np.array_equal(link.run(frames(5))[0], [golden(frame) for frame in frames(5)])
+
+
+def test_a_byte_too_many_does_not_reach_the_next_run(board):
+    fake = board(mangle=lambda number, reply: reply + b"x")
+    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+        for seed in range(3):
+            assert np.array_equal(link.run(frames(1, seed))[0][0], golden(frames(1, seed)[0]))
 
 
 def test_a_silent_board(board):

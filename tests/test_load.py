@@ -64,10 +64,7 @@ def test_a_directory(tmp_path: Path) -> None:
 def test_an_unknown_suffix(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     assert message(tmp_path / "model.json") == "a network is a .safetensors or an .onnx file, not .json"
-    assert (
-        message(tmp_path / "model")
-        == "a network is a .safetensors or an .onnx file, not one without a suffix"
-    )
+    assert message(tmp_path / "model") == "a network is a .safetensors or an .onnx file, not one without a suffix"
 
 
 def test_an_input_option_is_for_onnx(network: Network, tmp_path: Path) -> None:
@@ -93,9 +90,7 @@ def test_a_native_file_cut_anywhere(network: Network, tmp_path: Path) -> None:
         assert message(path).startswith("not a whole .safetensors file"), length
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{}", b'{"layers": []}', b"\0" * 100, b"PK\x03\x04", bytes(range(256))]
-)
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"layers": []}', b"\0" * 100, b"PK\x03\x04", bytes(range(256))])
 @pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
 def test_a_foreign_file(content: bytes, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"foreign.{suffix}"
@@ -141,9 +136,7 @@ def test_external_data(tmp_path: Path) -> None:
 
     model = onnx.load(onnx_file(tmp_path / "model.onnx"))
     whole = load(tmp_path / "model.onnx")
-    onnx.save(
-        model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
-    )
+    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert load(tmp_path / "model.onnx") == whole
     (tmp_path / "weights.bin").unlink()
     assert "cannot be read" in message(tmp_path / "model.onnx")

@@ -173,8 +173,9 @@ def test_a_misfit_says_what_is_scarce():
         plan(network(1024, 512, 10), target("up5k"), clock_hz=CLOCK)
     pattern = (
         r"network 'net' does not fit Lattice iCE40UP5K: it needs about "
-        r"(\d+ block RAMs of 30|[\d,]+ logic cells of 5,280)( and [\d,]+ logic cells of 5,280)? "
-        r"for its 1,058,816 weight bits; take a larger board or a smaller network"
+        r"(\d+ block RAMs where 30 are free|[\d,]+ logic cells where 3,964 are free)"
+        r"( and [\d,]+ logic cells where 3,964 are free)? "
+        r"for its 1,058,816 weight bits; take a larger board, more --max-lut, or a smaller network"
     )
     assert re.fullmatch(pattern, str(refused.value)), refused.value
 

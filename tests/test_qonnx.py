@@ -56,9 +56,7 @@ def test_an_integer_input_starts_with_a_threshold_layer(settings: dict[str, Any]
     )
 
 
-@pytest.mark.parametrize(
-    ("option", "factor"), [("uint8/255", "div"), ("uint8*0.00390625", "mul"), ("uint8", None)]
-)
+@pytest.mark.parametrize(("option", "factor"), [("uint8/255", "div"), ("uint8*0.00390625", "mul"), ("uint8", None)])
 def test_a_float_input_of_which_the_user_says_that_it_is_pixels(
     option: str, factor: str | None, tmp_path: Path
 ) -> None:
@@ -188,9 +186,7 @@ def dyadic_graphs(draw: st.DrawFn) -> GraphBuilder:
             parts = [rng.choice(v, width) for v in (gains, [-1, 0, 0.5], [-2, 0, 1.5], [0.25, 1, 4, 16])]
             graph.batch_norm(*parts, epsilon=0.0)
         else:
-            graph.op(
-                step, *([] if step == "Relu" else sorted(rng.choice([-4, -1, 0.5, 3], 2, replace=False)))
-            )
+            graph.op(step, *([] if step == "Relu" else sorted(rng.choice([-4, -1, 0.5, 3], 2, replace=False))))
 
     def quantizer(common: bool) -> None:
         kind = draw(st.sampled_from(["quant", "quant", "bipolar", "thresholds"]), "quantizer")

@@ -47,9 +47,7 @@ AFFINE: dict[str, Callable[[GraphBuilder], Any]] = {
     "clip below": lambda g: g.op("Clip", -0.5),
     "clip above": lambda g: g.node("Clip", g.x, "", g.constant(1)),
     "batch norm": lambda g: g.batch_norm([1, -2, 0.5], [0, 1, -1], [0.5, 2, -3], [1, 4, 0.25], epsilon=0.0),
-    "batch norm of gain 0": lambda g: g.batch_norm(
-        [0, 0, 0], [0.5, -10, 10], [1, 2, 3], [1, 1, 1], epsilon=0.0
-    ),
+    "batch norm of gain 0": lambda g: g.batch_norm([0, 0, 0], [0.5, -10, 10], [1, 2, 3], [1, 1, 1], epsilon=0.0),
     "identity": lambda g: g.node("Identity", g.x),
     "dropout": lambda g: g.node("Dropout", g.x, outputs=2),
     "dropout by inputs": lambda g: g.node("Dropout", g.x, g.constant(0.5), g.constant(False, np.bool_)),
@@ -190,9 +188,7 @@ def test_every_spelling_of_weights(spelling: str, form: str, tmp_path: Path) -> 
     if "scaled an output" in spelling and "transposed" in form:
         scale = {"binary, scaled an output": [[0.5], [2], [-1]]}.get(spelling, [[0.25], [0.5], [0.125]])
         w = graph.constant(weights)
-        name = (
-            graph.bipolar(scale, x=w) if "binary" in spelling else graph.quant(scale, bits=4, narrow=1, x=w)
-        )
+        name = graph.bipolar(scale, x=w) if "binary" in spelling else graph.quant(scale, bits=4, narrow=1, x=w)
     else:
         name = make(graph, graph.constant(weights))
     if form == "transposed":
@@ -414,13 +410,9 @@ def arg_max(keepdims: int) -> Callable[[GraphBuilder], None]:
     return add
 
 
-@pytest.mark.parametrize(
-    "end", [top_k, arg_max(1), arg_max(0)], ids=["TopK", "ArgMax", "ArgMax without axis"]
-)
+@pytest.mark.parametrize("end", [top_k, arg_max(1), arg_max(0)], ids=["TopK", "ArgMax", "ArgMax without axis"])
 @pytest.mark.parametrize("scale", [[0.5], [0.5, 0.25, 1], [-1], [1, 0, -0.5]], ids=str)
-def test_arg_max_of_scaled_scores(
-    end: Callable[[GraphBuilder], None], scale: list[float], tmp_path: Path
-) -> None:
+def test_arg_max_of_scaled_scores(end: Callable[[GraphBuilder], None], scale: list[float], tmp_path: Path) -> None:
     graph = summed()
     graph.op("Mul", scale)
     if len(scale) > 1:

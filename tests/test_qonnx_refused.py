@@ -160,8 +160,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (make("Clip", 2, 1), "node 'Clip_1' (Clip): its lower limit must not be above its upper one"),
     (
         make("BatchNormalization", *BATCH_NORM, training_mode=1),
-        "node 'BatchNormalization_1' (BatchNormalization): "
-        "must be in inference mode, one mean and variance a channel",
+        "node 'BatchNormalization_1' (BatchNormalization): must be in inference mode, one mean and variance a channel",
     ),
     (
         make("BatchNormalization", *BATCH_NORM[:3], [-1] * 4),
@@ -241,9 +240,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"), REFUSED, ids=[message.partition(":")[0] for _, message in REFUSED]
-)
+@pytest.mark.parametrize(("spoil", "message"), REFUSED, ids=[message.partition(":")[0] for _, message in REFUSED])
 def test_a_refusal_names_the_node_and_the_reason(
     spoil: Callable[[GraphBuilder], Any], message: str, tmp_path: Path
 ) -> None:

@@ -320,7 +320,7 @@ def test_a_pause_just_short_of_the_limit_is_none():
 def test_a_pause_just_over_the_limit_discards():
     bench = Bench(kind("uint8", 4), SCORES)
     frames = bench.frames(2)
-    got = bench.run(bench.request(frames[0])[:2], PAUSE + 10, bench.request(frames[1]), ("answers", 7))
+    got = bench.run(bench.request(frames[0])[:2], PAUSE - BYTE + 10, bench.request(frames[1]), ("answers", 7))
     assert got == bench.replies(frames[1:])
 
 

@@ -1,0 +1,49 @@
+"""Writes the figures of README.md anew, each from the command that prints it.
+
+    python -m benchmarks.readme [demo] [models] [boards]
+
+Without arguments it does all three. ``demo`` takes its page from build/demo/demo.txt, which ``make demo`` leaves.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import boards, models
+
+README = Path(__file__).parent.parent / "README.md"
+PAGE = README.parent / "build" / "demo" / "demo.txt"
+
+
+def demo() -> str:
+    """The closing table of the demo, as it was printed."""
+    page = PAGE.read_text(encoding="utf-8")
+    return "```\n" + page[page.index("fewbit demo") :].rstrip() + "\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "models": lambda: models.markdown(models.HEAD, models.rows()),
+    "boards": lambda: models.markdown(boards.HEAD, [boards.row(pair) for pair in boards.PAIRS]),
+}
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between the marks of ``name`` replaced by ``content``."""
+    marks = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    return re.sub(
+        f"{marks[0]}.*?{marks[1]}", lambda _: f"{marks[0]}\n{content}\n{marks[1]}", text, count=1, flags=re.DOTALL
+    )
+
+
+def main(names: list[str]) -> None:
+    for name in names or PARTS:
+        content = PARTS[name]()
+        README.write_text(replaced(README.read_text(encoding="utf-8"), name, content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

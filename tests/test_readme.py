@@ -1,0 +1,65 @@
+"""The README's figures are those that the commands print, and its commands exist."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from benchmarks import boards, models, readme
+from fewbit import cli
+from fewbit import models as shipped
+from fewbit.boards import catalogue
+from fewbit.build import board_design
+from fewbit.load import load
+
+TEXT = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def part(name):
+    return re.search(f"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", TEXT, re.DOTALL)[1]
+
+
+def cells(row):
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_table_of_networks():
+    assert part("models") == models.markdown(models.HEAD, models.rows())
+
+
+def test_demo_page_has_the_exact_figures_of_accuracy_and_cycles():
+    page = part("demo")
+    network = load(shipped.shipped()["mnist-small"])
+    plan = board_design(network, catalogue.get("icebreaker")).plan
+    assert f"{shipped.facts('mnist-small')['test_accuracy']:.2f} % on 10,000 test images" in page
+    assert f"{plan.cycles_per_frame:,}, {plan.latency:,} from first beat to last score" in page
+    assert f"in {plan.latency + 999 * plan.cycles_per_frame:,} cycles" in page
+
+
+@pytest.mark.parametrize("pair, row", zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))
+def test_table_of_boards_has_the_planned_cycles(pair, row):
+    name, board = pair.split("@")
+    path = shipped.shipped()[name]
+    network = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
+    plan = board_design(network, catalogue.get(board)).plan
+    found = dict(zip(boards.HEAD, cells(row), strict=True))
+    assert found["network"] == f"`{name}`"
+    assert found["cycles a frame"] == f"{plan.cycles_per_frame:,}"
+    assert found["frames/s computed"] == f"{plan.frames_per_second:,.0f}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair, row", list(zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))[:3])
+def test_table_of_boards_is_what_a_build_gives(pair, row):
+    assert cells(row) == list(boards.row(pair))
+
+
+def test_every_command_is_in_the_table():
+    named = set(re.findall(r"^\| `fewbit (\w+)", TEXT, re.MULTILINE))
+    assert named == set(cli.cli.list_commands(click.Context(cli.cli)))
+
+
+def test_replaced_leaves_the_rest():
+    text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb"
+    assert readme.replaced(text, "x", r"new \1") == "a\n<!-- x:begin -->\nnew \\1\n<!-- x:end -->\nb"
