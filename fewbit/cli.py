@@ -315,6 +315,32 @@ def shift_decoder(scale_width: int, out: Path | None, testbench: bool) -> None:
     _block("shift-decoder", out, testbench, scale_width=scale_width)
 
 
+@ip.command("xnor-popcount")
+@click.option("--width", type=int, required=True, metavar="N", help="Bits of each operand.")
+@click.option("--stages", type=int, default=0, help="Ranks of registers; 0 is combinational.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@_file
+@_testbench
+def xnor_popcount(width: int, stages: int, target: str, out: Path | None, testbench: bool) -> None:
+    """The binary MAC: a, b (N bits) to count, the number of bits in which they agree; clk and rst if pipelined."""
+    _block("xnor-popcount", out, testbench, width=width, stages=stages, target=target)
+
+
+@ip.command("csd-multiplier")
+@click.option("--width-a", type=int, required=True, metavar="A", help="Bits of a, signed.")
+@click.option("--width-b", type=int, required=True, metavar="B", help="Bits of b, signed: the recoded operand.")
+@click.option("--form", type=click.Choice(("parallel", "serial")), default="parallel", help="All rows, or one a cycle.")
+@click.option("--recoded", is_flag=True, help="Take a port `digits`, recoded beforehand, in place of b.")
+@_file
+@_testbench
+def csd_multiplier(width_a: int, width_b: int, form: str, recoded: bool, out: Path | None, testbench: bool) -> None:
+    """The canonic-signed-digit multiplier: a, b, quality to product (A + B bits, signed).
+
+    The serial form adds clk, rst, start and done.
+    """
+    _block("csd-multiplier", out, testbench, width_a=width_a, width_b=width_b, form=form, recoded=recoded)
+
+
 @cli.command()
 def boards() -> None:
     """List the boards that fewbit builds for."""

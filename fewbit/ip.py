@@ -1,19 +1,35 @@
+# amaranth: UnusedElaboratable=no
+
 """One datapath as a single Verilog file, its datasheet as the header, and a cocotb bench beside it."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from fewbit import __version__
 from fewbit.files import write_text
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.emit import verilog
 from fewbit.sim.cocotb_run import TestResult, run_bench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A cocotb bench: its module, the environment it wants, and the cases it reads from ``$FEWBIT_CASES``, if any."""
+
+    module: str
+    env: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +42,16 @@ class Block:
         On the command line; with underscores, of the Verilog module.
     make : callable
         The component, from the block's options.
-    bench : str
-        Module of its cocotb bench.
+    bench : callable
+        Its :class:`Bench`, from the options.
+    tied : tuple of str
+        Inputs of the component that stand at 1 and are no ports of the block.
     """
 
     name: str
     make: Callable[..., Any]
-    bench: str
+    bench: Callable[..., Bench]
+    tied: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -45,9 +64,46 @@ def _shift_decoder(*, scale_width: int) -> Any:
     return ShiftDecoder(scale_width)
 
 
+def _xnor_popcount(*, width: int, stages: int = 0, target: str = "generic") -> Any:
+    from fewbit.hw.popcount import XnorPopcount
+
+    return XnorPopcount(width, stages, target)
+
+
+def _xnor_bench(*, width: int, stages: int = 0, target: str = "generic") -> Bench:
+    return Bench(module="fewbit.sim.tb_xnor_popcount", env={"FEWBIT_STAGES": str(stages)})
+
+
+def _csd_multiplier(*, width_a: int, width_b: int, form: str = "parallel", recoded: bool = False) -> Any:
+    from fewbit.hw.csd import CsdMultiplier
+    from fewbit.hw.csd_serial import CsdMultiplierSerial
+
+    if form == "serial":
+        return CsdMultiplierSerial(width_a, width_b, recoded=recoded)
+    if form == "parallel":
+        return CsdMultiplier(width_a, width_b, recoded=recoded)
+    raise FewbitError(f"the form of a CSD multiplier must be parallel or serial, not {form!r}")
+
+
+def _csd_bench(*, width_a: int, width_b: int, form: str = "parallel", recoded: bool = False) -> Bench:
+    from fewbit.sim.csd_cases import cases
+
+    module = "fewbit.sim.tb_csd_serial" if form == "serial" else "fewbit.sim.tb_csd"
+    return Bench(module=module, cases=cases(width_a, width_b, recoded=recoded) | {"latency": 0})
+
+
 BLOCKS = {
     block.name: block
-    for block in (Block(name="shift-decoder", make=_shift_decoder, bench="fewbit.sim.tb_shift_decoder"),)
+    for block in (
+        Block(
+            name="xnor-popcount",
+            make=_xnor_popcount,
+            bench=_xnor_bench,
+            tied=("en",),
+        ),
+        Block(name="shift-decoder", make=_shift_decoder, bench=lambda **_: Bench(module="fewbit.sim.tb_shift_decoder")),
+        Block(name="csd-multiplier", make=_csd_multiplier, bench=_csd_bench),
+    )
 }
 """The blocks by name."""
 
@@ -69,24 +125,51 @@ def ip(name: str, **options: Any) -> str:
     """
     found = block(name)
     component = found.make(**options)
+    latency = getattr(component, "latency", 0)
+    outer = _Standalone(component, found.tied, clocked=latency > 0) if found.tied else component
     settings = ", ".join(f"{key}={value}" for key, value in options.items() if value is not None)
     sheet = inspect.cleandoc(type(component).__doc__ or "")
     header = [
         f"{found.module}: made by fewbit {__version__} with {settings}",
         "",
-        *_ports(component),
+        *_ports(outer),
         "",
         *sheet.splitlines(),
     ]
-    text = verilog(component, found.module)
+    text = verilog(outer, found.module)
     body = re.sub(r"\A/\*.*?\*/\s*", "", text, flags=re.DOTALL)
-    for path, _, value in component.signature.flatten(component):
+    for path, _, value in outer.signature.flatten(outer):
         if value.shape().signed:  # Amaranth's converter leaves the word out
             port = "__".join(str(part) for part in path)
             body = re.sub(
                 rf"^(\s*(?:input|output|wire|reg)) (\[\d+:0\] {port};)", r"\1 signed \2", body, flags=re.MULTILINE
             )
     return "\n".join(["// SPDX-License-Identifier: Apache-2.0", *(f"// {line}".rstrip() for line in header), "", body])
+
+
+class _Standalone(wiring.Component):
+    """A component with some inputs held at 1, and with ``clk`` and ``rst`` as ports even where nothing is reset."""
+
+    def __init__(self, inner: Any, tied: tuple[str, ...], *, clocked: bool) -> None:
+        self.inner, self.tied, self.clocked = inner, tied, clocked
+        ports = {name: member for name, member in inner.signature.members.items() if name not in tied}
+        super().__init__(ports | ({"clk": In(1), "rst": In(1)} if clocked else {}))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.datapath = self.inner
+        if self.clocked:
+            m.domains.sync = ClockDomain("sync")
+            m.d.comb += [ClockSignal().eq(self.clk), ResetSignal().eq(self.rst)]
+        for name, member in self.inner.signature.members.items():
+            inside = getattr(self.inner, name)
+            if name in self.tied:
+                m.d.comb += inside.eq(1)
+            elif member.flow == In:
+                m.d.comb += inside.eq(getattr(self, name))
+            else:
+                m.d.comb += getattr(self, name).eq(inside)
+        return m
 
 
 def _ports(component: Any) -> list[str]:
@@ -100,22 +183,36 @@ def _ports(component: Any) -> list[str]:
     return ["Ports:", *rows]
 
 
+_CASES = 'os.environ["FEWBIT_CASES"] = str(Path(__file__).with_name("{}"))'
+
+
 def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options: Any) -> list[Path]:
     """Writes block ``name`` to ``path``, with ``testbench`` its bench beside it as ``tb_<module>.py``; the files."""
     path = Path(path)
     found = block(name)
     files = {path: ip(name, **options)}
     if testbench:
-        files[path.with_name(f"tb_{found.module}.py")] = (
-            f'"""cocotb bench of {path.name}: run it with {found.module} as the top module."""\n\n'
-            f"from {found.bench} import *  # noqa: F403\n"
-        )
+        bench = found.bench(**options)
+        lines = [f'"""cocotb bench of {path.name}: run it with {found.module} as the top module."""', "", "import os"]
+        env = dict(bench.env)
+        if bench.cases is not None:
+            cases = path.with_name(f"{found.module}_cases.json")
+            files[cases] = json.dumps(bench.cases)
+            lines += ["from pathlib import Path", "", _CASES.format(cases.name)]
+        lines += ["", *(f'os.environ["{key}"] = "{value}"' for key, value in env.items())]
+        lines += ["", f"from {bench.module} import *  # noqa: E402, F403", ""]
+        files[path.with_name(f"tb_{found.module}.py")] = "\n".join(lines)
     for file, text in files.items():
         write_text(file, text)
     return list(files)
 
 
-def check_ip(name: str, text: str, work: Path) -> list[TestResult]:
+def check_ip(name: str, text: str, work: Path, **options: Any) -> list[TestResult]:
     """Runs the block's bench on Verilog ``text`` in folder ``work``; raises BenchFailure if a test fails."""
     found = block(name)
-    return run_bench(text, toplevel=found.module, module=found.bench, build_dir=work)
+    bench = found.bench(**options)
+    env = dict(bench.env)
+    if bench.cases is not None:
+        (work / "cases.json").write_text(json.dumps(bench.cases), encoding="utf-8")
+        env["FEWBIT_CASES"] = str(work.resolve() / "cases.json")
+    return run_bench(text, toplevel=found.module, module=bench.module, build_dir=work, env=env)
