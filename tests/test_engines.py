@@ -40,12 +40,15 @@ def test_rtl_takes_exactly_the_planned_cycles():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, target", [("mnist-small", "up5k"), ("mnist-large", "ecp5-85k"), ("tfc-w2a2", "up5k")])
-def test_all_test_images_through_rtl(name, target):
+@pytest.mark.parametrize(
+    "name, target, fps",
+    [("mnist-small", "up5k", None), ("mnist-large", "ecp5-85k", 10_000), ("tfc-w2a2", "up5k", None)],
+)
+def test_all_test_images_through_rtl(name, target, fps):
     path = models.shipped()[name]
     net = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
     frames = arrays.read(models.TEST_IMAGES).reshape(-1, *net.input.shape)
-    rtl = engines.run_rtl(design(net, target), frames)
+    rtl = engines.run_rtl(design(net, target, fps=fps), frames)
     assert engines.differing_frames(rtl, engines.run_golden(net, frames)).tolist() == []
 
 

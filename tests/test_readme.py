@@ -37,7 +37,7 @@ def test_demo_page_has_the_exact_figures_of_accuracy_and_cycles():
     assert f"in {plan.latency + 999 * plan.cycles_per_frame:,} cycles" in page
 
 
-@pytest.mark.parametrize("pair, row", zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))
+@pytest.mark.parametrize("pair, row", list(zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True)))
 def test_table_of_boards_has_the_planned_cycles(pair, row):
     name, board = pair.split("@")
     path = shipped.shipped()[name]
