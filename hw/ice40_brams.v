@@ -1,6 +1,6 @@
 // Maps the block RAM that Yosys' memory_libmap chooses for iCE40 to the device's SB_RAM40_4K.
 //
-// Yosys' own map computes each cell's contents with a loop over its 4,096 bits, a second or so a cell; the same contents
+// Yosys' own map computes each cell's contents with a loop over its 4,096 bits, which is slow; the same contents
 // come here from four shifts of the whole vector. A row of 16 bits is stored with the four bits of its column number
 // reversed, so that the address bits below a row select what the device selects, in each of its four widths.
 module \$__ICE40_RAM4K_ (PORT_R_CLK, PORT_R_RD_EN, PORT_R_ADDR, PORT_R_RD_DATA,
