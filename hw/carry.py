@@ -53,6 +53,33 @@ def extend(bits: Sequence[Value], width: int) -> list[Value]:
     return [bits[min(k, len(bits) - 1)] for k in range(width)]
 
 
+Cell = tuple[int, Value, Value, Value]
+"""A logic cell of an iCE40 chain: the contents of its LUT4, and the inputs I0, I1, I2; I3 is the carry that comes in.
+The carry that goes on is the majority of I1, I2 and I3, whatever the LUT holds."""
+
+_SUM = 0x6996
+
+
+def ice40_chain(m: Module, name: str, cells: Sequence[Cell], *, first: bool = True) -> list[Value]:
+    """Outputs of a chain of cells. Without ``first`` cell 0 gives its carry only."""
+    carry: Value = ZERO
+    sums: list[Value] = []
+    for k, (contents, flip, one, other) in enumerate(cells):
+        if k or first:
+            o = Signal(name=f"{name}_sum{k}")
+            m.submodules[f"{name}_lut{k}"] = Instance(
+                "SB_LUT4", p_LUT_INIT=Const(contents, 16), i_I0=flip, i_I1=one, i_I2=other, i_I3=carry, o_O=o
+            )
+            sums.append(o)
+        else:
+            sums.append(ZERO)
+        if k < len(cells) - 1:
+            out = Signal(name=f"{name}_carry{k + 1}")
+            m.submodules[f"{name}_co{k}"] = Instance("SB_CARRY", i_I0=one, i_I1=other, i_CI=carry, o_CO=out)
+            carry = out
+    return sums
+
+
 def ice40_add(
     m: Module, name: str, a: Sequence[Value], b: Sequence[Value], flips: Sequence[Value], *, first: bool = True
 ) -> list[Value]:
@@ -60,22 +87,8 @@ def ice40_add(
 
     Cost: a logic cell a bit. Without ``first`` bit 0 gives its carry only.
     """
-    carry: Value = ZERO
-    sums: list[Value] = []
-    for k, (one, other, flip) in enumerate(zip(a, b, flips, strict=True)):
-        if k or first:
-            o = Signal(name=f"{name}_sum{k}")
-            m.submodules[f"{name}_lut{k}"] = Instance(
-                "SB_LUT4", p_LUT_INIT=Const(0x6996, 16), i_I0=flip, i_I1=one, i_I2=other, i_I3=carry, o_O=o
-            )
-            sums.append(o)
-        else:
-            sums.append(ZERO)
-        if k < len(a) - 1:
-            out = Signal(name=f"{name}_carry{k + 1}")
-            m.submodules[f"{name}_co{k}"] = Instance("SB_CARRY", i_I0=one, i_I1=other, i_CI=carry, o_CO=out)
-            carry = out
-    return sums
+    cells = [(_SUM, flip, one, other) for one, other, flip in zip(a, b, flips, strict=True)]
+    return ice40_chain(m, name, cells, first=first)
 
 
 Slot = tuple[int, Value, Value, Value, Value]

@@ -75,7 +75,8 @@ class UnpackStep(Step):
 
 @dataclass
 class FoldStep(Step):
-    """The folded unit behind its buffer of two vectors: ``words`` reads a beat, ``folds`` beats a frame.
+    """The folded unit behind its buffer of two vectors of ``words`` words: ``reads`` cycles a beat, by default one a
+    word, and ``folds`` beats a frame.
 
     ``depth`` cycles lie between a read and its effect on the output; all of them stand still while a beat waits.
     """
@@ -84,6 +85,7 @@ class FoldStep(Step):
     folds: int
     depth: int
     rings: bool
+    reads: int = 0
     _arrived: int = 0
     _free: int = 0
     _ends: list[int] = field(default_factory=lambda: [-1, -1])
@@ -109,7 +111,7 @@ class FoldStep(Step):
     def _run(self, start: int) -> None:
         cycle = start - 1
         for _ in range(self.folds):
-            for _ in range(self.words):
+            for _ in range(self.reads or self.words):
                 cycle = self._moving(cycle + 1)
             effect = cycle
             for _ in range(self.depth - 1):
