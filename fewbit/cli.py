@@ -341,6 +341,49 @@ def csd_multiplier(width_a: int, width_b: int, form: str, recoded: bool, out: Pa
     _block("csd-multiplier", out, testbench, width_a=width_a, width_b=width_b, form=form, recoded=recoded)
 
 
+@ip.command("binary-mac")
+@click.option("--pe", type=int, required=True, metavar="P", help="Sums at a time.")
+@click.option("--simd", type=int, required=True, metavar="S", help="Bits of an input word.")
+@click.option("--bits", type=int, required=True, metavar="A", help="Bits of a sum.")
+@click.option("--stages", type=int, default=1, help="Ranks of registers in a popcount.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@_file
+@_testbench
+def binary_mac(pe: int, simd: int, bits: int, stages: int, target: str, out: Path | None, testbench: bool) -> None:
+    """The binary MAC array: x (S bits), w (P x S bits), first, preset to sum (P x A bits) and sign (P bits).
+
+    Each clock cycle sum p takes in the bits in which x and word p of w agree. A sum whose preset is 2**(A - 1) less a
+    threshold has the answer in its sign.
+    """
+    _block("binary-mac", out, testbench, pe=pe, simd=simd, bits=bits, stages=stages, target=target)
+
+
+@ip.command("matvec")
+@click.option("--weights", type=click.Path(path_type=Path), required=True, metavar="W.npy", help="Outputs x inputs.")
+@click.option("--code", default="binary", metavar="CODE", help="Of the weights: binary, ternary, int(4) ...")
+@click.option("--activation", default="bipolar", metavar="TYPE", help="Of the inputs: bipolar, uint2, int8 ...")
+@click.option("--pe", type=int, default=1, help="Outputs at a time.")
+@click.option("--simd", type=int, default=1, help="Inputs at a time.")
+@click.option("--memory", type=click.Choice(("block", "logic")), default="block", help="Where the weights lie.")
+@click.option(
+    "--buffer", type=click.Choice(("block", "distributed", "ring")), default="block", help="Where a vector lies."
+)
+@click.option("--stages", type=int, default=1, help="Ranks of registers in a sum of lanes.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@_file
+@_testbench
+def matvec(weights: Path, out: Path | None, testbench: bool, **options: Any) -> None:
+    """The folded matrix-vector unit with its weights: a stream of S inputs in, a stream of P sums out."""
+    from fewbit import arrays
+
+    levels = arrays.read(weights)
+    if levels.ndim != 2 or levels.dtype.kind not in "iu" or 0 in levels.shape:
+        raise FewbitError(
+            f"{weights}: weights are integers on two axes, outputs x inputs, not {levels.dtype} {levels.shape}"
+        )
+    _block("matvec", out, testbench, weights=levels.astype("int64"), **options)
+
+
 @cli.command()
 def boards() -> None:
     """List the boards that fewbit builds for."""

@@ -12,24 +12,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal
+import numpy as np
+from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from fewbit import __version__
 from fewbit.files import write_text
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Dense
 from fewbit.hw.emit import verilog
 from fewbit.sim.cocotb_run import TestResult, run_bench
+from fewbit.sim.netlist import CELLS, cell_models
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A cocotb bench: its module, the environment it wants, and the cases it reads from ``$FEWBIT_CASES``, if any."""
+    """A cocotb bench: its module, the environment it wants, and the cases that it reads, if any, as JSON from the file
+    that the environment variable ``variable`` names."""
 
     module: str
     env: dict[str, str] = field(default_factory=dict)
-    cases: dict[str, Any] | None = None
+    cases: str | None = None
+    variable: str = "FEWBIT_CASES"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,38 @@ def _csd_bench(*, width_a: int, width_b: int, form: str = "parallel", recoded: b
     from fewbit.sim.csd_cases import cases
 
     module = "fewbit.sim.tb_csd_serial" if form == "serial" else "fewbit.sim.tb_csd"
-    return Bench(module=module, cases=cases(width_a, width_b, recoded=recoded) | {"latency": 0})
+    return Bench(module=module, cases=json.dumps(cases(width_a, width_b, recoded=recoded) | {"latency": 0}))
+
+
+def _binary_mac(*, pe: int, simd: int, bits: int, stages: int = 1, target: str = "generic") -> Any:
+    from fewbit.hw.binary_mac import BinaryMac
+
+    return BinaryMac(pe, simd, bits, stages=stages, target=target)
+
+
+def _binary_mac_bench(*, stages: int = 1, **_: Any) -> Bench:
+    return Bench(module="fewbit.sim.tb_binary_mac", env={"FEWBIT_STAGES": str(stages)})
+
+
+def _dense(weights: Ints, code: str, activation: str) -> tuple[Dense, DType]:
+    return Dense(name="matvec", weights=weights, code=Code.parse(code)), DType.parse(activation)
+
+
+def _matvec(*, weights: Ints, code: str = "binary", activation: str = "bipolar", **options: Any) -> Any:
+    from fewbit.hw.matvec import MatVec
+
+    layer, kind = _dense(weights, code, activation)
+    return MatVec(layer, kind, **options)
+
+
+def _matvec_bench(
+    *, weights: Ints, code: str = "binary", activation: str = "bipolar", pe: int, simd: int, **_: Any
+) -> Bench:
+    from fewbit.sim.vectors import dense_vectors
+
+    layer, kind = _dense(weights, code, activation)
+    vectors = dense_vectors(layer, kind, pe=pe, simd=simd)
+    return Bench(module="fewbit.sim.tb_stream", cases=vectors.to_json(), variable="FEWBIT_VECTORS")
 
 
 BLOCKS = {
@@ -103,6 +141,8 @@ BLOCKS = {
         ),
         Block(name="shift-decoder", make=_shift_decoder, bench=lambda **_: Bench(module="fewbit.sim.tb_shift_decoder")),
         Block(name="csd-multiplier", make=_csd_multiplier, bench=_csd_bench),
+        Block(name="binary-mac", make=_binary_mac, bench=_binary_mac_bench, tied=("en",)),
+        Block(name="matvec", make=_matvec, bench=_matvec_bench),
     )
 }
 """The blocks by name."""
@@ -127,24 +167,28 @@ def ip(name: str, **options: Any) -> str:
     component = found.make(**options)
     latency = getattr(component, "latency", 0)
     outer = _Standalone(component, found.tied, clocked=latency > 0) if found.tied else component
-    settings = ", ".join(f"{key}={value}" for key, value in options.items() if value is not None)
+    text = verilog(outer, found.module)
+    settings = ", ".join(f"{key}={_said(value)}" for key, value in options.items() if value is not None)
     sheet = inspect.cleandoc(type(component).__doc__ or "")
     header = [
         f"{found.module}: made by fewbit {__version__} with {settings}",
         "",
-        *_ports(outer),
+        *_ports(outer, text),
         "",
         *sheet.splitlines(),
     ]
-    text = verilog(outer, found.module)
     body = re.sub(r"\A/\*.*?\*/\s*", "", text, flags=re.DOTALL)
     for path, _, value in outer.signature.flatten(outer):
-        if value.shape().signed:  # Amaranth's converter leaves the word out
+        if Value.cast(value).shape().signed:  # Amaranth's converter leaves the word out
             port = "__".join(str(part) for part in path)
             body = re.sub(
                 rf"^(\s*(?:input|output|wire|reg)) (\[\d+:0\] {port};)", r"\1 signed \2", body, flags=re.MULTILINE
             )
     return "\n".join(["// SPDX-License-Identifier: Apache-2.0", *(f"// {line}".rstrip() for line in header), "", body])
+
+
+def _said(value: Any) -> str:
+    return f"{value.shape[0]}x{value.shape[1]} array" if isinstance(value, np.ndarray) else str(value)
 
 
 class _Standalone(wiring.Component):
@@ -172,18 +216,21 @@ class _Standalone(wiring.Component):
         return m
 
 
-def _ports(component: Any) -> list[str]:
-    """The ports, a line each."""
-    rows = []
+def _ports(component: Any, text: str) -> list[str]:
+    """The ports, a line each; those of the clock come from Verilog ``text`` where they are no members."""
+    members = {path[0] for path, _, _ in component.signature.flatten(component)}
+    rows = [f"  input  {name}" for name in ("clk", "rst")
+            if name not in members and re.search(rf"^\s*input {name};", text, re.MULTILINE)]  # fmt: skip
     for path, member, value in component.signature.flatten(component):
         name = "__".join(str(part) for part in path)
         kind = "input " if member.flow.name == "In" else "output"
+        value = Value.cast(value)
         sign = "signed " if value.shape().signed else ""
         rows.append(f"  {kind} {sign}[{len(value) - 1}:0] {name}" if len(value) != 1 else f"  {kind} {name}")
     return ["Ports:", *rows]
 
 
-_CASES = 'os.environ["FEWBIT_CASES"] = str(Path(__file__).with_name("{}"))'
+_CASES = 'os.environ["{}"] = str(Path(__file__).with_name("{}"))'
 
 
 def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options: Any) -> list[Path]:
@@ -197,8 +244,8 @@ def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options:
         env = dict(bench.env)
         if bench.cases is not None:
             cases = path.with_name(f"{found.module}_cases.json")
-            files[cases] = json.dumps(bench.cases)
-            lines += ["from pathlib import Path", "", _CASES.format(cases.name)]
+            files[cases] = bench.cases
+            lines += ["from pathlib import Path", "", _CASES.format(bench.variable, cases.name)]
         lines += ["", *(f'os.environ["{key}"] = "{value}"' for key, value in env.items())]
         lines += ["", f"from {bench.module} import *  # noqa: E402, F403", ""]
         files[path.with_name(f"tb_{found.module}.py")] = "\n".join(lines)
@@ -208,11 +255,17 @@ def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options:
 
 
 def check_ip(name: str, text: str, work: Path, **options: Any) -> list[TestResult]:
-    """Runs the block's bench on Verilog ``text`` in folder ``work``; raises BenchFailure if a test fails."""
+    """Runs the block's bench on Verilog ``text`` in folder ``work``; raises BenchFailure if a test fails.
+
+    Cells of a fabric behave as their vendor's models say.
+    """
     found = block(name)
     bench = found.bench(**options)
     env = dict(bench.env)
     if bench.cases is not None:
-        (work / "cases.json").write_text(json.dumps(bench.cases), encoding="utf-8")
-        env["FEWBIT_CASES"] = str(work.resolve() / "cases.json")
+        (work / "cases.json").write_text(bench.cases, encoding="utf-8")
+        env[bench.variable] = str(work.resolve() / "cases.json")
+    family = options.get("target", "generic")
+    if family in CELLS:
+        text = "\n".join([text, *cell_models(family, CELLS[family])])
     return run_bench(text, toplevel=found.module, module=bench.module, build_dir=work, env=env)

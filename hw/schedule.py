@@ -74,22 +74,16 @@ class UnpackStep(Step):
 
 
 @dataclass
-class FoldStep(Step):
-    """The folded unit behind its buffer of two vectors of ``words`` words: ``reads`` cycles a beat, by default one a
-    word, and ``folds`` beats a frame.
-
-    ``depth`` cycles lie between a read and its effect on the output; all of them stand still while a beat waits.
-    """
+class _VectorStep(Step):
+    """A unit behind its buffer of two vectors of ``words`` words; ``_run`` reads one, from a cycle on."""
 
     words: int
     folds: int
     depth: int
-    rings: bool
-    reads: int = 0
-    _arrived: int = 0
-    _free: int = 0
-    _ends: list[int] = field(default_factory=lambda: [-1, -1])
-    _stalls: list[tuple[int, int]] = field(default_factory=list)
+    rings: bool = field(kw_only=True)
+    _arrived: int = field(default=0, init=False)
+    _free: int = field(default=0, init=False)
+    _ends: list[int] = field(default_factory=lambda: [-1, -1], init=False)
 
     def accept(self, offered: int) -> int:
         taken = max(offered, self._free)
@@ -109,9 +103,22 @@ class FoldStep(Step):
         return taken
 
     def _run(self, start: int) -> None:
+        raise NotImplementedError(type(self).__name__)
+
+
+@dataclass
+class FoldStep(_VectorStep):
+    """The folded unit behind its buffer of two vectors: ``words`` reads a beat, ``folds`` beats a frame.
+
+    ``depth`` cycles lie between a read and its effect on the output; all of them stand still while a beat waits.
+    """
+
+    _stalls: list[tuple[int, int]] = field(default_factory=list, init=False)
+
+    def _run(self, start: int) -> None:
         cycle = start - 1
         for _ in range(self.folds):
-            for _ in range(self.reads or self.words):
+            for _ in range(self.words):
                 cycle = self._moving(cycle + 1)
             effect = cycle
             for _ in range(self.depth - 1):
@@ -128,6 +135,28 @@ class FoldStep(Step):
             if begin <= cycle < end:
                 cycle = end
         return cycle
+
+
+@dataclass
+class RunStep(_VectorStep):
+    """The folded unit that never stands still, behind its buffer of two vectors of ``words`` words: ``reads`` cycles a
+    beat, ``folds`` beats a frame, each ``depth`` cycles after its last read; at most ``places`` beats are under way.
+    """
+
+    reads: int
+    places: int
+    _taken: list[int] = field(default_factory=list, init=False)
+
+    def _run(self, start: int) -> None:
+        cycle = start - 1
+        for _ in range(self.folds):
+            begin = cycle + 1
+            if len(self._taken) >= self.places:
+                begin = max(begin, self._taken[-self.places] + 1)
+            cycle = begin + self.reads - 1
+            self._taken.append(self.give(cycle + self.depth))
+        self._ends.append(cycle)
+        del self._ends[:-2], self._taken[: -self.places]
 
 
 class Sink(Step):

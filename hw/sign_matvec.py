@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -17,7 +18,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Threshold
 from fewbit.hw.binary_mac import BinaryMac
 from fewbit.hw.buffer import RING, VectorBuffer
-from fewbit.hw.schedule import FoldStep, Step
+from fewbit.hw.schedule import RunStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
 from fewbit.hw.weights import BLOCK, LOGIC, rom_words
 
@@ -40,14 +41,14 @@ class SignUnit(wiring.Component):
 
     A sum starts at ``2**(bits - 1) - T``, with ``T`` the least ``agree`` that reaches the threshold: so its upper
     bit is the answer. The start comes from the weight memory, as two words more a sum, while the inputs stand at 0:
-    zeros in both words count, and the lowest bits of the second are the sum's upper bits. Where a sign is negative the weights
-    are stored inverted. Neither thresholds nor signs take a logic cell.
+    zeros in both words count, and the lowest bits of the second are the sum's upper bits. Where a sign is negative the
+    weights are stored inverted. Neither thresholds nor signs take a logic cell.
 
     The vector is read from whatever holds it, such as :class:`fewbit.hw.buffer.VectorBuffer`.
 
     **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD + 2)`` cycles, while ``available``.
-    **Latency**: ``latency`` cycles from reading the last word of a group to its beat. A beat that waits for ``o.ready``
-    stops the unit.
+    **Latency**: ``latency`` cycles from reading the last word of a group to its beat. Up to ``results`` beats wait for
+    ``o.ready``; no sum begins without a place for its beat, so that no stall has to reach the array.
     Cost: that of :class:`fewbit.hw.binary_mac.BinaryMac`, SIMD flip-flops, the memory.
 
     Source: thresholds for batch norm and sign are those of FINN, arXiv 1612.07119, section 4.2.2.
@@ -117,7 +118,8 @@ class SignUnit(wiring.Component):
         self.bits = (layer.inputs + 1).bit_length() + 1
         self.low, self._starts = self._encode_starts()
         self.mac = BinaryMac(pe, simd, self.bits, low=self.low, stages=stages, target=target)
-        self.latency = 2 + read_register + self.mac.latency
+        self.latency = 3 + read_register + self.mac.latency
+        self.results = 1 + -(-(self.latency + 1) // self.reads)
         super().__init__(
             {
                 "available": In(1),
@@ -156,9 +158,11 @@ class SignUnit(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         # `issue` asks for a word of the vector, or for none where a start is due; a cycle later the memory is read, and
-        # the next cycle both stand at the array. Everything advances together, unless a beat waits for its receiver.
+        # the next cycle both stand at the array. Nothing in there ever waits: a sum begins only where a place for its
+        # result is left among `results`, of those begun and not yet taken.
         m = Module()
         m.submodules.mac = mac = self.mac
+        m.submodules.results = results = SyncFIFO(width=self.pe, depth=self.results)
         m.submodules.weights = weights = Memory(
             shape=self.pe * self.simd,
             depth=self.cycles_per_frame,
@@ -167,64 +171,64 @@ class SignUnit(wiring.Component):
         )
         read = weights.read_port()
 
-        advance, issue, start = Signal(), Signal(), Signal()
+        begin, issue, start, taken = Signal(), Signal(), Signal(), Signal()
         index, fold = Signal(range(self.reads)), Signal(range(self.folds))
+        begun, room = Signal(range(self.results + 1)), Signal(init=1)
+        busy = index != 0
         last_index = index == self.reads - 1
         m.d.comb += [
-            advance.eq(~self.o.valid | self.o.ready),
-            issue.eq(advance & self.available),
-            start.eq((index == 0) | (index == self.stages)),
+            begin.eq(~busy & room & self.available),
+            issue.eq(busy | begin),
+            start.eq(~busy | (index == self.stages)),
             self.next.eq(issue & ~start),
             self.last.eq(last_index & (fold == self.folds - 1)),
+            taken.eq(self.o.valid & self.o.ready),
         ]
         with m.If(issue):
-            m.d.sync += index.eq(index + 1)
-            with m.If(last_index):
-                m.d.sync += [index.eq(0), fold.eq(Mux(fold == self.folds - 1, 0, fold + 1))]
+            m.d.sync += index.eq(Mux(last_index, 0, index + 1))
+        with m.If(last_index):
+            m.d.sync += fold.eq(Mux(fold == self.folds - 1, 0, fold + 1))
+        following = begun + begin - taken
+        m.d.sync += [begun.eq(following), room.eq(following != self.results)]
 
         asked, begins, ends, still = Signal(), Signal(), Signal(), Signal()
-        with m.If(advance):
-            m.d.sync += [asked.eq(issue), begins.eq(index == 0), ends.eq(last_index), still.eq(start)]
+        m.d.sync += [asked.eq(issue), begins.eq(begin), ends.eq(last_index), still.eq(start)]
         address = Signal(range(self.cycles_per_frame))
-        m.d.comb += [read.addr.eq(address), read.en.eq(advance & asked)]
-        with m.If(read.en):
+        m.d.comb += read.addr.eq(address)
+        with m.If(asked):
             m.d.sync += address.eq(Mux(address == self.cycles_per_frame - 1, 0, address + 1))
 
         x = Signal(self.simd, reset_less=True)
-        with m.If(advance):
-            m.d.sync += x.eq(self.word)
-            with m.If(still):
-                m.d.sync += x.eq(0)
-        w, first, valid = read.data, begins, asked & ends
-        ranks = 2 if self.read_register else 1
-        for rank in range(ranks + self.mac.latency):
-            travelling = Signal(2, name=f"travelling_{rank}")
-            with m.If(advance):
-                m.d.sync += travelling.eq(first | valid << 1)
-            if rank < ranks:
-                first = travelling[0]
-            if rank == ranks - 1:
-                arrived = first
-            valid = travelling[1]
+        m.d.sync += x.eq(self.word)
+        with m.If(still):
+            m.d.sync += x.eq(0)
+        w: Value = read.data
         if self.read_register:
             held_x, held_w = Signal(self.simd, reset_less=True), Signal(len(w), reset_less=True)
-            with m.If(advance):
-                m.d.sync += [held_x.eq(x), held_w.eq(w)]
+            m.d.sync += [held_x.eq(x), held_w.eq(w)]
             x, w = held_x, held_w
+        ranks = 1 + self.read_register
         upper = self.bits - self.low
         m.d.comb += [
             mac.x.eq(x),
             mac.w.eq(w),
-            mac.first.eq(arrived),
-            mac.en.eq(advance),
-            self.o.valid.eq(valid),
+            mac.first.eq(_later(m, "begins", begins, ranks)),
+            mac.preset.eq(Cat(*(w.word_select(pe, self.simd)[:upper] for pe in range(self.pe)))),
+            results.w_en.eq(_later(m, "ends", ends, ranks + mac.latency)),
+            results.w_data.eq(mac.sign),
+            results.r_en.eq(self.o.ready),
+            self.o.valid.eq(results.r_rdy),
+            self.o.payload.eq(results.r_data),
         ]
-        for pe in range(self.pe):
-            m.d.comb += [
-                mac.preset.word_select(pe, upper).eq(w.word_select(pe, self.simd)),
-                self.o.payload[pe].eq(mac.sign[pe]),
-            ]
         return m
+
+
+def _later(m: Module, name: str, signal: Value, cycles: int) -> Value:
+    for rank in range(cycles):
+        register = Signal(name=f"{name}_{rank}")
+        m.d.sync += register.eq(signal)
+        signal = register
+    return signal
 
 
 class SignMatVec(wiring.Component):
@@ -260,7 +264,9 @@ class SignMatVec(wiring.Component):
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
         unit = self.unit
-        return [FoldStep(unit.words, unit.folds, unit.latency, rings=self.buffer.style == RING, reads=unit.reads)]
+        return [
+            RunStep(unit.words, unit.folds, unit.latency, unit.reads, unit.results, rings=self.buffer.style == RING)
+        ]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

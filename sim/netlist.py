@@ -20,6 +20,9 @@ from fewbit.sim.compile import cache_folder, content_key, keep, run_yosys
 
 _MODELS = {"ice40": ("ice40/cells_sim.v",), "ecp5": ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")}
 _OWN_MODELS = {"ice40": ("ice40_cells.v",), "ecp5": ("ecp5_cells.v",)}
+CELLS: dict[str, set[str]] = {"ice40": {"SB_LUT4", "SB_CARRY"}, "ecp5": {"LUT4", "CCU2C"}}
+"""The cells that designs instantiate, by family."""
+
 _MODULE = re.compile(r"^module\s+(\w+)\b.*?^endmodule\b", re.MULTILINE | re.DOTALL)
 _SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.MULTILINE | re.DOTALL)
 _MACROS = re.compile(r"^`(?!timescale).*$", re.MULTILINE)
@@ -84,6 +87,14 @@ def _script(top: str, family: synthesis.Family, dsp: bool) -> str:
             "write_verilog -noattr -noexpr mapped.v",
         ]
     )
+
+
+def cell_models(family: synthesis.Family, cells: set[str]) -> list[str]:
+    """Verilog of the behaviour of ``cells`` and of what these are made of.
+
+    Raises FewbitError if there is none for a cell.
+    """
+    return _behaviour(cells, _models(family), family)
 
 
 def _models(family: synthesis.Family) -> dict[str, str]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Network
+from fewbit.golden.matvec import matvec
+from fewbit.golden.network import Dense, Network
 from fewbit.golden.run import run
 
 VERSION = 1
@@ -75,10 +76,14 @@ class Vectors:
         start, begin = index * self.beats_in, index * self.beats_out
         return self.words[start : start + self.beats_in], self.expected[begin : begin + self.beats_out]
 
-    def save(self, path: Path) -> None:
-        """Writes the vectors as JSON, words in hexadecimal."""
+    def to_json(self) -> str:
+        """The vectors as JSON, words in hexadecimal."""
         plain = asdict(self) | {name: [f"{word:x}" for word in getattr(self, name)] for name in ("words", "expected")}
-        path.write_text(json.dumps({"version": VERSION} | plain, indent=1), encoding="utf-8")
+        return json.dumps({"version": VERSION} | plain, indent=1)
+
+    def save(self, path: Path) -> None:
+        """Writes the vectors as JSON."""
+        path.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Vectors:
@@ -117,6 +122,26 @@ def score_fields(dtype: DType, classes: int) -> tuple[Field, ...]:
         Field(name="score", bits=dtype.bits, signed=dtype.signed),
         Field(name="index", bits=_index_bits(classes)),
         Field(name="last", bits=1),
+    )
+
+
+def dense_vectors(layer: Dense, activation: DType, *, pe: int, simd: int, frames: int = 12, seed: int = 1) -> Vectors:
+    """Vectors of a matrix-vector unit: random inputs, and those that bring every sum to both ends of its range."""
+    rng = np.random.default_rng(seed)
+    values = np.arange(activation.min, activation.max + 1, activation.step)
+    x = rng.choice(values, (frames, layer.inputs))
+    x[0], x[1] = activation.min, activation.max
+    for row, output in zip(range(2, frames, 2), range(layer.outputs)):
+        x[row] = np.where(layer.weights[output] > 0, activation.max, activation.min)
+        x[row + 1 : row + 2] = np.where(layer.weights[output] > 0, activation.min, activation.max)
+    low, high = layer.bounds(activation)
+    kind = DType.holding(int(low.min()), int(high.max()))
+    return Vectors(
+        words=lane_words(x, activation, simd),
+        expected=lane_words(matvec(x, layer.weights, layer.code, activation), kind, pe),
+        fields=(Field(name="sum", bits=kind.bits, signed=True, lanes=pe),),
+        beats_in=layer.inputs // simd,
+        beats_out=layer.outputs // pe,
     )
 
 

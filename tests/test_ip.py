@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from fewbit import cli
@@ -13,17 +14,28 @@ OPTIONS = {
     "shift-decoder": {"scale_width": 8},
     "xnor-popcount": {"width": 9, "stages": 2},
     "csd-multiplier": {"width_a": 4, "width_b": 5},
+    "binary-mac": {"pe": 2, "simd": 9, "bits": 7},
+    "matvec": {"weights": np.array([[1, -1, -1, 1, 1, 1], [-1, -1, 1, -1, 1, 1]]), "pe": 2, "simd": 3},
 }
+LEVELS = np.random.default_rng(1).integers(-1, 2, (4, 10))
 FORMS = [
     ("shift-decoder", {"scale_width": 1}),
     ("shift-decoder", {"scale_width": 8}),
     ("xnor-popcount", {"width": 1}),
     ("xnor-popcount", {"width": 4}),
     ("xnor-popcount", {"width": 49, "stages": 3}),
+    ("xnor-popcount", {"width": 40, "stages": 2, "target": "ice40"}),
+    ("xnor-popcount", {"width": 33, "target": "ecp5"}),
     ("csd-multiplier", {"width_a": 4, "width_b": 4}),
     ("csd-multiplier", {"width_a": 3, "width_b": 8, "recoded": True}),
     ("csd-multiplier", {"width_a": 8, "width_b": 8, "form": "serial"}),
     ("csd-multiplier", {"width_a": 5, "width_b": 4, "form": "serial", "recoded": True}),
+    ("binary-mac", {"pe": 1, "simd": 1, "bits": 1}),
+    ("binary-mac", {"pe": 3, "simd": 16, "bits": 12, "stages": 2}),
+    ("binary-mac", {"pe": 2, "simd": 20, "bits": 9, "stages": 2, "target": "ice40"}),
+    ("binary-mac", {"pe": 2, "simd": 20, "bits": 9, "stages": 3, "target": "ecp5"}),
+    ("matvec", {"weights": LEVELS, "code": "ternary", "activation": "uint3", "pe": 2, "simd": 5, "buffer": "ring"}),
+    ("matvec", {"weights": 2 * (LEVELS > 0) - 1, "pe": 4, "simd": 10, "stages": 2, "target": "ice40"}),
 ]
 
 
@@ -49,8 +61,25 @@ module csd_multiplier(input signed [3:0] a, input signed [4:0] b, input [1:0] qu
   inner right(.a(a), .b(b), .quality(~quality), .product(product));
 endmodule
 """,
+    "binary-mac": """
+module binary_mac(
+  input [8:0] x, input [17:0] w, input first, input [5:0] preset, input clk, rst, output [13:0] sum, output [1:0] sign
+);
+  inner right(.x(x), .w(w), .first(first), .preset(preset & 6'd31), .clk(clk), .rst(rst), .sum(sum), .sign(sign));
+endmodule
+""",
+    "matvec": """
+module matvec(
+  input clk, rst, input [2:0] i__payload, input i__valid, output i__ready,
+  output [7:0] o__payload, output o__valid, input o__ready
+);
+  inner right(.clk(clk), .rst(rst), .i__payload(i__payload ^ 3'd2), .i__valid(i__valid), .i__ready(i__ready),
+              .o__payload(o__payload), .o__valid(o__valid), .o__ready(o__ready));
+endmodule
+""",
 }
-"""Each block inside a module that spoils it: a wrong flag, a bit that is not read, the complement of the quality."""
+"""Each block inside a module that spoils it: a wrong flag, a bit that is not read, the complement of the quality, a bit
+that a sum does not start with, an input turned over."""
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -113,7 +142,8 @@ def test_testbench_lies_beside_the_file(tmp_path):
 
 def test_unknown_block():
     with pytest.raises(
-        FewbitError, match="unknown block 'adder'; there are xnor-popcount, shift-decoder, csd-multiplier"
+        FewbitError,
+        match="unknown block 'adder'; there are xnor-popcount, shift-decoder, csd-multiplier, binary-mac, matvec",
     ):
         ip("adder")
 
@@ -123,6 +153,15 @@ def test_unknown_block():
     [
         (["shift-decoder", "--scale-width", "0"], "the scale must have at least 1 bit, not 0"),
         (["xnor-popcount", "--width", "0"], "an XNOR-popcount needs a width of at least 1, not 0"),
+        (
+            ["binary-mac", "--pe", "2", "--simd", "9", "--bits", "3"],
+            "sums of 9 bits a word need at least 4 bits, not 3",
+        ),
+        (
+            ["binary-mac", "--pe", "0", "--simd", "9", "--bits", "8"],
+            "a binary MAC needs a PE and a SIMD of at least 1, not 0 and 9",
+        ),
+        (["matvec", "--weights", "no.npy"], "no.npy: no such file or directory"),
         (["shift-decoder", "--scale-width", "-2"], "the scale must have at least 1 bit, not -2"),
         (
             ["shift-decoder", "--scale-width", "3", "--testbench"],
@@ -137,5 +176,24 @@ def test_unknown_block():
 def test_mistakes(arguments, message, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["ip", *arguments])
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", f"fewbit: {message}\n")
+
+
+@pytest.mark.parametrize(
+    "weights, arguments, message",
+    [
+        (np.ones((2, 3)), [], "W.npy: weights are integers on two axes, outputs x inputs, not float64 (2, 3)"),
+        (np.ones(3, int), [], "W.npy: weights are integers on two axes, outputs x inputs, not int64 (3,)"),
+        (np.array([[1, 2]]), [], "layer 'matvec': weight 2 is no level of the binary code"),
+        (np.array([[1, -1]]), ["--simd", "3"], "layer 'matvec': SIMD must divide the 2 inputs, not 3"),
+        (np.array([[1, -1]]), ["--activation", "uint99"], "a number kind has 1 to 64 bits, not 99"),
+    ],
+)
+def test_mistakes_in_weights(weights, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("W.npy", weights)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["ip", "matvec", "--weights", "W.npy", *arguments])
     assert end.value.code == 2
     assert capsys.readouterr() == ("", f"fewbit: {message}\n")
