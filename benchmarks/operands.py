@@ -10,8 +10,8 @@ layer stand in ``weights.npz``, 64 x 64, as 16-bit numbers.
 
 from __future__ import annotations
 
-import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,13 +89,13 @@ def _sums() -> Floats:
     network = load(models.shipped()["mnist-small"])
     first = [layer.kind for layer in network.layers].index("dense")
     tensors = run(network, arrays.read(models.TEST_IMAGES)[:1024]).tensors
-    return tensors[first + 1][:, :64].astype(np.float64)
+    return np.asarray(tensors[first + 1][:, :64], np.float64)
 
 
 @cache
 def _pixels() -> Floats:
     """The middle of the test images, (1024 images, 256 pixels), -128 to 127."""
-    return arrays.read(models.TEST_IMAGES)[:1024, 6:22, 6:22].reshape(1024, 256).astype(np.float64) - 128
+    return np.asarray(arrays.read(models.TEST_IMAGES)[:1024, 6:22, 6:22].reshape(1024, 256), np.float64) - 128
 
 
 def train(epochs: int = 12, seed: int = 1) -> tuple[Floats, float]:
@@ -104,7 +104,7 @@ def train(epochs: int = 12, seed: int = 1) -> tuple[Floats, float]:
     labels = arrays.read(models.TEST_LABELS).astype(np.int64)
     rng = np.random.default_rng(seed)
     sizes = (784, 64, 64, 10)
-    weights = [rng.normal(0, np.sqrt(2 / n), (m, n)) for n, m in zip(sizes, sizes[1:])]
+    weights = [rng.normal(0, np.sqrt(2 / n), (m, n)) for n, m in pairwise(sizes)]
     offsets = [np.zeros(m) for m in sizes[1:]]
     speeds = [np.zeros_like(value) for value in (*weights, *offsets)]
     for epoch in range(epochs):
@@ -140,8 +140,10 @@ def _forward(x: Floats, weights: list[Floats], offsets: list[Floats]) -> list[Fl
 def main() -> None:
     weights, right = train()
     np.savez_compressed(WEIGHTS, weights=_quantize(weights, 16).astype(np.int16))
-    print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size} bytes; {100 * right:.2f} % of the images it was trained on are right")
+    print(
+        f"{WEIGHTS.name}: {WEIGHTS.stat().st_size} bytes; {100 * right:.2f} % of the images it was trained on are right"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,7 +19,7 @@ Registers = Literal["none", "digits", "rows", "all"]
 REGISTERS = ("none", "digits", "rows", "all")
 
 Control = tuple[Value, Value, "Value | None"]
-"""What a row is told: that its digit counts, that it does and is negative, that it is the upper of two (None: never)."""
+"""What a row is told: its digit counts; it counts and is negative; it is the upper one of its two (None: never)."""
 
 
 def check_widths(block: str, width_a: int, width_b: int) -> None:
@@ -43,7 +43,7 @@ class CsdMultiplier(wiring.Component):
 
     **Latency**: :attr:`latency` cycles with ``en`` high; 0 without registers. **Throughput**: one a cycle.
 
-    Cost, 8 by 8, logic cells: recoded 98 on iCE40 and 95 on ECP5, else 108 and 110; a balanced tree 11 or 12 more.
+    Cost, 8 by 8, logic cells: recoded 97 on iCE40 and 98 on ECP5, else 108 and 115; a balanced tree 11 to 13 more.
 
     Parameters
     ----------

@@ -310,7 +310,9 @@ class Settled:
                     later.append((moved.outputs, moved.evaluate(values)))
             time += 1
         if not np.array_equal(values, after):
-            raise FewbitError("the netlist does not settle to what it computes: its flip-flops or loops are not modelled")
+            raise FewbitError(
+                "the netlist does not settle to what it computes: its flip-flops or loops are not modelled"
+            )
         return self._sum(changes)
 
     def clocked(self, *, first: int = 1, where: npt.NDArray[np.bool_] | None = None) -> int:
@@ -372,6 +374,6 @@ def _ecp5_flop(name: str, parameters: Mapping[str, Any], net: Callable[..., int]
     fixed = {"1": _ONE, "0": _ZERO}
     return {
         "data": net("DI"), "output": net("Q"), "enable": fixed.get(enable, net("CE")), "enable_flip": enable == "INV",
-        "reset": net("LSR"), "reset_flip": parameter("LSRMUX", "LSR") == "INV", "value": parameter("REGSET", "") == "SET",
-        "over": parameter("SRMODE", "LSR_OVER_CE") == "LSR_OVER_CE",
+        "reset": net("LSR"), "reset_flip": parameter("LSRMUX", "LSR") == "INV",
+        "value": parameter("REGSET", "RESET") == "SET", "over": parameter("SRMODE", "LSR_OVER_CE") == "LSR_OVER_CE",
     }  # fmt: skip
