@@ -280,7 +280,7 @@ def verdict(width: int, family: str, found: list[Line]) -> Iterator[str]:
     yield f"{width} x {width}, {family}:"
     for case, said in CASES.items():
         chosen = {quality: best(found, case, quality) for quality in (1, 2, full)}
-        yield f"  {said}; least transitions of a form by digits, over * with the same registers (over the bare *):"
+        yield f"  {said}; fewest transitions by digits, over * with the same registers (over the bare *):"
         for quality, one in chosen.items():
             own, bare = ratio(one, found, case, quality), ratio(one, found, case, quality, like="*")
             yield f"    K={quality}: {own:.2f} ({bare:.2f}), {one.form.name}"
