@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Switching activity of the multipliers: transitions of nets a product, in netlists as a build maps them.
 
     python -m benchmarks.activity                     # both sizes and families; minutes
@@ -22,6 +23,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from amaranth.lib import wiring
 
 from benchmarks.measure import mapped
 from benchmarks.operands import HOLD, SOURCES, operands
@@ -32,7 +34,6 @@ from fewbit.golden.errors import FewbitError
 from fewbit.hw.carry import Target
 from fewbit.hw.csd import REGISTERS, CsdMultiplier
 from fewbit.hw.csd_serial import CsdMultiplierSerial
-from fewbit.hw.emit import verilog
 from fewbit.hw.multiplier import Multiplier
 from fewbit.hw.rows import TREES
 from fewbit.sim.toggles import CARRY_DELAY, LUT_DELAY, Mapped, Settled
@@ -61,8 +62,8 @@ class Form:
     name : str
     like : str
         The form of ``*`` that it is compared with: registers in the same places.
-    text : str
-        Verilog, top module ``top``.
+    block : Component or str
+        It, or Verilog of it, top module ``top``.
     flow : str
         How it is mapped: one of :data:`benchmarks.measure.FLOWS`.
     latency : int
@@ -75,7 +76,7 @@ class Form:
 
     name: str
     like: str
-    text: str
+    block: wiring.Component | str
     flow: str = "default"
     latency: int = 0
     knob: bool = False
@@ -129,13 +130,13 @@ _LIKE = {"none": "none", "digits": "inputs", "rows": "inputs", "all": "ports"}
 def forms(width: int, family: Target) -> list[Form]:
     """The forms of ``*``, the other exact multipliers, then those by canonic signed digits."""
     found = [
-        Form(name=name, like=name, text=plain(width, registers), latency=list(PLAIN).index(registers))
+        Form(name=name, like=name, block=plain(width, registers), latency=list(PLAIN).index(registers))
         for registers, name in PLAIN.items()
     ]
-    found.append(Form(name="*, Yosys' booth", like="*", text=plain(width, "none"), flow="booth"))
-    rows = verilog(Multiplier(width, width, family), "top")
+    found.append(Form(name="*, Yosys' booth", like="*", block=plain(width, "none"), flow="booth"))
+    rows = Multiplier(width, width, family)
     found.append(
-        Form(name=f"rows ({'Booth' if family == 'ice40' else 'binary'})", like="*", text=rows, flow=_OWN_FLOW[family])
+        Form(name=f"rows ({'Booth' if family == 'ice40' else 'binary'})", like="*", block=rows, flow=_OWN_FLOW[family])
     )
     for recoded in (True, False):
         word = "digits" if recoded else "recoder"
@@ -145,7 +146,7 @@ def forms(width: int, family: Target) -> list[Form]:
                 found.append(_csd(width, family, recoded, tree, registers, name))
         serial = CsdMultiplierSerial(width, width, recoded=recoded)
         found.append(
-            Form(name=f"{word}, serial", like=PLAIN["ports"], text=verilog(serial, "top"), latency=-1, knob=True,
+            Form(name=f"{word}, serial", like=PLAIN["ports"], block=serial, latency=-1, knob=True,
                  recoded=recoded)
         )  # fmt: skip
     return found
@@ -154,7 +155,7 @@ def forms(width: int, family: Target) -> list[Form]:
 def _csd(width: int, family: Target, recoded: bool, tree: Any, registers: Any, name: str) -> Form:
     block = CsdMultiplier(width, width, recoded=recoded, target=family, tree=tree, registers=registers)
     return Form(
-        name=name, like=PLAIN[_LIKE[registers]], text=verilog(block, "top"), flow=_OWN_FLOW[family],
+        name=name, like=PLAIN[_LIKE[registers]], block=block, flow=_OWN_FLOW[family],
         latency=block.latency, knob=True, recoded=recoded,
     )  # fmt: skip
 
@@ -211,7 +212,7 @@ def _busy(kept: Ints, slot: int) -> Any:
 
 def line(form: Form, *, family: Target, width: int, source: str, streams: int) -> Line:
     """A form mapped, checked and counted in every case and at every quality."""
-    cells, design = mapped(form.text, DEVICES[family], flow=form.flow)
+    cells, design = mapped(form.block, DEVICES[family], flow=form.flow)
     netlist = Mapped(design, "top")
     counts = {
         (case, quality if form.knob else 0): count(form, netlist, source, width, case, quality, streams)
@@ -229,6 +230,7 @@ def lines(
     The work runs beside itself on as many cores as there are; what comes out does not depend on that.
     """
     chosen = [form for form in forms(width, family) if not form.knob or names is None or form.name in names]
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"  # once for all threads; each would set it and take it back
     one = partial(line, family=family, width=width, source=source, streams=streams)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(one, chosen))

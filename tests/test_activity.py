@@ -57,6 +57,7 @@ def test_the_command_from_end_to_end(capsys, monkeypatch):
     shown = ("digits, balanced", "digits, ripple, digits", "digits, serial", "recoder, ripple")
     rare = tuple(form.name for form in activity.forms(4, "ice40") if form.knob and form.name not in shown)
     monkeypatch.setattr(activity, "RARE", rare)
+    monkeypatch.setattr(activity, "forms", functools.cache(activity.forms))
     monkeypatch.setattr(activity, "mapped", functools.cache(mapped))
     activity.main(["4", "--family", "ice40"])
     printed = capsys.readouterr().out
@@ -104,7 +105,7 @@ def test_a_wrong_product_is_not_counted():
 
 def test_the_serial_form_takes_a_clock_edge_a_digit_and_one():
     form = form_of(4, "ice40", "digits, serial")
-    netlist = netlist_of(form.text)
+    netlist = netlist_of(form.block)
     flops = len(netlist.flops.outputs)
     for quality in (1, 2):
         _, b = operands.operands("network", 4, 33, 64, held=False)
