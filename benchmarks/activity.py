@@ -281,11 +281,13 @@ def verdict(width: int, family: str, found: list[Line]) -> Iterator[str]:
     full = largest_count(width)
     yield f"{width} x {width}, {family}:"
     for case, said in CASES.items():
+        exact = min((one for one in found if not one.form.knob), key=lambda one: one.counts[case, 0].glitches)
         chosen = {quality: best(found, case, quality) for quality in (1, 2, full)}
-        yield f"  {said}; fewest transitions by digits, over * with the same registers (over the bare *):"
+        yield f"  {said}; fewest transitions by digits, over its * (bare *, best exact form):"
         for quality, one in chosen.items():
             own, bare = ratio(one, found, case, quality), ratio(one, found, case, quality, like="*")
-            yield f"    K={quality}: {own:.2f} ({bare:.2f}), {one.form.name}"
+            least = ratio(one, found, case, quality, like=exact.form.name)
+            yield f"    K={quality}: {own:.2f} ({bare:.2f}, {least:.2f}), {one.form.name}"
         for quality in (2, full):
             more = [one.form.name for one in found if one.form.knob and ratio(one, found, case, quality) >= 1]
             listed = f"no fewer than * at K={quality}: {'; '.join(more) or 'none'}"
