@@ -15,7 +15,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from amaranth.lib import wiring
 
@@ -143,12 +143,7 @@ def measure(
     FewbitError
         If the target or flow is unknown, or a tool fails, with its own reason.
     """
-    if target not in DEVICES:
-        raise FewbitError(f"the target must be one of {', '.join(DEVICES)}, not {target!r}")
-    if flow not in FLOWS:
-        raise FewbitError(f"the flow must be one of {', '.join(FLOWS)}, not {flow!r}")
-    device = DEVICES[target]
-    text = block if isinstance(block, str) else verilog(block, top)
+    device, text = _checked(block, target, top, flow)
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
         work = Path(name)
         counts = _synthesize(work, device, flow, text, top)
@@ -157,6 +152,34 @@ def measure(
         if place:
             _synthesize(work, device, flow, f"{text}\n{_wrapper(text, top)}", "fewbit_bench")
             _, fmax = _place(work, device, ["--freq", str(mhz), "--seed", str(seed), "--router", "router2"])
+    return _measured(device, counts, used, fmax)
+
+
+def mapped(
+    block: wiring.Component | str, target: str, *, top: str = "top", flow: str = "default"
+) -> tuple[Measured, dict[str, Any]]:
+    """Cells of a block, as :func:`measure` counts them without ``place``, and its netlist, as Yosys' JSON has it.
+
+    Parameters and errors as there.
+    """
+    device, text = _checked(block, target, top, flow)
+    with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
+        work = Path(name)
+        counts = _synthesize(work, device, flow, text, top)
+        netlist: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
+        used, _ = _place(work, device, ["--pack-only", "--freq", "12"])
+    return _measured(device, counts, used, None), netlist
+
+
+def _checked(block: wiring.Component | str, target: str, top: str, flow: str) -> tuple[Device, str]:
+    if target not in DEVICES:
+        raise FewbitError(f"the target must be one of {', '.join(DEVICES)}, not {target!r}")
+    if flow not in FLOWS:
+        raise FewbitError(f"the flow must be one of {', '.join(FLOWS)}, not {flow!r}")
+    return DEVICES[target], block if isinstance(block, str) else verilog(block, top)
+
+
+def _measured(device: Device, counts: dict[str, int], used: dict[str, int], fmax: float | None) -> Measured:
     return Measured(
         lut=counts.get(device.lut, 0),
         carry=counts.get(device.carry, 0) * device.carries,

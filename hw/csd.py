@@ -15,11 +15,11 @@ from fewbit.hw.gating import GateCell, advance
 from fewbit.hw.recoder import Recoder
 from fewbit.hw.rows import TREES, Row, Tree, chain_sum, join, row_term
 
-Registers = Literal["none", "rows", "all"]
-REGISTERS = ("none", "rows", "all")
+Registers = Literal["none", "digits", "rows", "all"]
+REGISTERS = ("none", "digits", "rows", "all")
 
 Control = tuple[Value, Value, "Value | None"]
-"""What a row is told: that its digit counts, that it is negative, that it is the upper one of its two (None: never)."""
+"""What a row is told: its digit counts; it counts and is negative; it is the upper one of its two (None: never)."""
 
 
 def check_widths(block: str, width_a: int, width_b: int) -> None:
@@ -34,8 +34,8 @@ class CsdMultiplier(wiring.Component):
 
     A quality of 0 gives 0; one at or above the number of digits gives the exact product. In between
     ``|product - a * b| <= |a| * bound``, with ``bound(width_b, quality)`` of :mod:`fewbit.golden.csd`: 42, 10, 2 and 0
-    at a quality of 1 to 4, for 8 bits. A row whose digit is zero or dropped is gated: its partial product is 0 and
-    still, whatever ``a`` does, and with registers its clock stands still too.
+    at a quality of 1 to 4, for 8 bits. A row whose digit is zero or dropped is gated: its partial product is +0 and
+    still, whatever ``a`` and its sign do, and where it has registers their clock stands still too.
 
     ``recoded``: ``b`` comes as the word of its digits that :func:`fewbit.golden.csd.encode` makes; any other word gives
     no meaningful product. Digits of the *nearest* number of few digits multiply the same way
@@ -43,7 +43,7 @@ class CsdMultiplier(wiring.Component):
 
     **Latency**: :attr:`latency` cycles with ``en`` high; 0 without registers. **Throughput**: one a cycle.
 
-    Cost, 8 by 8, logic cells: recoded 94 on iCE40 and 91 on ECP5, else 106 and 112; a balanced tree 11 to 14 more.
+    Cost, 8 by 8, logic cells: recoded 97 on iCE40 and 98 on ECP5, else 108 and 115; a balanced tree 9 to 13 more.
 
     Parameters
     ----------
@@ -57,7 +57,9 @@ class CsdMultiplier(wiring.Component):
         ``ripple``: every row is added to the sum of those below. ``balanced``: pairs of rows, then a tree of sums;
         shorter paths, fewer glitches.
     registers : str
-        ``none``; ``rows``: a rank after the partial products; ``all``: and one after every level of the tree.
+        ``none``; ``digits``: a rank of ``a`` and of what the digits tell the rows, before the partial products, so
+        that a change of weights reaches all rows at once; ``rows``: a rank after the partial products; ``all``: and one
+        after every level of the tree.
     gate : GateCell
         What gates the clocks of the rows where the target is ``asic``.
 
@@ -95,7 +97,7 @@ class CsdMultiplier(wiring.Component):
         self.tree, self.registers, self.gate = tree, registers, gate or GateCell()
         self.rows = largest_count(width_b)
         groups = 1 if tree == "ripple" else -(-self.rows // 2)
-        self.latency = {"none": 0, "rows": 1, "all": 2 + (groups - 1).bit_length()}[registers]
+        self.latency = {"none": 0, "digits": 1, "rows": 1, "all": 2 + (groups - 1).bit_length()}[registers]
         operand: Any = {"digits": In(word_bits(width_b))} if recoded else {"b": In(signed(width_b))}
         enable: Any = {"en": In(1, init=1)} if self.latency else {}
         super().__init__(
@@ -109,9 +111,10 @@ class CsdMultiplier(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Controls say which rows count; each forms its partial product; a tree of chains adds them up."""
         m = Module()
-        rows = [
-            self._row(m, j, control) for j, control in enumerate(self._given() if self.recoded else self._recode(m))
-        ]
+        a, controls = list(self.a), self._given() if self.recoded else self._recode(m)
+        if self.registers == "digits":
+            a, controls = self._hold(m, a, controls)
+        rows = [self._row(m, j, a, control) for j, control in enumerate(controls)]
         size = self.rows if self.tree == "ripple" else 2
         sums: list[tuple[list[Value], int]] = []
         for start in range(0, self.rows, size):
@@ -138,7 +141,8 @@ class CsdMultiplier(wiring.Component):
             order = list(self.digits[field.offset : field.negative])
             some = Cat(*order).any()
             upper = self.digits[field.upper] if field.upper_bits else None
-            controls.append((some & ~less(list(self.quality), order), self.digits[field.negative], upper))
+            on = some & ~less(list(self.quality), order)
+            controls.append((on, self.digits[field.negative] & on, upper))
         return controls
 
     def _recode(self, m: Module) -> list[Control]:
@@ -155,14 +159,28 @@ class CsdMultiplier(wiring.Component):
             sign = negative[2 * j]
             if upper is not None:
                 sign = (negative[2 * j + 1] & upper) | (negative[2 * j] & ~upper)
-            controls.insert(0, (some & less(above or [ZERO], list(self.quality)), sign, upper))
+            on = some & less(above or [ZERO], list(self.quality))
+            controls.insert(0, (on, sign & on, upper))
             above = _increment(above, some, self.rows - j)
         return controls
 
-    def _row(self, m: Module, j: int, control: Control) -> Row:
+    def _hold(self, m: Module, a: list[Value], controls: list[Control]) -> tuple[list[Value], list[Control]]:
+        """``a`` and the controls a cycle later."""
+        operand = Signal(len(a), name="operand", reset_less=True)
+        held: list[Control] = []
+        statements = [operand.eq(Cat(*a))]
+        for j, control in enumerate(controls):
+            given = [bit for bit in control if bit is not None]
+            rank = Signal(len(given), name=f"control{j}", reset_less=True)
+            statements.append(rank.eq(Cat(*given)))
+            held.append((rank[0], rank[1], rank[2] if len(given) == 3 else None))
+        advance(m, "digits", self.target, self.en, statements, self.gate)
+        return list(operand), held
+
+    def _row(self, m: Module, j: int, a: list[Value], control: Control) -> Row:
         on, negative, upper = control
-        term = row_term(m, f"row{j}", self.target, list(self.a), on, upper)
-        if self.registers == "none":
+        term = row_term(m, f"row{j}", self.target, a, on, upper)
+        if self.registers in ("none", "digits"):
             return Row(term, negative)
         held = Signal(len(term), name=f"term{j}", reset_less=True)
         sign = Signal(name=f"negative{j}", reset_less=True)

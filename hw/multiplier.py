@@ -21,7 +21,7 @@ class Multiplier(wiring.Component):
       IRE 49, 1961, with signs as in :mod:`fewbit.hw.rows`.
     - ``generic``, ``asic``: ``*``.
 
-    **Latency**: 0. **Throughput**: combinational. Cost, 8 by 8, logic cells: 74 on ECP5, 88 on iCE40.
+    **Latency**: 0. **Throughput**: combinational. Cost, 8 by 8, logic cells: 74 on ECP5, 89 on iCE40.
 
     Parameters
     ----------

@@ -44,11 +44,14 @@ def row_term(m: Module, name: str, target: Target, a: Value, on: Value, upper: V
 
     Cost: a LUT4 a bit.
     """
+    fabric = target in ("ice40", "ecp5")  # there, left to synthesis, ``a`` could reach a LUT before it is gated
     if upper is None:
-        return [bit & on for bit in a]
+        return [lut(m, f"{name}_{k}", target, int.__and__, x, on) if fabric else x & on for k, x in enumerate(a)]
     low, high = a[0] & on & ~upper, a[-1] & on
     pairs = list(zip(a[1:], a[:-1]))
-    if target in ("ice40", "ecp5"):
+    if fabric:
+        low = lut(m, f"{name}_0", target, lambda x, on, upper: x & on & (1 - upper), a[0], on, upper)
+        high = lut(m, f"{name}_{len(a)}", target, int.__and__, a[-1], on)
         middle: list[Value] = [
             lut(m, f"{name}_{k}", target, lambda x, below, on, upper: on & (below if upper else x), x, below, on, upper)
             for k, (x, below) in enumerate(pairs, 1)

@@ -59,17 +59,24 @@ def test_parallel_exhaustively(held, width_a, width_b, recoded, monkeypatch):
     held(CsdMultiplier(width_a, width_b, recoded=recoded))
 
 
-@pytest.mark.parametrize("registers, latency", [("rows", 1), ("all", 3)])
-def test_registers_and_enable(held, registers, latency):
-    multiplier = CsdMultiplier(6, 7, tree="balanced", registers=registers)
+@pytest.mark.parametrize("recoded", [False, True])
+@pytest.mark.parametrize("registers, latency", [("digits", 1), ("rows", 1), ("all", 3)])
+def test_registers_and_enable(held, registers, latency, recoded):
+    multiplier = CsdMultiplier(6, 7, recoded=recoded, tree="balanced", registers=registers)
     assert multiplier.latency == latency
     held(multiplier)
 
 
 @pytest.mark.skipif(not available("verilator"), reason="CXXRTL misses edges of clocks that come out of a latch")
-def test_gated_clocks(held):
-    multiplier = CsdMultiplier(5, 6, target="asic", tree="balanced", registers="all")
+@pytest.mark.parametrize("registers", ["digits", "all"])
+def test_gated_clocks(held, registers):
+    multiplier = CsdMultiplier(5, 6, target="asic", tree="balanced", registers=registers)
     held(multiplier, f"{verilog(multiplier, 'dut')}\n{multiplier.gate.model()}", simulator="verilator")
+
+
+def test_one_clock_gate_serves_the_registers_before_the_rows():
+    text = verilog(CsdMultiplier(5, 6, target="asic", registers="digits"), "dut")
+    assert text.count("fewbit_clock_gate ") == 1
 
 
 def test_gate_cells_are_of_any_name():
@@ -91,7 +98,7 @@ def test_netlists(held, family, recoded, tree):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width_a, width_b", [(1, 8), (16, 16), (7, 9), (9, 4)])
-@pytest.mark.parametrize("registers", ["none", "rows"])
+@pytest.mark.parametrize("registers", ["none", "digits", "rows"])
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
 def test_netlists_of_other_widths(held, family, registers, width_a, width_b):
     multiplier = CsdMultiplier(width_a, width_b, target=family, registers=registers)
@@ -137,6 +144,12 @@ def test_a_clock_that_stops_too_early_turns_the_bench_red(held):
         held(faulty)
 
 
+def test_a_control_that_comes_early_turns_the_bench_red(held):
+    faulty = mutant("hw.csd", "held.append((rank[0], rank[1],", "held.append((rank[0], control[1],")
+    with pytest.raises(BenchFailure, match=r"got 0x\w+, expected 0x\w+ \(seed \d+\)"):
+        held(faulty.CsdMultiplier(4, 4, registers="digits"))
+
+
 def test_a_serial_form_that_ends_late_turns_the_bench_red(held):
     faulty = mutant("hw.csd_serial", "(left == 0) | (budget == 0)", "(left == 0)").CsdMultiplierSerial(4, 4)
     with pytest.raises(BenchFailure, match=r"case \d+, cycle \d: done is 0"):
@@ -169,7 +182,9 @@ def test_what_is_refused():
         FewbitError, match="^the rows of a CSD multiplier are added in one of ripple, balanced, not 'star'$"
     ):
         CsdMultiplier(8, 8, tree="star")
-    with pytest.raises(FewbitError, match="^a CSD multiplier has registers: one of none, rows, all, not 'some'$"):
+    with pytest.raises(
+        FewbitError, match="^a CSD multiplier has registers: one of none, digits, rows, all, not 'some'$"
+    ):
         CsdMultiplier(8, 8, registers="some")
     with pytest.raises(FewbitError, match="^a serial CSD multiplier needs operands of at least 1 bit, not -1 for a$"):
         CsdMultiplierSerial(-1, 8)

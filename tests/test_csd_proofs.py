@@ -248,8 +248,8 @@ FAULTS = {
         "(negative[2 * j + 1] & ~upper)", CsdMultiplier, exact_check, (4, 4), {},
     ),
     "bound": (
-        "hw.csd", "(some & less(above or [ZERO], list(self.quality))",
-        "(some & ~less(above or [ZERO], list(self.quality))", CsdMultiplier, bound_check, (3, 4), {},
+        "hw.csd", "some & less(above or [ZERO], list(self.quality))",
+        "some & ~less(above or [ZERO], list(self.quality))", CsdMultiplier, bound_check, (3, 4), {},
     ),
     "word of digits": (
         "hw.csd", "some & ~less(list(self.quality), order)",
