@@ -1,7 +1,8 @@
 """Adders as the fabrics have them, made of their own cells: Yosys would take plain ones apart and build others.
 
 - iCE40 (SB_LUT4 with SB_CARRY): a cell adds one bit of two operands and has an input to spare, which turns the sum over
-  (*flips* it) at no cost. ``a - b = ~(~a + b)``, so that subtracting is adding between two flips.
+  (*flips* it) at no cost. ``a - b = ~(~a + b)``, so that subtracting is adding between two flips. Or it gates one operand:
+  the carries run on, but nobody looks at them.
 - ECP5 (CCU2C): a slot adds ``a`` and ``f(b, c, d)`` where ``f(b, 0, 0)`` is 0, so that an operand may be inverted or
   gated at no cost. A chain starts with a slot that passes no carry on, so that synthesis can leave its carry-in open
   (:mod:`fewbit.hw.synthesis`): a driven one costs two LUTs.
@@ -53,20 +54,33 @@ def extend(bits: Sequence[Value], width: int) -> list[Value]:
     return [bits[min(k, len(bits) - 1)] for k in range(width)]
 
 
+FLIPPED = table(lambda flip, a, b, carry: a ^ b ^ carry ^ flip)
+GATED = table(lambda gate, a, b, carry: a ^ b ^ carry if gate else a)
+"""What an iCE40 adder's cell does with its spare input."""
+
+
 def ice40_add(
-    m: Module, name: str, a: Sequence[Value], b: Sequence[Value], flips: Sequence[Value], *, first: bool = True
+    m: Module,
+    name: str,
+    a: Sequence[Value],
+    b: Sequence[Value],
+    spare: Sequence[Value],
+    *,
+    first: bool = True,
+    cell: int = FLIPPED,
 ) -> list[Value]:
-    """``(a + b) xor flips`` modulo ``2**len(a)``; all of one length.
+    """``(a + b) xor spare`` modulo ``2**len(a)``; with ``cell`` GATED ``a + b`` where ``spare``, else ``a``; all of one
+    length.
 
     Cost: a logic cell a bit. Without ``first`` bit 0 gives its carry only.
     """
     carry: Value = ZERO
     sums: list[Value] = []
-    for k, (one, other, flip) in enumerate(zip(a, b, flips, strict=True)):
+    for k, (one, other, more) in enumerate(zip(a, b, spare, strict=True)):
         if k or first:
             o = Signal(name=f"{name}_sum{k}")
             m.submodules[f"{name}_lut{k}"] = Instance(
-                "SB_LUT4", p_LUT_INIT=Const(0x6996, 16), i_I0=flip, i_I1=one, i_I2=other, i_I3=carry, o_O=o
+                "SB_LUT4", p_LUT_INIT=Const(cell, 16), i_I0=more, i_I1=one, i_I2=other, i_I3=carry, o_O=o
             )
             sums.append(o)
         else:
