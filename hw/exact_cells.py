@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Value
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
-from fewbit.hw.carry import ONE, ZERO, Slot, carry_slot, ice40_add
+from fewbit.hw.carry import ZERO, Slot, carry_slot, ice40_add
 from fewbit.hw.cells import NONE, NOTHING, Cells, Pin, Second, extended
 from fewbit.hw.term_tree import Fabric, Item, span
 
@@ -123,7 +123,7 @@ class ExactCells(Cells):
             sign = NONE if self.activation.signed else self.lut(lambda inverse, on: inverse & on, w[1], w[0])
         else:
             bits = [self.lut(lambda x, w: x ^ w ^ 1, pin, w[0]) for pin in x]
-            sign = NONE if self.activation.signed else self.lut(lambda w: 1 - w, w[0])
+            sign = waits[0]
         term = Sum(bits if self.activation.signed else [*bits, sign], 1, waits, depth=1)
         return self.add(term, Sum([NONE], 0, None)) if alone else term
 
@@ -137,11 +137,15 @@ class ExactCells(Cells):
             return (one if x else zero) * legal.get(sum(bit << k for k, bit in enumerate(word)), 0)
 
         width = span(-self.reach, self.reach)
-        return Sum([self.lut(lambda *pins, k=k: product(*pins) >> k & 1, x, *w) for k in range(width)], 1, None, depth=1)
+        return Sum(
+            [self.lut(lambda *pins, k=k: product(*pins) >> k & 1, x, *w) for k in range(width)], 1, None, depth=1
+        )
 
     def shift_term(self, x: list[Pin], w: list[Pin]) -> list[Pin]:
         """Product of a three-bit code: an illegal word is a 0, whose inverse and 1 come to 0 too."""
-        levels = {int(word): abs(int(level)) for word, level in zip(self.code.encode(self.code.levels), self.code.levels)}
+        levels = {
+            int(word): abs(int(level)) for word, level in zip(self.code.encode(self.code.levels), self.code.levels)
+        }
 
         def size(*word: int) -> int:
             return levels.get(sum(bit << k for k, bit in enumerate(word)), 0)

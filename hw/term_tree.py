@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import ceil, log2
 from typing import Literal
 
 import numpy as np
 
-from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.dtype import Ints
 from fewbit.hw.weights import rom_words
 
 Fabric = Literal["ice40", "ecp5"]
@@ -146,7 +146,9 @@ def leaf(item: Item, form: Form) -> Node:
     elif form == "gate":  # an activation as it is; or one shifted and inverted, but not gated
         controls, free = (1, False) if ternary else (3, True)
     else:
-        controls, free = (1, False) if item.pair else (2, True) if ternary else (2 + (item.shifts == 1), item.shifts == 1)
+        controls, free = (
+            (1, False) if item.pair else (2, True) if ternary else (2 + (item.shifts == 1), item.shifts == 1)
+        )
     if not free and not item.signed and not item.pair:
         high = ((1 << item.bits) - 1) << item.shifts
     return Node(item, form, free, low, high, 1, item.luts(form), 0 if item.luts(form) == 0 else 1, controls)
@@ -215,7 +217,7 @@ def _splits(count: int) -> list[int]:
     return sorted({1, count - 1, *range(half - 2, half + 3), power, count - power} - {0, count})
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nodes(fabric: Fabric, item: Item, count: int) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
     """The best free and the best forced sums of ``count`` items."""
     if count == 1:
@@ -226,7 +228,11 @@ def _nodes(fabric: Fabric, item: Item, count: int) -> tuple[tuple[Node, ...], tu
     for size in _splits(count):
         ones = [node for nodes in _nodes(fabric, item, count - size) for node in nodes]
         others = [node for nodes in _nodes(fabric, item, size) for node in nodes]
-        if size == 1 and (item.zero or (item.pair and fabric == "ecp5")) and not (fabric == "ice40" and item.shifts > 1):
+        if (
+            size == 1
+            and (item.zero or (item.pair and fabric == "ecp5"))
+            and not (fabric == "ice40" and item.shifts > 1)
+        ):
             others.append(leaf(item, "gate" if fabric == "ice40" else "slot"))
         found += [node for a in ones for b in others for node in _joins(fabric, a, b)]
     found = [node for node in found if node.depth <= limit]
@@ -332,7 +338,9 @@ class TermTree:
     def _plain(self, sums: list[Placed], rank: int) -> Placed:
         while len(sums) > 1:
             pairs = [
-                Placed(adder(self.fabric, "flip" if self.fabric == "ice40" else "turn", a.node, b.node), 0, 0, a, b, rank)
+                Placed(
+                    adder(self.fabric, "flip" if self.fabric == "ice40" else "turn", a.node, b.node), 0, 0, a, b, rank
+                )
                 for a, b in zip(sums[::2], sums[1::2])
             ]
             sums = pairs + sums[len(pairs) * 2 :]
