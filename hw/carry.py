@@ -1,8 +1,8 @@
 """Adders as the fabrics have them, made of their own cells: Yosys would take plain ones apart and build others.
 
 - iCE40 (SB_LUT4 with SB_CARRY): a cell adds one bit of two operands and has an input to spare, which turns the sum over
-  (*flips* it) at no cost. ``a - b = ~(~a + b)``, so that subtracting is adding between two flips. Or it gates one operand:
-  the carries run on, but nobody looks at them.
+  (*flips* it) at no cost. ``a - b = ~(~a + b)``, so that subtracting is adding between two flips. Or it gates one
+  operand: the carries run on, but nobody looks at them.
 - ECP5 (CCU2C): a slot adds ``a`` and ``f(b, c, d)`` where ``f(b, 0, 0)`` is 0, so that an operand may be inverted or
   gated at no cost. A chain starts with a slot that passes no carry on, so that synthesis can leave its carry-in open
   (:mod:`fewbit.hw.synthesis`): a driven one costs two LUTs.

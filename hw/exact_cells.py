@@ -1,7 +1,7 @@
 """Sums of lanes whose weights come as code words at run time, in the cells of a fabric.
 
-``-x`` is ``~x + 1``: an adder of two sums takes one such 1 as the carry that enters, so that after it one lane still waits
-for its own. The first lane of all waits for nobody: it is negated in a chain of its own.
+``-x`` is ``~x + 1``: an adder of two sums takes one such 1 as the carry that enters, so that after it one lane still
+waits for its own. The first lane of all waits for nobody: it is negated in a chain of its own.
 """
 
 from __future__ import annotations
@@ -127,9 +127,13 @@ class ExactCells(Cells):
         term = Sum(bits if self.activation.signed else [*bits, sign], 1, waits, depth=1)
         return self.add(term, Sum([NONE], 0, None)) if alone else term
 
+    def meanings(self) -> dict[int, int]:
+        """The levels of the legal code words."""
+        return {int(word): int(level) for word, level in zip(self.code.encode(self.code.levels), self.code.levels)}
+
     def looked_up(self, x: Pin, w: list[Pin]) -> Sum:
         """Activations of one bit: every bit of the product is a function of that and the code word."""
-        legal = {int(word): int(level) for word, level in zip(self.code.encode(self.code.levels), self.code.levels)}
+        legal = self.meanings()
         values = self.activation.min, self.activation.max
         zero, one = values if self.activation.kind == "bipolar" else (0, values[0] or values[1])
 
@@ -143,12 +147,10 @@ class ExactCells(Cells):
 
     def shift_term(self, x: list[Pin], w: list[Pin]) -> list[Pin]:
         """Product of a three-bit code: an illegal word is a 0, whose inverse and 1 come to 0 too."""
-        levels = {
-            int(word): abs(int(level)) for word, level in zip(self.code.encode(self.code.levels), self.code.levels)
-        }
+        levels = self.meanings()
 
         def size(*word: int) -> int:
-            return levels.get(sum(bit << k for k, bit in enumerate(word)), 0)
+            return abs(levels.get(sum(bit << k for k, bit in enumerate(word)), 0))
 
         some = self.lut(lambda *word: size(*word) in (2, 4), *w)
         other = self.lut(lambda *word: size(*word) in (0, 4), *w)

@@ -24,7 +24,7 @@ from fewbit.hw.pair_sums import PairSums
 from fewbit.hw.popcount import XnorPopcount, sum_tree
 from fewbit.hw.streams import number
 from fewbit.hw.term_cells import TermCells
-from fewbit.hw.term_tree import Item, TermTree
+from fewbit.hw.term_tree import Fabric, Item, TermTree
 from fewbit.hw.weights import rom_words
 
 
@@ -266,12 +266,12 @@ def _items(simd: int, activation: DType, code: Code, target: str) -> list[Item]:
 
 
 class ExactLanes(Lanes):
-    """Any activation, weights that are 0 or ± a power of two, as plain code words at run time, in the cells of a fabric.
+    """Any activation, weights that are 0 or ± a power of two, as code words at run time, in the cells of a fabric.
 
-    As :class:`TermLanes`; the ones of the negations enter the carry chains of the adders (:mod:`fewbit.hw.exact_cells`).
+    As :class:`TermLanes`; the ones of the negations enter the carry chains (:mod:`fewbit.hw.exact_cells`).
 
-    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 20, 14; 0, ±1 21, 14; 0, ±1, ±2,
-    ±4 34, 34.
+    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 21, 15; 0, ±1 21, 15; 0, ±1, ±2,
+    ±4 34, 35. ``python -m benchmarks.lanes --exact`` measures them.
     """
 
     def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str) -> None:
@@ -281,7 +281,7 @@ class ExactLanes(Lanes):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        fabric = "ice40" if self.target == "ice40" else "ecp5"
+        fabric: Fabric = "ice40" if self.target == "ice40" else "ecp5"
         cells = ExactCells(m, fabric, self.activation, self.code, self.en, self.stages)
         x = [self.x.word_select(lane, self.activation.bits) for lane in range(self.simd)]
         m.d.comb += self.o.eq(Cat(cells.build(x, self.weights())).as_signed())

@@ -98,7 +98,9 @@ class PairSums(wiring.Component):
         if self.simd % 2:
             *low, high = lanes[-1]
             if signed:
-                high = lut(m, "left", self.target, lambda x: 1 - x, high) if self.target in ("ice40", "ecp5") else ~high
+                fabric: Target = "ice40" if self.target == "ice40" else "ecp5"
+                cells = self.target in ("ice40", "ecp5")
+                high = lut(m, "left", fabric, lambda x: 1 - x, high) if cells else ~high
             fields += [*low, high]
         result: Value = Cat(fields)
         for stage in range(self.stages):
@@ -111,8 +113,8 @@ class PairSums(wiring.Component):
 
 
 def _ice40_pair(m: Module, name: str, one: Value, other: Value, signed: bool) -> list[Value]:
-    """The sum in a chain. The difference in LUTs, two a bit as in a chain of it, which would want an inverter a bit; but
-    none for its lowest bit, and no carry-in of 1."""
+    """The sum in a chain. The difference in LUTs, two a bit: a chain of it would want as many, with an inverter a bit,
+    and also some for its lowest bit and a carry-in of 1."""
     bits = len(one)
     a, b = [*one, one[-1] if signed else ZERO], [*other, other[-1] if signed else ZERO]
     total = ice40_add(m, f"{name}_sum", a, b, [ZERO] * bits + [ONE if signed else ZERO])

@@ -146,9 +146,8 @@ def leaf(item: Item, form: Form) -> Node:
     elif form == "gate":  # an activation as it is; or one shifted and inverted, but not gated
         controls, free = (1, False) if ternary else (3, True)
     else:
-        controls, free = (
-            (1, False) if item.pair else (2, True) if ternary else (2 + (item.shifts == 1), item.shifts == 1)
-        )
+        free = not item.pair and item.shifts < 2  # sign and zero by the slot
+        controls = 1 if item.pair else 2 + (item.shifts == 1)
     if not free and not item.signed and not item.pair:
         high = ((1 << item.bits) - 1) << item.shifts
     return Node(item, form, free, low, high, 1, item.luts(form), 0 if item.luts(form) == 0 else 1, controls)
@@ -228,11 +227,8 @@ def _nodes(fabric: Fabric, item: Item, count: int) -> tuple[tuple[Node, ...], tu
     for size in _splits(count):
         ones = [node for nodes in _nodes(fabric, item, count - size) for node in nodes]
         others = [node for nodes in _nodes(fabric, item, size) for node in nodes]
-        if (
-            size == 1
-            and (item.zero or (item.pair and fabric == "ecp5"))
-            and not (fabric == "ice40" and item.shifts > 1)
-        ):
+        finished = (item.zero and item.shifts < 2) if fabric == "ice40" else (item.zero or item.pair)
+        if size == 1 and finished:
             others.append(leaf(item, "gate" if fabric == "ice40" else "slot"))
         found += [node for a in ones for b in others for node in _joins(fabric, a, b)]
     found = [node for node in found if node.depth <= limit]
@@ -242,14 +238,6 @@ def _nodes(fabric: Fabric, item: Item, count: int) -> tuple[tuple[Node, ...], tu
 def plan(fabric: Fabric, item: Item, count: int) -> Node:
     """The smallest free sum of ``count`` items."""
     return min(_nodes(fabric, item, count)[0], key=lambda node: (node.luts, node.depth))
-
-
-def plain_sum(fabric: Fabric, nodes: list[Node]) -> Node:
-    """A balanced tree over free nodes, none of which then is inverted."""
-    while len(nodes) > 1:
-        pairs = [adder(fabric, "flip" if fabric == "ice40" else "turn", a, b) for a, b in zip(nodes[::2], nodes[1::2])]
-        nodes = pairs + nodes[len(pairs) * 2 :]
-    return nodes[0]
 
 
 @dataclass(frozen=True)

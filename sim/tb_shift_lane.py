@@ -39,8 +39,8 @@ KINDS = sorted({kind(value) for value in VALUES})
 
 
 def rows(rng: random.Random) -> list[Row]:
-    """All combinations of one lane where they are few; else each word on each lane with an activation of each kind among
-    random others, all lanes at the ends of the range together, and random rows."""
+    """All combinations of one lane where they are few; else each word on each lane with an activation of each kind
+    among random others, all lanes at the ends of the range together, and random rows."""
     if SIMD == 1 and len(VALUES) * len(WORDS) <= 4096:
         return [([value], [word]) for value in VALUES for word in WORDS]
     some = []

@@ -61,8 +61,8 @@ module shift_lane(input [7:0] x, input [5:0] code, input clk, rst, output signed
 endmodule
 """,
 }
-"""Each block inside a module that spoils it: a wrong flag, a bit that is not read, the complement of the quality, illegal
-words that are taken for others."""
+"""Each block inside a module that spoils it: a wrong flag, a bit that is not read, the complement of the quality,
+illegal words that are taken for others."""
 
 
 @pytest.mark.parametrize("name", BLOCKS)
