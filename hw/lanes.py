@@ -209,8 +209,8 @@ class TreeLanes(Lanes):
     of the weights (:mod:`fewbit.hw.term_tree`): never more bits than their codes have. Weights of ±1 take the sums and
     differences of pairs of activations from a ``front`` that all outputs share.
 
-    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 8.9, 7.8, and the front; 0, ±1
-    14.4, 11.5; 0, ±1, ±2 20, 20.1; 0, ±1, ±2, ±4 27.8, 25.4. ``python -m benchmarks.lanes`` measures them.
+    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 10.3, 9.0 with an eighth of the
+    front; 0, ±1 14.3, 12.5; 0, ±1, ±2 20.0, 20.6; 0, ±1, ±2, ±4 28.1, 26.1. ``python -m benchmarks.lanes`` measures them.
     Source: docs/decisions/0009.
     """
 
