@@ -210,7 +210,7 @@ class TreeLanes(Lanes):
     differences of pairs of activations from a ``front`` that all outputs share.
 
     Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 10.3, 9.0 with an eighth of the
-    front; 0, ±1 14.3, 12.5; 0, ±1, ±2 20.0, 20.6; 0, ±1, ±2, ±4 28.1, 26.1. ``python -m benchmarks.lanes`` measures them.
+    front; 0, ±1 14.3, 12.5; 0, ±1, ±2 20.0, 20.6; 0, ±1, ±2, ±4 28.1, 26.1; ``python -m benchmarks.lanes`` measures.
     Source: docs/decisions/0009.
     """
 
