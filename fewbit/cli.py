@@ -384,6 +384,21 @@ def matvec(weights: Path, out: Path | None, testbench: bool, **options: Any) -> 
     _block("matvec", out, testbench, weights=levels.astype("int64"), **options)
 
 
+@ip.command("shift-lane")
+@click.option("--code", default="shift3", metavar="CODE", help="binary, ternary, quinary or shift3.")
+@click.option("--simd", type=int, default=1, metavar="N", help="Lanes, whose products are summed.")
+@click.option("--activation", default="uint8", metavar="KIND", help="What x is: uint8, int4, bipolar and so on.")
+@click.option("--stages", type=int, default=0, help="Ranks of registers; 0 is combinational.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@_file
+@_testbench
+def shift_lane(
+    code: str, simd: int, activation: str, stages: int, target: str, out: Path | None, testbench: bool
+) -> None:
+    """The shift-and-invert MAC: x, code (N of each) to sum (signed), and illegal; clk and rst if pipelined."""
+    _block("shift-lane", out, testbench, code=code, simd=simd, activation=activation, stages=stages, target=target)
+
+
 @cli.command()
 def boards() -> None:
     """List the boards that fewbit builds for."""

@@ -130,6 +130,23 @@ def _matvec_bench(
     return Bench(module="fewbit.sim.tb_stream", cases=vectors.to_json(), variable="FEWBIT_VECTORS")
 
 
+def _shift_lane(
+    *, code: str = "shift3", simd: int = 1, activation: str = "uint8", stages: int = 0, target: str = "generic"
+) -> Any:
+    from fewbit.golden.codes import Code
+    from fewbit.golden.dtype import DType
+    from fewbit.hw.shift_lane import ShiftLane
+
+    return ShiftLane(simd, DType.parse(activation), Code.parse(code), stages, target)
+
+
+def _shift_lane_bench(
+    *, code: str = "shift3", simd: int = 1, activation: str = "uint8", stages: int = 0, target: str = "generic"
+) -> Bench:
+    made = {"CODE": code, "SIMD": str(simd), "ACTIVATION": activation, "STAGES": str(stages)}
+    return Bench(module="fewbit.sim.tb_shift_lane", env={f"FEWBIT_{name}": value for name, value in made.items()})
+
+
 BLOCKS = {
     block.name: block
     for block in (
@@ -143,6 +160,7 @@ BLOCKS = {
         Block(name="csd-multiplier", make=_csd_multiplier, bench=_csd_bench),
         Block(name="binary-mac", make=_binary_mac, bench=_binary_mac_bench, tied=("en",)),
         Block(name="matvec", make=_matvec, bench=_matvec_bench),
+        Block(name="shift-lane", make=_shift_lane, bench=_shift_lane_bench, tied=("en",)),
     )
 }
 """The blocks by name."""

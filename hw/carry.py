@@ -1,7 +1,8 @@
 """Adders as the fabrics have them, made of their own cells: Yosys would take plain ones apart and build others.
 
 - iCE40 (SB_LUT4 with SB_CARRY): a cell adds one bit of two operands and has an input to spare, which turns the sum over
-  (*flips* it) at no cost. ``a - b = ~(~a + b)``, so that subtracting is adding between two flips.
+  (*flips* it) at no cost. ``a - b = ~(~a + b)``, so that subtracting is adding between two flips. Or it gates one
+  operand: the carries run on, but nobody looks at them.
 - ECP5 (CCU2C): a slot adds ``a`` and ``f(b, c, d)`` where ``f(b, 0, 0)`` is 0, so that an operand may be inverted or
   gated at no cost. A chain starts with a slot that passes no carry on, so that synthesis can leave its carry-in open
   (:mod:`fewbit.hw.synthesis`): a driven one costs two LUTs.
@@ -57,7 +58,9 @@ Cell = tuple[int, Value, Value, Value]
 """A logic cell of an iCE40 chain: the contents of its LUT4, and the inputs I0, I1, I2; I3 is the carry that comes in.
 The carry that goes on is the majority of I1, I2 and I3, whatever the LUT holds."""
 
-_SUM = 0x6996
+FLIPPED = table(lambda flip, a, b, carry: a ^ b ^ carry ^ flip)
+GATED = table(lambda gate, a, b, carry: a ^ b ^ carry if gate else a)
+"""What an iCE40 adder's cell does with its spare input."""
 
 
 def ice40_chain(m: Module, name: str, cells: Sequence[Cell], *, first: bool = True) -> list[Value]:
@@ -81,13 +84,21 @@ def ice40_chain(m: Module, name: str, cells: Sequence[Cell], *, first: bool = Tr
 
 
 def ice40_add(
-    m: Module, name: str, a: Sequence[Value], b: Sequence[Value], flips: Sequence[Value], *, first: bool = True
+    m: Module,
+    name: str,
+    a: Sequence[Value],
+    b: Sequence[Value],
+    spare: Sequence[Value],
+    *,
+    first: bool = True,
+    cell: int = FLIPPED,
 ) -> list[Value]:
-    """``(a + b) xor flips`` modulo ``2**len(a)``; all of one length.
+    """``(a + b) xor spare`` modulo ``2**len(a)``; with ``cell`` GATED ``a + b`` where ``spare``, else ``a``; all of one
+    length.
 
     Cost: a logic cell a bit. Without ``first`` bit 0 gives its carry only.
     """
-    cells = [(_SUM, flip, one, other) for one, other, flip in zip(a, b, flips, strict=True)]
+    cells = [(cell, more, one, other) for one, other, more in zip(a, b, spare, strict=True)]
     return ice40_chain(m, name, cells, first=first)
 
 

@@ -40,7 +40,7 @@ def prove(verilog: str, top: str, *, steps: int = 0, seconds: float = 100, cells
     TimeoutError
         If the limit passes first.
     """
-    ready = f"hierarchy -check -top {top}; proc; flatten; async2sync; chformal -lower; opt -full"
+    ready = f"hierarchy -check -top {top}; proc -norom; flatten; async2sync; chformal -lower; opt -full"
     frames = f"-seq {steps}" if steps else ""
     solve = f"sat -verify -prove-asserts {frames} -set-def-inputs -show-ports {top}"
     _run(verilog, [ready, solve], cells, seconds)
@@ -52,7 +52,7 @@ def prove_equal(ours: str, theirs: str, top: str, other: str, *, seconds: float 
     Raises as :func:`prove` does.
     """
     passes = [
-        f"hierarchy -check; proc; flatten; miter -equiv -flatten -make_outputs {top} {other} miter",
+        f"hierarchy -check; proc -norom; flatten; miter -equiv -flatten -make_outputs {top} {other} miter",
         "hierarchy -check -top miter; opt -full",
         "sat -verify -prove trigger 0 -show-inputs miter",
     ]

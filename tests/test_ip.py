@@ -16,6 +16,7 @@ OPTIONS = {
     "csd-multiplier": {"width_a": 4, "width_b": 5},
     "binary-mac": {"pe": 2, "simd": 9, "bits": 7},
     "matvec": {"weights": np.array([[1, -1, -1, 1, 1, 1], [-1, -1, 1, -1, 1, 1]]), "pe": 2, "simd": 3},
+    "shift-lane": {"simd": 2, "activation": "uint4", "stages": 1},
 }
 LEVELS = np.random.default_rng(1).integers(-1, 2, (4, 10))
 FORMS = [
@@ -36,6 +37,11 @@ FORMS = [
     ("binary-mac", {"pe": 2, "simd": 20, "bits": 9, "stages": 3, "target": "ecp5"}),
     ("matvec", {"weights": LEVELS, "code": "ternary", "activation": "uint3", "pe": 2, "simd": 5, "buffer": "ring"}),
     ("matvec", {"weights": 2 * (LEVELS > 0) - 1, "pe": 4, "simd": 10, "stages": 2, "target": "ice40"}),
+    ("shift-lane", {}),
+    ("shift-lane", {"code": "quinary", "simd": 3, "activation": "int5", "stages": 2}),
+    ("shift-lane", {"code": "ternary", "simd": 2, "activation": "bipolar"}),
+    ("shift-lane", {"code": "binary", "simd": 5, "activation": "bipolar", "stages": 1}),
+    ("shift-lane", {"code": "binary", "simd": 4, "activation": "int1"}),
 ]
 
 
@@ -77,9 +83,14 @@ module matvec(
               .o__payload(o__payload), .o__valid(o__valid), .o__ready(o__ready));
 endmodule
 """,
+    "shift-lane": """
+module shift_lane(input [7:0] x, input [5:0] code, input clk, rst, output signed [7:0] sum, output illegal);
+  inner right(.x(x), .code(code == 6'o77 ? 6'o71 : code), .clk(clk), .rst(rst), .sum(sum), .illegal(illegal));
+endmodule
+""",
 }
 """Each block inside a module that spoils it: a wrong flag, a bit that is not read, the complement of the quality, a bit
-that a sum does not start with, an input turned over."""
+that a sum does not start with, an input turned over, illegal words that are taken for others."""
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -103,6 +114,8 @@ def test_bench_sees_a_fault(name, tmp_path):
             {"width_a": 8, "width_b": 8, "form": "serial"},
             {"a", "b", "quality", "product", "clk", "rst", "start", "done"},
         ),
+        ("shift-lane", {}, {"x", "code", "sum", "illegal"}),
+        ("shift-lane", {"code": "binary", "stages": 1}, {"x", "code", "sum", "clk", "rst"}),
     ],
 )
 def test_exactly_these_ports(name, options, ports):
@@ -114,6 +127,12 @@ def test_exactly_these_ports(name, options, ports):
 @pytest.mark.parametrize("target", ["ice40", "ecp5"])
 def test_popcount_of_a_fabric_is_made_of_its_cells(target):
     text = ip("xnor-popcount", width=16, target=target)
+    assert {"ice40": "SB_CARRY", "ecp5": "CCU2C"}[target] in text
+
+
+@pytest.mark.parametrize("target", ["ice40", "ecp5"])
+def test_lanes_of_a_fabric_are_made_of_its_cells(target):
+    text = ip("shift-lane", simd=4, target=target)
     assert {"ice40": "SB_CARRY", "ecp5": "CCU2C"}[target] in text
 
 
@@ -143,7 +162,8 @@ def test_testbench_lies_beside_the_file(tmp_path):
 def test_unknown_block():
     with pytest.raises(
         FewbitError,
-        match="unknown block 'adder'; there are xnor-popcount, shift-decoder, csd-multiplier, binary-mac, matvec",
+        match="unknown block 'adder'; there are xnor-popcount, shift-decoder, csd-multiplier, binary-mac, matvec, "
+        "shift-lane",
     ):
         ip("adder")
 
@@ -162,6 +182,14 @@ def test_unknown_block():
             "a binary MAC needs a PE and a SIMD of at least 1, not 0 and 9",
         ),
         (["matvec", "--weights", "no.npy"], "no.npy: no such file or directory"),
+        (["shift-lane", "--simd", "0"], "lanes need a SIMD of at least 1, not 0"),
+        (["shift-lane", "--stages", "-1"], "lanes have 0 or more stages, not -1"),
+        (["shift-lane", "--activation", "uint17"], "a shift lane takes activations of 1 to 16 bits, not uint17"),
+        (["shift-lane", "--activation", "8"], 'number kind must be "bipolar", "uintN" or "intN", not \'8\''),
+        (
+            ["shift-lane", "--code", "int(4)"],
+            "the code of a shift lane must be one of binary, ternary, quinary, shift3, not int(4)",
+        ),
         (["shift-decoder", "--scale-width", "-2"], "the scale must have at least 1 bit, not -2"),
         (
             ["shift-decoder", "--scale-width", "3", "--testbench"],

@@ -10,7 +10,7 @@ import pytest
 from faults import mutant
 from streaming import pipeline
 
-from fewbit.golden.codes import Code, shift3
+from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import matvec
@@ -19,7 +19,8 @@ from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import lane_words
 
 ACTIVATIONS = ["bipolar", "uint1", "int1", "uint2", "int2", "uint3", "int4", "uint8", "int8"]
-CODES = ["binary", "ternary", "int(1)", "int(2)", "int(3)", "int(4)"]
+FEW_BIT = ["binary", "ternary", "quinary", "shift3", "shift3(1)", "shift3(2)"]
+CODES = [*FEW_BIT, "int(1)", "int(2)", "int(3)", "int(4)"]
 
 
 def values_of(dtype: DType) -> list[int]:
@@ -38,10 +39,13 @@ def sums(x, weights, code: Code, activation: DType) -> list[int]:
 def outputs(component, x, weights, enable: str = "random") -> list[int]:
     inputs = {
         "x": lane_words(x, component.activation, component.simd),
-        "w": words_of(weights, component.code),
+        "w": component.words(weights),
     }
+    assert not component.exact or inputs["w"] == words_of(weights, component.code)
     got = pipeline(component, inputs, latency=component.latency, enable=enable)
-    return [component.step * one + component.offset for one in got]
+    corrections = component.correction(weights)
+    assert not component.exact or not corrections.any()
+    return [component.step * one + component.offset + int(more) for one, more in zip(got, corrections)]
 
 
 def random_rows(simd: int, activation: DType, code: Code, rows: int, seed: int = 1):
@@ -66,7 +70,32 @@ def test_one_lane_exhaustively(activation, code, stages):
     assert got == matvec(x, weights, code, activation).ravel().tolist() == (x * weights.T).ravel().tolist()
 
 
-@pytest.mark.parametrize("code", ["binary", "ternary", "int(2)"])
+@pytest.mark.parametrize("code", FEW_BIT)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_one_lane_of_known_weights_exhaustively(activation, code):
+    activation, code = DType.parse(activation), Code.parse(code)
+    x, weights = np.array(values_of(activation))[:, None], code.levels[:, None]
+    component = lane_kind(activation, code, "asic", exact=False)(1, activation, code, 1)
+    got = outputs(component, np.repeat(x, len(weights), 0), np.tile(weights, (len(x), 1)), "always")
+    assert got == (x * weights.T).ravel().tolist()
+
+
+@pytest.mark.parametrize("activation, code", [("int1", "binary"), ("uint2", "ternary"), ("int3", "shift3")])
+def test_wide_lanes_of_known_weights(activation, code):
+    activation, code = DType.parse(activation), Code.parse(code)
+    x, weights = random_rows(17, activation, code, 40)
+    component = lane_kind(activation, code, exact=False)(17, activation, code, 2)
+    assert outputs(component, x, weights) == sums(x, weights, code, activation)
+
+
+def test_an_illegal_word_counts_as_zero():
+    activation = DType.parse("uint4")
+    for name, words in (("shift3", [7]), ("quinary", [3, 6, 7]), ("ternary", [2]), ("shift3(1)", [2, 3, 5, 6, 7])):
+        component = lane_kind(activation, Code.parse(name))(1, activation, Code.parse(name), 0)
+        assert pipeline(component, {"x": [15] * len(words), "w": words}, latency=0) == [0] * len(words)
+
+
+@pytest.mark.parametrize("code", ["binary", "ternary", "shift3", "int(2)"])
 @pytest.mark.parametrize("activation", ["bipolar", "uint1", "uint2", "int2"])
 def test_two_lanes_exhaustively(activation, code):
     activation, code = DType.parse(activation), Code.parse(code)
@@ -83,6 +112,8 @@ def test_two_lanes_exhaustively(activation, code):
         ("uint8", "binary"),
         ("int3", "ternary"),
         ("bipolar", "ternary"),
+        ("uint8", "shift3"),
+        ("int4", "quinary"),
         ("uint4", "int(4)"),
     ],
 )
@@ -110,13 +141,13 @@ def cases(component, activation: DType, code: Code) -> dict:
 
 FAULTS = {
     "xor for xnor": (XnorLanes, "popcount.b.eq(self.w)", "popcount.b.eq(~self.w)"),
-    "one's complement": (TermLanes, "terms += [term.as_signed(), negative]", "terms += [term.as_signed()]"),
-    "zero weights count": (TermLanes, "term &= w[0].replicate(len(bits))", "pass"),
+    "one's complement": (TermLanes, "*([] if self.known else [negative])]", "]"),
+    "zero weights count": (TermLanes, "term &= on.replicate(len(bits))", "pass"),
     "no room for a sign": (TermLanes, "else Cat(x, Const(0, 1))", "else Cat(x)"),
     "sum too narrow": (
         TermLanes,
-        "reach = simd * max(-activation.min, activation.max)\n",
-        "reach = max(-activation.min, activation.max)\n",
+        "- simd * known, reach + 1)",
+        "// simd, reach // simd + 1)",
     ),
     "weights unsigned": (ProductLanes, "x * w.as_signed()", "x * w"),
 }
@@ -146,12 +177,13 @@ def test_a_planted_fault_turns_the_bench_red(bench):
 def test_each_pair_of_kinds_has_its_lanes():
     for activation, code, kind in (
         ("bipolar", "binary", XnorLanes), ("uint1", "binary", TermLanes), ("bipolar", "ternary", TermLanes),
-        ("int8", "ternary", TermLanes), ("bipolar", "int(4)", ProductLanes),
+        ("int8", "ternary", TermLanes), ("uint8", "shift3", TermLanes), ("bipolar", "int(4)", ProductLanes),
     ):  # fmt: skip
         assert lane_kind(DType.parse(activation), Code.parse(code)) is kind
-    message = "^there is no hardware for shift3 weights yet; binary, ternary and int weights have it$"
-    with pytest.raises(FewbitError, match=message):
-        lane_kind(DType.parse("uint8"), shift3())
+    for form in (True, False):
+        message = r"^there is no hardware for csd\(2,4\) weights yet; binary to shift3 and int weights have it$"
+        with pytest.raises(FewbitError, match=message):
+            lane_kind(DType.parse("uint8"), Code.parse("csd(2,4)"), exact=form)
 
 
 def test_lanes_need_a_simd_and_no_negative_stages():

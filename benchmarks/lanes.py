@@ -1,0 +1,137 @@
+# amaranth: UnusedElaboratable=no
+"""Lanes of 16 in the cells of each family against what Yosys makes of a plain sum of products, in logic cells a lane.
+
+    python -m benchmarks.lanes                  # every code, 8 and 4 unsigned bits
+    python -m benchmarks.lanes shift3 uint8     # these codes and activations
+    python -m benchmarks.lanes --json           # ours only, as tests/lane_cells.json keeps them
+    python -m benchmarks.lanes --exact          # lanes whose weights come as code words at run time
+
+Weights are known beforehand. Those of ±1 share the sums and differences of pairs of activations: eight outputs and
+their front are measured together, and an eighth of that is given. The plain form shifts by the code word, negates or
+not, and sums, all left to Yosys; it is mapped in the same run, with a build's flow and the one that trades speed for
+area, and the smaller is taken. The goal is what a lane had to come to, in the same unit.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from benchmarks.measure import measure
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType
+from fewbit.hw.lanes import lane_kind
+
+FAMILIES = {"hx8k": "ice40", "ecp5-25k": "ecp5"}
+FLOW = {"hx8k": "default", "ecp5-25k": "abc"}
+"""What our own cells are mapped with; abc9 is told to drop ECP5 carry cells in places."""
+
+CODES = ("binary", "ternary", "quinary", "shift3")
+ACTIVATIONS = ("uint8", "uint4")
+SIMD, OUTPUTS = 16, 8
+GOALS = {
+    ("hx8k", "binary", "uint8"): 10.4,
+    ("hx8k", "ternary", "uint8"): 17.3,
+    ("hx8k", "shift3", "uint8"): 31.1,
+    ("ecp5-25k", "ternary", "uint8"): 14.1,
+    ("ecp5-25k", "shift3", "uint8"): 32.4,
+}
+
+
+class Outputs(wiring.Component):
+    """Lanes of several outputs behind the front that they share."""
+
+    def __init__(self, code: Code, activation: DType, outputs: int, target: str, *, exact: bool) -> None:
+        kind = lane_kind(activation, code, target, exact=exact)
+        self.lanes = [kind(SIMD, activation, code, 0) for _ in range(outputs)]
+        one = self.lanes[0]
+        super().__init__(
+            {
+                "x": In(SIMD * activation.bits),
+                "w": In(outputs * one.w_bits),
+                "o": Out(sum(len(lanes.o) for lanes in self.lanes)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        x, front = self.x, self.lanes[0].front
+        if front is not None:
+            m.submodules.front = front
+            m.d.comb += front.x.eq(x)
+            x = front.o
+        for index, lanes in enumerate(self.lanes):
+            m.submodules[f"lanes_{index}"] = lanes
+            m.d.comb += [lanes.x.eq(x), lanes.w.eq(self.w.word_select(index, lanes.w_bits)), lanes.en.eq(1)]
+        m.d.comb += self.o.eq(Cat(lanes.o for lanes in self.lanes))
+        return m
+
+
+class Plain(wiring.Component):
+    """What one writes down: each product chosen by its code word and negated where that is negative, and the sum."""
+
+    def __init__(self, code: Code, activation: DType) -> None:
+        self.weight_code, self.activation = code, activation
+        reach = SIMD * int(code.levels[-1]) * max(-activation.min, activation.max)
+        ports = {"x": In(SIMD * activation.bits), "w": In(SIMD * code.bits), "o": Out(signed(reach.bit_length() + 1))}
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        code, bits = self.weight_code, self.activation.bits
+        terms = []
+        for lane in range(SIMD):
+            x, w = self.x.word_select(lane, bits), self.w.word_select(lane, code.bits)
+            x = x.as_signed() if self.activation.signed else x
+            size = Signal(signed(bits + 3), name=f"size_{lane}")
+            with m.Switch(w):
+                for level in code.levels:
+                    with m.Case(int(code.encode(level[None])[0])):
+                        m.d.comb += size.eq(x << int(abs(level)).bit_length() - 1 if level else 0)
+            terms.append(Mux(~w[0] if code.name == "binary" else w[-1], -size, size))
+        while len(terms) > 1:
+            terms = [one + other for one, other in zip(terms[::2], terms[1::2])]
+        m.d.comb += self.o.eq(terms[0])
+        return m
+
+
+def ours(code: str, activation: str, device: str, *, exact: bool = False) -> float:
+    """Cells a lane of the form made for the family of ``device``."""
+    outputs = OUTPUTS if code == "binary" and not exact else 1
+    block = Outputs(Code.parse(code), DType.parse(activation), outputs, FAMILIES[device], exact=exact)
+    return round(measure(block, device, flow=FLOW[device])["lc"] / SIMD / outputs, 3)
+
+
+def theirs(code: str, activation: str, device: str) -> float:
+    """Cells a lane of the plain form, the smaller of the flow of a build and of the one for area."""
+    block = Plain(Code.parse(code), DType.parse(activation))
+    return min(measure(block, device, flow=flow)["lc"] for flow in ("default", "area")) / SIMD
+
+
+def main(arguments: list[str]) -> None:
+    exact = "--exact" in arguments
+    codes = [name for name in arguments if name in CODES] or CODES
+    activations = [name for name in arguments if not name.startswith("--") and name not in CODES] or ACTIVATIONS
+    if "--json" in arguments:
+        table = {
+            device: {code: {kind: ours(code, kind, device, exact=exact) for kind in activations} for code in codes}
+            for device in FAMILIES
+        }
+        print(json.dumps(table, indent=2))
+        return
+    print("device    code     x        ours  Yosys  ratio   goal")
+    for device in FAMILIES:
+        for code in codes:
+            for kind in activations:
+                one, other = ours(code, kind, device, exact=exact), theirs(code, kind, device)
+                goal = GOALS.get((device, code, kind))
+                wanted = "" if goal is None or exact else f"{goal:6.1f}"
+                print(f"{device:9} {code:8} {kind:6} {one:6.2f} {other:6.2f} {one / other:6.2f} {wanted}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
