@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from amaranth.lib import wiring
 
+from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, Threshold
+from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, TensorType, Threshold
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.matvec import MatVec
@@ -77,7 +78,8 @@ def chain(network: Network, folding: Folding, target: str = "generic") -> list[t
 
 def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[str, Unit]]:
     lanes = folding.input_lanes
-    types = network.types
+    types = list(network.types)
+    unbiased: MatVec | None = None  # the unit before, if it leaves its bias to the thresholds
     for index, layer in enumerate(network.layers):
         source = types[index]
         fold = folding.folds.get(layer.name, Fold())
@@ -95,9 +97,15 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
                 buffer=fold.buffer,
                 stages=fold.stages,
                 target=target,
+                exact=not takes_bias(network, index),
             )
             wanted, given = fold.simd, fold.pe
+            unbiased = None if unit.exact else unit
         elif isinstance(layer, Threshold):
+            if unbiased is not None:
+                layer = biased(layer, unbiased.step, unbiased.bias)
+                source = TensorType(unbiased.sum, source.shape)
+                unbiased = None
             unit = ThresholdUnit(layer, source, lanes=lanes, form=fold.form, memory=fold.memory)
             wanted = given = lanes
         elif isinstance(layer, Affine):
@@ -113,6 +121,19 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
     if lanes != 1:
         yield "scores_gearbox", Gearbox(shape_of(scores.dtype), lanes, 1)
     yield "argmax", ArgMaxUnit(shape_of(scores.dtype), scores.size)
+
+
+def takes_bias(network: Network, index: int) -> bool:
+    """Whether the thresholds behind dense layer ``index`` take its bias at no cost: they are a row an output."""
+    layer = network.layers[index]
+    after = next((one for one in network.layers[index + 1 :] if not isinstance(one, Flatten)), None)
+    return isinstance(layer, Dense) and isinstance(after, Threshold) and after.channels == layer.outputs
+
+
+def biased(layer: Threshold, step: int, bias: Ints) -> Threshold:
+    """The thresholds that ``x`` has where ``layer`` has its own of ``step * x + bias``."""
+    own = layer.thresholds - (layer.sign * bias)[:, None]
+    return replace(layer, thresholds=-(-own // step))
 
 
 def timing(network: Network, folding: Folding) -> Schedule:

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Lanes: what one weight does to one activation, SIMD of them summed: the part of the matrix-vector unit that a code
 changes.
 

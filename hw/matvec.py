@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -11,15 +12,20 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, TensorType
+from fewbit.hw.accumulate import accumulate
 from fewbit.hw.buffer import RING, VectorBuffer
 from fewbit.hw.lanes import lane_kind
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.weights import BLOCK, LOGIC, weight_words
+from fewbit.hw.weights import BLOCK, LOGIC, join_words
 
 
 class MatVec(wiring.Component):
-    """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer, exact.
+    """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer.
+
+    The lanes sum what is cheapest to sum: bits that agree, terms that are inverted where they should be negated. What
+    that leaves out is known beforehand, ``y[o] = step * sum[o] + bias[o]``. The unit adds it, ``exact``, or leaves it
+    to the thresholds behind it.
 
     A frame's vector waits in a buffer; for each group of PE outputs the unit walks through its words, SIMD inputs a
     cycle, and gives the PE sums as one beat.
@@ -27,7 +33,8 @@ class MatVec(wiring.Component):
     **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD)`` cycles, if the input keeps up.
     **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
     ``buffer.latency`` cycles after the vector is whole. A beat that waits for ``o.ready`` stops the unit.
-    Cost: PE lanes units and accumulators, the buffer, and ``outputs * inputs * code.bits`` bits of weights.
+    Cost: PE lanes units and accumulators, what the lanes share, the buffer, and ``outputs * inputs * code.bits`` bits
+    of weights; ``exact`` also a cell a bit and PE, and a bias an output.
 
     Parameters
     ----------
@@ -45,7 +52,17 @@ class MatVec(wiring.Component):
     stages : int
         Ranks of registers in the sum of a group of lanes, at least 1.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
-        What the lanes are made of: plain RTL, or where they have such a form the cells of a family.
+        What lanes and accumulators are made of: plain RTL, or the cells of a family.
+    exact : bool
+        Whether ``o`` is ``y``; else it is ``sum``.
+
+    Attributes
+    ----------
+    step : int
+    bias : int64 array (outputs,)
+        ``y[o] = step * sum[o] + bias[o]``.
+    sum : DType
+        Kind of what ``o`` carries.
 
     Members
     -------
@@ -69,6 +86,7 @@ class MatVec(wiring.Component):
         buffer: str = "block",
         stages: int = 1,
         target: str = "generic",
+        exact: bool = True,
     ) -> None:
         if pe < 1 or layer.outputs % pe:
             raise FewbitError(f"layer {layer.name!r}: PE must divide the {layer.outputs} outputs, not {pe}")
@@ -83,11 +101,19 @@ class MatVec(wiring.Component):
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
         self.cycles_per_frame = self.words * self.folds
         self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
-        self.target = target
-        lanes = lane_kind(activation, layer.code, target)
+        self.target, self.exact = target, exact
+        lanes = lane_kind(activation, layer.code, target, exact=False)
         self.lanes = [lanes(simd, activation, layer.code, stages) for _ in range(pe)]
+        self.front = self.lanes[0].front
         self.latency = 1 + self.lanes[0].latency + 1
-        self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype
+        rows = layer.weights.reshape(-1, simd)
+        correction = self.lanes[0].correction(rows).reshape(layer.outputs, self.words).sum(1, dtype=np.int64)
+        self.step, self.bias = self.lanes[0].step, correction + self.words * self.lanes[0].offset
+        low, high = layer.bounds(activation)
+        sums = (low - self.bias) // self.step, (high - self.bias) // self.step
+        least, most = int(sums[0].min()), int(sums[1].max())
+        self._plain = DType.holding(least, most) if least < 0 else DType("uint", max(1, most.bit_length()))
+        self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype if exact else self._plain
         super().__init__(
             {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
         )
@@ -96,15 +122,21 @@ class MatVec(wiring.Component):
         """Fresh timing models of this component, in stream order."""
         return [FoldStep(self.words, self.folds, self.latency, rings=self.buffer.style == RING)]
 
+    def _memory_words(self) -> list[int]:
+        """Word ``f * words + s`` holds, for outputs ``f * PE`` onwards, inputs ``s * SIMD`` onwards: what the lanes
+        make of the weights of one output, outputs ascending upwards."""
+        rows = self.layer.weights.reshape(self.folds, self.pe, self.words, self.simd).transpose(0, 2, 1, 3)
+        return join_words(self.lanes[0].words(rows.reshape(-1, self.simd)), self.lanes[0].w_bits, self.pe)
+
     def elaborate(self, platform: object) -> Module:
         # `issue` reads one word of vector and weights; `first` and `last` travel beside it through the lanes to the
         # accumulators. Everything advances together, unless a finished beat waits for its receiver.
         m = Module()
         m.submodules.buffer = buffer = self.buffer
         m.submodules.weights = weights = Memory(
-            shape=self.pe * self.simd * self.layer.code.bits,
+            shape=self.pe * self.lanes[0].w_bits,
             depth=self.cycles_per_frame,
-            init=weight_words(self.layer.weights, self.layer.code, self.pe, self.simd),
+            init=self._memory_words(),
             attrs={"ram_style": self.memory},
         )
         read = weights.read_port()
@@ -134,20 +166,53 @@ class MatVec(wiring.Component):
                 m.d.sync += travelling.eq(Cat(valid, first, last))
             valid, first, last = travelling[0], travelling[1], travelling[2]
 
+        x: Value = buffer.word
+        if self.front is not None:
+            m.submodules.front = self.front
+            m.d.comb += self.front.x.eq(buffer.word)
+            x = self.front.o
+        starts = self._starts(m, advance & valid & last) if self.exact else None
         for index, lanes in enumerate(self.lanes):
             m.submodules[f"lanes_{index}"] = lanes
             m.d.comb += [
-                lanes.x.eq(buffer.word),
-                lanes.w.eq(read.data.word_select(index, self.simd * self.layer.code.bits)),
+                lanes.x.eq(x),
+                lanes.w.eq(read.data.word_select(index, lanes.w_bits)),
                 lanes.en.eq(advance),
             ]
-            # The sum is counted in units of `step`: 2 popcount - n is the count, started at -n / 2, with a bit below.
-            start, rest = divmod(self.words * lanes.offset, lanes.step)
-            bits = DType.holding(self.sum.min // lanes.step, self.sum.max // lanes.step).bits
-            accumulator = Signal(bits, name=f"sum_{index}", reset_less=True)
+            if starts is None:
+                total = Signal(self._plain.bits, name=f"sum_{index}", reset_less=True)
+                following = accumulate(m, f"add_{index}", self.target, total, lanes.o, first)
+                m.d.comb += self.o.payload[index].eq(total.as_signed() if self._plain.signed else total)
+            else:
+                # The sum is counted in units of `step`: 2 popcount - n is the count, started at -n / 2, a bit below it.
+                start, rest = starts[index]
+                bits = DType.holding(self.sum.min // self.step, self.sum.max // self.step).bits
+                total = Signal(bits, name=f"sum_{index}", reset_less=True)
+                following = Mux(first, start, total.as_signed()) + lanes.o
+                m.d.comb += self.o.payload[index].eq(Cat(rest, total).as_signed())
             with m.If(advance & valid):
-                m.d.sync += accumulator.eq(Mux(first, start, accumulator) + lanes.o)
-            m.d.comb += self.o.payload[index].eq(Cat(Const(rest, lanes.step.bit_length() - 1), accumulator).as_signed())
+                m.d.sync += total.eq(following)
         with m.If(advance):
             m.d.sync += self.o.valid.eq(valid & last)
         return m
+
+    def _starts(self, m: Module, done: Value) -> list[tuple[Value, Value]]:
+        """What each sum of a group starts at, and the bits below it; ``done`` when a group is."""
+        below = self.step.bit_length() - 1
+        table = np.stack([self.bias // self.step, self.bias % self.step], 1).reshape(self.folds, self.pe, 2)
+        kind = DType.holding(int(table[..., 0].min()), int(table[..., 0].max()))
+        if (table == table[:1]).all():
+            return [(Const(int(start), kind.bits).as_signed(), Const(int(rest), below)) for start, rest in table[0]]
+        width = kind.bits + below
+        words = kind.encode(table[..., 0]).astype(object) << below | table[..., 1]
+        joined = [sum(int(word) << place * width for place, word in enumerate(row)) for row in words]
+        m.submodules.starts = starts = Memory(
+            shape=self.pe * width, depth=self.folds, init=joined, attrs={"ram_style": LOGIC}
+        )
+        group = Signal(range(self.folds))
+        with m.If(done):
+            m.d.sync += group.eq(Mux(group == self.folds - 1, 0, group + 1))
+        read = starts.read_port(domain="comb")
+        m.d.comb += read.addr.eq(group)
+        parts = [read.data.word_select(place, width) for place in range(self.pe)]
+        return [(part[below:].as_signed(), part[:below]) for part in parts]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from fewbit.golden.codes import Code
 from fewbit.golden.dtype import Ints
 
 BLOCK, LOGIC = "block", "logic"
@@ -19,14 +20,9 @@ def rom_words(elements: Ints, bits: int) -> list[int]:
     return [int.from_bytes(row.tobytes(), "little") for row in rows]
 
 
-def weight_words(weights: Ints, code: Code, pe: int, simd: int) -> list[int]:
-    """The words of the memory, in the order in which they are read.
-
-    Word ``f * (inputs // simd) + s`` holds, for outputs ``f * pe`` onwards, inputs ``s * simd`` onwards: the code words
-    of one output together, outputs ascending upwards.
-
-    # (outputs, inputs) -> (outputs / pe) * (inputs / simd) words of pe * simd code words
-    """
-    outputs, inputs = weights.shape
-    folded = code.encode(weights).reshape(outputs // pe, pe, inputs // simd, simd).transpose(0, 2, 1, 3)
-    return rom_words(folded.reshape(-1, pe * simd), code.bits)
+def join_words(parts: Sequence[int], bits: int, together: int) -> list[int]:
+    """Words of ``together`` parts of ``bits`` bits each, the first lowest."""
+    return [
+        sum(part << place * bits for place, part in enumerate(parts[start : start + together]))
+        for start in range(0, len(parts), together)
+    ]

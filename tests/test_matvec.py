@@ -18,7 +18,7 @@ from fewbit.golden.matvec import matvec
 from fewbit.golden.network import Dense
 from fewbit.hw import matvec as unit_module
 from fewbit.hw.matvec import MatVec
-from fewbit.hw.weights import weight_words
+from fewbit.hw.weights import join_words
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Field, Vectors, lane_words
 
@@ -110,15 +110,15 @@ def test_bench_on_the_verilog(bench, activation, code, pe, simd, buffer):
 
 FAULTS = {
     "pipeline runs on while a beat waits": ("advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)"),
-    "accumulator never starts anew": ("Mux(first, start, accumulator)", "accumulator"),
+    "accumulator never starts anew": ("Mux(first, start, total.as_signed())", "total.as_signed()"),
     "vector given back a word early": (
         "address == self.cycles_per_frame - 1)",
         "address == self.cycles_per_frame - 2)",
     ),
-    "weights of the wrong output": ("word_select(index, self", "word_select(self.pe - 1 - index, self"),
+    "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
     "offset forgotten": (
-        "divmod(self.words * lanes.offset, lanes.step)",
-        "divmod(0 * lanes.offset, lanes.step)",
+        "correction + self.words * self.lanes[0].offset",
+        "correction",
     ),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
     "beat a cycle late": ("self.o.valid.eq(valid & last)", "self.o.valid.eq(valid & first)"),
@@ -138,11 +138,11 @@ def test_one_wrong_weight_bit_is_seen(bit, monkeypatch):
     dense, activation = layer(4, 6), DType.parse("bipolar")
 
     def wrong(*arguments):
-        words = weight_words(*arguments)
+        words = join_words(*arguments)
         words[bit // 6] ^= 1 << bit % 6
         return words
 
-    monkeypatch.setattr(unit_module, "weight_words", wrong)
+    monkeypatch.setattr(unit_module, "join_words", wrong)
     with pytest.raises(AssertionError):
         check(MatVec(dense, activation, pe=2, simd=3), vectors(dense, activation, 2, 3, frames=8))
 
@@ -150,7 +150,7 @@ def test_one_wrong_weight_bit_is_seen(bit, monkeypatch):
 def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
     dense, activation = layer(4, 6), DType.parse("bipolar")
     monkeypatch.setattr(
-        unit_module, "weight_words", lambda *a: [word ^ (i == 3) for i, word in enumerate(weight_words(*a))]
+        unit_module, "join_words", lambda *a: [word ^ (i == 3) for i, word in enumerate(join_words(*a))]
     )
     with pytest.raises(BenchFailure, match=r"sum: frame \d+, beat 1, lane 0: got -?\d+, expected -?\d+"):
         bench(MatVec(dense, activation, pe=2, simd=3), "tb_stream", vectors(dense, activation, 2, 3))
@@ -175,8 +175,33 @@ def test_a_folding_that_cannot_be_is_refused(fold, message):
         MatVec(layer(6, 10), DType.parse("bipolar"), **fold)
 
 
-def test_weight_words_by_hand():
+def test_words_of_the_memory_by_hand():
     # Outputs 0 and 1 in word 0 and 1 (first and second half of the inputs), outputs 2 and 3 above; 1 is +1, 0 is -1.
     weights = np.array([[1, -1, -1, -1], [-1, 1, 1, 1], [1, 1, -1, 1], [-1, -1, 1, -1]])
-    assert weight_words(weights, Code.parse("binary"), pe=2, simd=2) == [0b10_01, 0b11_00, 0b00_11, 0b01_10]
-    assert weight_words(np.array([[0, 1, -1]]), Code.parse("ternary"), pe=1, simd=3) == [0b11_01_00]
+    unit = MatVec(Dense(name="dense", weights=weights, code=Code.parse("binary")), DType.parse("bipolar"), pe=2, simd=2)
+    assert unit._memory_words() == [0b10_01, 0b11_00, 0b00_11, 0b01_10]
+    ternary = Dense(name="dense", weights=np.array([[0, 1, -1]]), code=Code.parse("ternary"))
+    assert MatVec(ternary, DType.parse("uint2"), pe=1, simd=3)._memory_words() == [0b11_01_00]
+
+
+@pytest.mark.parametrize("target", ["generic", "ice40", "ecp5"])
+@pytest.mark.parametrize("code", ["binary", "ternary", "shift3", "int(3)"])
+@pytest.mark.parametrize("activation", ["bipolar", "uint2", "int3"])
+def test_sums_and_bias_are_the_product(code, activation, target):
+    """Whatever the lanes leave out, all of it is in the bias, and nothing else."""
+    dense, kind = layer(4, 12, code), DType.parse(activation)
+    unit = MatVec(dense, kind, pe=2, simd=4, target=target, exact=False)
+    low, high = dense.bounds(kind)
+    assert (unit.step * unit.sum.min + unit.bias <= low).all()
+    assert (unit.step * unit.sum.max + unit.bias >= high).all()
+    if target != "generic":
+        return
+    case = vectors(dense, kind, 2, 4)
+    full = DType.holding(int(low.min()), int(high.max()))
+    trace = simulate(unit, case.words, len(case.expected))
+    got = np.array(
+        [[word >> lane * unit.sum.bits & (1 << unit.sum.bits) - 1 for lane in (0, 1)] for word in trace.words]
+    )
+    sums = unit.sum.decode(got.astype(np.uint64)).reshape(-1, 4)
+    want = np.array([[word >> lane * full.bits & (1 << full.bits) - 1 for lane in (0, 1)] for word in case.expected])
+    assert (unit.step * sums + unit.bias == full.decode(want.astype(np.uint64)).reshape(-1, 4)).all()
