@@ -61,7 +61,7 @@ def build(
     made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells)
     report = board_build.build(
         found,
-        made.top(),
+        made.top(cells=True),
         input=network.input,
         scores=network.scores,
         has_index=network.classifies,

@@ -36,9 +36,11 @@ class Design:
     network: Network
     plan: Plan
 
-    def top(self) -> Top:
-        """A fresh component of the whole design."""
-        return Top(self.plan.network, self.plan.folding)
+    def top(self, *, cells: bool = False) -> Top:
+        """A fresh component of the whole design; with ``cells`` its datapaths are made of those of the target's family,
+        as boards get it."""
+        family = self.plan.target.family
+        return Top(self.plan.network, self.plan.folding, family if cells else "generic")
 
     @cached_property
     def verilog(self) -> str:
@@ -52,6 +54,11 @@ class Design:
             f"{plan.cycles_per_frame} cycles a frame, {plan.latency} from a frame's first beat to its last score",
         ]
         return "".join(f"// {line}\n" for line in header) + verilog(self.top(), MODULE)
+
+    @cached_property
+    def mapped_verilog(self) -> str:
+        """The design as boards get it, datapaths made of the cells of the target's family."""
+        return verilog(self.top(cells=True), MODULE)
 
 
 def design(

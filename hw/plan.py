@@ -19,7 +19,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, Threshold
 from fewbit.hw import buffer as buffers
-from fewbit.hw.chain import Fold, Folding, timing
+from fewbit.hw.chain import Fold, Folding, takes_bias, timing
 from fewbit.hw.lanes import lane_kind
 from fewbit.hw.resources import Cost, Target, lut_ram_cells, rom_cells
 from fewbit.hw.schedule import Schedule
@@ -283,11 +283,12 @@ def _options(network: Network, stage: list[int], target: Target, clock_hz: float
     layer = network.layers[stage[0]]
     assert isinstance(layer, Dense)
     lane_kind(network.types[stage[0]].dtype, layer.code)
+    exact = not takes_bias(network, stage[0])
     found: dict[tuple[int, int, int], list[_Option]] = {}
     for pe, simd in product(_divisors(layer.outputs), _divisors(layer.inputs)):
         if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
             continue
-        for fold, cost in _dense(layer, network.types[stage[0]].dtype, pe, simd, target, clock_hz):
+        for fold, cost in _dense(layer, network.types[stage[0]].dtype, exact, pe, simd, target, clock_hz):
             for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
                 option = _Option(
                     (fold, *(one for one, _, _ in rest)),
@@ -308,7 +309,7 @@ def _divisors(number: int) -> list[int]:
 
 
 def _dense(
-    layer: Dense, activation: DType, pe: int, simd: int, target: Target, clock_hz: float
+    layer: Dense, activation: DType, exact: bool, pe: int, simd: int, target: Target, clock_hz: float
 ) -> Iterator[tuple[Fold, Cost]]:
     """Folds of a dense layer with these lanes: one for each place where weights and vectors can lie."""
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
@@ -316,7 +317,11 @@ def _dense(
     stages = sum_stages(activation, simd, target, clock_hz)
     low, high = layer.bounds(activation)
     accumulator = DType.holding(int(low.min()), int(high.max())).bits
-    lanes = pe * (lane_cells(layer, activation, simd) + 2 * accumulator) + 3 * depth.bit_length() + 10
+    each = 2 if target.family not in _LANE or exact else 1
+    lanes = pe * (lane_cells(layer, activation, simd, target.family) + each * accumulator)
+    lanes += front_cells(layer, activation, simd, target.family) + 3 * depth.bit_length() + 10
+    if exact:
+        lanes += rom_cells(layer.outputs // pe, pe * accumulator)
     memories = [("logic", Cost(cells=rom_cells(depth, width)))]
     if target.ram_shapes:
         memories.append(("block", Cost(rams=target.block_rams(depth, width))))
@@ -374,14 +379,39 @@ def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) ->
     return max(1, ceil(log(simd) / log(max(3.0, widest)) - 1e-9))
 
 
-def lane_cells(layer: Dense, activation: DType, simd: int) -> int:
-    """LUT4s of the lanes of one output: see :mod:`fewbit.hw.lanes` for what each is made of."""
-    if layer.code.name == "binary" and activation.kind == "bipolar":
-        return round(3.0 * simd)
-    bits = activation.bits if activation.signed else activation.bits + 1
-    if layer.code.name in ("binary", "ternary"):
+_LANE: dict[str, dict[str, tuple[float, float]]] = {
+    "ice40": {"binary": (1.0, 1.3), "ternary": (1.5, 2.25), "quinary": (2.0, 3.9), "shift3": (2.95, 4.6)},
+    "ecp5": {"binary": (0.8, 1.6), "ternary": (1.3, 2.2), "quinary": (2.1, 3.8), "shift3": (2.6, 5.6)},
+}
+"""Logic cells of a lane, ``slope * activation bits + constant``: ``python -m benchmarks.lanes``."""
+
+_XNOR = {"ice40": 2.05, "ecp5": 1.8}
+"""Of an XNOR lane: ``python -m benchmarks.popcount_table``."""
+
+
+def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
+    """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes` for what each is made of."""
+    name = layer.code.name
+    cells = family in _LANE
+    if name == "binary" and activation.bits == 1:
+        return round((_XNOR[family] if cells else 3.0) * simd)
+    if name.startswith("shift3"):
+        name = "shift3"
+    bits = activation.bits + (activation.kind == "uint")
+    if cells and name in _LANE[family]:
+        slope, constant = _LANE[family][name]
+        return round(simd * (slope * activation.bits + constant))
+    if name in ("binary", "ternary"):
         return round(simd * (2.6 * bits + 2))
+    if name in ("quinary", "shift3"):
+        return round(simd * (4.5 * bits + 4))
     return round(simd * (1.3 * bits * layer.code.bits + 2 * (bits + layer.code.bits)))
+
+
+def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
+    """Logic cells of what the lanes of all outputs share."""
+    shared = family in _LANE and layer.code.name == "binary" and activation.bits > 1
+    return simd * (activation.bits + 1) if shared else 0
 
 
 def _plan(

@@ -61,11 +61,12 @@ def check(made: Plan, budget_share: float = FILL) -> None:
         assert made.folding.folds[one.layer.name] == one.fold
     # A unit of the chain is busy for the cycles that the plan says of its layer.
     busy = {
-        getattr(unit, "layer", None): getattr(unit, "cycles_per_frame", 0)
+        unit.layer.name: getattr(unit, "cycles_per_frame", 0)
         for _, unit in chain(made.network, made.folding)
+        if hasattr(unit, "layer")
     }
     for one in made.layers:
-        assert busy[one.layer] == one.cycles, one.layer.name
+        assert busy[one.layer.name] == one.cycles, one.layer.name
     assert made.bottleneck.cycles <= made.cycles_per_frame
     assert made.frames_per_second == made.clock_hz / made.cycles_per_frame
 
