@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -332,7 +333,7 @@ class Network(_Record):
     def _label(self) -> str:
         return f"network {self.name!r}"
 
-    @property
+    @cached_property
     def types(self) -> tuple[TensorType, ...]:
         """Type of the input and of every layer's output, ``len(layers) + 1`` of them."""
         types = [self.input]

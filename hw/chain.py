@@ -11,13 +11,17 @@ from amaranth.lib import wiring
 
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, TensorType, Threshold
+from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.matvec import MatVec
 from fewbit.hw.schedule import Schedule, Step, schedule
+from fewbit.hw.sign_matvec import SignMatVec
 from fewbit.hw.streams import Gearbox, shape_of
 from fewbit.hw.threshold import COMPARATORS, ThresholdUnit
+
+STREAM = "stream"
+"""A form of thresholds beside those of :mod:`fewbit.hw.threshold`."""
 
 
 class Unit(Protocol):
@@ -36,7 +40,7 @@ class Fold:
     Attributes
     ----------
     pe, simd : int
-        Outputs and inputs at a time.
+        Outputs and inputs at a time; of a threshold unit, its lanes.
     memory : str
         Where weights lie, ``"block"`` or ``"logic"``; for thresholds in a search, where those lie.
     buffer : str
@@ -44,7 +48,7 @@ class Fold:
     stages : int
         Ranks of registers in a lane sum.
     form : str
-        Of a threshold unit: ``"comparators"`` or ``"search"``.
+        Of a threshold unit: ``"comparators"`` or ``"search"``, or ``"stream"``, with the weights of the layer before.
     """
 
     pe: int = 1
@@ -80,14 +84,27 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
     lanes = folding.input_lanes
     types = list(network.types)
     unbiased: MatVec | None = None  # the unit before, if it leaves its bias to the thresholds
+    ridden: Layer | None = None  # thresholds that the unit before holds already
     for index, layer in enumerate(network.layers):
         source = types[index]
         fold = folding.folds.get(layer.name, Fold())
         name = f"layer_{index}_{layer.kind}"
         unit: Unit
-        if isinstance(layer, (Flatten, ArgMax)):
+        if isinstance(layer, (Flatten, ArgMax)) or layer is ridden:
             continue
-        if isinstance(layer, Dense):
+        if isinstance(layer, Dense) and (ridden := _rider(network, index, folding)) is not None:
+            unit = SignMatVec(
+                layer,
+                ridden,
+                pe=fold.pe,
+                simd=fold.simd,
+                memory=fold.memory,
+                buffer=fold.buffer,
+                stages=fold.stages,
+                target=target,
+            )
+            wanted, given = fold.simd, fold.pe
+        elif isinstance(layer, Dense):
             unit = MatVec(
                 layer,
                 source.dtype,
@@ -106,8 +123,8 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
                 layer = biased(layer, unbiased.step, unbiased.bias)
                 source = TensorType(unbiased.sum, source.shape)
                 unbiased = None
-            unit = ThresholdUnit(layer, source, lanes=lanes, form=fold.form, memory=fold.memory)
-            wanted = given = lanes
+            wanted = given = fold.simd if layer.name in folding.folds else lanes
+            unit = ThresholdUnit(layer, source, lanes=wanted, form=fold.form, memory=fold.memory)
         elif isinstance(layer, Affine):
             unit = AffineUnit(layer, source)
             wanted = given = 1
@@ -123,10 +140,21 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
     yield "argmax", ArgMaxUnit(shape_of(scores.dtype), scores.size)
 
 
+def _after(network: Network, index: int) -> Layer | None:
+    """The layer that takes what layer ``index`` gives."""
+    return next((one for one in network.layers[index + 1 :] if not isinstance(one, Flatten)), None)
+
+
+def _rider(network: Network, index: int, folding: Folding) -> Threshold | None:
+    """The thresholds that ride in the weight stream of dense layer ``index``, if any do."""
+    after = _after(network, index)
+    rides = isinstance(after, Threshold) and folding.folds.get(after.name, Fold()).form == STREAM
+    return after if rides and isinstance(after, Threshold) else None
+
+
 def takes_bias(network: Network, index: int) -> bool:
     """Whether the thresholds behind dense layer ``index`` take its bias at no cost: they are a row an output."""
-    layer = network.layers[index]
-    after = next((one for one in network.layers[index + 1 :] if not isinstance(one, Flatten)), None)
+    layer, after = network.layers[index], _after(network, index)
     return isinstance(layer, Dense) and isinstance(after, Threshold) and after.channels == layer.outputs
 
 

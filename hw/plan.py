@@ -15,14 +15,15 @@ from functools import cached_property
 from itertools import product
 from math import ceil, gcd, log
 
-from fewbit.golden.dtype import DType
+from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, Threshold
 from fewbit.hw import buffer as buffers
-from fewbit.hw.chain import Fold, Folding, takes_bias, timing
+from fewbit.hw.chain import STREAM, Fold, Folding, takes_bias, timing
 from fewbit.hw.lanes import lane_kind
 from fewbit.hw.resources import Cost, Target, lut_ram_cells, rom_cells
 from fewbit.hw.schedule import Schedule
+from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.threshold import COMPARATORS, SEARCH
 
 SHELL = Cost(cells=260)
@@ -105,11 +106,11 @@ class _Option:
     cycles: tuple[int, ...]
     costs: tuple[Cost, ...]
 
-    @property
+    @cached_property
     def cost(self) -> Cost:
         return sum(self.costs, Cost())
 
-    @property
+    @cached_property
     def slowest(self) -> int:
         return max(self.cycles, default=1)
 
@@ -274,17 +275,17 @@ def _input_lanes(size: int, simd: int, limit: int) -> int:
 
 
 def _options(network: Network, stage: list[int], target: Target, clock_hz: float) -> Iterator[_Option]:
-    """Every way worth building for a stage: for each number of cycles, those that no other beats in cost."""
+    """Every way worth building for a stage: those that no other of the same lanes beats in cycles, cells and RAMs."""
     if not stage or not isinstance(network.layers[stage[0]], Dense):
         # On the input lanes: thresholds are constants beside the stream, or a search with a lane for each.
-        folds = [_elementwise(network, index, 1, target)[0] for index in stage]
+        folds = [_on_lanes(network, index, 1, target)[0] for index in stage]
         yield _Option(tuple(fold for fold, _, _ in folds), tuple(c for _, c, _ in folds), tuple(c for _, _, c in folds))
         return
     layer = network.layers[stage[0]]
     assert isinstance(layer, Dense)
     lane_kind(network.types[stage[0]].dtype, layer.code)
     exact = not takes_bias(network, stage[0])
-    found: dict[tuple[int, int, int], list[_Option]] = {}
+    found: dict[tuple[int, int], list[_Option]] = {}  # by what the neighbours see: lanes in, lanes out
     for pe, simd in product(_divisors(layer.outputs), _divisors(layer.inputs)):
         if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
             continue
@@ -295,11 +296,13 @@ def _options(network: Network, stage: list[int], target: Target, clock_hz: float
                     (layer.outputs // pe * (layer.inputs // simd), *(cycles for _, cycles, _ in rest)),
                     (cost, *(cost for _, _, cost in rest)),
                 )
-                found.setdefault((option.slowest, pe, simd), []).append(option)
+                found.setdefault((simd, option.folds[-1].pe), []).append(option)
+        for option in _streamed(network, stage, pe, simd, target, clock_hz):
+            found.setdefault((simd, pe), []).append(option)
     for same in found.values():
         kept: list[_Option] = []
-        for option in sorted(same, key=lambda option: (option.cost.cells, option.cost.rams)):
-            if not kept or option.cost.rams < kept[-1].cost.rams:
+        for option in sorted(same, key=lambda option: (option.slowest, option.cost.cells, option.cost.rams)):
+            if not any(one.cost.cells <= option.cost.cells and one.cost.rams <= option.cost.rams for one in kept):
                 kept.append(option)
         yield from kept
 
@@ -313,7 +316,6 @@ def _dense(
 ) -> Iterator[tuple[Fold, Cost]]:
     """Folds of a dense layer with these lanes: one for each place where weights and vectors can lie."""
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
-    width, line = pe * simd * layer.code.bits, simd * activation.bits
     stages = sum_stages(activation, simd, target, clock_hz)
     low, high = layer.bounds(activation)
     accumulator = DType.holding(int(low.min()), int(high.max())).bits
@@ -322,6 +324,32 @@ def _dense(
     lanes += front_cells(layer, activation, simd, target.family) + 3 * depth.bit_length() + 10
     if exact:
         lanes += rom_cells(layer.outputs // pe, pe * accumulator)
+    for memory, buffer, cost in _memories(depth, pe * simd * layer.code.bits, words, simd * activation.bits, target):
+        yield Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages), Cost(cells=lanes) + cost
+
+
+def _streamed(
+    network: Network, stage: list[int], pe: int, simd: int, target: Target, clock_hz: float
+) -> Iterator[_Option]:
+    """A dense layer whose thresholds ride in its weight stream, where they can."""
+    layer, activation = network.layers[stage[0]], network.types[stage[0]].dtype
+    after = network.layers[stage[1]] if len(stage) == 2 else None
+    if not (isinstance(layer, Dense) and isinstance(after, Threshold) and activation == BIPOLAR):
+        return
+    words, folds = layer.inputs // simd, layer.outputs // pe
+    stages = sum_stages(activation, simd, target, clock_hz)
+    if not (fuses(layer, after) and has_starts(layer.inputs, simd) and stages <= words):
+        return
+    depth = folds * (words + STARTS)
+    cells = pe * (lane_cells(layer, activation, simd, target.family) + sum_bits(layer.inputs) + 3) + simd
+    for memory, buffer, cost in _memories(depth, pe * simd, words, simd, target):
+        fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
+        whole = Cost(cells=cells + 3 * depth.bit_length() + 24) + cost
+        yield _Option((fold, Fold(pe=pe, simd=pe, form=STREAM)), (depth, depth), (whole, Cost()))
+
+
+def _memories(depth: int, width: int, words: int, line: int, target: Target) -> Iterator[tuple[str, str, Cost]]:
+    """Where ``depth`` words of ``width`` bits and vectors of ``words`` words of ``line`` bits can lie."""
     memories = [("logic", Cost(cells=rom_cells(depth, width)))]
     if target.ram_shapes:
         memories.append(("block", Cost(rams=target.block_rams(depth, width))))
@@ -335,12 +363,23 @@ def _dense(
             (buffers.DISTRIBUTED, Cost(cells=lut_ram_cells(2 * words, line) + line + 4 * words.bit_length() + 12))
         )
     for (memory, memory_cost), (buffer, buffer_cost) in product(memories, vectors):
-        fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
-        yield fold, Cost(cells=lanes) + memory_cost + buffer_cost
+        yield memory, buffer, memory_cost + buffer_cost
 
 
-def _elementwise(network: Network, index: int, lanes: int, target: Target) -> list[tuple[Fold, int, Cost]]:
-    """Folds of a threshold or affine layer on ``lanes`` lanes, each with its cycles and its cost."""
+def _elementwise(network: Network, index: int, lanes: int, target: Target) -> Iterator[tuple[Fold, int, Cost]]:
+    """Folds of a threshold or affine layer behind ``lanes`` lanes, each with its cycles and its cost. On fewer lanes it
+    is smaller, and the beats of the layer before are taken apart."""
+    bits = network.types[index].dtype.bits
+    for fewer in _divisors(lanes):
+        apart = Cost(cells=lanes * bits + 4) if fewer < lanes else Cost()
+        for fold, cycles, cost in _on_lanes(network, index, fewer, target):
+            yield fold, cycles, cost + apart
+        if isinstance(network.layers[index], Affine):
+            return
+
+
+def _on_lanes(network: Network, index: int, lanes: int, target: Target) -> list[tuple[Fold, int, Cost]]:
+    """Folds of a threshold or affine layer on ``lanes`` lanes."""
     layer, source = network.layers[index], network.types[index]
     bits = source.dtype.bits
     if isinstance(layer, Affine):
@@ -361,7 +400,7 @@ def _elementwise(network: Network, index: int, lanes: int, target: Target) -> li
             Cost(cells=lanes * (count * bits * (1 if shared else 2) // 2 + 3 * count // 2 + layer.dtype.bits) + every),
         )
     ]
-    if count > 3:
+    if count > 1:
         search = lanes * (2 * bits + 3 * steps) + 12
         places = [("logic", Cost(cells=lanes * rom_cells(groups << steps, bits)))]
         if target.ram_shapes:

