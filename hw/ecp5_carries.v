@@ -11,8 +11,10 @@ module fewbit_open_carries(input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0,
   parameter [0:0] _TECHMAP_CONSTMSK_C0_ = 0, _TECHMAP_CONSTVAL_C0_ = 0;
   parameter [0:0] _TECHMAP_CONSTMSK_D0_ = 0, _TECHMAP_CONSTVAL_D0_ = 0;
 
+  // An input that is unknown may be either, and one that is not connected too.
   localparam [3:0] FIXED = {
-    _TECHMAP_CONSTMSK_D0_, _TECHMAP_CONSTMSK_C0_, _TECHMAP_CONSTMSK_B0_, _TECHMAP_CONSTMSK_A0_
+    _TECHMAP_CONSTMSK_D0_ && _TECHMAP_CONSTVAL_D0_ !== 1'bx, _TECHMAP_CONSTMSK_C0_ && _TECHMAP_CONSTVAL_C0_ !== 1'bx,
+    _TECHMAP_CONSTMSK_B0_ && _TECHMAP_CONSTVAL_B0_ !== 1'bx, _TECHMAP_CONSTMSK_A0_ && _TECHMAP_CONSTVAL_A0_ !== 1'bx
   };
   localparam [3:0] AT = {_TECHMAP_CONSTVAL_D0_, _TECHMAP_CONSTVAL_C0_, _TECHMAP_CONSTVAL_B0_, _TECHMAP_CONSTVAL_A0_};
 

@@ -33,8 +33,8 @@ def afterwards(family: Family, *, dsp: bool) -> tuple[str, ...]:
     """
     if family == "ecp5":
         return (
-            "select -set taken t:CCU2C %ci1:+[CIN] w:* %i",
-            "select -set inner @taken %ci1:+[COUT] t:CCU2C %i",
+            "select -set read t:* %ci1 o:* %u w:* %i",  # a carry may go into a register as well
+            "select -set inner @read %ci1:+[COUT] t:CCU2C %i",
             f"techmap -max_iter 1 -D LAST -map {_CARRY_MAP} t:CCU2C @inner %d",
             f"techmap -max_iter 1 -map {_CARRY_MAP} t:CCU2C",
         )

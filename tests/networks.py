@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
 from fewbit.hw.chain import Fold, Folding
+from fewbit.hw.sign_matvec import fuses, has_starts
 
 
 def divisors(number: int) -> list[int]:
@@ -43,7 +46,7 @@ def random_threshold(
 
 def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
     """A network of one to three dense layers, and a folding of it."""
-    dtype = DType.parse(rng.choice(["uint8", "bipolar", "uint2", "int3"]))
+    dtype = DType.parse(rng.choice(["uint8", "bipolar", "bipolar", "uint2", "int3"]))
     inputs = int(rng.choice([1, 4, 6, 7, 8, 12, 24]))
     shape = (inputs,) if inputs % 2 or rng.random() < 0.5 else (2, inputs // 2)
     source = TensorType(dtype, shape)
@@ -52,13 +55,15 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
     if rng.random() < 0.5:
         dtype = DType.parse(rng.choice(["bipolar", "uint2"]))
         layers.append(random_threshold(rng, "quantize", dtype, 1, source.dtype.min, source.dtype.max))
-        folds["quantize"] = Fold(form=str(rng.choice(["comparators", "search"])))
+        folds["quantize"] = Fold(
+            simd=int(rng.choice(divisors(inputs))), form=str(rng.choice(["comparators", "search"]))
+        )
     if len(shape) > 1:
         layers.append(Flatten(name="flatten"))
     size = inputs
     for index in range(int(rng.integers(1, 4))):
         outputs = int(rng.choice([1, 2, 4, 5, 6, 8, 10]))
-        code = Code.parse(rng.choice(["binary", "ternary", "int(3)"]))
+        code = Code.parse(rng.choice(["binary", "binary", "ternary", "quinary", "shift3", "int(3)"]))
         dense = Dense(name=f"dense_{index}", weights=rng.choice(code.levels, (outputs, size)), code=code)
         layers.append(dense)
         folds[dense.name] = Fold(
@@ -69,14 +74,23 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
             stages=int(rng.integers(1, 4)),
         )
         low, high = dense.bounds(dtype)
-        size, dtype = outputs, dense.output(TensorType(dtype, (size,))).dtype
+        before, size, dtype = dtype, outputs, dense.output(TensorType(dtype, (size,))).dtype
         if rng.random() < 0.8:
-            dtype = DType.parse(rng.choice(["bipolar", "uint2", "int2", "uint4", "int4"]))
+            dtype = DType.parse(rng.choice(["bipolar", "bipolar", "uint2", "int2", "uint4", "int4"]))
             rows = size if rng.random() < 0.8 else 1
             layers.append(random_threshold(rng, f"threshold_{index}", dtype, rows, int(low.min()), int(high.max())))
             folds[f"threshold_{index}"] = Fold(
-                form=str(rng.choice(["comparators", "search"])), memory=str(rng.choice(["block", "logic"]))
+                simd=int(rng.choice(divisors(size))),
+                form=str(rng.choice(["comparators", "search"])),
+                memory=str(rng.choice(["block", "logic"])),
             )
+            fold, threshold = folds[dense.name], layers[-1]
+            assert isinstance(threshold, Threshold)
+            words = dense.inputs // fold.simd
+            may = before.kind == "bipolar" and fuses(dense, threshold) and has_starts(dense.inputs, fold.simd)
+            if may and rng.random() < 0.7:
+                folds[dense.name] = replace(fold, stages=min(fold.stages, words))
+                folds[threshold.name] = Fold(form="stream")
     if rng.random() < 0.3:
         layers.append(Affine(name="affine", scale=rng.integers(-9, 10, size), bias=rng.integers(-100, 101, size)))
     if rng.random() < 0.8:
@@ -85,3 +99,29 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
         Network(name="random", input=source, layers=tuple(layers)),
         Folding(input_lanes=int(rng.choice(divisors(inputs))), folds=folds),
     )
+
+
+def streamed_design(rng: np.random.Generator) -> tuple[Network, Folding]:
+    """A binary network in a folding whose thresholds ride in the weight streams."""
+    sizes = [int(size) for size in rng.choice([24, 32, 36, 48, 60], 3)]
+    layers: list[Layer] = []
+    folds: dict[str, Fold] = {}
+    for index, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
+        code = Code.parse("binary")
+        dense = Dense(name=f"dense_{index}", weights=rng.choice(code.levels, (outputs, inputs)), code=code)
+        rows = outputs if rng.random() < 0.8 else 1
+        dtype = DType.parse("bipolar")
+        layers += [dense, random_threshold(rng, f"sign_{index}", dtype, rows, -8, 8)]
+        simd = int(rng.choice([one for one in divisors(inputs) if has_starts(inputs, one)]))
+        folds[dense.name] = Fold(
+            pe=int(rng.choice(divisors(outputs))),
+            simd=simd,
+            memory=str(rng.choice(["block", "logic"])),
+            buffer=str(rng.choice(["block", "distributed", "ring"])),
+            stages=int(rng.integers(1, inputs // simd + 1)),
+        )
+        folds[f"sign_{index}"] = Fold(form="stream")
+    last = Code.parse("ternary")
+    layers.append(Dense(name="last", weights=rng.choice(last.levels, (5, sizes[-1])), code=last))
+    network = Network(name="streamed", input=TensorType(DType.parse("bipolar"), (sizes[0],)), layers=tuple(layers))
+    return network, Folding(input_lanes=int(rng.choice(divisors(sizes[0]))), folds=folds)

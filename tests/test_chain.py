@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from networks import random_design, random_frames
+from networks import random_design, random_frames, streamed_design
 from streaming import simulate
 
 from fewbit.golden.codes import BINARY
@@ -19,13 +19,14 @@ from fewbit.hw.chain import Fold, Folding, chain, timing
 from fewbit.hw.emit import verilog
 from fewbit.hw.top import Top
 from fewbit.sim.compile import PATTERNS, compile_design
+from fewbit.sim.netlist import netlist
 from fewbit.sim.run import extract, pack_words
 from fewbit.sim.vectors import network_vectors
 
 
-def check(seed: int, frames: int = 12, valid: str = "always", ready: str = "always") -> None:
+def check(seed: int, frames: int = 12, valid: str = "always", ready: str = "always", make=random_design) -> None:
     rng = np.random.default_rng(seed)
-    network, folding = random_design(rng)
+    network, folding = make(rng)
     x = random_frames(rng, network.input.dtype, (frames, *network.input.shape))
     vectors = network_vectors(network, x, input_lanes=folding.input_lanes)
     trace = simulate(Top(network, folding), vectors.words, len(vectors.expected), valid=valid, ready=ready, seed=seed)
@@ -84,6 +85,45 @@ def test_random_networks_at_compiled_speed(seed, tmp_path, monkeypatch):
                 assert trace.output_cycles[classes - 1] - trace.input_cycles[0] + 1 == timing(network, folding).latency
                 gap = trace.output_cycles[-1] - trace.output_cycles[-1 - classes]
                 assert gap == timing(network, folding).interval, seed
+
+
+@pytest.mark.parametrize("valid, ready", [("always", "always"), ("random", "slow"), ("burst", "burst")])
+@pytest.mark.parametrize("seed", range(8))
+def test_thresholds_in_the_weight_streams(seed, valid, ready):
+    check(seed, 6, valid, ready, streamed_design)
+
+
+def test_random_designs_have_every_code():
+    designs = [random_design(np.random.default_rng(seed)) for seed in range(40)]
+    codes = {layer.code.name for network, _ in designs for layer in network.layers if isinstance(layer, Dense)}
+    assert codes == {"binary", "ternary", "quinary", "shift3", "int(3)"}
+
+
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+@pytest.mark.parametrize(
+    "make, seed",
+    [
+        (random_design, 5001),
+        (streamed_design, 1),
+        *(pytest.param(random_design, seed, marks=pytest.mark.slow) for seed in range(5002, 5010)),
+        *(pytest.param(streamed_design, seed, marks=pytest.mark.slow) for seed in range(2, 6)),
+    ],
+)
+def test_random_networks_in_the_cells_of_a_family(make, seed, family, tmp_path, monkeypatch):
+    """What synthesis makes of the datapaths' own cells gives the golden scores, as plain RTL does."""
+    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
+    rng = np.random.default_rng(seed)
+    network, folding = make(rng)
+    mapped = netlist(verilog(Top(network, folding, family), "top"), top="top", family=family)
+    dtype, size = network.input.dtype, network.scores.size
+    x = random_frames(rng, dtype, (100, *network.input.shape))
+    words = pack_words(dtype.encode(x).reshape(-1, folding.input_lanes), dtype.bits)
+    trace = compile_design(mapped, top="top").run(
+        words, 100 * size, max_cycles=10_000_000, valid_pattern="random", ready_pattern="burst", seed=seed
+    )
+    kind = network.scores.dtype
+    got = kind.decode(extract(trace.outputs, 0, kind.bits)).reshape(100, size)
+    assert (got == run(network, x).scores.reshape(100, size)).all()
 
 
 def one_dense(**weights_of: int) -> Network:

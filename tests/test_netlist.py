@@ -12,6 +12,7 @@ from networks import random_frames
 from fewbit import arrays, engines, models
 from fewbit.design import Design, design
 from fewbit.golden.codes import BINARY
+from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import BIPOLAR, Dense, Network, TensorType, Threshold
 from fewbit.golden.run import run
@@ -92,6 +93,23 @@ def test_netlist_equals_golden(small, family, made_of):
     pressed = scores_of(text, network, frames, valid_pattern="random", ready_pattern="burst", seed=2)
     assert (pressed == golden).all()
     assert netlist(source, top="fewbit_top", family=family) == text
+
+
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_a_comparison_whose_carry_goes_straight_into_a_register(family):
+    """On ECP5 the ends of carry chains are left open where nothing reads them, and only there."""
+    bounds = [[-9, 0, 7], [-8, -5, -5], [-13, 6, 8], [2, 4, 7], [-7, -4, -2], [-6, -4, 5], [-2, 3, 6], [-12, -1, 1]]
+    layer = Threshold(
+        name="levels", thresholds=np.array(bounds), sign=np.array([-1, 1, 1, 1, -1, 1, -1, 1]),
+        dtype=DType("uint", 2), base=0,
+    )  # fmt: skip
+    network = Network(name="levels", input=TensorType(DType("int", 4), (8,)), layers=(layer,))
+    folding = Folding(input_lanes=8, folds={"levels": Fold(simd=8)})
+    frames = frames_of(network, 300)
+    text = netlist(verilog(Top(network, folding), "fewbit_top"), top="fewbit_top", family=family)
+    words = pack_words(network.input.dtype.encode(frames), 4)
+    trace = compile_design(text, top="fewbit_top").run(words, 8 * len(frames), max_cycles=100_000)
+    assert (extract(trace.outputs, 0, 2).reshape(-1, 8) == run(network, frames).scores).all()
 
 
 @pytest.mark.parametrize(
