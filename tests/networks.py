@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def streamed_design(rng: np.random.Generator) -> tuple[Network, Folding]:
     sizes = [int(size) for size in rng.choice([24, 32, 36, 48, 60], 3)]
     layers: list[Layer] = []
     folds: dict[str, Fold] = {}
-    for index, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         code = Code.parse("binary")
         dense = Dense(name=f"dense_{index}", weights=rng.choice(code.levels, (outputs, inputs)), code=code)
         rows = outputs if rng.random() < 0.8 else 1
