@@ -335,7 +335,7 @@ class Settled:
 
 def pack(bits: Ints) -> Words:
     """Bits of streams as words.  # (..., 64 * n) -> (..., n)"""
-    return np.packbits(np.asarray(bits, bool), axis=-1, bitorder="little").view(np.uint64)
+    return np.ascontiguousarray(np.packbits(np.asarray(bits, bool), axis=-1, bitorder="little")).view(np.uint64)
 
 
 def unpack(words: Words) -> npt.NDArray[np.bool_]:

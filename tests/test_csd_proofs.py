@@ -202,7 +202,7 @@ def signs(width: int) -> list[str]:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("tree", ["ripple", "balanced"])
 def test_every_quality_of_8_bits(tree, target):
-    """In one piece, without a ``split``, no proof is done in five minutes."""
+    """By cases of ``b`` it takes the solver a third of the time that it takes as one problem."""
     text = verilog(CsdMultiplier(8, 8, target=target, tree=tree), "dut") + specification(8, 8)
     prove_equal(text, "", "dut", "specification", cells=cells(target), seconds=600, split=top_bits("b", 8, 6))
 

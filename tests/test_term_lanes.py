@@ -72,7 +72,7 @@ def test_netlist_of_small_ones(code, family, exact):
 @pytest.mark.parametrize("simd, stages", [(15, 0), (16, 1), (17, 3), (64, 2)])
 def test_netlist_of_wider_ones(code, family, exact, simd, stages):
     kinds = ["uint8", "int4"] if simd > 17 else ["uint8", "int8", "uint4", "bipolar", "uint1", "int1"]
-    assert not wrong(cases(kinds, [simd], [code], exact), stages, family, number=1500, valid_pattern="random")
+    assert not wrong(cases(kinds, [simd], [code], exact), stages, family, number=1500, wide=True)
 
 
 class Model(wiring.Component):
@@ -225,6 +225,7 @@ def test_a_planted_fault_breaks_the_proof(fault, monkeypatch):
 def test_a_planted_fault_is_seen_in_the_netlist(fault, monkeypatch):
     family, case = plant(fault, monkeypatch)
     assert wrong([Case(*case)], 0, family)
+    assert wrong([Case(*case)], 0, family, wide=True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
