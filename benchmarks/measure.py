@@ -166,9 +166,22 @@ def mapped(
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
         work = Path(name)
         counts = _synthesize(work, device, flow, text, top)
-        netlist: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
         used, _ = _place(work, device, ["--pack-only", "--freq", "12"])
-    return _measured(device, counts, used, None), netlist
+    return _measured(device, counts, used, None), found
+
+
+def netlist(block: wiring.Component | str, target: str, *, top: str = "top", flow: str = "default") -> dict[str, Any]:
+    """The netlist of a block alone, as Yosys' JSON has it: for blocks that no device would hold.
+
+    Parameters and errors as for :func:`measure`.
+    """
+    device, text = _checked(block, target, top, flow)
+    with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
+        work = Path(name)
+        _synthesize(work, device, flow, text, top)
+        found: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _checked(block: wiring.Component | str, target: str, top: str, flow: str) -> tuple[Device, str]:

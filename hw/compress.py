@@ -129,7 +129,8 @@ def _splits(bits: int) -> Iterator[tuple[int, int, bool]]:
 
 def cut(root: Count, ranks: int) -> float:
     """The least delay between registers that ``ranks`` ranks of them inside the tree allow."""
-    steps = range(math.ceil(_longest(root) * _STEPS), math.ceil(root.delay * _STEPS) + 1)
+    # A step more than the whole delay, which as a float may be a little above its own step.
+    steps = range(math.ceil(_longest(root) * _STEPS), math.ceil(root.delay * _STEPS) + 2)
     return steps[bisect.bisect_left(steps, -ranks, key=lambda step: -arrival(root, step / _STEPS)[0])] / _STEPS
 
 

@@ -25,7 +25,7 @@ class CsdMultiplierSerial(wiring.Component):
     ``done``: one for ``start``, one for every digit added.
     **Throughput**: a product every ``1 + min(digits, quality)`` cycles, if ``start`` is raised with ``done``.
 
-    Cost, 8 by 8: 110 logic cells on iCE40 recoded, else 117.
+    Cost, 8 by 8, logic cells: recoded 110 on iCE40 and 94 on ECP5, else 117 and 103.
 
     Parameters
     ----------

@@ -425,7 +425,7 @@ _LANE: dict[str, dict[str, tuple[float, float]]] = {
 """Logic cells of a lane, ``slope * activation bits + constant``: ``python -m benchmarks.lanes``."""
 
 _XNOR = {"ice40": 2.05, "ecp5": 1.8}
-"""Of an XNOR lane: ``python -m benchmarks.popcount_table``."""
+"""Of an XNOR lane: ``python -m benchmarks.datapaths``."""
 
 
 def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:

@@ -225,15 +225,16 @@ class Mapped:
 
         Parameters
         ----------
-        inputs : dict of (cycles, streams) integers
-            By port. The number of streams must be a multiple of 64.
+        inputs : dict of (cycles, streams) integers or (cycles, bits, streams) bits
+            By port; bits, lowest first, for those wider than an integer. The number of streams must be a multiple
+            of 64.
 
         Raises
         ------
         FewbitError
             If a port is unknown, or the arrays are not of one such shape.
         """
-        shapes = {np.shape(values) for values in inputs.values()}
+        shapes = {(*np.shape(values)[:1], *np.shape(values)[1:][-1:]) for values in inputs.values()}
         if unknown := sorted(inputs.keys() - {name for name, (way, _) in self.ports.items() if way == "input"}):
             raise FewbitError(f"the netlist has no input {unknown[0]}")
         if len(shapes) != 1 or len(shape := shapes.pop()) != 2 or shape[1] % 64:
@@ -242,7 +243,8 @@ class Mapped:
         states[:, _ONE] = ~np.uint64(0)
         for name, values in inputs.items():
             for place, net in enumerate(self.ports[name][1]):
-                states[:, net] = pack(np.asarray(values) >> place & 1)
+                bit = values[:, place] if values.ndim == 3 else values >> place & 1
+                states[:, net] = pack(bit)
         enabled = np.zeros((shape[0], len(self.flops.outputs), shape[1] // 64), np.uint64)
         for cycle in range(shape[0]):
             if cycle:
@@ -276,6 +278,10 @@ class Settled:
         bits = [unpack(self.states[:, net]).astype(np.int64) for net in nets]
         total = sum((bit << place for place, bit in enumerate(bits)), np.zeros_like(bits[0]))
         return total - (bits[-1] << len(bits)) if signed else total
+
+    def bits(self, name: str) -> npt.NDArray[np.bool_]:
+        """Bits of a port, lowest first, (cycles, bits, streams)."""
+        return np.stack([unpack(self.states[:, net]) for net in self.mapped.ports[name][1]], 1)
 
     def zero_delay(self, *, first: int = 1) -> Activity:
         """Nets that differ from one cycle to the next, from the change into cycle ``first`` on."""
@@ -329,7 +335,7 @@ class Settled:
 
 def pack(bits: Ints) -> Words:
     """Bits of streams as words.  # (..., 64 * n) -> (..., n)"""
-    return np.packbits(np.asarray(bits, bool), axis=-1, bitorder="little").view(np.uint64)
+    return np.ascontiguousarray(np.packbits(np.asarray(bits, bool), axis=-1, bitorder="little")).view(np.uint64)
 
 
 def unpack(words: Words) -> npt.NDArray[np.bool_]:

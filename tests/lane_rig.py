@@ -11,6 +11,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from benchmarks.measure import netlist as mapped_json
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.matvec import matvec
@@ -19,6 +20,7 @@ from fewbit.hw.lanes import lane_kind
 from fewbit.hw.weights import rom_words
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist
+from fewbit.sim.toggles import Mapped
 
 EXHAUSTIVE = 5000
 """Up to that many combinations of activations and weights, all are tried."""
@@ -107,8 +109,12 @@ def bits_of(words, width):
     return np.unpackbits(octets.reshape(len(words), size), axis=1, bitorder="little")[:, :width]
 
 
-def mismatches(cases, stages, target, number=600, mapped=True, kind=lane_kind, **patterns):
-    """How many sums are wrong, case by case, as synthesis maps the lanes to their family, or as plain RTL."""
+def mismatches(cases, stages, target, number=600, mapped=True, wide=False, kind=lane_kind, **patterns):
+    """How many sums are wrong, case by case, as synthesis maps the lanes to their family, or as plain RTL.
+
+    ``wide``: the netlist is evaluated in NumPy, valid and ready always high; a C++ compiler takes minutes and gigabytes
+    for ports of a thousand bits.
+    """
     rng = np.random.default_rng(1)
     blocks = [case.make(stages, target, kind) for case in cases]
     operands = [case.operands(number, rng) for case in cases]
@@ -119,15 +125,9 @@ def mismatches(cases, stages, target, number=600, mapped=True, kind=lane_kind, *
         x_words = rom_words(block.activation.encode(x), block.activation.bits)
         for words, width in ((x_words, block.simd * block.activation.bits), (block.words(w), block.w_bits)):
             columns.append(np.resize(bits_of(words, width), (longest, width)) if width else np.zeros((longest, 0)))
-    packed = np.packbits(np.concatenate(columns, 1).astype(np.uint8), axis=1, bitorder="little")
-    padded = np.pad(packed, [(0, 0), (0, -packed.shape[1] % 8)])
-    rig = Rig(blocks, stages)
-    text = verilog(rig, "rig")
-    design = compile_design(netlist(text, top="rig", family=target) if mapped else text, top="rig")
-    trace = design.run(
-        np.ascontiguousarray(padded).view("<u8").astype(np.uint64), longest, max_cycles=30 * longest + 100, **patterns
-    )
-    got = np.unpackbits(trace.outputs.view(np.uint8), axis=1, bitorder="little").astype(np.int64)
+    bits = np.concatenate(columns, 1).astype(np.uint8)
+    text = verilog(Rig(blocks, stages), "rig")
+    got = _evaluated(text, bits, stages, target) if wide else _run(text, bits, target, mapped, patterns)
     wrong, place = {}, 0
     for case, block, (x, w) in zip(cases, blocks, operands):
         size = len(block.o)
@@ -138,3 +138,25 @@ def mismatches(cases, stages, target, number=600, mapped=True, kind=lane_kind, *
         total = block.step * value + block.offset + block.correction(w)
         wrong[case] = int(np.count_nonzero(total != expected(case, x, w)))
     return wrong
+
+
+def _run(text, bits, target, mapped, patterns):
+    """Bits of the results, a row of them for every row that goes in, by compiled simulation between streams."""
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    padded = np.pad(packed, [(0, 0), (0, -packed.shape[1] % 8)])
+    design = compile_design(netlist(text, top="rig", family=target) if mapped else text, top="rig")
+    words = np.ascontiguousarray(padded).view("<u8").astype(np.uint64)
+    trace = design.run(words, len(bits), max_cycles=30 * len(bits) + 100, **patterns)
+    return np.unpackbits(trace.outputs.view(np.uint8), axis=1, bitorder="little").astype(np.int64)
+
+
+def _evaluated(text, bits, stages, target):
+    """The same by evaluating the mapped netlist, every row in a stream of its own until it comes out."""
+    design = Mapped(mapped_json(text, {"ice40": "hx8k", "ecp5": "ecp5-25k"}[target], top="rig"), "rig")
+    streams = np.resize(bits, (-(-len(bits) // 64) * 64, bits.shape[1])).T
+    high = np.ones((stages + 1, streams.shape[1]), np.int64)
+    payload = np.broadcast_to(streams, (stages + 1, *streams.shape))
+    given = {"i__payload": payload, "i__valid": high, "o__ready": high}
+    settled = design.settle(given)
+    assert settled.port("o__valid")[-1].all()
+    return settled.bits("o__payload")[-1].T.astype(np.int64)

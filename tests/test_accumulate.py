@@ -12,7 +12,6 @@ from faults import mutant
 from formal import ProofFailedError, prove_equal
 from streaming import pipeline
 
-from benchmarks.measure import measure
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.accumulate import accumulate
 from fewbit.hw.emit import verilog
@@ -84,27 +83,6 @@ def test_plain_form_against_integers(shape):
 def test_a_planted_fault_breaks_the_proof(family, old, new):
     with pytest.raises(ProofFailedError):
         prove_sum((6, 4, 3, False), family, mutant("hw.accumulate", old, new).accumulate)
-
-
-class WithItsThreshold(wiring.Component):
-    """A sum of 12 bits from counts of 6, and whether it reached its threshold."""
-
-    def __init__(self, family):
-        self.family = family
-        super().__init__({"count": In(6), "first": In(1), "preset": In(6), "sign": Out(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        total = Signal(12)
-        m.d.sync += total.eq(accumulate(m, "sum", self.family, total, self.count, self.first, list(self.preset)))
-        m.d.comb += self.sign.eq(total[-1])
-        return m
-
-
-@pytest.mark.parametrize("device, family", [("hx8k", "ice40"), ("ecp5-25k", "ecp5")])
-def test_an_accumulator_with_its_threshold_takes_what_it_took(device, family):
-    # The cells of iCE40 include the two from which nextpnr takes constants.
-    assert measure(WithItsThreshold(family), device)["lc"] <= {"hx8k": 14, "ecp5-25k": 17}[device]
 
 
 def test_bad_parameters():

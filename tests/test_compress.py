@@ -61,6 +61,14 @@ def test_registers_shorten_the_delay(fabric, bits):
         assert time <= limit + 1e-9
 
 
+@pytest.mark.parametrize("fabric", ["ice40", "ecp5"])
+def test_no_registers_at_any_width(fabric):
+    """Also where the sum of the delays rounds up: ECP5 from 4096 bits on."""
+    for bits in (*range(1, 70), 255, 1023, 4095, 4096, 4097, 4200):
+        root = plan(bits, fabric)
+        assert arrival(root, cut(root, 0))[0] == 0
+
+
 def test_bad_plans():
     with pytest.raises(FewbitError, match=r"^a popcount needs a width of at least 1, not 0$"):
         plan(0, "ice40")

@@ -91,31 +91,14 @@ def test_gate_cells_are_of_any_name():
 @pytest.mark.parametrize("recoded, tree", [(True, "ripple"), (False, "balanced")])
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
 def test_netlists(held, family, recoded, tree):
-    """Mapping itself can be wrong, so what is simulated is what comes out of it."""
+    """Mapping itself can be wrong, so what is simulated is what comes out; tests/test_csd_netlists.py has more."""
     multiplier = CsdMultiplier(8, 8, recoded=recoded, target=family, tree=tree)
-    held(multiplier, netlist(verilog(multiplier, "dut"), top="dut", family=family))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width_a, width_b", [(1, 8), (16, 16), (7, 9), (9, 4)])
-@pytest.mark.parametrize("registers", ["none", "digits", "rows"])
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
-def test_netlists_of_other_widths(held, family, registers, width_a, width_b):
-    multiplier = CsdMultiplier(width_a, width_b, target=family, registers=registers)
     held(multiplier, netlist(verilog(multiplier, "dut"), top="dut", family=family))
 
 
 @pytest.mark.parametrize("width_a, width_b, recoded", [(1, 1, False), (4, 5, True), (8, 8, False)])
 def test_serial(held, width_a, width_b, recoded):
     held(CsdMultiplierSerial(width_a, width_b, recoded=recoded))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
-@pytest.mark.parametrize("width_a, width_b, recoded", [(8, 8, True), (16, 16, False), (3, 11, False)])
-def test_serial_netlists(held, family, width_a, width_b, recoded):
-    multiplier = CsdMultiplierSerial(width_a, width_b, recoded=recoded)
-    held(multiplier, netlist(verilog(multiplier, "dut"), top="dut", family=family))
 
 
 FAULTS = {
