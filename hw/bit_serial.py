@@ -184,7 +184,7 @@ class BitSerialMatVec(wiring.Component):
 
         chosen, x = Signal.like(plane), Signal(self.simd, reset_less=True)
         with m.If(advance):
-            m.d.sync += [chosen.eq(plane), x.eq(self._pick(m, chosen))]
+            m.d.sync += [chosen.eq(plane), x.eq(pick_plane(m, buffer.word, chosen, self.activation))]
 
         word = Signal(range(self.words))
         first, last = word == 0, word == self.words - 1
@@ -224,17 +224,18 @@ class BitSerialMatVec(wiring.Component):
             m.d.sync += self.o.valid.eq(summed & last if self.joins else counted[1])
         return m
 
-    def _pick(self, m: Module, plane: Value) -> Value:
-        """The plane of the buffer's word; that of the signs inverted."""
-        bits = self.activation.bits
-        picked = Signal(self.simd)
-        with m.Switch(plane):
-            for one in range(bits):
-                column = Cat(self.buffer.word[lane * bits + one] for lane in range(self.simd))
-                # Every other word, so that the last plane's case leaves nothing to decode.
-                with m.Case(*([one] if one < bits - 1 else range(bits - 1, 1 << len(plane)))):
-                    m.d.comb += picked.eq(~column if self.activation.signed and one == bits - 1 else column)
-        return picked
+
+def pick_plane(m: Module, word: Value, plane: Value, activation: DType) -> Value:
+    """A plane of the activations in ``word``, a bit a lane; that of the signs inverted."""
+    bits = activation.bits
+    picked = Signal(len(word) // bits)
+    with m.Switch(plane):
+        for one in range(bits):
+            inverted = activation.signed and one == bits - 1
+            # The last case takes every plane that there is not, so that nothing is left to decode.
+            with m.Case(*([one] if one < bits - 1 else range(bits - 1, 1 << len(plane)))):
+                m.d.comb += [picked[lane].eq(word[lane * bits + one] ^ inverted) for lane in range(len(picked))]
+    return picked
 
 
 def _holding(low: int, high: int) -> DType:

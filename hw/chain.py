@@ -14,6 +14,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, TensorType, Threshold
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
+from fewbit.hw.bit_serial import BitSerialMatVec
 from fewbit.hw.matvec import MatVec
 from fewbit.hw.schedule import Schedule, Step, schedule
 from fewbit.hw.streams import Gearbox, shape_of
@@ -43,6 +44,8 @@ class Fold:
         Where the input vectors lie: ``"block"``, ``"distributed"`` or ``"ring"``.
     stages : int
         Ranks of registers in a lane sum.
+    serial : bool
+        Whether a dense layer takes its activations as bit planes, one a cycle.
     form : str
         Of a threshold unit: ``"comparators"`` or ``"search"``.
     """
@@ -52,6 +55,7 @@ class Fold:
     memory: str = "block"
     buffer: str = "block"
     stages: int = 1
+    serial: bool = False
     form: str = COMPARATORS
 
 
@@ -79,7 +83,7 @@ def chain(network: Network, folding: Folding, target: str = "generic") -> list[t
 def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[str, Unit]]:
     lanes = folding.input_lanes
     types = list(network.types)
-    unbiased: MatVec | None = None  # the unit before, if it leaves its bias to the thresholds
+    unbiased: MatVec | BitSerialMatVec | None = None  # the unit before, if it leaves its bias to the thresholds
     for index, layer in enumerate(network.layers):
         source = types[index]
         fold = folding.folds.get(layer.name, Fold())
@@ -88,7 +92,7 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
         if isinstance(layer, (Flatten, ArgMax)):
             continue
         if isinstance(layer, Dense):
-            unit = MatVec(
+            unit = (BitSerialMatVec if fold.serial else MatVec)(
                 layer,
                 source.dtype,
                 pe=fold.pe,
