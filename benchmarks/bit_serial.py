@@ -7,7 +7,7 @@
 
 A lane of a plane is one weight on one bit; ``parallel`` is a lane of whole activations divided by their bits, of ±1
 weights with an eighth of the front that eight outputs share. So equal numbers are equal work at equal speed. A plane
-also wants a multiplexer a lane, once for all outputs: ``mux`` is that of 8-bit activations, with the register behind it.
+also wants a multiplexer a lane, once for all outputs: ``mux`` is that of 8-bit activations, its register included.
 """
 
 from __future__ import annotations
@@ -127,10 +127,8 @@ def units_table(devices: list[str], codes: list[str]) -> None:
                 bits = DType.parse(activation).bits
                 serial = unit(BitSerialMatVec, code, activation, 8, 32, device)
                 whole = unit(MatVec, code, activation, 8 // bits, 32, device)
-                print(
-                    f"{device:9} {code:8} {activation:11} {32 * bits:7}  8 x 32 {serial:5}  {8 // bits:5} x 32 {whole:5}",
-                    flush=True,
-                )
+                both = f"8 x 32 {serial:5}  {8 // bits:5} x 32 {whole:5}"
+                print(f"{device:9} {code:8} {activation:11} {32 * bits:7}  {both}", flush=True)
 
 
 def main(arguments: list[str]) -> None:

@@ -23,7 +23,7 @@ from fewbit.hw.bit_serial import BitSerialMatVec, serves
 from fewbit.hw.chain import Fold, Folding, chain, timing
 from fewbit.hw.emit import verilog
 from fewbit.hw.matvec import MatVec
-from fewbit.hw.schedule import schedule
+from fewbit.hw.schedule import Sink, schedule
 from fewbit.hw.top import Top
 from fewbit.hw.weights import join_words
 from fewbit.sim.cocotb_run import BenchFailure
@@ -38,12 +38,18 @@ ACTIVATIONS = ("uint2", "uint3", "int2", "int4", "uint8")
 
 
 def check_cycles(unit, case, trace):
-    """The cycles are those that the timing model says, and those that the docstring says."""
+    """Every transfer is when the timing model says, and frames are as fast as the docstring says."""
     promised = schedule(unit.timing(), case.beats_in, case.beats_out, unit.cycles_per_frame)
     assert trace.latency(case.beats_out) == promised.latency
     assert promised.latency == unit.words + unit.buffer.latency + unit.cycles_per_frame - 1 + unit.latency
     assert trace.intervals(case.beats_out)[-1] == promised.interval == unit.cycles_per_frame
     assert unit.cycles_per_frame == unit.words * unit.folds * unit.activation.bits
+    (step,) = unit.timing()
+    step.following = sink = Sink()
+    taken: list[int] = []
+    for _ in case.words:
+        taken.append(step.accept(taken[-1] + 1 if taken else 0))
+    assert (trace.taken, trace.given) == (taken, sink.times)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -125,7 +131,7 @@ def test_weights_of_one_sign(activation, sign):
 
 
 def test_the_widest():
-    dense, kind = layer(2, 1024), DType.parse("int8")
+    dense, kind = layer(2, 1024), DType.parse("int2")
     check(BitSerialMatVec(dense, kind, pe=1, simd=512, stages=3), vectors(dense, kind, 1, 512, frames=4))
 
 
@@ -166,6 +172,8 @@ def test_bench_on_the_verilog(bench, code, activation, simd, buffer):
     bench(unit, "tb_stream", vectors(dense, kind, 2, simd, frames=6))
 
 
+SUM = 20 * " "
+
 FAULTS = {
     "pipeline runs on while a beat waits": ("advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)"),
     "a word begun that is not there": ("(buffer.available | ~begin)", "1"),
@@ -180,7 +188,7 @@ FAULTS = {
     "no plane doubled": ("Cat(0, planes)[: len(planes)]", "planes"),
     "planes never start anew": ("lanes.o, counted[0])", "lanes.o, Cat(0))"),
     "sum never starts anew": ("with m.If(first):", "with m.If(0):"),
-    "sum taken a plane early": ("advance & summed):\n                    m.d", "advance & counted[1]):\n                    m.d"),
+    "sum taken a plane early": (f"& summed):\n{SUM}", f"& counted[1]):\n{SUM}"),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
     "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
     "sign plane not inverted": ("inverted = activation.signed and", "inverted = False and"),
@@ -193,8 +201,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault):
     dense, kind = layer(4, 6), DType.parse("int3")
+    unit = mutant("hw.bit_serial", *FAULTS[fault]).BitSerialMatVec(dense, kind, pe=2, simd=3, stages=2)
     with pytest.raises(AssertionError):
-        unit = mutant("hw.bit_serial", *FAULTS[fault]).BitSerialMatVec(dense, kind, pe=2, simd=3, stages=2)
         check(unit, vectors(dense, kind, 2, 3, frames=8), valid="random", ready="random")
 
 
@@ -202,10 +210,11 @@ def test_a_planted_fault_is_seen(fault):
                                       ("range(self.planes - 1)", "range(self.planes)")])  # fmt: skip
 def test_a_fault_of_the_timing_is_seen(old, new):
     dense, kind = layer(1, 6), DType.parse("uint8")
-    unit = BitSerialMatVec(dense, kind, pe=1, simd=6)
+    unit = BitSerialMatVec(dense, kind, pe=1, simd=6, buffer="ring")
     case = vectors(dense, kind, 1, 6, frames=8)
-    step = mutant("hw.schedule", old, new).FoldStep(unit.words, unit.folds, unit.latency, rings=False, planes=8)
-    unit.timing = lambda: [step]
+    check_cycles(unit, case, check(unit, case))
+    step = mutant("hw.schedule", old, new).FoldStep
+    unit.timing = lambda: [step(unit.words, unit.folds, unit.latency, rings=True, planes=8)]
     with pytest.raises(AssertionError):
         check_cycles(unit, case, check(unit, case))
 
