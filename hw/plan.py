@@ -19,6 +19,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, Threshold
 from fewbit.hw import buffer as buffers
+from fewbit.hw.bit_serial import BIT, serves
 from fewbit.hw.chain import Fold, Folding, takes_bias, timing
 from fewbit.hw.lanes import lane_kind
 from fewbit.hw.resources import Cost, Target, lut_ram_cells, rom_cells
@@ -292,7 +293,7 @@ def _options(network: Network, stage: list[int], target: Target, clock_hz: float
             for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
                 option = _Option(
                     (fold, *(one for one, _, _ in rest)),
-                    (layer.outputs // pe * (layer.inputs // simd), *(cycles for _, cycles, _ in rest)),
+                    (dense_cycles(layer, network.types[stage[0]].dtype, fold), *(cycles for _, cycles, _ in rest)),
                     (cost, *(cost for _, _, cost in rest)),
                 )
                 found.setdefault((option.slowest, pe, simd), []).append(option)
@@ -311,17 +312,12 @@ def _divisors(number: int) -> list[int]:
 def _dense(
     layer: Dense, activation: DType, exact: bool, pe: int, simd: int, target: Target, clock_hz: float
 ) -> Iterator[tuple[Fold, Cost]]:
-    """Folds of a dense layer with these lanes: one for each place where weights and vectors can lie."""
+    """Folds of a dense layer with these lanes: one for each place where weights and vectors can lie, and each form."""
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
     width, line = pe * simd * layer.code.bits, simd * activation.bits
-    stages = sum_stages(activation, simd, target, clock_hz)
-    low, high = layer.bounds(activation)
-    accumulator = DType.holding(int(low.min()), int(high.max())).bits
-    each = 2 if target.family not in _LANE or exact else 1
-    lanes = pe * (lane_cells(layer, activation, simd, target.family) + each * accumulator)
-    lanes += front_cells(layer, activation, simd, target.family) + 3 * depth.bit_length() + 10
-    if exact:
-        lanes += rom_cells(layer.outputs // pe, pe * accumulator)
+    forms = [(serial, sum_stages(BIT if serial else activation, simd, target, clock_hz)) for serial in (False, True)]
+    if not serves(activation, layer.code):
+        del forms[1:]
     memories = [("logic", Cost(cells=rom_cells(depth, width)))]
     if target.ram_shapes:
         memories.append(("block", Cost(rams=target.block_rams(depth, width))))
@@ -334,9 +330,33 @@ def _dense(
         vectors.append(
             (buffers.DISTRIBUTED, Cost(cells=lut_ram_cells(2 * words, line) + line + 4 * words.bit_length() + 12))
         )
-    for (memory, memory_cost), (buffer, buffer_cost) in product(memories, vectors):
-        fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
-        yield fold, Cost(cells=lanes) + memory_cost + buffer_cost
+    for serial, stages in forms:
+        own = Cost(cells=_unit_cells(layer, activation, exact, pe, simd, target.family, serial))
+        for (memory, memory_cost), (buffer, buffer_cost) in product(memories, vectors):
+            fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial)
+            yield fold, own + memory_cost + buffer_cost
+
+
+def dense_cycles(layer: Dense, activation: DType, fold: Fold) -> int:
+    """Cycles a frame that a dense layer is busy."""
+    return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
+
+
+def _unit_cells(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, serial: bool) -> int:
+    """Logic cells of a dense layer but for its memories."""
+    depth = layer.outputs // pe * (layer.inputs // simd)
+    low, high = layer.bounds(activation)
+    accumulator = DType.holding(int(low.min()), int(high.max())).bits
+    each = 2 if family not in _LANE or exact else 1
+    control = 3 * depth.bit_length() + 10
+    starts = rom_cells(layer.outputs // pe, pe * accumulator) if exact else 0
+    if not serial:
+        lanes = pe * (lane_cells(layer, activation, simd, family) + each * accumulator)
+        return lanes + front_cells(layer, activation, simd, family) + control + starts
+    plane = (1 if family in _LANE else 2) * (activation.bits + simd.bit_length())
+    joined = each * accumulator if exact or layer.inputs > simd else 0
+    lanes = pe * (lane_cells(layer, BIT, simd, family) + plane + joined)
+    return lanes + mux_cells(activation, simd) + control + starts + 8
 
 
 def _elementwise(network: Network, index: int, lanes: int, target: Target) -> list[tuple[Fold, int, Cost]]:
@@ -412,6 +432,11 @@ def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
     """Logic cells of what the lanes of all outputs share."""
     shared = family in _LANE and layer.code.name == "binary" and activation.bits > 1
     return simd * (activation.bits + 1) if shared else 0
+
+
+def mux_cells(activation: DType, simd: int) -> int:
+    """Logic cells that pick a plane of the activations, once for all outputs."""
+    return simd * (1, 1, 1, 2, 2, 3, 4, 5, 6)[min(activation.bits, 8)]
 
 
 def _plan(
