@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -229,13 +229,20 @@ def pick_plane(m: Module, word: Value, plane: Value, activation: DType) -> Value
     """A plane of the activations in ``word``, a bit a lane; that of the signs inverted."""
     bits = activation.bits
     picked = Signal(len(word) // bits)
-    with m.Switch(plane):
-        for one in range(bits):
-            inverted = activation.signed and one == bits - 1
-            # The last case takes every plane that there is not, so that nothing is left to decode.
-            with m.Case(*([one] if one < bits - 1 else range(bits - 1, 1 << len(plane)))):
-                m.d.comb += [picked[lane].eq(word[lane * bits + one] ^ inverted) for lane in range(len(picked))]
+    for lane in range(len(picked)):
+        level: list[Value] = list(word[lane * bits : (lane + 1) * bits])
+        if activation.signed:
+            level[-1] = ~level[-1]
+        # A tree of two-way multiplexers, which synthesis joins in pairs; of a case it makes one-hot selects first.
+        for select in plane:
+            level = [Mux(select, pair[-1], pair[0]) if len(pair) > 1 else pair[0] for pair in _pairs(level)]
+        m.d.comb += picked[lane].eq(level[0])
     return picked
+
+
+def _pairs(values: list[Value]) -> list[list[Value]]:
+    """In pairs, the last alone where one is left."""
+    return [values[start : start + 2] for start in range(0, len(values), 2)]
 
 
 def _holding(low: int, high: int) -> DType:

@@ -409,12 +409,21 @@ _XNOR = {"ice40": 2.05, "ecp5": 1.8}
 """Of an XNOR lane: ``python -m benchmarks.popcount_table``."""
 
 
+_GATED = {"ice40": 2.48, "ecp5": 2.6}
+"""Of a ternary lane on one bit, and"""
+
+_MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)
+"""of picking a plane of so many: ``python -m benchmarks.bit_serial``."""
+
+
 def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
     """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes` for what each is made of."""
     name = layer.code.name
     cells = family in _LANE
     if name == "binary" and activation.bits == 1:
         return round((_XNOR[family] if cells else 3.0) * simd)
+    if name == "ternary" and activation.bits == 1:
+        return round((_GATED[family] if cells else 4.0) * simd)
     if name.startswith("shift3"):
         name = "shift3"
     bits = activation.bits + (activation.kind == "uint")
@@ -436,7 +445,7 @@ def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
 
 def mux_cells(activation: DType, simd: int) -> int:
     """Logic cells that pick a plane of the activations, once for all outputs."""
-    return simd * (1, 1, 1, 2, 2, 3, 4, 5, 6)[min(activation.bits, 8)]
+    return simd * (_MUX[activation.bits] if activation.bits < len(_MUX) else activation.bits - 2)
 
 
 def _plan(

@@ -191,7 +191,7 @@ FAULTS = {
     "sum taken a plane early": (f"& summed):\n{SUM}", f"& counted[1]):\n{SUM}"),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
     "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
-    "sign plane not inverted": ("inverted = activation.signed and", "inverted = False and"),
+    "sign plane not inverted": ("        if activation.signed:\n            level", "        if False:\n            level"),
     "sign plane's share forgotten": ("if activation.signed:", "if False:"),
     "a constant counted once": ("self.bias = most * correction", "self.bias = correction"),
     "beat after every word": ("summed & last if", "summed if"),
