@@ -23,9 +23,12 @@ from fewbit.hw.bit_serial import BitSerialMatVec, serves
 from fewbit.hw.chain import Fold, Folding, chain, timing
 from fewbit.hw.emit import verilog
 from fewbit.hw.matvec import MatVec
+from fewbit.hw.plan import _dense, plan
+from fewbit.hw.resources import target
 from fewbit.hw.schedule import Sink, schedule
 from fewbit.hw.top import Top
 from fewbit.hw.weights import join_words
+from fewbit.report import describe_plan
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist
@@ -191,8 +194,8 @@ FAULTS = {
     "sum taken a plane early": (f"& summed):\n{SUM}", f"& counted[1]):\n{SUM}"),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
     "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
-    "sign plane not inverted": ("        if activation.signed:\n            level", "        if False:\n            level"),
-    "sign plane's share forgotten": ("if activation.signed:", "if False:"),
+    "sign plane not inverted": ("level[-1] = ~level[-1]", "pass"),
+    "sign plane's share forgotten": ("self.bias -= layer", "layer"),
     "a constant counted once": ("self.bias = most * correction", "self.bias = correction"),
     "beat after every word": ("summed & last if", "summed if"),
 }  # fmt: skip
@@ -293,3 +296,40 @@ def test_a_chain_builds_what_the_fold_says():
         fold = Fold(pe=3, simd=4, serial=serial)
         units = dict(chain(network, Folding(input_lanes=4, folds={"dense": fold})))
         assert type(units["layer_0_dense"]) is kind
+
+
+def prime(code: str, source: str) -> Network:
+    """Sizes that have no divisors: all inputs at once, or one by one, so that planes may be the cheaper way between."""
+    dense = layer(37, 31, code)
+    kind = TensorType(DType.parse(source), (31,))
+    return Network(name="prime", input=kind, layers=(dense, ArgMax(name="argmax")))
+
+
+@pytest.mark.parametrize("device", ["hx8k", "ecp5-25k"])
+@pytest.mark.parametrize("code, source", [("binary", "uint8"), ("ternary", "int4")])
+def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
+    network = prime(code, source)
+    cycles = 37 * network.input.dtype.bits
+    made = plan(network, target(device), clock_hz=12e6, fps=12e6 / cycles)
+    (fold,) = (one.fold for one in made.layers)
+    assert fold.serial
+    assert made.cycles_per_frame <= cycles
+    assert ", bit planes" in describe_plan(made)
+    x = random_frames(np.random.default_rng(1), network.input.dtype, (8, 31))
+    case = network_vectors(network, x, input_lanes=made.folding.input_lanes)
+    trace = simulate(Top(network, made.folding), case.words, len(case.expected))
+    assert trace.words == case.expected
+    assert trace.latency(case.beats_out) == made.latency
+    assert trace.intervals(case.beats_out)[-1] == made.cycles_per_frame
+    # Whole activations on as many lanes are dearer; where there is no time for planes, they are taken all the same.
+    ways = list(_dense(network.layers[0], network.input.dtype, True, 1, 31, made.target, 12e6))
+    least = {form: min(cost.cells for one, cost in ways if one.serial is form) for form in (False, True)}
+    assert least[True] < least[False]
+    fastest = plan(network, target(device), clock_hz=12e6, fps=12e6 / 37)
+    assert not any(one.fold.serial for one in fastest.layers)
+
+
+def test_planes_are_no_option_for_bits_and_for_other_weights():
+    for code, source in (("binary", "bipolar"), ("ternary", "uint1"), ("shift3", "uint4")):
+        folds = _dense(layer(4, 6, code), DType.parse(source), True, 2, 3, target("hx8k"), 12e6)
+        assert not any(fold.serial for fold, _ in folds)
