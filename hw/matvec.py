@@ -180,7 +180,11 @@ class MatVec(wiring.Component):
                 bits = DType.holding(self.sum.min // self.step, self.sum.max // self.step).bits
                 total = Signal(bits, name=f"sum_{index}", reset_less=True)
                 following = Mux(first, start, total.as_signed()) + lanes.o
-                m.d.comb += self.o.payload[index].eq(Cat(rest, total).as_signed())
+                # By the time that the sum is whole, `rest` is that of the next group.
+                below = Signal(len(rest), name=f"below_{index}", reset_less=True)
+                with m.If(advance & valid):
+                    m.d.sync += below.eq(rest)
+                m.d.comb += self.o.payload[index].eq(Cat(below, total).as_signed())
             with m.If(advance & valid):
                 m.d.sync += total.eq(following)
         with m.If(advance):
