@@ -59,6 +59,7 @@ def describe_plan(plan: Plan) -> str:
     slowest = plan.bottleneck
     for one in plan.layers:
         memory = f"{one.fold.memory}, vector in {one.fold.buffer}" if isinstance(one.layer, Dense) else one.fold.form
+        memory += ", bit planes" * one.fold.serial
         busy = f"{100 * one.cycles / plan.cycles_per_frame:.0f} %"
         rows.append(
             (one.layer.name, memory, one.fold.pe, one.fold.simd, one.cycles, busy, one.cost.cells, one.cost.rams)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Value
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.carry import (
@@ -25,7 +25,7 @@ def accumulate(
     m: Module,
     name: str,
     target: str,
-    total: Signal,
+    total: Value,
     operand: Value,
     first: Value,
     preset: Sequence[Value] = (),
@@ -50,8 +50,8 @@ def accumulate(
         Of the cells.
     target : str
         One of :data:`fewbit.hw.carry.TARGETS`.
-    total : Signal
-        The register that holds the sum; this function does not write it.
+    total : Value
+        The register that holds the sum; this function does not write it. Bits of it in other places shift the sum.
     operand : Value
         Unsigned or signed; only an unsigned one goes with a preset.
     first : Value

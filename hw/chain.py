@@ -14,6 +14,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
+from fewbit.hw.bit_serial import BitSerialMatVec
 from fewbit.hw.matvec import MatVec
 from fewbit.hw.schedule import Schedule, Step, schedule
 from fewbit.hw.sign_matvec import SignMatVec
@@ -47,6 +48,8 @@ class Fold:
         Where the input vectors lie: ``"block"``, ``"distributed"`` or ``"ring"``.
     stages : int
         Ranks of registers in a lane sum.
+    serial : bool
+        Whether a dense layer takes its activations as bit planes, one a cycle.
     form : str
         Of a threshold unit: ``"comparators"`` or ``"search"``, or ``"stream"``, with the weights of the layer before.
     """
@@ -56,6 +59,7 @@ class Fold:
     memory: str = "block"
     buffer: str = "block"
     stages: int = 1
+    serial: bool = False
     form: str = COMPARATORS
 
 
@@ -83,7 +87,7 @@ def chain(network: Network, folding: Folding, target: str = "generic") -> list[t
 def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[str, Unit]]:
     lanes = folding.input_lanes
     types = list(network.types)
-    unbiased: MatVec | None = None  # the unit before, if it leaves its bias to the thresholds
+    unbiased: MatVec | BitSerialMatVec | None = None  # the unit before, if it leaves its bias to the thresholds
     ridden: Layer | None = None  # thresholds that the unit before holds already
     for index, layer in enumerate(network.layers):
         source = types[index]
@@ -105,7 +109,7 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
             )
             wanted, given = fold.simd, fold.pe
         elif isinstance(layer, Dense):
-            unit = MatVec(
+            unit = (BitSerialMatVec if fold.serial else MatVec)(
                 layer,
                 source.dtype,
                 pe=fold.pe,

@@ -70,29 +70,34 @@ class Count:
         return self.high is not None and _short(self.high, self.low)
 
 
-def plan(bits: int, fabric: Fabric) -> Count:
-    """The cheapest tree for a count of ``bits`` bits. Raises FewbitError if there are none, or no such fabric."""
+def plan(bits: int, fabric: Fabric, *, gated: bool = False) -> Count:
+    """The cheapest tree for a count of ``bits`` bits; ``gated`` if each of them also depends on a third operand.
+
+    Raises FewbitError if there are none, or no such fabric.
+    """
     if bits < 1:
         raise FewbitError(f"a popcount needs a width of at least 1, not {bits}")
     if fabric not in FABRICS:
         raise FewbitError(f"compressor trees are made for one of {', '.join(FABRICS)}, not {fabric!r}")
-    return _best(bits, fabric)
+    return _best(bits, fabric, gated)
 
 
 @cache
-def _best(bits: int, fabric: Fabric) -> Count:
+def _best(bits: int, fabric: Fabric, gated: bool) -> Count:
     if bits == 1 or (fabric == "ice40" and bits <= 3):
-        delay = (0.0, 1.0, 1.0, 3.0)[bits] if fabric == "ice40" else 0.0
-        return Count(bits=bits, cells=bits if fabric == "ice40" else 0, delay=delay, own_delay=delay)
-    tries = [_sum(_best(high, fabric), _best(low, fabric) if low else None, carry, fabric)
+        more = gated and bits > 1  # the first of them is computed before it is added
+        delay = (0.0, 1.0, 1.0, 3.0)[bits] + more if fabric == "ice40" else 0.0
+        return Count(bits=bits, cells=bits + more if fabric == "ice40" else 0, delay=delay, own_delay=delay)
+    tries = [_sum(_best(high, fabric, gated), _best(low, fabric, gated) if low else None, carry, fabric, gated)
              for high, low, carry in _splits(bits)]  # fmt: skip
     return min(tries, key=lambda count: (count.cells, count.delay))
 
 
-def _sum(high: Count, low: Count | None, carry: bool, fabric: Fabric) -> Count:
+def _sum(high: Count, low: Count | None, carry: bool, fabric: Fabric, gated: bool) -> Count:
     """``high + low + carry``. An iCE40 chain has a cell for each sum, for the carry that enters and for the one that
     leaves; the former also computes some bit's XNOR, so that bits that enter are free. On ECP5 chains stand in rows,
-    where one slot ends a chain and begins the next, and XNORs are free."""
+    where one slot ends a chain and begins the next, and XNORs are free. Of gated bits only one of two added ones is
+    free there; all others take a LUT."""
     bits = high.bits + (low.bits if low else 0) + carry
     length = high.width
     if fabric == "ecp5":
@@ -101,6 +106,9 @@ def _sum(high: Count, low: Count | None, carry: bool, fabric: Fabric) -> Count:
         cells, delay = (4, 2.0) if low and carry else (3, 1.0)
     else:
         cells, delay = length + carry + (bits.bit_length() > length), 2 + length / 10
+    if gated:
+        cells += carry + (fabric == "ecp5" and high.bits == 1)
+        delay += fabric == "ecp5" and high.bits == 1
     parts = [part for part in (high, low) if part]
     return Count(
         bits=bits, high=high, low=low, carry=carry, own_delay=delay,

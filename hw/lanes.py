@@ -22,7 +22,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.hw.carry import check_target
 from fewbit.hw.exact_cells import ExactCells
 from fewbit.hw.pair_sums import PairSums
-from fewbit.hw.popcount import XnorPopcount, sum_tree
+from fewbit.hw.popcount import GatedPopcount, XnorPopcount, sum_tree
 from fewbit.hw.streams import number
 from fewbit.hw.term_cells import TermCells
 from fewbit.hw.term_tree import Fabric, Item, TermTree
@@ -154,6 +154,42 @@ class CountLanes(XnorLanes):
     def correction(self, weights: Ints) -> Ints:
         inverted: Ints = (np.asarray(weights) * (-1 if self.activation.signed else 1) < 0).sum(1)
         return -inverted
+
+
+class GateLanes(Lanes):
+    """Activations of one bit, ternary weights known beforehand: ``o = popcount((x xor w) and gate)``.
+
+    A weight of 1 lets the bit through and one of -1 its inverse, ``1 - x``, so that a lane is one bit for the popcount
+    and not two. Of ``int1``, whose 1 is -1, the word holds the negative. ``target`` is that of
+    :class:`fewbit.hw.popcount.GatedPopcount`.
+    """
+
+    exact = False
+
+    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic") -> None:
+        self.target = target
+        self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what is counted: x = 2 bit - 1
+        super().__init__(simd, activation, code, stages, Shape.cast(range(simd + 1)))
+
+    def words(self, weights: Ints) -> list[int]:
+        return super().words(-np.asarray(weights) if self.activation.signed else weights)
+
+    def correction(self, weights: Ints) -> Ints:
+        turned = np.asarray(weights) * (-1 if self.activation.signed and self.step == 1 else 1)
+        inverted: Ints = (turned < 0).sum(1)
+        return -inverted if self.step == 1 else -2 * inverted - turned.sum(1, dtype=np.int64)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.popcount = popcount = GatedPopcount(self.simd, self.stages, self.target)
+        m.d.comb += [
+            popcount.a.eq(self.x),
+            popcount.b.eq(Cat(w[1] for w in self.weights())),
+            popcount.gate.eq(Cat(w[0] for w in self.weights())),
+            popcount.en.eq(self.en),
+            self.o.eq(popcount.count),
+        ]
+        return m
 
 
 class TermLanes(Lanes):
@@ -334,4 +370,6 @@ def lane_kind(
         return partial(ExactLanes, target=target) if cells else TermLanes
     if code.name == "binary" and activation.bits == 1:
         return partial(CountLanes, target=target) if cells else CountLanes
+    if code.name == "ternary" and activation.bits == 1:
+        return partial(GateLanes, target=target) if cells else GateLanes
     return partial(TreeLanes, target=target) if cells else partial(TermLanes, known=True)

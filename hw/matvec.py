@@ -9,12 +9,12 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from fewbit.golden.dtype import DType
+from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, TensorType
 from fewbit.hw.accumulate import accumulate
 from fewbit.hw.buffer import RING, VectorBuffer
-from fewbit.hw.lanes import lane_kind
+from fewbit.hw.lanes import Lanes, lane_kind
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
 from fewbit.hw.weights import BLOCK, LOGIC, join_words
@@ -88,14 +88,7 @@ class MatVec(wiring.Component):
         target: str = "generic",
         exact: bool = True,
     ) -> None:
-        if pe < 1 or layer.outputs % pe:
-            raise FewbitError(f"layer {layer.name!r}: PE must divide the {layer.outputs} outputs, not {pe}")
-        if simd < 1 or layer.inputs % simd:
-            raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
-        if stages < 1:
-            raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
-        if memory not in (BLOCK, LOGIC):
-            raise FewbitError(f'layer {layer.name!r}: weights lie in "block" or "logic", not {memory!r}')
+        check_fold(layer, pe, simd, memory, stages)
         self.layer, self.activation = layer, activation
         self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
@@ -123,10 +116,7 @@ class MatVec(wiring.Component):
         return [FoldStep(self.words, self.folds, self.latency, rings=self.buffer.style == RING)]
 
     def _memory_words(self) -> list[int]:
-        """Word ``f * words + s`` holds, for outputs ``f * PE`` onwards, inputs ``s * SIMD`` onwards: what the lanes
-        make of the weights of one output, outputs ascending upwards."""
-        rows = self.layer.weights.reshape(self.folds, self.pe, self.words, self.simd).transpose(0, 2, 1, 3)
-        return join_words(self.lanes[0].words(rows.reshape(-1, self.simd)), self.lanes[0].w_bits, self.pe)
+        return fold_words(self.layer, self.lanes[0], self.pe, self.words)
 
     def elaborate(self, platform: object) -> Module:
         # `issue` reads one word of vector and weights; `first` and `last` travel beside it through the lanes to the
@@ -171,7 +161,8 @@ class MatVec(wiring.Component):
             m.submodules.front = self.front
             m.d.comb += self.front.x.eq(buffer.word)
             x = self.front.o
-        starts = self._starts(m, advance & valid & last) if self.exact else None
+        done = advance & valid & last
+        starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
         for index, lanes in enumerate(self.lanes):
             m.submodules[f"lanes_{index}"] = lanes
             m.d.comb += [
@@ -199,23 +190,42 @@ class MatVec(wiring.Component):
             m.d.sync += self.o.valid.eq(valid & last)
         return m
 
-    def _starts(self, m: Module, done: Value) -> list[tuple[Value, Value]]:
-        """What each sum of a group starts at, and the bits below it; ``done`` when a group is."""
-        below = self.step.bit_length() - 1
-        table = np.stack([self.bias // self.step, self.bias % self.step], 1).reshape(self.folds, self.pe, 2)
-        kind = DType.holding(int(table[..., 0].min()), int(table[..., 0].max()))
-        if (table == table[:1]).all():
-            return [(Const(int(start), kind.bits).as_signed(), Const(int(rest), below)) for start, rest in table[0]]
-        width = kind.bits + below
-        words = kind.encode(table[..., 0]).astype(object) << below | table[..., 1]
-        joined = [sum(int(word) << place * width for place, word in enumerate(row)) for row in words]
-        m.submodules.starts = starts = Memory(
-            shape=self.pe * width, depth=self.folds, init=joined, attrs={"ram_style": LOGIC}
-        )
-        group = Signal(range(self.folds))
-        with m.If(done):
-            m.d.sync += group.eq(Mux(group == self.folds - 1, 0, group + 1))
-        read = starts.read_port(domain="comb")
-        m.d.comb += read.addr.eq(group)
-        parts = [read.data.word_select(place, width) for place in range(self.pe)]
-        return [(part[below:].as_signed(), part[:below]) for part in parts]
+
+def check_fold(layer: Dense, pe: int, simd: int, memory: str, stages: int) -> None:
+    """Raises FewbitError if the folding does not divide the layer, a sum has no stage, or the memory is unknown."""
+    if pe < 1 or layer.outputs % pe:
+        raise FewbitError(f"layer {layer.name!r}: PE must divide the {layer.outputs} outputs, not {pe}")
+    if simd < 1 or layer.inputs % simd:
+        raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
+    if stages < 1:
+        raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
+    if memory not in (BLOCK, LOGIC):
+        raise FewbitError(f'layer {layer.name!r}: weights lie in "block" or "logic", not {memory!r}')
+
+
+def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int) -> list[int]:
+    """Word ``f * words + s`` of the memory holds, for outputs ``f * PE`` onwards, inputs ``s * SIMD`` onwards: what the
+    lanes make of the weights of one output, outputs ascending upwards."""
+    rows = layer.weights.reshape(-1, pe, words, lanes.simd).transpose(0, 2, 1, 3)
+    return join_words(lanes.words(rows.reshape(-1, lanes.simd)), lanes.w_bits, pe)
+
+
+def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list[tuple[Value, Value]]:
+    """What each sum of a group starts at to end with its bias, in units of ``step``, and the bits below them; ``done``
+    when a group is."""
+    folds, below = len(bias) // pe, step.bit_length() - 1
+    table = np.stack([bias // step, bias % step], 1).reshape(folds, pe, 2)
+    kind = DType.holding(int(table[..., 0].min()), int(table[..., 0].max()))
+    if (table == table[:1]).all():
+        return [(Const(int(start), kind.bits).as_signed(), Const(int(rest), below)) for start, rest in table[0]]
+    width = kind.bits + below
+    words = kind.encode(table[..., 0]).astype(object) << below | table[..., 1]
+    joined = [sum(int(word) << place * width for place, word in enumerate(row)) for row in words]
+    m.submodules.starts = starts = Memory(shape=pe * width, depth=folds, init=joined, attrs={"ram_style": LOGIC})
+    group = Signal(range(folds))
+    with m.If(done):
+        m.d.sync += group.eq(Mux(group == folds - 1, 0, group + 1))
+    read = starts.read_port(domain="comb")
+    m.d.comb += read.addr.eq(group)
+    parts = [read.data.word_select(place, width) for place in range(pe)]
+    return [(part[below:].as_signed(), part[:below]) for part in parts]

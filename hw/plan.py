@@ -19,6 +19,7 @@ from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, Threshold
 from fewbit.hw import buffer as buffers
+from fewbit.hw.bit_serial import BIT, serves
 from fewbit.hw.chain import STREAM, Fold, Folding, takes_bias, timing
 from fewbit.hw.lanes import lane_kind
 from fewbit.hw.resources import Cost, Target, lut_ram_cells, rom_cells
@@ -293,7 +294,7 @@ def _options(network: Network, stage: list[int], target: Target, clock_hz: float
             for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
                 option = _Option(
                     (fold, *(one for one, _, _ in rest)),
-                    (layer.outputs // pe * (layer.inputs // simd), *(cycles for _, cycles, _ in rest)),
+                    (dense_cycles(layer, network.types[stage[0]].dtype, fold), *(cycles for _, cycles, _ in rest)),
                     (cost, *(cost for _, _, cost in rest)),
                 )
                 found.setdefault((simd, option.folds[-1].pe), []).append(option)
@@ -314,18 +315,15 @@ def _divisors(number: int) -> list[int]:
 def _dense(
     layer: Dense, activation: DType, exact: bool, pe: int, simd: int, target: Target, clock_hz: float
 ) -> Iterator[tuple[Fold, Cost]]:
-    """Folds of a dense layer with these lanes: one for each place where weights and vectors can lie."""
+    """Folds of a dense layer with these lanes: one for each place where weights and vectors can lie, and each form."""
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
-    stages = sum_stages(activation, simd, target, clock_hz)
-    low, high = layer.bounds(activation)
-    accumulator = DType.holding(int(low.min()), int(high.max())).bits
-    each = 2 if target.family not in _LANE or exact else 1
-    lanes = pe * (lane_cells(layer, activation, simd, target.family) + each * accumulator)
-    lanes += front_cells(layer, activation, simd, target.family) + 3 * depth.bit_length() + 10
-    if exact:
-        lanes += rom_cells(layer.outputs // pe, pe * accumulator)
-    for memory, buffer, cost in _memories(depth, pe * simd * layer.code.bits, words, simd * activation.bits, target):
-        yield Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages), Cost(cells=lanes) + cost
+    width, line = pe * simd * layer.code.bits, simd * activation.bits
+    for serial in (False, True) if serves(activation, layer.code) else (False,):
+        stages = sum_stages(BIT if serial else activation, simd, target, clock_hz)
+        own = Cost(cells=_unit_cells(layer, activation, exact, pe, simd, target.family, serial))
+        for memory, buffer, cost in _memories(depth, width, words, line, target):
+            fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial)
+            yield fold, own + cost
 
 
 def _streamed(
@@ -364,6 +362,28 @@ def _memories(depth: int, width: int, words: int, line: int, target: Target) -> 
         )
     for (memory, memory_cost), (buffer, buffer_cost) in product(memories, vectors):
         yield memory, buffer, memory_cost + buffer_cost
+
+
+def dense_cycles(layer: Dense, activation: DType, fold: Fold) -> int:
+    """Cycles a frame that a dense layer is busy."""
+    return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
+
+
+def _unit_cells(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, serial: bool) -> int:
+    """Logic cells of a dense layer but for its memories."""
+    depth = layer.outputs // pe * (layer.inputs // simd)
+    low, high = layer.bounds(activation)
+    accumulator = DType.holding(int(low.min()), int(high.max())).bits
+    each = 2 if family not in _LANE or exact else 1
+    control = 3 * depth.bit_length() + 10
+    starts = rom_cells(layer.outputs // pe, pe * accumulator) if exact else 0
+    if not serial:
+        lanes = pe * (lane_cells(layer, activation, simd, family) + each * accumulator)
+        return lanes + front_cells(layer, activation, simd, family) + control + starts
+    plane = (1 if family in _LANE else 2) * (activation.bits + simd.bit_length())
+    joined = each * accumulator if exact or layer.inputs > simd else 0
+    lanes = pe * (lane_cells(layer, BIT, simd, family) + plane + joined)
+    return lanes + mux_cells(activation, simd) + control + starts + 8
 
 
 def _elementwise(network: Network, index: int, lanes: int, target: Target) -> Iterator[tuple[Fold, int, Cost]]:
@@ -428,12 +448,21 @@ _XNOR = {"ice40": 2.05, "ecp5": 1.8}
 """Of an XNOR lane: ``python -m benchmarks.datapaths``."""
 
 
+_GATED = {"ice40": 2.48, "ecp5": 2.6}
+"""Of a ternary lane on one bit, and"""
+
+_MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)
+"""of picking a plane of so many: ``python -m benchmarks.bit_serial``."""
+
+
 def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
     """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes` for what each is made of."""
     name = layer.code.name
     cells = family in _LANE
     if name == "binary" and activation.bits == 1:
         return round((_XNOR[family] if cells else 3.0) * simd)
+    if name == "ternary" and activation.bits == 1:
+        return round((_GATED[family] if cells else 4.0) * simd)
     if name.startswith("shift3"):
         name = "shift3"
     bits = activation.bits + (activation.kind == "uint")
@@ -451,6 +480,11 @@ def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
     """Logic cells of what the lanes of all outputs share."""
     shared = family in _LANE and layer.code.name == "binary" and activation.bits > 1
     return simd * (activation.bits + 1) if shared else 0
+
+
+def mux_cells(activation: DType, simd: int) -> int:
+    """Logic cells that pick a plane of the activations, once for all outputs."""
+    return simd * (_MUX[activation.bits] if activation.bits < len(_MUX) else activation.bits - 2)
 
 
 def _plan(

@@ -110,23 +110,29 @@ class _VectorStep(Step):
 class FoldStep(_VectorStep):
     """The folded unit behind its buffer of two vectors: ``words`` reads a beat, ``folds`` beats a frame.
 
-    ``depth`` cycles lie between a read and its effect on the output; all of them stand still while a beat waits.
+    A word is used for ``planes`` cycles. ``depth`` cycles lie between the last of them and its effect on the output;
+    all of them stand still while a beat waits.
     """
 
+    planes: int = field(default=1, kw_only=True)
     _stalls: list[tuple[int, int]] = field(default_factory=list, init=False)
+    _used: int = field(default=-1, init=False)
 
     def _run(self, start: int) -> None:
-        cycle = start - 1
+        cycle = max(start - 1, self._used)
         for _ in range(self.folds):
             for _ in range(self.words):
-                cycle = self._moving(cycle + 1)
+                read = cycle = self._moving(cycle + 1)
+                for _ in range(self.planes - 1):
+                    cycle = self._moving(cycle + 1)
             effect = cycle
             for _ in range(self.depth - 1):
                 effect = self._moving(effect + 1)
             taken = self.give(effect + 1)
             if taken > effect + 1:
                 self._stalls.append((effect + 1, taken))
-        self._ends.append(cycle)
+        self._used = cycle
+        self._ends.append(read)
         del self._ends[:-2], self._stalls[:-64]
 
     def _moving(self, cycle: int) -> int:

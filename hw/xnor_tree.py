@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Module, Signal, Value
 
-from fewbit.hw.carry import ONE, ZERO, Slot, carry_slot, ecp5_chain, ice40_add, lut, table
+from fewbit.hw.carry import ONE, ZERO, Slot, carry_slot, ecp5_chain, ice40_add, lut, slot, table
 from fewbit.hw.compress import Count, Fabric, arrival, cut, plan
 
 _ROW = 16
@@ -16,18 +16,22 @@ _ROW = 16
 
 @dataclass(frozen=True)
 class Bit:
-    """A bit as it stands in the tree: ``a xnor b`` while nobody has computed it, else ``a``, inverted or not."""
+    """A bit as it stands in the tree: while nobody has computed it ``a xnor b``, or with a gate ``(a xor b) and gate``;
+    then ``a``, inverted or not."""
 
     a: Value
     b: Value | None = None
     inverted: bool = False
+    gate: Value | None = None
 
     @property
     def pins(self) -> tuple[Value, ...]:
-        return (self.a,) if self.b is None else (self.a, self.b)
+        return tuple(pin for pin in (self.a, self.b, self.gate) if pin is not None)
 
     def of(self, *pins: int) -> int:
         """The bit that the values of ``pins`` mean."""
+        if self.gate is not None:
+            return (pins[0] ^ pins[1]) & pins[2]
         return pins[0] ^ self.inverted if self.b is None else pins[0] ^ pins[1] ^ 1
 
 
@@ -36,14 +40,16 @@ Number = list[Bit]
 
 
 class XnorTree:
-    """Builds ``popcount(a xnor b)`` into ``m``, with ``ranks`` ranks of registers, the last on the count.
+    """Builds ``popcount(a xnor b)`` into ``m``, or with gates ``popcount((a xor b) and gates)``; ``ranks`` ranks of
+    registers, the last on the count.
 
     The sums of a plan are built from the operands on; what comes early waits in registers for what it is added to.
     """
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int) -> None:
-        self.m, self.enable, self.ranks = m, enable, ranks
-        self.operands = [Bit(x, y) for x, y in zip(a, b, strict=True)]
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
+        self.m, self.enable, self.ranks, self.gated = m, enable, ranks, gates is not None
+        every = [None] * len(a) if gates is None else list(gates)
+        self.operands = [Bit(x, y, gate=gate) for x, y, gate in zip(a, b, every, strict=True)]
         self.names = 0
         self.limit = 0.0
 
@@ -51,7 +57,7 @@ class XnorTree:
 
     def build(self) -> list[Value]:
         """Bits of the count, ``ranks`` enabled cycles after the operands."""
-        root = plan(len(self.operands), self.fabric)
+        root = plan(len(self.operands), self.fabric, gated=self.gated)
         self.limit = cut(root, max(self.ranks - 1, 0))
         bits = self.plain(self.number(root, last=True), 0)
         self.finish()
@@ -111,19 +117,28 @@ class XnorTree:
         return [Bit(value, inverted=bit.inverted)
                 for bit, value in zip(bits, self.held([bit.a for bit in bits], wait))]  # fmt: skip
 
+    def computed(self, bit: Bit) -> Bit:
+        """The bit in a LUT, if it is gated."""
+        return bit if bit.gate is None else self.lut(bit.of, *bit.pins)
+
     def three(self) -> Number:
-        """Three operands in 3 LUTs."""
+        """Three operands in 3 LUTs, gated ones in 4."""
         one, two, three = self.take(3)
-        parity = self.lut(lambda a, b, c, d: a ^ b ^ c ^ d, *one.pins, *two.pins)
-        total = self.lut(lambda p, a, b: p ^ a ^ b ^ 1, parity.a, *three.pins)
-        carry = self.lut(lambda p, s, a, b: 1 - s if p else a ^ b ^ 1, parity.a, total.a, *one.pins)
+        one = self.computed(one)
+        ours = len(one.pins)
+        parity = self.lut(lambda *pins: one.of(*pins[:ours]) ^ two.of(*pins[ours:]), *one.pins, *two.pins)
+        total = self.lut(lambda p, *pins: p ^ three.of(*pins), parity.a, *three.pins)
+        carry = self.lut(lambda p, s, *pins: 1 - s if p else one.of(*pins), parity.a, total.a, *one.pins)
         return [total, carry]
 
     def two(self) -> Number:
-        pins = [pin for bit in self.take(2) for pin in bit.pins]
+        """Two operands in 2 LUTs, gated ones in 3."""
+        one, two = self.take(2)
+        one = self.computed(one)
+        ours = len(one.pins)
         return [
-            self.lut(lambda a, b, c, d: a ^ b ^ c ^ d, *pins),
-            self.lut(lambda a, b, c, d: (a ^ b ^ 1) & (c ^ d ^ 1), *pins),
+            self.lut(lambda *pins: one.of(*pins[:ours]) ^ two.of(*pins[ours:]), *one.pins, *two.pins),
+            self.lut(lambda *pins: one.of(*pins[:ours]) & two.of(*pins[ours:]), *one.pins, *two.pins),
         ]
 
 
@@ -140,13 +155,14 @@ class Wanted:
 class Ice40Tree(XnorTree):
     """Small counts in LUTs, larger ones in carry chains.
 
-    A chain has one cell more for the bit that enters. Its LUT is free and computes the bit that enters another chain.
+    A chain has one cell more for the bit that enters. Its LUT is free and computes the bit that enters another chain,
+    unless that is gated: two of its inputs are taken.
     """
 
     fabric = "ice40"
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int) -> None:
-        super().__init__(m, a, b, enable, ranks)
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
+        super().__init__(m, a, b, enable, ranks, gates)
         self.wanted: list[Wanted] = []
 
     def number(self, count: Count, last: bool = False) -> Number:
@@ -160,7 +176,7 @@ class Ice40Tree(XnorTree):
 
     def short(self, high: Number, low: Number, carry: Number, rank: int) -> Number:
         """Two-bit numbers, without a chain: a LUT for each bit, and one for the carry of the lowest if a bit enters."""
-        if rank and carry:
+        if carry and (rank or carry[0].gate is not None):
             carry = [Bit(value) for value in self.plain(carry, rank)]
         bit = carry[0] if carry else None
         a0, a1 = (part.a for part in high)
@@ -207,7 +223,9 @@ class Ice40Tree(XnorTree):
         free: list[tuple[float, Value]] = []
         for wanted in sorted(self.wanted, key=lambda wanted: (-wanted.ranks, wanted.time)):
             ready, place = max(
-                (pair for pair in free if pair[0] + 1 <= wanted.time), key=lambda pair: pair[0], default=(0.0, None)
+                (pair for pair in free if pair[0] + 1 <= wanted.time and not self.gated),
+                key=lambda pair: pair[0],
+                default=(0.0, None),
             )
             if place is None:
                 computed = self.lut(wanted.bit.of, *wanted.bit.pins)
@@ -224,13 +242,14 @@ class Ecp5Tree(XnorTree):
     """Everything in carry chains: a slot adds two bits that may be XNORs of operands, and a third enters as carry.
 
     Two uncomputed operands fill the four pins of a slot, which then can only count the bits that differ. A sum whose
-    inputs are all inverted is inverted itself, if it is told of the zeros; the next one takes that back.
+    inputs are all inverted is inverted itself, if it is told of the zeros; the next one takes that back. A gated
+    operand goes to a slot with a computed one.
     """
 
     fabric = "ecp5"
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int) -> None:
-        super().__init__(m, a, b, enable, ranks)
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
+        super().__init__(m, a, b, enable, ranks, gates)
         self.chains: dict[tuple[int, float], list[tuple[list[Slot], list[Signal]]]] = {}
 
     def number(self, count: Count, last: bool = False) -> Number:
@@ -243,6 +262,9 @@ class Ecp5Tree(XnorTree):
         carry = self.take(1)[0] if count.carry else None
         if carry and rank:
             carry = Bit(self.plain([carry], rank)[0])
+        elif carry:
+            carry = self.computed(carry)
+        high = [self.computed(bit) for bit in high]
         inverted = bool(low) and high[0].b is not None and low[0].b is not None
         slots = [self.entering(carry, inverted)]
         for k, bit in enumerate(high):
@@ -260,6 +282,9 @@ class Ecp5Tree(XnorTree):
 
     def slot(self, one: Bit, other: Bit | None, inverted: bool) -> Slot:
         """Adds two bits, or as ``inverted`` what they are not. A plain bit goes to the pins that give the carry."""
+        if other is not None and other.gate is not None:
+            x, y, gate = other.pins
+            return slot(lambda gate, x, y: gate & (x ^ y), one.a, gate, x, y)
         if other is not None and one.b is not None and other.b is None:
             one, other = other, one
         if other is not None and one.b is not None:

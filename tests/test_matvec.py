@@ -74,6 +74,17 @@ def test_every_code_and_activation(activation, code, outputs, inputs, pe, simd):
     check(MatVec(dense, kind, pe=pe, simd=simd, stages=2), vectors(dense, kind, pe, simd))
 
 
+@pytest.mark.parametrize("ready", ["always", "random"])
+def test_the_lowest_bit_of_a_bias_is_that_of_its_own_output(ready):
+    """Bipolar activations count in twos; the rest is odd where the weights of an output that are not 0 are."""
+    weights = np.array([[1, 1, 0, -1], [1, 0, 0, -1], [0, 0, 1, 0], [-1, -1, -1, -1]])
+    dense, activation = Dense(name="dense", weights=weights, code=Code.parse("ternary")), DType.parse("bipolar")
+    unit = MatVec(dense, activation, pe=1, simd=2)
+    assert unit.step == 2
+    assert len(set(unit.bias % 2)) == 2
+    check(unit, vectors(dense, activation, 1, 2), ready=ready)
+
+
 @pytest.mark.parametrize("valid, ready", PAIRS)
 def test_every_pattern(valid, ready):
     dense, activation = layer(4, 6), DType.parse("bipolar")

@@ -16,7 +16,7 @@ from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Layer, Network, TensorType, Threshold
 from fewbit.hw.chain import chain
-from fewbit.hw.plan import FILL, SHELL, Plan, plan, sum_stages
+from fewbit.hw.plan import FILL, SHELL, Plan, dense_cycles, plan, sum_stages
 from fewbit.hw.resources import TARGETS, Cost, target
 from fewbit.hw.top import Top
 from fewbit.sim.vectors import network_vectors
@@ -57,8 +57,9 @@ def check(made: Plan, budget_share: float = FILL) -> None:
         if isinstance(one.layer, Dense):
             assert one.layer.outputs % one.fold.pe == 0
             assert one.layer.inputs % one.fold.simd == 0
-            reads = one.layer.inputs // one.fold.simd + (2 if rides(made, one.layer.name) else 0)
-            assert one.cycles == one.layer.outputs // one.fold.pe * reads
+            source = made.network.types[made.network.layers.index(one.layer)].dtype
+            starts = 2 * one.layer.outputs // one.fold.pe if rides(made, one.layer.name) else 0
+            assert one.cycles == dense_cycles(one.layer, source, one.fold) + starts
         assert made.folding.folds[one.layer.name] == one.fold
     # A unit of the chain is busy for the cycles that the plan says of its layer.
     busy = {

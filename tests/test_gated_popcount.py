@@ -1,0 +1,117 @@
+# amaranth: UnusedElaboratable=no
+"""Gated popcounts and the lanes made of them: proven equal to the generic form, and right as synthesis maps them."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+from faults import mutant
+from formal import ProofFailedError, prove_equal
+from lane_rig import Case, mismatches
+from streaming import pipeline
+
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.hw import popcount
+from fewbit.hw.compress import cut, plan
+from fewbit.hw.emit import verilog
+from fewbit.hw.lanes import GateLanes, lane_kind
+from fewbit.hw.popcount import GatedPopcount
+
+FAMILIES = ("ice40", "ecp5")
+KINDS = ("uint1", "int1", "bipolar")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.parametrize("stages", [0, 1, 3])
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 64])
+def test_generic_form(width, stages):
+    rng = random.Random(1)
+    a, b, gate = ([rng.getrandbits(width) for _ in range(40)] for _ in range(3))
+    component = GatedPopcount(width, stages)
+    component.o = component.count
+    got = pipeline(component, {"a": a, "b": b, "gate": gate}, latency=stages)
+    assert got == [((x ^ y) & z).bit_count() for x, y, z in zip(a, b, gate)]
+
+
+def proof(width, family, seconds=100):
+    ours, theirs = GatedPopcount(width, target=family), GatedPopcount(width)
+    prove_equal(verilog(ours, "fabric"), verilog(theirs, "plain"), "fabric", "plain", seconds=seconds, cells=family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("width", range(1, 13))
+def test_proven_equal_to_the_generic_form(width, family):
+    proof(width, family)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("width", [16, 17, 31, 32])
+def test_wider_ones_proven_equal_to_the_generic_form(width, family):
+    proof(width, family, seconds=900)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stages, simds", [(0, (1, 2, 3, 17, 64)), (2, (8, 49))])
+def test_lanes_as_netlist(stages, simds, family):
+    some = [Case(kind, "ternary", simd) for kind in KINDS for simd in simds]
+    wrong = mismatches(some, stages, family, number=200, valid_pattern="random", ready_pattern="random")
+    assert not any(wrong.values()), wrong
+
+
+FAULTS = {
+    "carry of three": ("ice40", "1 - s if p else one.of(*pins)", "s if p else one.of(*pins)"),
+    "gates left open": ("ice40", "(pins[0] ^ pins[1]) & pins[2]", "(pins[0] ^ pins[1])"),
+    "a gate in a chain left open": ("ecp5", "gate & (x ^ y)", "x ^ y"),
+    "a carry that enters ungated": ("ecp5", "carry = self.computed(carry)", "carry = Bit(carry.a)"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_breaks_the_proof(fault, monkeypatch):
+    family, old, new = FAULTS[fault]
+    copy = mutant("hw.xnor_tree", old, new)
+    monkeypatch.setitem(popcount.TARGETS, family, {"ice40": copy.Ice40Tree, "ecp5": copy.Ecp5Tree}[family])
+    with pytest.raises(ProofFailedError):
+        proof(7, family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plans_can_be_cut_anywhere(family):
+    for bits in range(1, 130):
+        root = plan(bits, family, gated=True)
+        assert root.cells >= plan(bits, family).cells
+        for ranks in range(4):
+            assert 0 <= cut(root, ranks) <= root.delay + 0.1
+
+
+def test_lanes_of_one_bit_and_ternary_weights_are_these():
+    ternary = Code.parse("ternary")
+    for kind in KINDS:
+        activation = DType.parse(kind)
+        for target in ("generic", "ice40", "ecp5"):
+            block = lane_kind(activation, ternary, target, exact=False)(4, activation, ternary, 1)
+            assert isinstance(block, GateLanes)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"width": 0}, "a gated popcount needs a width of at least 1, not 0"),
+        ({"width": 1, "stages": -1}, "a gated popcount has 0 or more stages, not -1"),
+        ({"width": 1, "target": "xc7"}, "a gated popcount is made for one of generic, ice40, ecp5, not 'xc7'"),
+    ],
+)
+def test_bad_gated_popcounts(options, message):
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
+        GatedPopcount(**options)
