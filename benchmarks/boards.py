@@ -19,7 +19,6 @@ PAIRS = (
     "tfc-w1a1@icebreaker",
     "mnist-small@ice40-hx8k-b-evn",
     "mnist-large@ulx3s-25f",
-    "mnist-large@ulx3s-85f",
 )
 
 HEAD = (
