@@ -33,7 +33,7 @@ SHELL = Cost(cells=260)
 FILL = 0.8
 """Share of a device's cells that a plan may fill; above it, routing gets slow and the clock drops."""
 
-MOST_CELLS = 24_000
+MOST_CELLS = 16_000
 """Cells that a plan takes at most unless more are asked for: beyond it, place and route takes very long."""
 
 _CELLS_FOR_A_RAM = 200
