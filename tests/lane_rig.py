@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Many lanes between two streams, run as plain RTL or as the netlist of a family, and held to the golden product."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Accumulators: what a sum is next, in plain RTL against integers, and in cells proven equal to that."""
 
 from __future__ import annotations

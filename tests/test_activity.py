@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Switching activity of the multipliers: the table end to end, what gating keeps still, and the ratios aimed at."""
 
 from __future__ import annotations

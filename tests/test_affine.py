@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Gain and offset a channel, exact to the widest sum."""
 
 from __future__ import annotations

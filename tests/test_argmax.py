@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The arg-max so far beside every score; the lowest index wins among equals."""
 
 from __future__ import annotations

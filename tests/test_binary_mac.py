@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The binary MAC array: sums and signs as the golden counts say."""
 
 from __future__ import annotations

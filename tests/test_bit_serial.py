@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The unit that takes bit planes gives the golden product in every folding, as RTL and in the cells of each family,
 and keeps its promise of cycles; chains and plans may choose it."""
 

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Vector buffers give every vector as often as it is read, in every style, while the next one comes in."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Real builds with the real tools, and what a user is told when one fails."""
 
 import json

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Random networks in random foldings: data, arg-max, latency and interval are exact, whatever the folding."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """CSD multipliers of every form, held to the golden model; on every fabric, what comes out of synthesis."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """What synthesis makes of every form of CSD multiplier, held to the golden model.
 
 Up to 8 bits every operand at every quality is tried, 12 bits in one form of each family: as good as a proof, of the

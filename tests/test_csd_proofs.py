@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The CSD multipliers, the recoder and the exact multipliers equal their specifications for all inputs, by SAT."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The datapaths take no more cells than the committed table has, and every goal stands."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Gated popcounts and the lanes made of them: proven equal to the generic form, and right as synthesis maps them."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Lanes of every code on every activation kind, held to the golden matrix-vector product."""
 
 from __future__ import annotations

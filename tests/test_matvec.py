@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The matrix-vector unit gives the golden product in every folding, and keeps its promise of cycles."""
 
 from __future__ import annotations

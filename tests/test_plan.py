@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Plans: folds divide, costs keep to the budget, the cycles are those of the hardware, misfits are explained."""
 
 from __future__ import annotations

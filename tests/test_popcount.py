@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Popcounts of every width and depth count, held to the golden XNOR-popcount with all ones."""
 
 from __future__ import annotations

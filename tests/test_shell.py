@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """A shell around a stand-in design, its serial lines driven and read bit by bit."""
 
 import random

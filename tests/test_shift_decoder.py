@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 
 import numpy as np
 import pytest

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The binary layer whose thresholds ride in the weight stream gives the golden bits in every folding, as RTL and in
 the cells of each family, and keeps its promise of cycles."""
 

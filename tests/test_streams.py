@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Pack, Unpack and Gearbox keep every element, in order, under any back-pressure."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Lanes in the cells of each family: right as synthesis maps them, and proven for small ones."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Threshold units, in both forms, held to the golden thresholds: every input value where there are few."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The whole design as Verilog under the bench of whole designs, and faults in it that the bench must name."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The UART on a line driven and read bit by bit."""
 
 import random

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """XNOR-popcounts of every family: what synthesis makes of them counts right, and they are proven equal to the generic
 form."""
 
