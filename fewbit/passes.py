@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fewbit.golden.network import Dense, Flatten, Layer, Network, Threshold
+from fewbit.golden.network import Flatten, Layer, Linear, Network, Threshold
 
 Pass = Callable[[Network], Network]
 
@@ -29,10 +29,11 @@ def absorb_signs(network: Network) -> Network:
     """
     layers = list(network.layers)
     for index, (layer, following) in enumerate(pairwise(network.layers)):
-        if not isinstance(layer, Dense) or not isinstance(following, Threshold) or following.channels == 1:
+        if not isinstance(layer, Linear) or not isinstance(following, Threshold) or following.channels == 1:
             continue
-        negated = layer.weights * following.sign[:, None].astype(np.int64)
-        if layer.code.contains(negated):
+        axes = (-1,) + (1,) * (layer.weights.ndim - 1)
+        negated = layer.weights * following.sign.reshape(axes).astype(np.int64)
+        if layer.code.contains(negated) and layer.negative_scales is None:
             layers[index] = replace(layer, weights=negated)
             layers[index + 1] = replace(following, sign=np.ones_like(following.sign))
     return replace(network, layers=tuple(layers))
@@ -48,7 +49,7 @@ def clip_thresholds(network: Network) -> Network:
         if not isinstance(layer, Threshold):
             continue
         before = layers[index - 1] if index else None
-        if isinstance(before, Dense) and layer.channels > 1:
+        if isinstance(before, Linear) and layer.channels > 1:
             low, high = before.bounds(network.types[index - 1].dtype)
         else:
             low, high = np.array([source.dtype.min]), np.array([source.dtype.max])

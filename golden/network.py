@@ -2,85 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
 from fewbit.golden.errors import FewbitError
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """What flows between two layers: the number kind of an element, and the shape of one frame (no batch axis)."""
-
-    dtype: DType
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-    def __str__(self) -> str:
-        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
-
-
-def frozen_array(values: Any, dtype: Any) -> Ints:
-    """A read-only copy of ``values`` in C order as ``dtype``; FewbitError if that would change a value."""
-    source = np.asarray(values)
-    array = np.array(source, dtype=dtype, order="C")
-    if not np.array_equal(array, source, equal_nan=array.dtype.kind == "f"):
-        raise FewbitError(f"values must fit {array.dtype}, got {source.dtype} that do not")
-    array.setflags(write=False)
-    return array
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Record:
-    """A frozen dataclass with arrays in it, equal when all its fields are."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return NotImplemented
-        return all(_same(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-
-    def __hash__(self) -> int:
-        values = (getattr(self, field.name) for field in fields(self))
-        return hash((type(self), *(v.tobytes() if isinstance(v, np.ndarray) else v for v in values)))
-
-    def _freeze(self, name: str, dtype: Any, dimensions: int) -> Ints:
-        try:
-            array = frozen_array(getattr(self, name), dtype)
-        except (FewbitError, TypeError, ValueError, OverflowError) as error:
-            raise FewbitError(f"{self._label()}: {name}: {error}") from None
-        if array.ndim != dimensions:
-            raise FewbitError(f"{self._label()}: {name} must have {dimensions} axes, not {array.ndim}")
-        object.__setattr__(self, name, array)
-        return array
-
-    def _label(self) -> str:
-        return f"layer {getattr(self, 'name', '')!r}"
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
-    return bool(one == other)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Layer(_Record):
-    """One step of a network. ``kind`` names it in files and reports; ``output`` types it and refuses a wrong input."""
-
-    kind: ClassVar[str]
-    name: str
-
-    def output(self, source: TensorType) -> TensorType:
-        """Type of the output for an input of type ``source``. Raises FewbitError if the layer cannot take it."""
-        raise NotImplementedError(type(self).__name__)
+from fewbit.golden.layer import Layer, Record, TensorType
+from fewbit.golden.linear import Conv, Dense, Linear, checked_window, window_positions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,62 +22,6 @@ class Flatten(Layer):
 
     def output(self, source: TensorType) -> TensorType:
         return TensorType(source.dtype, (source.size,))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Dense(Layer):
-    """Matrix-vector product ``y[o] = sum_i weights[o, i] * x[i]``, exact.
-
-    Parameters
-    ----------
-    weights : int array (outputs, inputs)
-        Levels of ``code``.
-    code : Code
-        How a weight is stored.
-    """
-
-    kind: ClassVar[str] = "dense"
-    weights: Ints
-    code: Code
-
-    def __post_init__(self) -> None:
-        weights = self._freeze("weights", np.int32, 2)
-        if weights.size == 0:
-            raise FewbitError(f"{self._label()}: weights must not be empty, got shape {weights.shape}")
-        if not self.code.contains(weights):
-            wrong = weights[~np.isin(weights, self.code.levels)][0]
-            raise FewbitError(f"{self._label()}: weight {wrong} is no level of the {self.code} code")
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weights.shape[0])
-
-    @property
-    def inputs(self) -> int:
-        return int(self.weights.shape[1])
-
-    def bounds(self, source: DType) -> tuple[Ints, Ints]:
-        """Lowest and highest sum each output can reach, (outputs,) int64 each, for inputs of kind ``source``.
-
-        Raises
-        ------
-        FewbitError
-            If a sum needs more than 64 bits.
-        """
-        positive = np.maximum(self.weights, 0).sum(1, dtype=np.int64).astype(object)
-        negative = np.minimum(self.weights, 0).sum(1, dtype=np.int64).astype(object)
-        low = positive * source.min + negative * source.max
-        high = positive * source.max + negative * source.min
-        if low.min() < -(1 << 63) or high.max() >= 1 << 63:
-            largest = max(low.min(), high.max(), key=abs)
-            raise FewbitError(f"{self._label()}: sums up to {largest} need more than 64 bits")
-        return low.astype(np.int64), high.astype(np.int64)
-
-    def output(self, source: TensorType) -> TensorType:
-        if source.shape != (self.inputs,):
-            raise FewbitError(f"{self._label()}: takes {self.inputs} inputs on one axis, not {source}")
-        low, high = self.bounds(source.dtype)
-        return TensorType(DType.holding(int(low.min()), int(high.max())), (self.outputs,))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -197,8 +72,44 @@ class Threshold(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Pool(Layer):
+    """The greatest element of every window of a map, or the sum of its elements, channel by channel.
+
+    Padding never wins a maximum, and adds 0 to a sum. A mean is a sum whose divisor went into the thresholds or the
+    output scale behind it.
+
+    Parameters
+    ----------
+    mode : ``"max"`` or ``"sum"``
+    kernel, stride : (rows, columns)
+    padding : (top, left, bottom, right)
+        Each less than the kernel.
+    """
+
+    kind: ClassVar[str] = "pool"
+    mode: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("max", "sum"):
+            raise FewbitError(f'{self._label()}: pooling is "max" or "sum", not {self.mode!r}')
+        object.__setattr__(self, "kernel", tuple(int(one) for one in self.kernel))
+        checked_window(self, self.kernel, self.stride, self.padding)
+
+    def output(self, source: TensorType) -> TensorType:
+        positions = window_positions(self, self.kernel, self.stride, self.padding, source)
+        dtype, elements = source.dtype, self.kernel[0] * self.kernel[1]
+        if self.mode == "sum":
+            least, most = elements * dtype.min, elements * dtype.max
+            dtype = DType.holding(least, most) if least < 0 else DType("uint", most.bit_length())
+        return TensorType(dtype, (source.shape[0], *positions))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Affine(Layer):
-    """Fixed-point gain and offset a channel, ``y[c] = scale[c] * x[c] + bias[c]``, on one axis.
+    """Fixed-point gain and offset a channel, ``y[c] = scale[c] * x[c] + bias[c]``; channels are the first axis.
 
     It stands where a network ends in a gain that differs between classes, so that arg-max sees comparable scores.
 
@@ -217,7 +128,7 @@ class Affine(Layer):
             raise FewbitError(f"{self._label()}: scale and bias must have one length, not {scale.size} and {bias.size}")
 
     def output(self, source: TensorType) -> TensorType:
-        if source.shape != self.scale.shape:
+        if source.shape[:1] != self.scale.shape:
             raise FewbitError(f"{self._label()}: has {self.scale.size} channels, the input is {source}")
         ends = [
             int(s) * x + int(b) for s, b in zip(self.scale, self.bias) for x in (source.dtype.min, source.dtype.max)
@@ -240,12 +151,12 @@ class ArgMax(Layer):
         return TensorType(DType("uint", max(1, (source.size - 1).bit_length())), ())
 
 
-LAYERS: tuple[type[Layer], ...] = (Flatten, Dense, Threshold, Affine, ArgMax)
+LAYERS: tuple[type[Layer], ...] = (Flatten, Dense, Conv, Pool, Threshold, Affine, ArgMax)
 """Every layer kind that a file can hold."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InputQuantizer(_Record):
+class InputQuantizer(Record):
     """How a float32 input becomes the network's integers: ``level = number of t with sign * x >= t``, elementwise.
 
     Parameters
@@ -272,7 +183,7 @@ class InputQuantizer(_Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Network(_Record):
+class Network(Record):
     """A trained network in integers.
 
     Parameters
@@ -350,6 +261,12 @@ class Network(_Record):
         """Type of the scores: what goes into the last arg-max, or the output where there is none."""
         return self.types[-2] if isinstance(self.layers[-1], ArgMax) else self.types[-1]
 
+    @cached_property
+    def digits(self) -> int:
+        """Most signed digits that a multiplication in it has; :func:`fewbit.golden.run.run` is exact at this quality.
+        Else 0: it has no quality to turn."""
+        return max((layer.digits for layer in self.layers if isinstance(layer, Linear)), default=0)
+
     @property
     def classifies(self) -> bool:
         """Whether the largest integer score is the network's answer: it ends in ArgMax, or in one positive scale."""
@@ -365,11 +282,14 @@ __all__ = [
     "LAYERS",
     "Affine",
     "ArgMax",
+    "Conv",
     "Dense",
     "Flatten",
     "InputQuantizer",
     "Layer",
+    "Linear",
     "Network",
+    "Pool",
     "TensorType",
     "Threshold",
 ]

@@ -7,11 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewbit.golden.dtype import Ints
+from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.matvec import matvec
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
+from fewbit.golden.matvec import matvec, product
+from fewbit.golden.network import (
+    Affine,
+    ArgMax,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Linear,
+    Network,
+    Pool,
+    TensorType,
+    Threshold,
+)
 from fewbit.golden.threshold import threshold_level
+from fewbit.golden.window import windows
+
+_MOST_ELEMENTS = 1 << 24
+"""Elements of windows that a convolution holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +55,25 @@ class Result:
         return self.tensors[-2] if isinstance(self.network.layers[-1], ArgMax) else self.tensors[-1]
 
 
-def run(network: Network, frames: Ints) -> Result:
+def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
     """Runs ``frames``, (N, \\*network.input.shape) integers of the input kind, through every layer.
+
+    ``quality`` caps the signed digits that count in every multiplication by a scale or a ``csd`` weight, the most
+    significant first; None, or ``network.digits`` and more, is exact.
 
     Raises
     ------
     FewbitError
-        If shape or values of ``frames`` are not the network's.
+        If shape or values of ``frames`` are not the network's, or the quality is negative.
     """
+    if quality is not None and quality < 0:
+        raise FewbitError(f"the quality must be 0 or more, not {quality}")
     tensors = [check_frames(network, frames).astype(np.int64)]
     for layer, source in zip(network.layers, network.types):
-        tensors.append(_STEPS[type(layer)](layer, source, tensors[-1]))
+        if isinstance(layer, Linear):
+            tensors.append(_LINEAR[type(layer)](layer, source, tensors[-1], quality))
+        else:
+            tensors.append(_STEPS[type(layer)](layer, source, tensors[-1]))
     return Result(network, tuple(tensors))
 
 
@@ -109,8 +133,40 @@ def _flatten(_layer: Flatten, source: TensorType, x: Ints) -> Ints:
     return x.reshape(len(x), source.size)
 
 
-def _dense(layer: Dense, source: TensorType, x: Ints) -> Ints:
-    return matvec(x, layer.weights, layer.code, source.dtype)
+def _sums(layer: Linear, factors: Ints, source: DType, x: Ints) -> Ints:
+    """# (N, inputs), (outputs, inputs) -> (N, outputs)"""
+    if layer.digits:
+        return product(x, factors, source)
+    return matvec(x, factors, layer.code, source)
+
+
+def _dense(layer: Dense, source: TensorType, x: Ints, quality: int | None) -> Ints:
+    return _sums(layer, layer.factors(quality), source.dtype, x)
+
+
+def _conv(layer: Conv, source: TensorType, x: Ints, quality: int | None) -> Ints:
+    factors = layer.factors(quality)
+    kind = layer.lane_kind(source.dtype)
+    rows, columns = layer.output(source).shape[1:]
+    y = np.empty((len(x), layer.outputs, rows, columns), np.int64)
+    channels, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
+    frames = max(1, _MOST_ELEMENTS // (rows * columns * layer.inputs))
+    for start in range(0, len(x), frames):
+        part = slice(start, start + frames)
+        for group in range(layer.groups):
+            seen = x[part, group * channels : (group + 1) * channels]
+            vectors = windows(seen, layer.kernel, layer.stride, layer.padding).reshape(-1, layer.inputs)
+            own = slice(group * outputs, (group + 1) * outputs)
+            sums = _sums(layer, factors[own], kind, vectors).reshape(len(seen), rows, columns, outputs)
+            y[part, own] = sums.transpose(0, 3, 1, 2)
+    return y
+
+
+def _pool(layer: Pool, source: TensorType, x: Ints) -> Ints:
+    fill = source.dtype.min if layer.mode == "max" else 0
+    seen = windows(x, layer.kernel, layer.stride, layer.padding, fill)
+    pooled = seen.max((3, 4)) if layer.mode == "max" else seen.sum((3, 4))
+    return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
 
 
 def _threshold(layer: Threshold, _source: TensorType, x: Ints) -> Ints:
@@ -118,16 +174,19 @@ def _threshold(layer: Threshold, _source: TensorType, x: Ints) -> Ints:
 
 
 def _affine(layer: Affine, _source: TensorType, x: Ints) -> Ints:
-    return x * layer.scale + layer.bias
+    axes = (-1,) + (1,) * (x.ndim - 2)
+    return x * layer.scale.reshape(axes) + layer.bias.reshape(axes)
 
 
 def _argmax(_layer: ArgMax, _source: TensorType, x: Ints) -> Ints:
     return np.asarray(np.argmax(x, axis=1))
 
 
+_LINEAR: dict[type[Layer], Callable[..., Ints]] = {Dense: _dense, Conv: _conv}
+
 _STEPS: dict[type[Layer], Callable[..., Ints]] = {
     Flatten: _flatten,
-    Dense: _dense,
+    Pool: _pool,
     Threshold: _threshold,
     Affine: _affine,
     ArgMax: _argmax,

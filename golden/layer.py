@@ -1,0 +1,82 @@
+"""What a layer is: a frozen record that checks itself, and the type of what flows between two of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What flows between two layers: the number kind of an element, and the shape of one frame (no batch axis)."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def frozen_array(values: Any, dtype: Any) -> Ints:
+    """A read-only copy of ``values`` in C order as ``dtype``; FewbitError if that would change a value."""
+    source = np.asarray(values)
+    array = np.array(source, dtype=dtype, order="C")
+    if not np.array_equal(array, source, equal_nan=array.dtype.kind == "f"):
+        raise FewbitError(f"values must fit {array.dtype}, got {source.dtype} that do not")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Record:
+    """A frozen dataclass with arrays in it, equal when all its fields are."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(_same(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+
+    def __hash__(self) -> int:
+        values = (getattr(self, field.name) for field in fields(self))
+        return hash((type(self), *(v.tobytes() if isinstance(v, np.ndarray) else v for v in values)))
+
+    def _freeze(self, name: str, dtype: Any, dimensions: int) -> Ints:
+        try:
+            array = frozen_array(getattr(self, name), dtype)
+        except (FewbitError, TypeError, ValueError, OverflowError) as error:
+            raise FewbitError(f"{self._label()}: {name}: {error}") from None
+        if array.ndim != dimensions:
+            raise FewbitError(f"{self._label()}: {name} must have {dimensions} axes, not {array.ndim}")
+        object.__setattr__(self, name, array)
+        return array
+
+    def _label(self) -> str:
+        return f"layer {getattr(self, 'name', '')!r}"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
+    return bool(one == other)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer(Record, ABC):
+    """One step of a network. ``kind`` names it in files and reports; ``output`` types it and refuses a wrong input."""
+
+    kind: ClassVar[str]
+    name: str
+
+    @abstractmethod
+    def output(self, source: TensorType) -> TensorType:
+        """Type of the output for an input of type ``source``. Raises FewbitError if the layer cannot take it."""

@@ -1,0 +1,289 @@
+"""Layers that multiply: dense and convolutional, with weights of any code and scales in fixed point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fewbit.golden import csd
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.layer import Layer, TensorType, frozen_array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Linear(Layer):
+    """A product with weights, exact: each output is ``sum_i scale * level * x[i]`` over the inputs that it sees.
+
+    Levels are those of the code. Scales are integers, shared by the weights of a *vector*: ``vector`` neighbours along
+    the inputs of an output, or ``across`` the outputs of an input. A scale meets the data in a canonic-signed-digit
+    multiplier, and the levels of a ``csd`` code are such digits too; ``quality`` caps how many of them count.
+
+    Parameters
+    ----------
+    weights : int array
+        Levels of ``code``, outputs first.
+    code : Code
+        How a weight is stored.
+    scales : int array (outputs, vectors) or, across, (vectors, inputs); None
+        None: every scale is 1. The last vector may be shorter.
+    negative_scales : int array, None
+        Of negative levels, where theirs differ: ``-1`` then stands for ``-negative_scales``. As in Trained Ternary
+        Quantization, arXiv 1612.01064.
+    vector : int
+        Weights that share a scale; 0 without scales.
+    across : bool
+        Whether vectors run across outputs; else along inputs. Figures 6 and 5 of the quality-scalable multiplier paper.
+    """
+
+    axes: ClassVar[int]
+    weights: Ints
+    code: Code
+    scales: Ints | None = None
+    negative_scales: Ints | None = None
+    vector: int = 0
+    across: bool = False
+
+    def __post_init__(self) -> None:
+        weights = self._freeze("weights", np.int32, self.axes)
+        if weights.size == 0:
+            raise FewbitError(f"{self._label()}: weights must not be empty, got shape {weights.shape}")
+        if not self.code.contains(weights):
+            wrong = weights[~np.isin(weights, self.code.levels)][0]
+            raise FewbitError(f"{self._label()}: weight {wrong} is no level of the {self.code} code")
+        if self.scales is None:
+            if self.negative_scales is not None or self.vector or self.across:
+                raise FewbitError(f"{self._label()}: without scales it has no vectors and no scales of negative levels")
+            return
+        along = self.outputs if self.across else self.inputs
+        if not 1 <= self.vector <= along:
+            raise FewbitError(f"{self._label()}: a vector has 1 to {along} weights, not {self.vector}")
+        vectors = -(-along // self.vector)
+        wanted = (vectors, self.inputs) if self.across else (self.outputs, vectors)
+        for name in ("scales", "negative_scales"):
+            if getattr(self, name) is None:
+                continue
+            scales = self._freeze(name, np.int64, 2)
+            if scales.shape != wanted:
+                raise FewbitError(f"{self._label()}: {name} must have the shape {wanted}, not {scales.shape}")
+            if np.abs(scales).max() >= 1 << csd.WIDEST - 1:
+                raise FewbitError(f"{self._label()}: {name} must fit {csd.WIDEST} signed bits")
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        """Inputs that one output sees."""
+        return int(self.weights[0].size)
+
+    @property
+    def matrix(self) -> Ints:
+        """Levels as (outputs, inputs), the inputs in the order in which hardware takes them."""
+        return self.weights
+
+    @cached_property
+    def scale_kind(self) -> DType | None:
+        """The narrowest kind that holds every scale; None without scales."""
+        if self.scales is None:
+            return None
+        both = [self.scales, *([] if self.negative_scales is None else [self.negative_scales])]
+        return DType.holding(min(int(one.min()) for one in both), max(int(one.max()) for one in both))
+
+    @cached_property
+    def digits(self) -> int:
+        """Most signed digits that a scale, or a weight of a ``csd`` code, has: at this quality all is exact. Else 0."""
+        wide = [one for one in (self.scales, self.negative_scales) if one is not None]
+        if self.code.name.startswith("csd"):
+            wide.append(self.weights)
+        return max((int((_recoded(one) != 0).sum(-1).max()) for one in wide), default=0)
+
+    def factors(self, quality: int | None = None) -> Ints:
+        """``scale * level`` of every weight, (outputs, inputs) int64, with the ``quality`` most significant digits.
+
+        A quality of None, or at or above :attr:`digits`, is exact.
+        """
+        kept = self.digits if quality is None else quality
+        levels = self.matrix.astype(np.int64)
+        if self.code.name.startswith("csd"):
+            levels = truncate(levels, kept)
+        if self.scales is None:
+            return levels
+        scales = self._each(truncate(self.scales, kept))
+        if self.negative_scales is not None:
+            scales = np.where(levels < 0, self._each(truncate(self.negative_scales, kept)), scales)
+        return levels * scales
+
+    def _each(self, scales: Ints) -> Ints:
+        """The scale of every weight."""
+        if self.across:
+            return np.repeat(scales, self.vector, axis=0)[: self.outputs]
+        return np.repeat(scales, self.vector, axis=1)[:, : self.inputs]
+
+    def lane_kind(self, source: DType) -> DType:
+        """Kind of the elements as the lanes see them, for inputs of kind ``source``."""
+        return source
+
+    def bounds(self, source: DType) -> tuple[Ints, Ints]:
+        """Lowest and highest sum each output can reach at any quality, (outputs,) int64 each, for inputs of kind
+        ``source``.
+
+        Raises
+        ------
+        FewbitError
+            If a sum needs more than 64 bits.
+        """
+        lows, highs = [], []
+        for quality in range(1, self.digits + 1) or (None,):
+            factors = self.factors(quality)
+            positive = np.maximum(factors, 0).sum(1, dtype=np.int64).astype(object)
+            negative = np.minimum(factors, 0).sum(1, dtype=np.int64).astype(object)
+            lows.append(positive * source.min + negative * source.max)
+            highs.append(positive * source.max + negative * source.min)
+        if self.digits:  # a quality of 0
+            lows.append(0 * lows[0])
+            highs.append(0 * highs[0])
+        least, most = np.min(lows, axis=0), np.max(highs, axis=0)
+        if least.min() < -(1 << 63) or most.max() >= 1 << 63:
+            largest = max(least.min(), most.max(), key=abs)
+            raise FewbitError(f"{self._label()}: sums up to {largest} need more than 64 bits")
+        return least.astype(np.int64), most.astype(np.int64)
+
+    def sum_kind(self, source: DType) -> DType:
+        """The narrowest kind that holds every sum."""
+        low, high = self.bounds(source)
+        return DType.holding(int(low.min()), int(high.max()))
+
+
+def truncate(values: Ints, quality: int) -> Ints:
+    """The ``quality`` most significant canonic signed digits of ``values``.  # (...) -> (...) int64"""
+    return csd.value(csd.keep(_recoded(values), quality))
+
+
+def _recoded(values: Ints) -> Ints:
+    return csd.recode(values, csd.WIDEST)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dense(Linear):
+    """Matrix-vector product ``y[o] = sum_i weights[o, i] * x[i]``, exact; ``weights`` (outputs, inputs)."""
+
+    kind: ClassVar[str] = "dense"
+    axes: ClassVar[int] = 2
+
+    def output(self, source: TensorType) -> TensorType:
+        if source.shape != (self.inputs,):
+            raise FewbitError(f"{self._label()}: takes {self.inputs} inputs on one axis, not {source}")
+        return TensorType(self.sum_kind(source.dtype), (self.outputs,))
+
+
+def checked_window(
+    layer: Any, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> None:
+    """Raises FewbitError unless kernel, stride and padding are those of a window; makes tuples of the layer's."""
+    for name, length in (("stride", 2), ("padding", 4)):
+        values = tuple(int(one) for one in getattr(layer, name))
+        if len(values) != length:
+            raise FewbitError(f"{layer._label()}: {name} must be {length} numbers, not {len(values)}")
+        object.__setattr__(layer, name, values)
+    if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
+        raise FewbitError(
+            f"{layer._label()}: kernel and stride must be at least 1 and padding 0, not {kernel}, {stride}, {padding}"
+        )
+    top, left, bottom, right = padding
+    if max(top, bottom) >= kernel[0] or max(left, right) >= kernel[1]:
+        raise FewbitError(
+            f"{layer._label()}: padding must be less than the kernel {kernel[0]}x{kernel[1]}, not {padding}"
+        )
+
+
+def window_positions(
+    layer: Any, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int], source: TensorType
+) -> tuple[int, int]:
+    """Rows and columns of windows over a map ``source``, (channels, height, width); FewbitError if there are none."""
+    if len(source.shape) != 3:
+        raise FewbitError(f"{layer._label()}: takes a map of (channels, height, width), not {source}")
+    _, height, width = source.shape
+    top, left, bottom, right = padding
+    height, width = height + top + bottom, width + left + right
+    if kernel[0] > height or kernel[1] > width:
+        padded = " with its padding" if any(padding) else ""
+        raise FewbitError(
+            f"{layer._label()}: a kernel of {kernel[0]}x{kernel[1]} is larger than the map of {height}x{width}{padded}"
+        )
+    return (height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Conv(Linear):
+    """Convolution over a map, as a product at every position of its window; exact.
+
+    ``y[o, r, c] = sum_{i, u, v} weights[o, i, u, v] * x[g(o) + i, r * stride[0] + u - top, c * stride[1] + v - left]``,
+    with ``g(o)`` the first channel of the output's group. Outside the map ``x`` is 0, for bipolar inputs too: a lane
+    then sees 0 beside -1 and +1 (:meth:`lane_kind`).
+
+    Parameters
+    ----------
+    weights : int array (outputs, channels / groups, kernel height, kernel width)
+    stride : (rows, columns)
+    padding : (top, left, bottom, right)
+        Each less than the kernel.
+    groups : int
+        Divides outputs and channels; outputs of a group see its channels only. Depthwise: as many as channels.
+    """
+
+    kind: ClassVar[str] = "conv"
+    axes: ClassVar[int] = 4
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_window(self, self.kernel, self.stride, self.padding)
+        if self.groups < 1 or self.outputs % self.groups:
+            raise FewbitError(f"{self._label()}: groups must divide the {self.outputs} outputs, not {self.groups}")
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        return int(self.weights.shape[2]), int(self.weights.shape[3])
+
+    @property
+    def channels(self) -> int:
+        """Of the input map."""
+        return int(self.weights.shape[1]) * self.groups
+
+    @property
+    def matrix(self) -> Ints:
+        """Levels as (outputs, inputs): row by row of the window, channels last."""
+        return self.weights.transpose(0, 2, 3, 1).reshape(self.outputs, -1)
+
+    def lane_kind(self, source: DType) -> DType:
+        return DType("int", 2) if source.kind == "bipolar" and any(self.padding) else source
+
+    def output(self, source: TensorType) -> TensorType:
+        rows, columns = window_positions(self, self.kernel, self.stride, self.padding, source)
+        if source.shape[0] != self.channels:
+            raise FewbitError(f"{self._label()}: takes {self.channels} channels, the input is {source}")
+        return TensorType(self.sum_kind(source.dtype), (self.outputs, rows, columns))
+
+    def position(self) -> Dense:
+        """The product at one position of the window, of inputs in the order of :attr:`matrix`: a dense layer where
+        there is one group."""
+        return Dense(
+            name=self.name,
+            weights=self.matrix,
+            code=self.code,
+            scales=self.scales,
+            negative_scales=self.negative_scales,
+            vector=self.vector,
+            across=self.across,
+        )
+
+
+__all__ = ["Conv", "Dense", "Linear", "checked_window", "frozen_array", "truncate", "window_positions"]
