@@ -39,7 +39,7 @@ from brevitas_examples.bnn_pynq.models.FC import FC
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewbit.models.train import Mnist, load_mnist, shift
+from fewbit.models.training import Mnist, load_mnist, shift
 
 NETWORKS = {"tfc-w1a1": "TFC_1W1A", "tfc-w1a2": "TFC_1W2A", "tfc-w2a2": "TFC_2W2A"}
 
