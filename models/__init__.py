@@ -1,7 +1,8 @@
 """Trained networks that come with fewbit, and the test images that they are measured on.
 
-Beside each network stands a ``.json`` with its accuracy and the command that trained it; ``train.py`` and
-``train_tfc.py`` made them. The images are the 10,000 of MNIST's test set, as its makers published them.
+Beside each network stands a ``.json`` with its accuracy and the command that trained it, by one of the ``train_*.py``
+or ``train.py``; what these share is in ``training.py``. The images are the 10,000 of MNIST's test set, as its makers
+published them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ TEST_LABELS = FOLDER / "t10k-labels-idx1-ubyte.gz"
 
 
 def shipped() -> dict[str, Path]:
-    """Name and file of every shipped network."""
+    """Name and file of every shipped network in few bits."""
+    return {name: path for name, path in _files().items() if facts(name).get("kind") != "float"}
+
+
+def floats() -> dict[str, Path]:
+    """Name and file of every shipped float model, for the quantizer to start from."""
+    return {name: path for name, path in _files().items() if facts(name).get("kind") == "float"}
+
+
+def _files() -> dict[str, Path]:
     files = [*FOLDER.glob("*.safetensors"), *FOLDER.glob("*.onnx")]
     return {file.stem: file for file in sorted(files)}
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What is known of a shipped network: its accuracy, the command that made it, and more."""
+    """What is known of a shipped network or float model: its accuracy, the command that made it, and more."""
     facts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return facts

@@ -1,6 +1,7 @@
 """The shipped networks are what their .json files say."""
 
 import numpy as np
+import onnx
 import pytest
 
 from fewbit import arrays, engines, models
@@ -33,6 +34,24 @@ def test_accuracy_on_all_test_images(name, images, labels):
     frames = images.reshape(-1, *network.input.shape)
     accuracy = 100 * engines.run(network, frames).accuracy(labels)
     assert accuracy == pytest.approx(models.facts(name)["test_accuracy"], abs=0.001)
+
+
+def test_float_models_are_no_networks():
+    assert set(models.floats()) == {"lenet5"}
+    assert not set(models.floats()) & set(models.shipped())
+
+
+@pytest.mark.parametrize("name", models.floats())
+def test_accuracy_of_float_models_on_all_test_images(name, images, labels):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = onnx.load(models.floats()[name])
+    onnx.checker.check_model(model, full_check=True)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"input": images[:, None].astype(np.float32) / np.float32(255)})
+    accuracy = 100 * float((scores.argmax(1) == labels).mean())
+    assert accuracy == pytest.approx(models.facts(name)["test_accuracy"], abs=0.011)  # a frame may lie between two
 
 
 @pytest.mark.parametrize("name, least", [("mnist-small", 95.0), ("mnist-large", 98.0)])
