@@ -107,6 +107,31 @@ class _VectorStep(Step):
 
 
 @dataclass
+class Pipeline(Step):
+    """A component whose stages all stand still while a beat waits: ``depth`` cycles from what it does to the beat."""
+
+    depth: int
+    _stalls: list[tuple[int, int]] = field(default_factory=list, init=False)
+
+    def _emit(self, cycle: int) -> None:
+        """Hands on the beat of what was done in ``cycle``."""
+        effect = cycle
+        for _ in range(self.depth - 1):
+            effect = self._moving(effect + 1)
+        taken = self.give(effect + 1)
+        if taken > effect + 1:
+            self._stalls.append((effect + 1, taken))
+            del self._stalls[: -self.depth - 1]
+
+    def _moving(self, cycle: int) -> int:
+        """The first cycle from ``cycle`` on in which the component does not stand still."""
+        for begin, end in self._stalls:
+            if begin <= cycle < end:
+                cycle = end
+        return cycle
+
+
+@dataclass
 class FoldStep(_VectorStep):
     """The folded unit behind its buffer of two vectors: ``words`` reads a beat, ``folds`` beats a frame.
 

@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl import ClockDomain, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
+from fewbit.golden.dtype import DType
+from fewbit.hw.schedule import Register, Step
+from fewbit.hw.streams import lane_stream, shape_of
 from fewbit.sim.bench import PATTERNS, Pattern
 
 PAIRS = [(valid, ready) for valid in PATTERNS for ready in PATTERNS]
@@ -115,3 +120,45 @@ def _run(component: Any, testbench: Any) -> None:
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
+
+
+class Chain(wiring.Component):
+    """Units one behind the other."""
+
+    def __init__(self, *units: Any) -> None:
+        self.units = units
+        super().__init__({"i": units[0].signature.members["i"], "o": units[-1].signature.members["o"]})
+
+    def timing(self) -> list[Step]:
+        return [step for unit in self.units for step in unit.timing()]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        source = wiring.flipped(self.i)
+        for index, unit in enumerate(self.units):
+            m.submodules[f"unit_{index}"] = unit
+            wiring.connect(m, source, unit.i)
+            source = unit.o
+        wiring.connect(m, source, wiring.flipped(self.o))
+        return m
+
+
+class Slow(wiring.Component):
+    """Hands each element on ``cycles`` later, and takes the next when it has gone."""
+
+    def __init__(self, dtype: DType, cycles: int) -> None:
+        self.cycles = cycles
+        super().__init__({side: flow(lane_stream(shape_of(dtype), 1)) for side, flow in (("i", In), ("o", Out))})
+
+    def timing(self) -> list[Step]:
+        return [Register(self.cycles)]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        left = Signal(range(self.cycles + 1))
+        m.d.comb += [self.i.ready.eq((left == 0) | ((left == 1) & self.o.ready)), self.o.valid.eq(left == 1)]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [left.eq(self.cycles), self.o.payload.eq(self.i.payload)]
+        with m.Elif((left > 1) | (self.o.valid & self.o.ready)):
+            m.d.sync += left.eq(left - 1)
+        return m

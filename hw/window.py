@@ -1,0 +1,362 @@
+"""Sliding windows: a map comes in once, and goes out window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Conv, Pool, TensorType
+from fewbit.hw.schedule import Pipeline, Step
+from fewbit.hw.streams import lane_stream, shape_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Where the windows of a map lie.
+
+    Attributes
+    ----------
+    shape : (channels, height, width)
+        Of the map.
+    kernel, stride : (rows, columns)
+    padding : (top, left, bottom, right)
+    groups : int
+        A window is given once a group of channels.
+    """
+
+    shape: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    groups: int = 1
+
+    @classmethod
+    def of(cls, layer: Conv | Pool, source: TensorType, groups: int) -> Geometry:
+        channels, height, width = source.shape
+        return cls(
+            shape=(channels, height, width),
+            kernel=layer.kernel,
+            stride=layer.stride,
+            padding=layer.padding,
+            groups=groups,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Windows from top to bottom."""
+        return (self.shape[1] + self.padding[0] + self.padding[2] - self.kernel[0]) // self.stride[0] + 1
+
+    @property
+    def columns(self) -> int:
+        """Windows from left to right."""
+        return (self.shape[2] + self.padding[1] + self.padding[3] - self.kernel[1]) // self.stride[1] + 1
+
+    @property
+    def elements(self) -> int:
+        """Of all windows of a map."""
+        return self.rows * self.columns * self.kernel[0] * self.kernel[1] * self.shape[0]
+
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """First row of the map in each row of windows, and the one behind the last."""
+        starts = [row * self.stride[0] - self.padding[0] for row in range(self.rows)]
+        return [(max(start, 0), min(start + self.kernel[0], self.shape[1])) for start in starts]
+
+    @property
+    def skips(self) -> list[int]:
+        """Rows of the map that nobody needs any more when a row of windows begins; those of the map before, for the
+        first."""
+        firsts = [first for first, _ in self.spans]
+        return [self.shape[1] - firsts[-1], *(int(step) for step in np.diff(firsts))]
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that have to be held for windows to be read while the rows of the next ones come in."""
+        return self.kernel[0] + self.stride[0]
+
+
+def inside(start: int, length: int, extent: int) -> tuple[int, int]:
+    """First of ``length`` places from ``start`` on that is in ``0 .. extent - 1``, and the one behind the last."""
+    return max(0, -start), min(length, extent - start)
+
+
+class WindowUnit(wiring.Component):
+    """Every window over a map: row by row of its positions, each row by row of the window, channels last.
+
+    With groups, the part of a window in the channels of a group comes before that of the next group. Outside of the map
+    an element is ``fill``. The map comes in row by row, channels last, and waits in a ring of ``rows`` rows; a row of
+    windows begins when its last row of the map is there, and gives back the rows that no later one needs at its end.
+
+    **Throughput**: a beat a cycle, ``cycles_per_frame = rows * columns * kernel * channels / lanes`` of windows, if the
+    map keeps up: with the least of ``rows``, one stride of rows comes in while a row of windows goes out.
+    **Latency**: ``latency`` cycles from the last beat that a window row needs to its first beat. A beat that waits for
+    ``o.ready`` stops the reading.
+    Cost: block RAM for ``rows`` rows of the map, two adders of an address, counters.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    source : DType
+        Of the map.
+    element : DType
+        Of the windows: ``source``, or ``int2`` where -1 and +1 meet a ``fill`` of 0.
+    fill : int
+    lanes : int
+        Channels at a time; they divide the channels of a group.
+    rows : int or None
+        Rows held, at least, and by default, ``geometry.least_rows``.
+    memory : ``"block"`` or ``"distributed"``
+        Where they lie.
+
+    Members
+    -------
+    i, o : In(stream of lanes), Out(stream of lanes)
+
+    Raises
+    ------
+    FewbitError
+        If the lanes do not divide the channels of a group, or too few rows are held.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        source: DType,
+        *,
+        lanes: int,
+        element: DType | None = None,
+        fill: int = 0,
+        rows: int | None = None,
+        memory: str = "block",
+    ) -> None:
+        channels = geometry.shape[0] // geometry.groups
+        if lanes < 1 or channels % lanes:
+            raise FewbitError(f"lanes of a window must divide the {channels} channels of a group, not {lanes}")
+        self.rows = geometry.least_rows if rows is None else rows
+        if self.rows < geometry.least_rows:
+            raise FewbitError(
+                f"windows of {geometry.kernel[0]} rows at a stride of {geometry.stride[0]} need {geometry.least_rows} "
+                f"rows of the map, not {self.rows}"
+            )
+        if memory not in ("block", "distributed"):
+            raise FewbitError(f'rows of a map lie in "block" or "distributed" memory, not {memory!r}')
+        self.geometry, self.source, self.element, self.fill = geometry, source, element or source, fill
+        self.lanes, self.memory = lanes, memory
+        self.pixel = geometry.shape[0] // lanes
+        self.row_words = geometry.shape[2] * self.pixel
+        self.depth = self.rows * self.row_words
+        self.beats_in = geometry.shape[1] * self.row_words
+        self.cycles_per_frame = geometry.elements // lanes
+        self.latency = 3
+        super().__init__(
+            {
+                "i": In(lane_stream(shape_of(source), lanes)),
+                "o": Out(lane_stream(shape_of(self.element), lanes)),
+            }
+        )
+
+    def timing(self) -> list[Step]:
+        """Fresh timing models of this component, in stream order."""
+        geometry = self.geometry
+        beats = self.cycles_per_frame // geometry.rows
+        return [WindowStep(2, geometry=geometry, row_words=self.row_words, beats=beats, held=self.rows)]
+
+    def elaborate(self, platform: object) -> Module:
+        # `held` rows are whole and not given back. At the end of a row of windows `owed` is how many to give back, and
+        # `needed` how many must be held before the next row of windows begins: what is owed, and its own.
+        m = Module()
+        geometry, spans, skips = self.geometry, self.geometry.spans, self.geometry.skips
+        m.submodules.memory = memory = Memory(
+            shape=self.source.bits * self.lanes, depth=self.depth, init=[], attrs={"ram_style": self.memory}
+        )
+        write, read = memory.write_port(), memory.read_port()
+        held, owed = Signal(range(self.rows + 1)), Signal(range(self.rows + 1))
+        wants = [end - first for first, end in spans]
+        needed = Signal(range(2 * self.rows + 1), init=wants[0])
+        advance, issue, whole, release, row_ends = Signal(), Signal(), Signal(), Signal(), Signal()
+
+        place, come = Signal(range(self.depth)), Signal(range(self.row_words))
+        m.d.comb += [
+            self.i.ready.eq(held != self.rows),
+            write.en.eq(self.i.valid & self.i.ready),
+            write.addr.eq(place),
+            write.data.eq(self.i.payload),
+            whole.eq(write.en & (come == self.row_words - 1)),
+        ]
+        with m.If(write.en):
+            m.d.sync += [place.eq(_wrapped(place, 1, self.depth)), come.eq(_wrapped(come, 1, self.row_words))]
+
+        row = Signal(range(geometry.rows))
+        begun = Signal()
+        m.d.comb += [
+            advance.eq(~self.o.valid | self.o.ready),
+            issue.eq(advance & (begun | (held >= needed))),
+            release.eq(advance & (held >= owed)),
+        ]
+        m.d.sync += held.eq(held + whole - Mux(release, owed, 0))
+        with m.If(release):
+            m.d.sync += [owed.eq(0), needed.eq(needed - owed)]
+        with m.If(issue):
+            m.d.sync += begun.eq(~row_ends)
+        skip, want = Signal.like(owed), Signal.like(needed)
+        _table(m, row, skip, [*skips[1:], skips[0]])
+        _table(m, row, want, [*wants[1:], wants[0]])
+        with m.If(row_ends & issue):
+            m.d.sync += [owed.eq(skip), needed.eq(skip + want), row.eq(_wrapped(row, 1, geometry.rows))]
+
+        address, is_inside = self._walk(m, issue, row, row_ends, skip)
+        stored, within, under_way = Signal.like(address), Signal(), Signal()
+        with m.If(advance):
+            m.d.sync += [stored.eq(address), within.eq(is_inside), under_way.eq(issue)]
+        within_now = Signal()
+        m.d.comb += [read.addr.eq(stored), read.en.eq(advance)]
+        with m.If(advance):
+            m.d.sync += [within_now.eq(within), self.o.valid.eq(under_way)]
+        bits = self.source.bits
+        for lane in range(self.lanes):
+            data = read.data[lane * bits : (lane + 1) * bits]
+            value: Value = Cat(1, ~data) if self.element != self.source else data
+            fill = Const(int(self.element.encode(np.array(self.fill))), self.element.bits)
+            m.d.comb += self.o.payload[lane].eq(Mux(within_now, value, fill) if any(geometry.padding) else value)
+        return m
+
+    def _walk(self, m: Module, issue: Value, row: Value, row_ends: Value, skip: Value) -> tuple[Value, Value]:
+        """The address of the element whose turn it is, and whether it is in the map."""
+        # `start` is where in a row of the map the window, in a group, begins, `offset` where the walk is, both
+        # modulo a power of two, since a window may begin left of the map; `base` and `line` are the same among rows.
+        geometry, pixel, ring = self.geometry, self.pixel, self.depth
+        part = pixel // geometry.groups
+        bits = (ring - 1).bit_length() or 1
+        first = -geometry.padding[1] * pixel % (1 << bits)
+        base, line = Signal(bits), Signal(bits)
+        start, offset = Signal(bits, init=first), Signal(bits, init=first)
+        loops = [part, geometry.kernel[1], geometry.kernel[0], geometry.groups, geometry.columns]
+        counters = [Signal(range(times), name=f"loop_{depth}") for depth, times in enumerate(loops)]
+        ends: list[Value] = []
+        for counter, times in zip(counters, loops):
+            ending = Signal(name=f"{counter.name}_ends")
+            m.d.comb += ending.eq((counter == times - 1) & (ends[-1] if ends else 1))
+            with m.If(issue if not ends else issue & ends[-1]):
+                m.d.sync += counter.eq(_wrapped(counter, 1, times))
+            ends.append(ending)
+        part_ends, kernel_row_ends, window_ends, groups_end, all_ends = ends
+        m.d.comb += row_ends.eq(all_ends)
+        _, v, u, _, column = counters
+
+        within_rows, within_columns = Signal(), Signal()
+        _inside(m, "rows", row, u, [inside(r * geometry.stride[0] - geometry.padding[0], geometry.kernel[0],
+                                           geometry.shape[1]) for r in range(geometry.rows)], within_rows)  # fmt: skip
+        _inside(m, "columns", column, v, [inside(c * geometry.stride[1] - geometry.padding[1], geometry.kernel[1],
+                                                 geometry.shape[2]) for c in range(geometry.columns)],
+                within_columns)  # fmt: skip
+
+        with m.If(issue):
+            m.d.sync += offset.eq(offset + 1)
+            with m.If(part_ends):
+                m.d.sync += offset.eq(offset + (pixel - part + 1))
+            with m.If(kernel_row_ends):
+                m.d.sync += offset.eq(start)
+                with m.If(within_rows):
+                    m.d.sync += line.eq(_wrapped(line, self.row_words, ring))
+            with m.If(window_ends):
+                following = Signal(bits)
+                m.d.comb += following.eq(start + part)
+                with m.If(groups_end):
+                    m.d.comb += following.eq(start + (geometry.stride[1] * pixel - (geometry.groups - 1) * part))
+                with m.If(all_ends):
+                    m.d.comb += following.eq(first)
+                m.d.sync += [start.eq(following), offset.eq(following), line.eq(base)]
+            with m.If(all_ends):
+                moved = Signal(bits)
+                ahead = Signal(bits)
+                skips = [*self.geometry.skips[1:], self.geometry.skips[0]]
+                _table(m, row, ahead, [step * self.row_words % ring for step in skips])
+                m.d.comb += moved.eq(_wrapped(base, ahead, ring))
+                m.d.sync += [base.eq(moved), line.eq(moved)]
+        return (line + offset)[:bits], within_rows & within_columns
+
+
+def _wrapped(value: Value, step: Value | int, size: int) -> Value:
+    """``(value + step) % size``, for both below ``size``."""
+    total = value + step
+    if isinstance(step, int) and size == step:
+        return Const(0, len(value))
+    return Mux(total >= size, total - size, total)[: len(value)]
+
+
+def _table(m: Module, index: Value, target: Signal, values: list[int]) -> None:
+    """``target = values[index]``, most of which are the same."""
+    usual = max(set(values), key=values.count)
+    m.d.comb += target.eq(usual)
+    with m.Switch(index):
+        for value in sorted(set(values) - {usual}):
+            with m.Case(*(place for place, one in enumerate(values) if one == value)):
+                m.d.comb += target.eq(value)
+
+
+def _inside(m: Module, name: str, index: Value, step: Value, ranges: list[tuple[int, int]], target: Signal) -> None:
+    """``target`` is whether ``step`` lies in the range of ``index``."""
+    low, high = (Signal(range(max(end for _, end in ranges) + 1), name=f"{name}_{side}") for side in ("from", "to"))
+    _table(m, index, low, [start for start, _ in ranges])
+    _table(m, index, high, [end for _, end in ranges])
+    m.d.comb += target.eq((step >= low) & (step < high))
+
+
+@dataclass
+class WindowStep(Pipeline):
+    """A window unit that holds ``held`` rows of ``row_words`` words, and gives ``beats`` of them a row of windows."""
+
+    geometry: Geometry = field(kw_only=True)
+    row_words: int = field(kw_only=True)
+    beats: int = field(kw_only=True)
+    held: int = field(kw_only=True)
+    _come: int = field(default=0, init=False)
+    _free: int = field(default=0, init=False)
+    _whole: list[int] = field(default_factory=list, init=False)  # from when on a row counts, of those not given back
+    _given_back: int = field(default=0, init=False)  # rows of all maps
+    _room: dict[int, int] = field(default_factory=dict, init=False)  # when each of them was
+    _row: int = field(default=0, init=False)
+    _end: int = field(default=-1, init=False)
+    _owed: int = field(default=0, init=False)
+
+    def accept(self, offered: int) -> int:
+        row, word = divmod(self._come, self.row_words)
+        taken = max(offered, self._free)
+        if word == 0:
+            taken = max(taken, self._room.pop(row - self.held, 0))
+        self._free = taken + 1
+        self._come += 1
+        if word == self.row_words - 1:
+            self._whole.append(taken + 1)
+            self._read()
+        return taken
+
+    def _read(self) -> None:
+        """What the rows so far allow: rows that are owed, rows of windows."""
+        spans, skips = self.geometry.spans, self.geometry.skips
+        while True:
+            if self._owed and len(self._whole) >= self._owed:
+                freed = self._moving(max(self._end + 1, self._whole[self._owed - 1])) + 1
+                for place in range(self._owed):
+                    self._room[self._given_back + place] = freed
+                self._given_back += self._owed
+                del self._whole[: self._owed]
+                self._owed = 0
+            first, end = spans[self._row]
+            if self._owed or len(self._whole) < end - first:
+                return
+            cycle = max(self._end, self._whole[end - first - 1] - 1)
+            for _ in range(self.beats):
+                cycle = self._moving(cycle + 1)
+                self._emit(cycle)
+            self._end = cycle
+            self._row = (self._row + 1) % self.geometry.rows
+            self._owed = skips[self._row]
