@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fewbit.golden.network import Flatten, Layer, Linear, Network, Threshold
+from fewbit.golden.dtype import Ints
+from fewbit.golden.network import Affine, Flatten, Layer, Linear, Network, Pool, Threshold
 
 Pass = Callable[[Network], Network]
 
@@ -59,7 +60,64 @@ def clip_thresholds(network: Network) -> Network:
     return replace(network, layers=tuple(layers))
 
 
-PASSES: tuple[Pass, ...] = (merge_flattens, absorb_signs, clip_thresholds)
+def flatten_channels_last(network: Network) -> Network:
+    """Flattens maps with their channels last, as hardware streams them, and reorders what follows up to the weights.
+
+    Left alone where scales belong to vectors along inputs in the other order.
+    """
+    layers = list(network.layers)
+    for index, (flatten, source) in enumerate(zip(network.layers, network.types)):
+        if not isinstance(flatten, Flatten) or flatten.channels_last or len(source.shape) != 3:
+            continue
+        changed = replace(flatten, channels_last=True)
+        places = changed.places(source.shape)
+        moved: list[Layer] = [changed]
+        for layer in layers[index + 1 :]:
+            if isinstance(layer, Linear):
+                if layer.scales is None or layer.across:
+                    moved.append(_reordered(layer, places))
+                    layers[index : index + len(moved)] = moved
+                break
+            if isinstance(layer, Threshold) and layer.channels > 1:
+                layer = replace(layer, thresholds=layer.thresholds[places], sign=layer.sign[places])
+            elif isinstance(layer, Affine):
+                layer = replace(layer, scale=layer.scale[places], bias=layer.bias[places])
+            elif not isinstance(layer, Threshold):
+                break
+            moved.append(layer)
+    return replace(network, layers=tuple(layers))
+
+
+def _reordered(layer: Linear, places: Ints) -> Linear:
+    """``layer`` for inputs in another order."""
+    scales = {
+        name: getattr(layer, name)[:, places]
+        for name in ("scales", "negative_scales")
+        if getattr(layer, name) is not None
+    }
+    return replace(layer, weights=layer.weights[:, places], **scales)
+
+
+def thresholds_before_pools(network: Network) -> Network:
+    """Moves thresholds in front of the maximum before them, so that levels are compared and not sums.
+
+    A threshold keeps the order of its inputs, unless its sign is negative.
+    """
+    layers = list(network.layers)
+    for index, (pool, following) in enumerate(pairwise(layers)):
+        greatest = isinstance(pool, Pool) and pool.mode == "max"
+        if greatest and isinstance(following, Threshold) and (following.sign > 0).all():
+            layers[index : index + 2] = following, pool
+    return replace(network, layers=tuple(layers))
+
+
+PASSES: tuple[Pass, ...] = (
+    merge_flattens,
+    flatten_channels_last,
+    thresholds_before_pools,
+    absorb_signs,
+    clip_thresholds,
+)
 """Every pass, in the order in which they run."""
 
 

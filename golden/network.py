@@ -16,9 +16,15 @@ from fewbit.golden.linear import Conv, Dense, Linear, checked_window, window_pos
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Flatten(Layer):
-    """Frame of any shape to one axis, C order. Costs nothing in hardware."""
+    """Frame of any shape to one axis, C order; a map with its channels last if wanted. Costs nothing in hardware."""
 
     kind: ClassVar[str] = "flatten"
+    channels_last: bool = False
+
+    def places(self, shape: tuple[int, ...]) -> Ints:
+        """Where each element of the output stands in the C order of a frame of ``shape``.  # () -> (size,)"""
+        order = np.arange(int(np.prod(shape))).reshape(shape)
+        return (order.transpose(1, 2, 0) if self.channels_last and len(shape) == 3 else order).ravel()
 
     def output(self, source: TensorType) -> TensorType:
         return TensorType(source.dtype, (source.size,))

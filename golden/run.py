@@ -129,8 +129,8 @@ def _range(dtype: object) -> str:
     return "-1 or +1" if str(dtype) == "bipolar" else f"{low} to {high}"
 
 
-def _flatten(_layer: Flatten, source: TensorType, x: Ints) -> Ints:
-    return x.reshape(len(x), source.size)
+def _flatten(layer: Flatten, source: TensorType, x: Ints) -> Ints:
+    return x.reshape(len(x), source.size)[:, layer.places(source.shape)]
 
 
 def _sums(layer: Linear, factors: Ints, source: DType, x: Ints) -> Ints:
