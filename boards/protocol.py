@@ -23,6 +23,7 @@ import numpy as np
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
+from fewbit.hw.streams import from_stream, to_stream
 
 BAUD = 1_000_000
 """Bits a second unless asked otherwise: FTDI bridges and clocks of whole megahertz both reach it exactly."""
@@ -114,7 +115,7 @@ def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
         raise FewbitError(f"a frame must be integers {network_input}, not {values.dtype} of shape {values.shape}")
     if not network_input.dtype.contains(values):
         raise FewbitError(f"a frame must be {network_input}, but its values go from {values.min()} to {values.max()}")
-    stored = network_input.dtype.encode(values.reshape(-1))
+    stored = network_input.dtype.encode(to_stream(values[None], network_input.shape)[0])
     slots, slot = slots_per_byte(network_input), network_input.dtype.slot
     if slot >= 8:
         words = stored.astype(f"<u{slot // 8}")
@@ -134,13 +135,13 @@ def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
         shifts = np.arange(slots, dtype=np.uint64) * np.uint64(slot)
         slotted = (np.frombuffer(sent, np.uint8).astype(np.uint64)[:, None] >> shifts).reshape(-1)
     mask = np.uint64((1 << network_input.dtype.bits) - 1)
-    return network_input.dtype.decode(slotted & mask).reshape(network_input.shape)
+    return from_stream(network_input.dtype.decode(slotted & mask), network_input.shape)[0]
 
 
 def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:
     """The reply that a board gives for ``values`` (the shape of ``scores``), with ``index`` if that is not None."""
     width = score_bytes(scores)
-    flat = np.asarray(values).reshape(-1)
+    flat = to_stream(np.asarray(values)[None], scores.shape)[0]
     raw = flat if scores.dtype.signed else scores.dtype.encode(flat)
     sent = b"".join(int(value).to_bytes(width, "little", signed=scores.dtype.signed) for value in raw)
     return sent if index is None else sent + int(index).to_bytes(index_bytes(scores), "little")
@@ -170,7 +171,7 @@ def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints
     fits: Any = scores.dtype.contains(values) and (index is None or index < scores.size)
     if not fits or (not scores.dtype.signed and (wide >> np.uint64(scores.dtype.bits - 1) > 1).any()):
         raise FewbitError(f"the reply {data[:16].hex()} is no {scores}: does the board run another design?")
-    return values.reshape(scores.shape), index
+    return from_stream(values, scores.shape)[0], index
 
 
 def _slot_bytes(dtype: DType) -> int:

@@ -16,6 +16,7 @@ from fewbit.golden import run as golden
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Network
+from fewbit.hw.streams import from_stream, to_stream
 from fewbit.sim.bitstream import unpack
 from fewbit.sim.compile import CompiledDesign, compile_design
 from fewbit.sim.netlist import netlist
@@ -192,7 +193,8 @@ def _stream(
     """Streams ``frames`` through a compiled design and reads its scores and classes."""
     network, plan = made.network, made.plan
     kind, lanes, scores = network.input.dtype, plan.folding.input_lanes, network.scores
-    words = pack_words(kind.encode(golden.check_frames(network, frames)).reshape(-1, lanes).astype(np.int64), kind.bits)
+    elements = to_stream(golden.check_frames(network, frames), network.input.shape)
+    words = pack_words(kind.encode(elements).reshape(-1, lanes).astype(np.int64), kind.bits)
     slack = 1 if (valid_pattern, ready_pattern) == ("always", "always") else 40
     trace = compiled.run(
         words,
@@ -205,7 +207,7 @@ def _stream(
     )
     bits = scores.dtype.bits
     stored = extract(trace.outputs, 0, bits).astype(np.uint64)
-    values = scores.dtype.decode(stored).reshape(len(frames), *scores.shape)
+    values = from_stream(scores.dtype.decode(stored).reshape(len(frames), scores.size), scores.shape)
     index = extract(trace.outputs, bits, max(1, (scores.size - 1).bit_length())).reshape(len(frames), -1)[:, -1]
     return Run(network, values, index if network.classifies else _classes(network, values), trace.cycles)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from math import gcd
 
+import numpy as np
 from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from fewbit.golden.dtype import DType
+from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.schedule import PackStep, Step, UnpackStep
 
@@ -27,6 +28,24 @@ def number(element: Value, dtype: DType) -> Value:
 def lane_stream(shape: Shape, lanes: int) -> stream.Signature:
     """Stream whose beat is ``lanes`` elements of ``shape``, the first in the lowest bits."""
     return stream.Signature(data.ArrayLayout(shape, lanes))
+
+
+def to_stream(frames: Ints, shape: tuple[int, ...]) -> Ints:
+    """Frames in the order in which their elements stream: maps row by row, channels last; all else in C order.
+
+    # (N, *shape) -> (N, size)
+    """
+    if len(shape) == 3:
+        frames = frames.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(frames).reshape(len(frames), int(np.prod(shape)))
+
+
+def from_stream(elements: Ints, shape: tuple[int, ...]) -> Ints:
+    """The inverse of :func:`to_stream`.  # (N, size) -> (N, *shape)"""
+    if len(shape) == 3:
+        channels, height, width = shape
+        return elements.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+    return elements.reshape(-1, *shape)
 
 
 class Pack(wiring.Component):

@@ -17,6 +17,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import matvec
 from fewbit.golden.network import Dense, Network
 from fewbit.golden.run import run
+from fewbit.hw.streams import to_stream
 
 VERSION = 1
 
@@ -150,9 +151,9 @@ def network_vectors(
 ) -> Vectors:
     """Vectors of a whole design: ``frames`` (N, *input shape) integers, and the scores that the golden model gives."""
     result = run(network, frames)
-    scores = result.scores.reshape(len(result.scores), -1)
+    scores = to_stream(result.scores, network.scores.shape)
     return Vectors(
-        words=lane_words(result.tensors[0], network.input.dtype, input_lanes),
+        words=lane_words(to_stream(result.tensors[0], network.input.shape), network.input.dtype, input_lanes),
         expected=score_words(scores, network.scores.dtype),
         fields=score_fields(network.scores.dtype, network.scores.size),
         beats_in=network.input.size // input_lanes,
