@@ -6,19 +6,12 @@ from __future__ import annotations
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.codes import Code
-from fewbit.golden.dtype import DType
+from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Dense, TensorType
 from fewbit.hw.accumulate import accumulate
-from fewbit.hw.buffer import RING, VectorBuffer
-from fewbit.hw.lanes import lane_kind
-from fewbit.hw.matvec import check_fold, fold_words, start_values
-from fewbit.hw.schedule import FoldStep, Step
-from fewbit.hw.streams import lane_stream, shape_of
+from fewbit.hw.matvec import FoldedMatVec, holding, start_values
 
 BIT = DType("uint", 1)
 """What a lane sees of an activation."""
@@ -29,7 +22,7 @@ def serves(activation: DType, code: Code) -> bool:
     return activation.kind in ("uint", "int") and activation.bits > 1 and code.name in ("binary", "ternary")
 
 
-class BitSerialMatVec(wiring.Component):
+class BitSerialMatVec(FoldedMatVec):
     """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer, ``x`` a bit plane at a time.
 
     With ``x[i] = sum_p 2**p * b[p, i]``, and the planes of a word from the most significant on::
@@ -80,61 +73,43 @@ class BitSerialMatVec(wiring.Component):
         If the folding does not divide the layer, a memory is unknown, or weights or activations do not suit.
     """
 
-    step = 1
+    @property
+    def planes(self) -> int:
+        return self.activation.bits
 
-    def __init__(
-        self,
-        layer: Dense,
-        activation: DType,
-        *,
-        pe: int,
-        simd: int,
-        memory: str = "block",
-        buffer: str = "block",
-        stages: int = 1,
-        target: str = "generic",
-        exact: bool = True,
-    ) -> None:
-        check_fold(layer, pe, simd, memory, stages)
-        if not serves(activation, layer.code):
+    @property
+    def joins(self) -> bool:
+        """Whether what the planes of a word make goes into a sum, rather than out."""
+        return self.exact or self.words > 1
+
+    @property
+    def latency(self) -> int:
+        return 2 + self.lanes[0].latency + 1 + self.joins
+
+    def _taken(self) -> DType:
+        if not serves(self.activation, self.layer.code):
             raise FewbitError(
-                f"layer {layer.name!r}: bit planes are for binary or ternary weights on uint or int activations of 2 "
-                f"bits or more, not {layer.code} on {activation}"
+                f"layer {self.layer.name!r}: bit planes are for binary or ternary weights on uint or int activations "
+                f"of 2 bits or more, not {self.layer.code} on {self.activation}"
             )
-        self.layer, self.activation = layer, activation
-        self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
-        self.target, self.exact = target, exact
-        self.planes = activation.bits
-        self.words, self.folds = layer.inputs // simd, layer.outputs // pe
-        self.cycles_per_frame = self.words * self.folds * self.planes
-        self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
-        lanes = lane_kind(BIT, layer.code, target, exact=False)
-        self.lanes = [lanes(simd, BIT, layer.code, stages) for _ in range(pe)]
-        self.joins = exact or self.words > 1
-        self.latency = 2 + self.lanes[0].latency + 1 + self.joins
-        rows = layer.weights.reshape(-1, simd)
+        return BIT
+
+    def _left_out(self) -> tuple[int, Ints]:
+        bias = self._most() * self._corrections()
+        if self.activation.signed:
+            bias -= self.layer.weights.sum(1, dtype=np.int64) << self.planes - 1
+        return 1, bias
+
+    def _most(self) -> int:
+        """What all planes of a bit that is always 1 come to."""
+        return (1 << self.planes) - 1
+
+    def _plane(self) -> DType:
+        """Kind of what the planes of a word make."""
+        rows = self._rows()
         correction = self.lanes[0].correction(rows)
-        most = (1 << self.planes) - 1
-        self.bias = most * correction.reshape(layer.outputs, self.words).sum(1, dtype=np.int64)
-        if activation.signed:
-            self.bias -= layer.weights.sum(1, dtype=np.int64) << self.planes - 1
-        counts = -(rows < 0).sum(1) - correction, (rows > 0).sum(1) - correction
-        self._plane = _holding(most * int(counts[0].min()), most * int(counts[1].max()))
-        low, high = layer.bounds(activation)
-        self._plain = _holding(int((low - self.bias).min()), int((high - self.bias).max()))
-        self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype if exact else self._plain
-        super().__init__(
-            {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
-        )
-
-    def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
-        return [
-            FoldStep(self.words, self.folds, self.latency, rings=self.buffer.style == RING, planes=self.planes),
-        ]
-
-    def _memory_words(self) -> list[int]:
-        return fold_words(self.layer, self.lanes[0], self.pe, self.words)
+        low, high = -(rows < 0).sum(1) - correction, (rows > 0).sum(1) - correction
+        return holding(self._most() * int(low.min()), self._most() * int(high.max()))
 
     def elaborate(self, platform: object) -> Module:
         # `issue` is a plane's turn; the first of a word, `begin`, also asks for the word. A cycle later the plane is
@@ -143,12 +118,7 @@ class BitSerialMatVec(wiring.Component):
         m = Module()
         depth = self.words * self.folds
         m.submodules.buffer = buffer = self.buffer
-        m.submodules.weights = weights = Memory(
-            shape=self.pe * self.lanes[0].w_bits,
-            depth=depth,
-            init=self._memory_words(),
-            attrs={"ram_style": self.memory},
-        )
+        m.submodules.weights = weights = self._weights()
         read = weights.read_port()
         wiring.connect(m, wiring.flipped(self.i), buffer.i)
 
@@ -193,19 +163,15 @@ class BitSerialMatVec(wiring.Component):
             with m.If(last):
                 m.d.sync += word.eq(0)
         starts = start_values(m, self.bias, 1, self.pe, advance & summed & last) if self.exact else None
-        for index, lanes in enumerate(self.lanes):
-            m.submodules[f"lanes_{index}"] = lanes
-            m.d.comb += [
-                lanes.x.eq(x),
-                lanes.w.eq(read.data.word_select(index, lanes.w_bits)),
-                lanes.en.eq(advance),
-            ]
-            planes = Signal(self._plane.bits, name=f"planes_{index}", reset_less=True)
+        kind = self._plane()
+        for index in range(self.pe):
+            lanes = self._feed(m, index, x, read.data, advance)
+            planes = Signal(kind.bits, name=f"planes_{index}", reset_less=True)
             twice = Cat(0, planes)[: len(planes)]
             following = accumulate(m, f"plane_{index}", self.target, twice, lanes.o, counted[0])
             with m.If(advance):
                 m.d.sync += planes.eq(following)
-            result: Value = planes.as_signed() if self._plane.signed else planes
+            result: Value = planes.as_signed() if kind.signed else planes
             if self.joins:
                 total = Signal(self.sum.bits, name=f"sum_{index}", reset_less=True)
                 if starts is None:
@@ -243,7 +209,3 @@ def pick_plane(m: Module, word: Value, plane: Value, activation: DType) -> Value
 def _pairs(values: list[Value]) -> list[list[Value]]:
     """In pairs, the last alone where one is left."""
     return [values[start : start + 2] for start in range(0, len(values), 2)]
-
-
-def _holding(low: int, high: int) -> DType:
-    return DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
@@ -17,10 +19,98 @@ from fewbit.hw.buffer import RING, VectorBuffer
 from fewbit.hw.lanes import Lanes, lane_kind
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.weights import BLOCK, LOGIC, join_words
+from fewbit.hw.weights import BLOCK, LOGIC, join_words, weight_memory
 
 
-class MatVec(wiring.Component):
+class FoldedMatVec(wiring.Component, ABC):
+    """Base of :class:`MatVec` and of units of the same parameters, members and errors, one memory word at a time.
+
+    A unit says what its lanes take of an activation, and what is left out of their sums.
+
+    Attributes
+    ----------
+    planes : int
+        Cycles that a word takes.
+    """
+
+    def __init__(
+        self,
+        layer: Dense,
+        activation: DType,
+        *,
+        pe: int,
+        simd: int,
+        memory: str = "block",
+        buffer: str = "block",
+        stages: int = 1,
+        target: str = "generic",
+        exact: bool = True,
+    ) -> None:
+        check_fold(layer, pe, simd, memory)
+        if stages < 1:
+            raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
+        self.layer, self.activation = layer, activation
+        self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
+        self.target, self.exact = target, exact
+        taken = self._taken()
+        self.words, self.folds = layer.inputs // simd, layer.outputs // pe
+        self.cycles_per_frame = self.words * self.folds * self.planes
+        self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
+        lanes = lane_kind(taken, layer.code, target, exact=False)
+        self.lanes = [lanes(simd, taken, layer.code, stages) for _ in range(pe)]
+        self.step, self.bias = self._left_out()
+        low, high = layer.bounds(activation)
+        self._plain = holding(int(((low - self.bias) // self.step).min()), int(((high - self.bias) // self.step).max()))
+        self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype if exact else self._plain
+        super().__init__(
+            {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
+        )
+
+    @property
+    def planes(self) -> int:
+        return 1
+
+    @abstractmethod
+    def _taken(self) -> DType:
+        """What a lane takes of an activation."""
+
+    @abstractmethod
+    def _left_out(self) -> tuple[int, Ints]:
+        """Step and bias: what the lanes leave out."""
+
+    @property
+    @abstractmethod
+    def latency(self) -> int: ...
+
+    def timing(self) -> list[Step]:
+        """Fresh timing models of this component, in stream order."""
+        rings = self.buffer.style == RING
+        return [FoldStep(self.words, self.folds, self.latency, rings=rings, planes=self.planes)]
+
+    def _rows(self) -> Ints:
+        """The weights that lanes take together.  # () -> (outputs * words, SIMD)"""
+        return self.layer.weights.reshape(-1, self.simd)
+
+    def _corrections(self) -> Ints:
+        """What is to be added for each output.  # () -> (outputs,) int64"""
+        each = self.lanes[0].correction(self._rows()).reshape(self.layer.outputs, self.words)
+        total: Ints = each.sum(1, dtype=np.int64)
+        return total
+
+    def _memory_words(self) -> list[int]:
+        return fold_words(self.layer, self.lanes[0], self.pe, self.words)
+
+    def _weights(self) -> Memory:
+        return weight_memory(self.pe * self.lanes[0].w_bits, self._memory_words(), self.memory)
+
+    def _feed(self, m: Module, index: int, x: Value, word: Value, advance: Value) -> Lanes:
+        """The lanes of output ``index`` of a group, on ``x`` and their part of a ``word`` of weights."""
+        m.submodules[f"lanes_{index}"] = lanes = self.lanes[index]
+        m.d.comb += [lanes.x.eq(x), lanes.w.eq(word.word_select(index, lanes.w_bits)), lanes.en.eq(advance)]
+        return lanes
+
+
+class MatVec(FoldedMatVec):
     """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer.
 
     The lanes sum what is cheapest to sum: bits that agree, terms that are inverted where they should be negated. What
@@ -75,60 +165,23 @@ class MatVec(wiring.Component):
         If the folding does not divide the layer, a memory is unknown, or no lane serves the code.
     """
 
-    def __init__(
-        self,
-        layer: Dense,
-        activation: DType,
-        *,
-        pe: int,
-        simd: int,
-        memory: str = "block",
-        buffer: str = "block",
-        stages: int = 1,
-        target: str = "generic",
-        exact: bool = True,
-    ) -> None:
-        check_fold(layer, pe, simd, memory, stages)
-        self.layer, self.activation = layer, activation
-        self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
-        self.words, self.folds = layer.inputs // simd, layer.outputs // pe
-        self.cycles_per_frame = self.words * self.folds
-        self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
-        self.target, self.exact = target, exact
-        lanes = lane_kind(activation, layer.code, target, exact=False)
-        self.lanes = [lanes(simd, activation, layer.code, stages) for _ in range(pe)]
-        self.front = self.lanes[0].front
-        self.latency = 1 + self.lanes[0].latency + 1
-        rows = layer.weights.reshape(-1, simd)
-        correction = self.lanes[0].correction(rows).reshape(layer.outputs, self.words).sum(1, dtype=np.int64)
-        self.step, self.bias = self.lanes[0].step, correction + self.words * self.lanes[0].offset
-        low, high = layer.bounds(activation)
-        sums = (low - self.bias) // self.step, (high - self.bias) // self.step
-        least, most = int(sums[0].min()), int(sums[1].max())
-        self._plain = DType.holding(least, most) if least < 0 else DType("uint", max(1, most.bit_length()))
-        self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype if exact else self._plain
-        super().__init__(
-            {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
-        )
+    def _taken(self) -> DType:
+        return self.activation
 
-    def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
-        return [FoldStep(self.words, self.folds, self.latency, rings=self.buffer.style == RING)]
+    def _left_out(self) -> tuple[int, Ints]:
+        lanes = self.lanes[0]
+        return lanes.step, self._corrections() + self.words * lanes.offset
 
-    def _memory_words(self) -> list[int]:
-        return fold_words(self.layer, self.lanes[0], self.pe, self.words)
+    @property
+    def latency(self) -> int:
+        return 1 + self.lanes[0].latency + 1
 
     def elaborate(self, platform: object) -> Module:
         # `issue` reads one word of vector and weights; `first` and `last` travel beside it through the lanes to the
         # accumulators. Everything advances together, unless a finished beat waits for its receiver.
         m = Module()
         m.submodules.buffer = buffer = self.buffer
-        m.submodules.weights = weights = Memory(
-            shape=self.pe * self.lanes[0].w_bits,
-            depth=self.cycles_per_frame,
-            init=self._memory_words(),
-            attrs={"ram_style": self.memory},
-        )
+        m.submodules.weights = weights = self._weights()
         read = weights.read_port()
         wiring.connect(m, wiring.flipped(self.i), buffer.i)
 
@@ -156,20 +209,15 @@ class MatVec(wiring.Component):
                 m.d.sync += travelling.eq(Cat(valid, first, last))
             valid, first, last = travelling[0], travelling[1], travelling[2]
 
-        x: Value = buffer.word
-        if self.front is not None:
-            m.submodules.front = self.front
-            m.d.comb += self.front.x.eq(buffer.word)
-            x = self.front.o
+        x, front = buffer.word, self.lanes[0].front
+        if front is not None:
+            m.submodules.front = front
+            m.d.comb += front.x.eq(buffer.word)
+            x = front.o
         done = advance & valid & last
         starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
-        for index, lanes in enumerate(self.lanes):
-            m.submodules[f"lanes_{index}"] = lanes
-            m.d.comb += [
-                lanes.x.eq(x),
-                lanes.w.eq(read.data.word_select(index, lanes.w_bits)),
-                lanes.en.eq(advance),
-            ]
+        for index in range(self.pe):
+            lanes = self._feed(m, index, x, read.data, advance)
             if starts is None:
                 total = Signal(self._plain.bits, name=f"sum_{index}", reset_less=True)
                 following = accumulate(m, f"add_{index}", self.target, total, lanes.o, first)
@@ -191,14 +239,12 @@ class MatVec(wiring.Component):
         return m
 
 
-def check_fold(layer: Dense, pe: int, simd: int, memory: str, stages: int) -> None:
-    """Raises FewbitError if the folding does not divide the layer, a sum has no stage, or the memory is unknown."""
+def check_fold(layer: Dense, pe: int, simd: int, memory: str) -> None:
+    """Raises FewbitError if the folding does not divide the layer, or the memory is unknown."""
     if pe < 1 or layer.outputs % pe:
         raise FewbitError(f"layer {layer.name!r}: PE must divide the {layer.outputs} outputs, not {pe}")
     if simd < 1 or layer.inputs % simd:
         raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
-    if stages < 1:
-        raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
     if memory not in (BLOCK, LOGIC):
         raise FewbitError(f'layer {layer.name!r}: weights lie in "block" or "logic", not {memory!r}')
 
@@ -221,7 +267,7 @@ def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list
     width = kind.bits + below
     words = kind.encode(table[..., 0]).astype(object) << below | table[..., 1]
     joined = [sum(int(word) << place * width for place, word in enumerate(row)) for row in words]
-    m.submodules.starts = starts = Memory(shape=pe * width, depth=folds, init=joined, attrs={"ram_style": LOGIC})
+    m.submodules.starts = starts = weight_memory(pe * width, joined, LOGIC)
     group = Signal(range(folds))
     with m.If(done):
         m.d.sync += group.eq(Mux(group == folds - 1, 0, group + 1))
@@ -229,3 +275,8 @@ def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list
     m.d.comb += read.addr.eq(group)
     parts = [read.data.word_select(place, width) for place in range(pe)]
     return [(part[below:].as_signed(), part[:below]) for part in parts]
+
+
+def holding(low: int, high: int) -> DType:
+    """The narrowest kind that holds every integer from ``low`` to ``high``, unsigned if it can be."""
+    return DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))

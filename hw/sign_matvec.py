@@ -10,7 +10,6 @@ import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.dtype import BIPOLAR, Ints
@@ -18,9 +17,10 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Threshold
 from fewbit.hw.binary_mac import BinaryMac
 from fewbit.hw.buffer import RING, VectorBuffer
+from fewbit.hw.matvec import check_fold
 from fewbit.hw.schedule import RunStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.weights import BLOCK, LOGIC, rom_words
+from fewbit.hw.weights import BLOCK, rom_words, weight_memory
 
 STARTS = 2
 """Words of the memory that a sum begins with instead of weights."""
@@ -117,12 +117,7 @@ class SignUnit(wiring.Component):
             raise FewbitError(
                 f"layer {threshold.name!r}: only one threshold a channel, from binary weights to bits, rides with them"
             )
-        if pe < 1 or layer.outputs % pe:
-            raise FewbitError(f"layer {layer.name!r}: PE must divide the {layer.outputs} outputs, not {pe}")
-        if simd < 1 or layer.inputs % simd:
-            raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
-        if memory not in (BLOCK, LOGIC):
-            raise FewbitError(f'layer {layer.name!r}: weights lie in "block" or "logic", not {memory!r}')
+        check_fold(layer, pe, simd, memory)
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
         if not 1 <= stages <= self.words:
             raise FewbitError(f"layer {layer.name!r}: the sum has 1 to {self.words} stages, not {stages}")
@@ -178,12 +173,7 @@ class SignUnit(wiring.Component):
         m = Module()
         m.submodules.mac = mac = self.mac
         m.submodules.results = results = SyncFIFO(width=self.pe, depth=self.results)
-        m.submodules.weights = weights = Memory(
-            shape=self.pe * self.simd,
-            depth=self.cycles_per_frame,
-            init=self._memory_words(),
-            attrs={"ram_style": self.memory},
-        )
+        m.submodules.weights = weights = weight_memory(self.pe * self.simd, self._memory_words(), self.memory)
         read = weights.read_port()
 
         begin, issue, start, taken = Signal(), Signal(), Signal(), Signal()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from amaranth.lib.memory import Memory
 
 from fewbit.golden.dtype import Ints
 
@@ -26,3 +27,8 @@ def join_words(parts: Sequence[int], bits: int, together: int) -> list[int]:
         sum(part << place * bits for place, part in enumerate(parts[start : start + together]))
         for start in range(0, len(parts), together)
     ]
+
+
+def weight_memory(bits: int, words: Sequence[int], style: str) -> Memory:
+    """The memory that holds ``words`` of ``bits`` bits each, in block RAM or in LUTs."""
+    return Memory(shape=bits, depth=len(words), init=words, attrs={"ram_style": style}, src_loc_at=1)

@@ -21,7 +21,7 @@ from fewbit.hw import matvec as words_module
 from fewbit.hw.bit_serial import BitSerialMatVec, serves
 from fewbit.hw.chain import Fold, Folding, chain, timing
 from fewbit.hw.emit import verilog
-from fewbit.hw.matvec import MatVec
+from fewbit.hw.matvec import FoldedMatVec, MatVec
 from fewbit.hw.plan import _dense, plan
 from fewbit.hw.resources import target
 from fewbit.hw.schedule import Sink, schedule
@@ -191,19 +191,27 @@ FAULTS = {
     "planes never start anew": ("lanes.o, counted[0])", "lanes.o, Cat(0))"),
     "sum never starts anew": ("with m.If(first):", "with m.If(0):"),
     "sum taken a plane early": (f"& summed):\n{SUM}", f"& counted[1]):\n{SUM}"),
-    "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
-    "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
     "sign plane not inverted": ("level[-1] = ~level[-1]", "pass"),
-    "sign plane's share forgotten": ("self.bias -= layer", "layer"),
-    "a constant counted once": ("self.bias = most * correction", "self.bias = correction"),
+    "sign plane's share forgotten": ("bias -= self.layer", "self.layer"),
+    "a constant counted once": ("bias = self._most() * self", "bias = self"),
     "beat after every word": ("summed & last if", "summed if"),
 }  # fmt: skip
 
+BASE_FAULTS = {
+    "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
+    "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
+}
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_seen(fault):
-    dense, kind = layer(4, 6), DType.parse("int3")
-    unit = mutant("hw.bit_serial", *FAULTS[fault]).BitSerialMatVec(dense, kind, pe=2, simd=3, stages=2)
+
+@pytest.mark.parametrize("fault", [*FAULTS, *BASE_FAULTS])
+def test_a_planted_fault_is_seen(fault, monkeypatch):
+    dense, kind, faulty = layer(4, 6), DType.parse("int3"), BitSerialMatVec
+    if fault in FAULTS:
+        faulty = mutant("hw.bit_serial", *FAULTS[fault]).BitSerialMatVec
+    else:
+        base = mutant("hw.matvec", *BASE_FAULTS[fault]).FoldedMatVec
+        monkeypatch.setattr(FoldedMatVec, "_feed", base._feed)
+    unit = faulty(dense, kind, pe=2, simd=3, stages=2)
     with pytest.raises(AssertionError):
         check(unit, vectors(dense, kind, 2, 3, frames=8), valid="random", ready="random")
 

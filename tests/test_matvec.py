@@ -126,10 +126,7 @@ FAULTS = {
         "address == self.cycles_per_frame - 2)",
     ),
     "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
-    "offset forgotten": (
-        "correction + self.words * self.lanes[0].offset",
-        "correction",
-    ),
+    "offset forgotten": (" + self.words * lanes.offset", ""),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
     "beat a cycle late": ("self.o.valid.eq(valid & last)", "self.o.valid.eq(valid & first)"),
 }
