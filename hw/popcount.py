@@ -3,6 +3,9 @@ XNOR-popcount that of the bits in which two words agree."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
 from amaranth.hdl import Cat, Module, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -97,7 +100,36 @@ def _check(block: str, width: int, stages: int, target: str = "generic") -> None
         raise FewbitError(f"{block} is made for one of {', '.join(TARGETS)}, not {target!r}")
 
 
-class GatedPopcount(wiring.Component):
+class _WordPopcount(wiring.Component, ABC):
+    """Base of the popcounts of words: how many of the bits are 1 that operands, place by place, make."""
+
+    block: ClassVar[str]
+    operands: ClassVar[tuple[str, ...]]
+
+    def __init__(self, width: int, stages: int = 0, target: str = "generic") -> None:
+        _check(self.block, width, stages, target)
+        self.width, self.stages, self.target = width, stages, target
+        self.latency = stages
+        ports = {name: In(width) for name in self.operands}
+        super().__init__({**ports, "en": In(1, init=1), "count": Out(range(width + 1))})
+
+    @abstractmethod
+    def counted(self) -> Value:
+        """The bits that are counted."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        tree = TARGETS[self.target]
+        if tree is None:
+            m.submodules.popcount = popcount = Popcount(self.width, self.stages)
+            m.d.comb += [popcount.i.eq(self.counted()), popcount.en.eq(self.en), self.count.eq(popcount.o)]
+        else:
+            gates = getattr(self, "gate", None)
+            m.d.comb += self.count.eq(Cat(tree(m, self.a, self.b, self.en, self.stages, gates).build()))
+        return m
+
+
+class GatedPopcount(_WordPopcount):
     """Number of bits, of those that a gate lets through, in which two words differ: ``count = popcount((a xor b) and
     gate)``.
 
@@ -127,26 +159,14 @@ class GatedPopcount(wiring.Component):
         If the width or the stages are too few, or the target is unknown.
     """
 
-    def __init__(self, width: int, stages: int = 0, target: str = "generic") -> None:
-        _check("a gated popcount", width, stages, target)
-        self.width, self.stages, self.target = width, stages, target
-        self.latency = stages
-        ports = {"a": In(width), "b": In(width), "gate": In(width), "en": In(1, init=1)}
-        super().__init__({**ports, "count": Out(range(width + 1))})
+    block = "a gated popcount"
+    operands = ("a", "b", "gate")
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        tree = TARGETS[self.target]
-        if tree is None:
-            m.submodules.popcount = popcount = Popcount(self.width, self.stages)
-            m.d.comb += [popcount.i.eq((self.a ^ self.b) & self.gate), popcount.en.eq(self.en)]
-            m.d.comb += self.count.eq(popcount.o)
-        else:
-            m.d.comb += self.count.eq(Cat(tree(m, self.a, self.b, self.en, self.stages, self.gate).build()))
-        return m
+    def counted(self) -> Value:
+        return (self.a ^ self.b) & self.gate
 
 
-class XnorPopcount(wiring.Component):
+class XnorPopcount(_WordPopcount):
     """Number of bits in which two words agree: ``count = popcount(a xnor b)``.
 
     For ``ice40`` and ``ecp5`` a compressor tree of the family's own cells, which synthesis leaves as it is; for
@@ -179,18 +199,8 @@ class XnorPopcount(wiring.Component):
         If the width or the stages are too few, or the target is unknown.
     """
 
-    def __init__(self, width: int, stages: int = 0, target: str = "generic") -> None:
-        _check("an XNOR-popcount", width, stages, target)
-        self.width, self.stages, self.target = width, stages, target
-        self.latency = stages
-        super().__init__({"a": In(width), "b": In(width), "en": In(1, init=1), "count": Out(range(width + 1))})
+    block = "an XNOR-popcount"
+    operands = ("a", "b")
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        tree = TARGETS[self.target]
-        if tree is None:
-            m.submodules.popcount = popcount = Popcount(self.width, self.stages)
-            m.d.comb += [popcount.i.eq(~(self.a ^ self.b)), popcount.en.eq(self.en), self.count.eq(popcount.o)]
-        else:
-            m.d.comb += self.count.eq(Cat(tree(m, self.a, self.b, self.en, self.stages).build()))
-        return m
+    def counted(self) -> Value:
+        return ~(self.a ^ self.b)
