@@ -29,6 +29,18 @@ def check_widths(block: str, width_a: int, width_b: int) -> None:
             raise FewbitError(f"{block} needs operands of at least 1 bit, not {width} for {name}")
 
 
+def ports(width_a: int, width_b: int, *, recoded: bool, **control: Any) -> dict[str, Any]:
+    """The ports of a CSD multiplier, those that ``control`` it before the product."""
+    operand = {"digits": In(word_bits(width_b))} if recoded else {"b": In(signed(width_b))}
+    return {
+        "a": In(signed(width_a)),
+        **operand,
+        "quality": In(quality_bits(width_b)),
+        **control,
+        "product": Out(signed(width_a + width_b)),
+    }
+
+
 class CsdMultiplier(wiring.Component):
     """``product = a * b``, of ``b`` the ``quality`` most significant non-zero canonic signed digits only.
 
@@ -98,15 +110,8 @@ class CsdMultiplier(wiring.Component):
         self.rows = largest_count(width_b)
         groups = 1 if tree == "ripple" else -(-self.rows // 2)
         self.latency = {"none": 0, "digits": 1, "rows": 1, "all": 2 + (groups - 1).bit_length()}[registers]
-        operand: Any = {"digits": In(word_bits(width_b))} if recoded else {"b": In(signed(width_b))}
-        enable: Any = {"en": In(1, init=1)} if self.latency else {}
-        super().__init__(
-            {"a": In(signed(width_a))}
-            | operand
-            | {"quality": In(quality_bits(width_b))}
-            | enable
-            | {"product": Out(signed(width_a + width_b))}
-        )
+        enable = {"en": In(1, init=1)} if self.latency else {}
+        super().__init__(ports(width_a, width_b, recoded=recoded, **enable))
 
     def elaborate(self, platform: object) -> Module:
         """Controls say which rows count; each forms its partial product; a tree of chains adds them up."""

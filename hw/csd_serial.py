@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from fewbit.golden.digits import largest_count, quality_bits, row_fields, word_bits
-from fewbit.hw.csd import check_widths
+from fewbit.golden.digits import largest_count, quality_bits, row_fields
+from fewbit.hw.csd import check_widths, ports
 from fewbit.hw.recoder import Recoder
 
 
@@ -51,17 +49,7 @@ class CsdMultiplierSerial(wiring.Component):
         check_widths("a serial CSD multiplier", width_a, width_b)
         self.width_a, self.width_b, self.recoded = width_a, width_b, recoded
         self.most_cycles = 1 + largest_count(width_b)
-        operand: Any = {"digits": In(word_bits(width_b))} if recoded else {"b": In(signed(width_b))}
-        super().__init__(
-            {"a": In(signed(width_a))}
-            | operand
-            | {
-                "quality": In(quality_bits(width_b)),
-                "start": In(1),
-                "done": Out(1),
-                "product": Out(signed(width_a + width_b)),
-            }
-        )
+        super().__init__(ports(width_a, width_b, recoded=recoded, start=In(1), done=Out(1)))
 
     def elaborate(self, platform: object) -> Module:
         """The digits not yet added stand in a register; the highest of them shifts ``a``, is added, and struck out."""
