@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from amaranth.lib import wiring
 
@@ -15,7 +15,7 @@ from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.bit_serial import BitSerialMatVec
-from fewbit.hw.matvec import MatVec
+from fewbit.hw.matvec import FoldedMatVec, MatVec
 from fewbit.hw.schedule import Schedule, Step, schedule
 from fewbit.hw.sign_matvec import SignMatVec
 from fewbit.hw.streams import Gearbox, shape_of
@@ -87,7 +87,7 @@ def chain(network: Network, folding: Folding, target: str = "generic") -> list[t
 def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[str, Unit]]:
     lanes = folding.input_lanes
     types = list(network.types)
-    unbiased: MatVec | BitSerialMatVec | None = None  # the unit before, if it leaves its bias to the thresholds
+    unbiased: FoldedMatVec | None = None  # the unit before, if it leaves its bias to the thresholds
     ridden: Layer | None = None  # thresholds that the unit before holds already
     for index, layer in enumerate(network.layers):
         source = types[index]
@@ -96,32 +96,17 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
         unit: Unit
         if isinstance(layer, (Flatten, ArgMax)) or layer is ridden:
             continue
-        if isinstance(layer, Dense) and (ridden := _rider(network, index, folding)) is not None:
-            unit = SignMatVec(
-                layer,
-                ridden,
-                pe=fold.pe,
-                simd=fold.simd,
-                memory=fold.memory,
-                buffer=fold.buffer,
-                stages=fold.stages,
-                target=target,
-            )
+        if isinstance(layer, Dense):
+            options: dict[str, Any] = {"memory": fold.memory, "buffer": fold.buffer, "stages": fold.stages}
+            ridden = _rider(network, index, folding)
+            if ridden is not None:
+                unit = SignMatVec(layer, ridden, pe=fold.pe, simd=fold.simd, target=target, **options)
+            else:
+                kind: type[FoldedMatVec] = BitSerialMatVec if fold.serial else MatVec
+                exact = not takes_bias(network, index)
+                unit = kind(layer, source.dtype, pe=fold.pe, simd=fold.simd, target=target, exact=exact, **options)
+                unbiased = None if exact else unit
             wanted, given = fold.simd, fold.pe
-        elif isinstance(layer, Dense):
-            unit = (BitSerialMatVec if fold.serial else MatVec)(
-                layer,
-                source.dtype,
-                pe=fold.pe,
-                simd=fold.simd,
-                memory=fold.memory,
-                buffer=fold.buffer,
-                stages=fold.stages,
-                target=target,
-                exact=not takes_bias(network, index),
-            )
-            wanted, given = fold.simd, fold.pe
-            unbiased = None if unit.exact else unit
         elif isinstance(layer, Threshold):
             if unbiased is not None:
                 layer = biased(layer, unbiased.step, unbiased.bias)
