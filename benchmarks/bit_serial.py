@@ -16,26 +16,21 @@ import sys
 from functools import cache
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from benchmarks.lanes import FAMILIES, FLOW, OUTPUTS, Outputs
 from benchmarks.measure import measure
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense
 from fewbit.hw.bit_serial import BIT, BitSerialMatVec, pick_plane
-from fewbit.hw.lanes import lane_kind
-from fewbit.hw.matvec import MatVec
-
-FAMILIES = {"hx8k": "ice40", "ecp5-25k": "ecp5"}
-FLOW = {"hx8k": "default", "ecp5-25k": "abc"}
-"""What our own cells are mapped with; abc9 is told to drop ECP5 carry cells in places."""
+from fewbit.hw.matvec import FoldedMatVec, MatVec
 
 CODES = ("binary", "ternary")
 LANES = (16, 32, 64)
 ACTIVATIONS = ("uint2", "uint4", "uint8")
-OUTPUTS = 8
 
 
 class Picker(wiring.Component):
@@ -52,38 +47,12 @@ class Picker(wiring.Component):
         return m
 
 
-class Lanes(wiring.Component):
-    """Lanes of several outputs behind the front that they share."""
-
-    def __init__(self, code: Code, activation: DType, simd: int, outputs: int, target: str) -> None:
-        kind = lane_kind(activation, code, target, exact=False)
-        self.lanes = [kind(simd, activation, code, 0) for _ in range(outputs)]
-        bits = outputs * self.lanes[0].w_bits
-        super().__init__(
-            {"x": In(simd * activation.bits), "w": In(bits), "o": Out(sum(len(one.o) for one in self.lanes))}
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        x, front = Signal.like(self.x), self.lanes[0].front
-        m.d.comb += x.eq(self.x)
-        if front is not None:
-            m.submodules.front = front
-            m.d.comb += front.x.eq(self.x)
-            x = front.o
-        for index, lanes in enumerate(self.lanes):
-            m.submodules[f"lanes_{index}"] = lanes
-            m.d.comb += [lanes.x.eq(x), lanes.w.eq(self.w.word_select(index, lanes.w_bits)), lanes.en.eq(1)]
-        m.d.comb += self.o.eq(Cat(lanes.o for lanes in self.lanes))
-        return m
-
-
 @cache
 def lane(code: str, activation: str, simd: int, device: str) -> float:
     """Logic cells of a lane, with its share of what eight outputs have in common."""
     kind = DType.parse(activation)
     outputs = OUTPUTS if code == "binary" and kind.bits > 1 else 1
-    block = Lanes(Code.parse(code), kind, simd, outputs, FAMILIES[device])
+    block = Outputs(Code.parse(code), kind, simd, outputs, FAMILIES[device], exact=False)
     return measure(block, device, flow=FLOW[device])["lc"] / outputs / simd
 
 
@@ -92,9 +61,7 @@ def mux(activation: str, simd: int, device: str) -> float:
     return measure(Picker(DType.parse(activation), simd), device, flow=FLOW[device])["lc"] / simd
 
 
-def unit(
-    kind: type[MatVec] | type[BitSerialMatVec], code: str, activation: str, pe: int, simd: int, device: str
-) -> int:
+def unit(kind: type[FoldedMatVec], code: str, activation: str, pe: int, simd: int, device: str) -> int:
     """Logic cells of a whole unit of 256 inputs and 32 outputs, weights and vectors in block RAM."""
     levels = Code.parse(code).levels
     weights = np.random.default_rng(1).choice(levels, (32, 256))

@@ -45,13 +45,13 @@ GOALS: dict[tuple[str, str, str], tuple[float, float]] = {
 class Outputs(wiring.Component):
     """Lanes of several outputs behind the front that they share."""
 
-    def __init__(self, code: Code, activation: DType, outputs: int, target: str, *, exact: bool) -> None:
+    def __init__(self, code: Code, activation: DType, simd: int, outputs: int, target: str, *, exact: bool) -> None:
         kind = lane_kind(activation, code, target, exact=exact)
-        self.lanes = [kind(SIMD, activation, code, 0) for _ in range(outputs)]
+        self.lanes = [kind(simd, activation, code, 0) for _ in range(outputs)]
         one = self.lanes[0]
         super().__init__(
             {
-                "x": In(SIMD * activation.bits),
+                "x": In(simd * activation.bits),
                 "w": In(outputs * one.w_bits),
                 "o": Out(sum(len(lanes.o) for lanes in self.lanes)),
             }
@@ -107,7 +107,7 @@ def outputs(code: str, *, exact: bool = False) -> int:
 def ours(code: str, activation: str, device: str, *, exact: bool = False) -> Outputs:
     """Lanes made for the family of ``device``."""
     kinds = Code.parse(code), DType.parse(activation)
-    return Outputs(*kinds, outputs(code, exact=exact), FAMILIES[device], exact=exact)
+    return Outputs(*kinds, SIMD, outputs(code, exact=exact), FAMILIES[device], exact=exact)
 
 
 def plain(code: str, activation: str) -> Plain:
