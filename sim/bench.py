@@ -70,6 +70,16 @@ class Pattern:
         return self.rng.random() < (1 / 2 if self.kind == "random" else 1 / 8)
 
 
+async def start_clock(dut: Any, *, cycles: int = 2) -> None:
+    """Start the clock of a design without streams and hold its reset for the first ``cycles`` cycles."""
+    dut.rst.value = 1
+    dut.clk.value = 0
+    Clock(dut.clk, 10, unit="ns").start(start_high=False)
+    for _ in range(cycles):
+        await FallingEdge(dut.clk)
+    dut.rst.value = 0
+
+
 class StreamDriver:
     """Offers words on a stream into the design. A word once offered stays until taken; between words the payload is
     random, since nothing may depend on it.

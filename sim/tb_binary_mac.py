@@ -8,10 +8,10 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from fewbit.golden.matvec import pack_bits, xnor_popcount
+from fewbit.sim.bench import start_clock
 
 STAGES = int(os.environ.get("FEWBIT_STAGES", "1"))
 _CASES = 600
@@ -49,13 +49,8 @@ async def every_word(dut: Any) -> None:
         )[0].tolist()
         for x, w, _, _ in words
     ]
-    dut.rst.value = 1
     dut.first.value = 0
-    dut.clk.value = 0
-    Clock(dut.clk, 10, unit="ns").start(start_high=False)
-    await FallingEdge(dut.clk)
-    await FallingEdge(dut.clk)
-    dut.rst.value = 0
+    await start_clock(dut)
     met: set[object] = set()
     sums = [0] * pe
     for position in range(_CASES + STAGES):

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 
-from fewbit.sim.bench import PATTERNS, Pattern
+from fewbit.sim.bench import PATTERNS, Pattern, start_clock
 
 CASES: dict[str, Any] = json.loads(Path(os.environ["FEWBIT_CASES"]).read_text(encoding="utf-8"))
 
@@ -36,13 +35,8 @@ async def every_case(dut: Any, enable: str) -> None:
     rng, latency, expected = random.Random(seed), CASES["latency"], CASES["expected"]
     pattern = Pattern(enable, rng)
     if latency:
-        dut.rst.value = 1
         dut.en.value = 0
-        dut.clk.value = 0
-        Clock(dut.clk, 10, unit="ns").start(start_high=False)
-        await FallingEdge(dut.clk)
-        await FallingEdge(dut.clk)
-        dut.rst.value = 0
+        await start_clock(dut)
     met: set[int] = set()
     position = 0
     count = len(expected) if enable in ("always", "random") else min(len(expected), 500)

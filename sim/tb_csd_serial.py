@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 
-from fewbit.sim.bench import PATTERNS, Pattern
+from fewbit.sim.bench import PATTERNS, Pattern, start_clock
 
 CASES: dict[str, Any] = json.loads(Path(os.environ["FEWBIT_CASES"]).read_text(encoding="utf-8"))
 
@@ -24,12 +23,7 @@ async def _start(dut: Any) -> None:
     for port in CASES["inputs"]:
         getattr(dut, port).value = 0
     dut.start.value = 0
-    dut.rst.value = 1
-    dut.clk.value = 0
-    Clock(dut.clk, 10, unit="ns").start(start_high=False)
-    await FallingEdge(dut.clk)
-    await FallingEdge(dut.clk)
-    dut.rst.value = 0
+    await start_clock(dut)
 
 
 def _drive(dut: Any, case: int, start: bool) -> None:

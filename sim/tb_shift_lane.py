@@ -11,12 +11,12 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.matvec import matvec
+from fewbit.sim.bench import start_clock
 
 ACTIVATION = DType.parse(os.environ["FEWBIT_ACTIVATION"])
 CODE = Code.parse(os.environ["FEWBIT_CODE"])
@@ -80,11 +80,7 @@ async def every_code(dut: Any) -> None:
     assert len(dut.x) == SIMD * ACTIVATION.bits, f"x has {len(dut.x)} bits"
     assert len(dut.code) == SIMD * CODE.bits, f"code has {len(dut.code)} bits"
     if STAGES:
-        dut.rst.value = 1
-        dut.clk.value = 0
-        Clock(dut.clk, 10, unit="ns").start(start_high=False)
-        await FallingEdge(dut.clk)
-        dut.rst.value = 0
+        await start_clock(dut, cycles=1)
     covered = set()
     for position in range(len(cases) + STAGES):
         x, code = cases[min(position, len(cases) - 1)]

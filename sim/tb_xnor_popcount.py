@@ -8,10 +8,10 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 
 from fewbit.golden.matvec import pack_bits, xnor_popcount
+from fewbit.sim.bench import start_clock
 
 STAGES = int(os.environ.get("FEWBIT_STAGES", "0"))
 
@@ -40,11 +40,7 @@ async def every_pair(dut: Any) -> None:
     pairs = operands(width, random.Random(1))
     expected = counts(pairs, width)
     if STAGES:
-        dut.rst.value = 1
-        dut.clk.value = 0
-        Clock(dut.clk, 10, unit="ns").start(start_high=False)
-        await FallingEdge(dut.clk)
-        dut.rst.value = 0
+        await start_clock(dut, cycles=1)
     for position in range(len(pairs) + STAGES):
         a, b = pairs[min(position, len(pairs) - 1)]
         dut.a.value, dut.b.value = a, b
