@@ -8,18 +8,19 @@ exact. This is the usual (max, +) view of a pipeline with back-pressure; sources
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 
-class Step:
+class Step(ABC):
     """One component's timing. ``accept(t)`` is the cycle at which a beat offered from cycle ``t`` on is taken."""
 
     following: Step | None = None
 
-    def accept(self, offered: int) -> int:
-        raise NotImplementedError(type(self).__name__)
+    @abstractmethod
+    def accept(self, offered: int) -> int: ...
 
     def give(self, offered: int) -> int:
         """Hands a beat on, offered from cycle ``offered``; the cycle in which it is taken."""
@@ -102,8 +103,8 @@ class _VectorStep(Step):
                 self._free = max(whole, before + 1)
         return taken
 
-    def _run(self, start: int) -> None:
-        raise NotImplementedError(type(self).__name__)
+    @abstractmethod
+    def _run(self, start: int) -> None: ...
 
 
 @dataclass

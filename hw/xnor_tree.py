@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ Number = list[Bit]
 """Lowest bit first."""
 
 
-class XnorTree:
+class XnorTree(ABC):
     """Builds ``popcount(a xnor b)`` into ``m``, or with gates ``popcount((a xor b) and gates)``; ``ranks`` ranks of
     registers, the last on the count.
 
@@ -63,10 +64,11 @@ class XnorTree:
         self.finish()
         return self.held(bits, self.ranks - self.rank(root))
 
+    @abstractmethod
     def number(self, count: Count, last: bool = False) -> Number:
         """The bits of ``count``, at its own rank; ``last`` if nothing follows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """What is left to do when all sums are built."""
 
