@@ -14,6 +14,7 @@ from fewbit.build import board_design, build
 from fewbit.design import Design
 from fewbit.engines import Run, differing_frames, network_inputs, run_golden, run_rtl
 from fewbit.export import export
+from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
 from fewbit.load import load
@@ -86,12 +87,12 @@ def _choose(board: str, model_name: str | None) -> tuple[str, Network]:
     raise FewbitError(f"no shipped network fits {board}: {reasons[-1] if reasons else 'there is none'}")
 
 
-def _check(made: Design, frames: object, labels: object, count: int) -> _Checked:
+def _check(made: Design, frames: Ints, labels: Ints, count: int) -> _Checked:
     began = time.perf_counter()
-    golden = run_golden(made.network, frames)  # type: ignore[arg-type]
+    golden = run_golden(made.network, frames)
     seconds = time.perf_counter() - began
-    accuracy = golden.accuracy(labels)  # type: ignore[arg-type]
-    rtl = run_rtl(made, frames[:count])  # type: ignore[index]
+    accuracy = golden.accuracy(labels)
+    rtl = run_rtl(made, frames[:count])
     head = Run(made.network, golden.scores[:count], None if golden.classes is None else golden.classes[:count])
     wrong = differing_frames(rtl, head)
     if len(wrong):

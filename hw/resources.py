@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.synthesis import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Target:
 
     name: str
     title: str
-    family: str
+    family: Family | Literal["asic"]
     capacity: Cost | None
     ram_shapes: tuple[tuple[int, int], ...]
     fan_in_mhz: float
