@@ -135,7 +135,8 @@ def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
         shifts = np.arange(slots, dtype=np.uint64) * np.uint64(slot)
         slotted = (np.frombuffer(sent, np.uint8).astype(np.uint64)[:, None] >> shifts).reshape(-1)
     mask = np.uint64((1 << network_input.dtype.bits) - 1)
-    return from_stream(network_input.dtype.decode(slotted & mask), network_input.shape)[0]
+    frame: Ints = from_stream(network_input.dtype.decode(slotted & mask), network_input.shape)[0]
+    return frame
 
 
 def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:

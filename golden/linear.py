@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -86,6 +87,11 @@ class Linear(Layer):
     def matrix(self) -> Ints:
         """Levels as (outputs, inputs), the inputs in the order in which hardware takes them."""
         return self.weights
+
+    @abstractmethod
+    def position(self) -> Dense:
+        """The product at one position, of inputs in the order of :attr:`matrix`. With groups its rows go in shares, and
+        each share has inputs of its own."""
 
     @cached_property
     def scale_kind(self) -> DType | None:
@@ -175,6 +181,9 @@ class Dense(Linear):
 
     kind: ClassVar[str] = "dense"
     axes: ClassVar[int] = 2
+
+    def position(self) -> Dense:
+        return self
 
     def output(self, source: TensorType) -> TensorType:
         if source.shape != (self.inputs,):
@@ -273,8 +282,6 @@ class Conv(Linear):
         return TensorType(self.sum_kind(source.dtype), (self.outputs, rows, columns))
 
     def position(self) -> Dense:
-        """The product at one position of the window, of inputs in the order of :attr:`matrix`: a dense layer where
-        there is one group."""
         return Dense(
             name=self.name,
             weights=self.matrix,

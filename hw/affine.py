@@ -8,6 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, TensorType
 from fewbit.hw.schedule import Register, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
@@ -23,18 +24,26 @@ class AffineUnit(wiring.Component):
     ----------
     layer : Affine
     source : TensorType
+        A vector, or a map.
 
     Members
     -------
     i : In(stream of 1 lane)
     o : Out(stream of 1 lane)
+
+    Raises
+    ------
+    FewbitError
+        If the source is neither.
     """
 
     latency = 2
 
     def __init__(self, layer: Affine, source: TensorType) -> None:
+        if len(source.shape) not in (1, 3):
+            raise FewbitError(f"layer {layer.name!r}: a gain a channel takes a vector or a map, not {source}")
         self.layer, self.source = layer, source
-        self.cycles_per_frame = layer.scale.size
+        self.cycles_per_frame = source.size
         self.sum = layer.output(source).dtype
         super().__init__(
             {"i": In(lane_stream(shape_of(source.dtype), 1)), "o": Out(lane_stream(shape_of(self.sum), 1))}

@@ -50,7 +50,7 @@ class BitSerialMatVec(FoldedMatVec):
         Binary or ternary weights.
     activation : DType
         ``uint`` or ``int`` of 2 bits or more.
-    pe, simd, memory, buffer, stages, target, exact
+    pe, simd, memory, buffer, stages, target, exact, groups
         As of :class:`fewbit.hw.matvec.MatVec`.
 
     Attributes
@@ -116,14 +116,14 @@ class BitSerialMatVec(FoldedMatVec):
         # picked from it and the weights are read, so that both stand at the lanes together. `begins` and `ends` travel
         # to the accumulators. Everything advances together, unless a finished beat waits for its receiver.
         m = Module()
-        depth = self.words * self.folds
         m.submodules.buffer = buffer = self.buffer
         m.submodules.weights = weights = self._weights()
         read = weights.read_port()
         wiring.connect(m, wiring.flipped(self.i), buffer.i)
 
         advance, issue, begin = Signal(), Signal(), Signal()
-        address, plane = Signal(range(depth)), Signal(range(self.planes), init=self.planes - 1)
+        address, last_word = self._walk(m, read.en)
+        plane = Signal(range(self.planes), init=self.planes - 1)
         final = plane == 0
         m.d.comb += [
             advance.eq(~self.o.valid | self.o.ready),
@@ -131,7 +131,7 @@ class BitSerialMatVec(FoldedMatVec):
             issue.eq(advance & (buffer.available | ~begin)),
             buffer.next.eq(issue & begin),
             # The address moves on while the second plane has its turn, so it is that of the next word by then.
-            buffer.last.eq(address == depth - 1),
+            buffer.last.eq(last_word),
         ]
         with m.If(issue):
             m.d.sync += plane.eq(plane - 1)
@@ -147,10 +147,6 @@ class BitSerialMatVec(FoldedMatVec):
         fetch, counted, summed = flags[1][0], flags[2 + self.lanes[0].latency], flags[3 + self.lanes[0].latency][1]
 
         m.d.comb += [read.addr.eq(address), read.en.eq(advance & fetch)]
-        with m.If(read.en):
-            m.d.sync += address.eq(address + 1)
-            with m.If(buffer.last):
-                m.d.sync += address.eq(0)
 
         chosen, x = Signal.like(plane), Signal(self.simd, reset_less=True)
         with m.If(advance):

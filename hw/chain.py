@@ -7,18 +7,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 from amaranth.lib import wiring
 
-from fewbit.golden.dtype import Ints
+from fewbit.golden.dtype import BIPOLAR, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
+from fewbit.golden.network import (
+    Affine,
+    ArgMax,
+    Conv,
+    Flatten,
+    Layer,
+    Linear,
+    Network,
+    Pool,
+    TensorType,
+    Threshold,
+)
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.bit_serial import BitSerialMatVec
+from fewbit.hw.conv import ConvUnit
 from fewbit.hw.matvec import FoldedMatVec, MatVec
+from fewbit.hw.pool import PoolUnit
 from fewbit.hw.schedule import Schedule, Step, schedule
 from fewbit.hw.sign_matvec import SignMatVec
-from fewbit.hw.streams import Gearbox, shape_of
+from fewbit.hw.streams import Gearbox, shape_of, to_stream
 from fewbit.hw.threshold import COMPARATORS, ThresholdUnit
 
 STREAM = "stream"
@@ -49,7 +63,9 @@ class Fold:
     stages : int
         Ranks of registers in a lane sum.
     serial : bool
-        Whether a dense layer takes its activations as bit planes, one a cycle.
+        Whether a layer with weights takes its activations as bit planes, one a cycle.
+    window, rows, lines : int, int or None, str
+        Of windows: channels at a time, rows of the map held, and where these lie, ``"block"`` or ``"distributed"``.
     form : str
         Of a threshold unit: ``"comparators"`` or ``"search"``, or ``"stream"``, with the weights of the layer before.
     """
@@ -60,6 +76,9 @@ class Fold:
     buffer: str = "block"
     stages: int = 1
     serial: bool = False
+    window: int = 1
+    rows: int | None = None
+    lines: str = "block"
     form: str = COMPARATORS
 
 
@@ -94,19 +113,19 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
         fold = folding.folds.get(layer.name, Fold())
         name = f"layer_{index}_{layer.kind}"
         unit: Unit
+        if isinstance(layer, Flatten):
+            check_flatten(layer, source)
         if isinstance(layer, (Flatten, ArgMax)) or layer is ridden:
             continue
-        if isinstance(layer, Dense):
-            options: dict[str, Any] = {"memory": fold.memory, "buffer": fold.buffer, "stages": fold.stages}
+        if isinstance(layer, Linear):
             ridden = _rider(network, index, folding)
-            if ridden is not None:
-                unit = SignMatVec(layer, ridden, pe=fold.pe, simd=fold.simd, target=target, **options)
-            else:
-                kind: type[FoldedMatVec] = BitSerialMatVec if fold.serial else MatVec
-                exact = not takes_bias(network, index)
-                unit = kind(layer, source.dtype, pe=fold.pe, simd=fold.simd, target=target, exact=exact, **options)
-                unbiased = None if exact else unit
-            wanted, given = fold.simd, fold.pe
+            exact = not takes_bias(network, index)
+            unit, plain = _linear(layer, source, fold, target, ridden=ridden, exact=exact)
+            wanted, given = unit.lanes if isinstance(unit, ConvUnit) else fold.simd, fold.pe
+            unbiased = plain if isinstance(plain, FoldedMatVec) and not exact else None
+        elif isinstance(layer, Pool):
+            unit = PoolUnit(layer, source, lanes=fold.simd, rows=fold.rows, memory=fold.lines)
+            wanted = given = fold.simd
         elif isinstance(layer, Threshold):
             if unbiased is not None:
                 layer = biased(layer, unbiased.step, unbiased.bias)
@@ -129,22 +148,54 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
     yield "argmax", ArgMaxUnit(shape_of(scores.dtype), scores.size)
 
 
+def _linear(
+    layer: Linear, source: TensorType, fold: Fold, target: str, *, ridden: Threshold | None, exact: bool
+) -> tuple[Unit, FoldedMatVec | SignMatVec]:
+    """The unit of a dense or convolutional layer, and the matrix-vector unit in it."""
+    product, kind = layer.position(), layer.lane_kind(source.dtype)
+    groups = layer.groups if isinstance(layer, Conv) else 1
+    options: dict[str, Any] = {"pe": fold.pe, "simd": fold.simd, "target": target, "groups": groups}
+    options |= {"memory": fold.memory, "buffer": fold.buffer, "stages": fold.stages}
+    unit: FoldedMatVec | SignMatVec
+    if ridden is not None:
+        if kind != BIPOLAR:
+            raise FewbitError(f"layer {ridden.name!r}: thresholds ride with the weights of bipolar inputs, not {kind}")
+        unit = SignMatVec(product, ridden, **options)
+    else:
+        made: type[FoldedMatVec] = BitSerialMatVec if fold.serial else MatVec
+        unit = made(product, kind, exact=exact, **options)
+    if isinstance(layer, Conv):
+        result = layer.output(source).dtype if exact and ridden is None else None
+        windows: dict[str, Any] = {"lanes": fold.window, "rows": fold.rows, "memory": fold.lines}
+        return ConvUnit(layer, source, unit, result=result, **windows), unit
+    return unit, unit
+
+
+def check_flatten(layer: Flatten, source: TensorType) -> None:
+    """Raises FewbitError if hardware, which streams maps with their channels last, cannot flatten for nothing."""
+    if not np.array_equal(to_stream(np.arange(source.size).reshape(1, *source.shape), source.shape)[0],
+                          layer.places(source.shape)):  # fmt: skip
+        raise FewbitError(
+            f"layer {layer.name!r}: hardware flattens maps with their channels last, vectors of scales have to follow"
+        )
+
+
 def _after(network: Network, index: int) -> Layer | None:
     """The layer that takes what layer ``index`` gives."""
     return next((one for one in network.layers[index + 1 :] if not isinstance(one, Flatten)), None)
 
 
 def _rider(network: Network, index: int, folding: Folding) -> Threshold | None:
-    """The thresholds that ride in the weight stream of dense layer ``index``, if any do."""
+    """The thresholds that ride in the weight stream of layer ``index``, if any do."""
     after = _after(network, index)
     rides = isinstance(after, Threshold) and folding.folds.get(after.name, Fold()).form == STREAM
     return after if rides and isinstance(after, Threshold) else None
 
 
 def takes_bias(network: Network, index: int) -> bool:
-    """Whether the thresholds behind dense layer ``index`` take its bias at no cost: they are a row an output."""
+    """Whether the thresholds behind layer ``index`` take its bias at no cost: they are a row an output."""
     layer, after = network.layers[index], _after(network, index)
-    return isinstance(layer, Dense) and isinstance(after, Threshold) and after.channels == layer.outputs
+    return isinstance(layer, Linear) and isinstance(after, Threshold) and after.channels == layer.outputs
 
 
 def biased(layer: Threshold, step: int, bias: Ints) -> Threshold:

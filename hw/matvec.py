@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Dense, TensorType
+from fewbit.golden.network import Dense
 from fewbit.hw.accumulate import accumulate
 from fewbit.hw.buffer import RING, VectorBuffer
 from fewbit.hw.lanes import Lanes, lane_kind
@@ -45,13 +45,14 @@ class FoldedMatVec(wiring.Component, ABC):
         stages: int = 1,
         target: str = "generic",
         exact: bool = True,
+        groups: int = 1,
     ) -> None:
-        check_fold(layer, pe, simd, memory)
+        check_fold(layer, pe, simd, memory, groups)
         if stages < 1:
             raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
         self.layer, self.activation = layer, activation
         self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
-        self.target, self.exact = target, exact
+        self.target, self.exact, self.groups = target, exact, groups
         taken = self._taken()
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
         self.cycles_per_frame = self.words * self.folds * self.planes
@@ -61,7 +62,7 @@ class FoldedMatVec(wiring.Component, ABC):
         self.step, self.bias = self._left_out()
         low, high = layer.bounds(activation)
         self._plain = holding(int(((low - self.bias) // self.step).min()), int(((high - self.bias) // self.step).max()))
-        self.sum = layer.output(TensorType(activation, (layer.inputs,))).dtype if exact else self._plain
+        self.sum = layer.sum_kind(activation) if exact else self._plain
         super().__init__(
             {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
         )
@@ -85,7 +86,7 @@ class FoldedMatVec(wiring.Component, ABC):
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
         rings = self.buffer.style == RING
-        return [FoldStep(self.words, self.folds, self.latency, rings=rings, planes=self.planes)]
+        return [FoldStep(self.words, self.folds // self.groups, self.latency, rings=rings, planes=self.planes)]
 
     def _rows(self) -> Ints:
         """The weights that lanes take together.  # () -> (outputs * words, SIMD)"""
@@ -99,6 +100,16 @@ class FoldedMatVec(wiring.Component, ABC):
 
     def _memory_words(self) -> list[int]:
         return fold_words(self.layer, self.lanes[0], self.pe, self.words)
+
+    def _walk(self, m: Module, step: Value) -> tuple[Value, Value]:
+        """The address of the word of weights, which moves on with ``step``, and whether it is a vector's last."""
+        depth = self.words * self.folds
+        address = Signal(range(depth))
+        with m.If(step):
+            m.d.sync += address.eq(address + 1)
+            with m.If(address == depth - 1):
+                m.d.sync += address.eq(0)
+        return address, last_of(m, address, depth, self.groups, step)
 
     def _weights(self) -> Memory:
         return weight_memory(self.pe * self.lanes[0].w_bits, self._memory_words(), self.memory)
@@ -145,6 +156,8 @@ class MatVec(FoldedMatVec):
         What lanes and accumulators are made of: plain RTL, or the cells of a family.
     exact : bool
         Whether ``o`` is ``y``; else it is ``sum``.
+    groups : int
+        Vectors that come one after the other, each for its own share of the outputs.
 
     Attributes
     ----------
@@ -186,21 +199,20 @@ class MatVec(FoldedMatVec):
         wiring.connect(m, wiring.flipped(self.i), buffer.i)
 
         advance, issue = Signal(), Signal()
-        address, word = Signal(range(self.cycles_per_frame)), Signal(range(self.words))
+        word = Signal(range(self.words))
+        address, last_word = self._walk(m, issue)
         m.d.comb += [
             advance.eq(~self.o.valid | self.o.ready),
             issue.eq(advance & buffer.available),
             buffer.next.eq(issue),
-            buffer.last.eq(address == self.cycles_per_frame - 1),
+            buffer.last.eq(last_word),
             read.addr.eq(address),
             read.en.eq(issue),
         ]
         with m.If(issue):
-            m.d.sync += [address.eq(address + 1), word.eq(word + 1)]
+            m.d.sync += word.eq(word + 1)
             with m.If(word == self.words - 1):
                 m.d.sync += word.eq(0)
-            with m.If(buffer.last):
-                m.d.sync += address.eq(0)
 
         valid, first, last = issue, word == 0, word == self.words - 1
         for stage in range(1 + self.lanes[0].latency):
@@ -239,10 +251,23 @@ class MatVec(FoldedMatVec):
         return m
 
 
-def check_fold(layer: Dense, pe: int, simd: int, memory: str) -> None:
+def last_of(m: Module, address: Value, depth: int, groups: int, step: Value) -> Value:
+    """Whether ``address``, below ``depth``, is the last one of a group; it moves on with ``step``."""
+    each = depth // groups
+    if groups == 1:
+        return address == depth - 1
+    turn = Signal(range(each))
+    with m.If(step):
+        m.d.sync += turn.eq(Mux(turn == each - 1, 0, turn + 1))
+    return turn == each - 1
+
+
+def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> None:
     """Raises FewbitError if the folding does not divide the layer, or the memory is unknown."""
-    if pe < 1 or layer.outputs % pe:
-        raise FewbitError(f"layer {layer.name!r}: PE must divide the {layer.outputs} outputs, not {pe}")
+    outputs = layer.outputs // groups
+    if pe < 1 or outputs % pe:
+        of_group = " of a group" if groups > 1 else ""
+        raise FewbitError(f"layer {layer.name!r}: PE must divide the {outputs} outputs{of_group}, not {pe}")
     if simd < 1 or layer.inputs % simd:
         raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
     if memory not in (BLOCK, LOGIC):

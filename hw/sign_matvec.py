@@ -83,6 +83,8 @@ class SignUnit(wiring.Component):
     read_register : bool
         A rank of registers behind the weight memory, where that is slow.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+    groups : int
+        Vectors that come one after the other, each for its own share of the outputs.
 
     Members
     -------
@@ -112,16 +114,17 @@ class SignUnit(wiring.Component):
         stages: int = 1,
         read_register: bool = False,
         target: str = "generic",
+        groups: int = 1,
     ) -> None:
         if not fuses(layer, threshold):
             raise FewbitError(
                 f"layer {threshold.name!r}: only one threshold a channel, from binary weights to bits, rides with them"
             )
-        check_fold(layer, pe, simd, memory)
+        check_fold(layer, pe, simd, memory, groups)
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
         if not 1 <= stages <= self.words:
             raise FewbitError(f"layer {layer.name!r}: the sum has 1 to {self.words} stages, not {stages}")
-        self.layer, self.threshold, self.memory = layer, threshold, memory
+        self.layer, self.threshold, self.memory, self.groups = layer, threshold, memory, groups
         self.pe, self.simd, self.stages, self.read_register, self.target = pe, simd, stages, read_register, target
         self.reads = self.words + STARTS
         self.cycles_per_frame = self.reads * self.folds
@@ -177,7 +180,8 @@ class SignUnit(wiring.Component):
         read = weights.read_port()
 
         begin, issue, start, taken = Signal(), Signal(), Signal(), Signal()
-        index, fold = Signal(range(self.reads)), Signal(range(self.folds))
+        share = self.folds // self.groups
+        index, fold = Signal(range(self.reads)), Signal(range(share))
         begun, room = Signal(range(self.results + 1)), Signal(init=1)
         busy = index != 0
         last_index = index == self.reads - 1
@@ -186,13 +190,13 @@ class SignUnit(wiring.Component):
             issue.eq(busy | begin),
             start.eq(~busy | (index == self.stages)),
             self.next.eq(issue & ~start),
-            self.last.eq(last_index & (fold == self.folds - 1)),
+            self.last.eq(last_index & (fold == share - 1)),
             taken.eq(self.o.valid & self.o.ready),
         ]
         with m.If(issue):
             m.d.sync += index.eq(Mux(last_index, 0, index + 1))
         with m.If(last_index):
-            m.d.sync += fold.eq(Mux(fold == self.folds - 1, 0, fold + 1))
+            m.d.sync += fold.eq(Mux(fold == share - 1, 0, fold + 1))
         following = begun + begin - taken
         m.d.sync += [begun.eq(following), room.eq(following != self.results)]
 
@@ -245,7 +249,7 @@ class SignMatVec(wiring.Component):
 
     Parameters
     ----------
-    layer, threshold, pe, simd, memory, stages, read_register, target
+    layer, threshold, pe, simd, memory, stages, read_register, target, groups
         As of :class:`SignUnit`.
     buffer : ``"block"``, ``"distributed"`` or ``"ring"``
         Where the vectors lie.
@@ -260,7 +264,7 @@ class SignMatVec(wiring.Component):
         self, layer: Dense, threshold: Threshold, *, pe: int, simd: int, buffer: str = "block", **options: Any
     ) -> None:
         self.unit = SignUnit(layer, threshold, pe=pe, simd=simd, **options)
-        self.layer, self.threshold = layer, threshold
+        self.layer, self.threshold, self.pe, self.simd = layer, threshold, pe, simd
         self.words, self.cycles_per_frame, self.latency = self.unit.words, self.unit.cycles_per_frame, self.unit.latency
         self.buffer = VectorBuffer(shape_of(BIPOLAR), simd, self.words, buffer)
         super().__init__(
@@ -271,7 +275,14 @@ class SignMatVec(wiring.Component):
         """Fresh timing models of this component, in stream order."""
         unit = self.unit
         return [
-            RunStep(unit.words, unit.folds, unit.latency, unit.reads, unit.results, rings=self.buffer.style == RING)
+            RunStep(
+                unit.words,
+                unit.folds // unit.groups,
+                unit.latency,
+                unit.reads,
+                unit.results,
+                rings=self.buffer.style == RING,
+            )
         ]
 
     def elaborate(self, platform: object) -> Module:

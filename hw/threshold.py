@@ -28,7 +28,7 @@ def element(level: Value, layer: Threshold) -> Value:
 class ThresholdUnit(wiring.Component):
     """``y = base + step * (number of t with sign * x >= t)`` on each lane, thresholds of the lane's channel.
 
-    Lanes of a beat are neighbouring channels; beats walk through the channels and start again at the next frame. With
+    Lanes of a beat are neighbouring channels; beats walk through the channels, again and again. With
     one row of thresholds all elements share it, whatever the shape of a frame.
 
     **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat``: 1 with comparators, the output
@@ -68,8 +68,8 @@ class ThresholdUnit(wiring.Component):
         channels = layer.channels if layer.channels > 1 else source.size
         if lanes < 1 or channels % lanes:
             raise FewbitError(f"layer {layer.name!r}: lanes must divide the {channels} channels, not {lanes}")
-        if layer.channels > 1 and source.size != layer.channels:
-            raise FewbitError(f"layer {layer.name!r}: thresholds a channel take a frame of one axis, not {source}")
+        if layer.channels > 1 and len(source.shape) not in (1, 3):
+            raise FewbitError(f"layer {layer.name!r}: thresholds a channel take a vector or a map, not {source}")
         self.layer, self.source, self.lanes, self.form, self.memory = layer, source, lanes, form, memory
         self.steps = int(layer.thresholds.shape[1]).bit_length()
         self.cycles_per_beat = 1 if form == COMPARATORS else self.steps + 1

@@ -9,7 +9,18 @@ import numpy as np
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
-from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
+from fewbit.golden.network import (
+    Affine,
+    ArgMax,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Network,
+    Pool,
+    TensorType,
+    Threshold,
+)
 from fewbit.hw.chain import Fold, Folding
 from fewbit.hw.sign_matvec import fuses, has_starts
 
@@ -126,3 +137,88 @@ def streamed_design(rng: np.random.Generator) -> tuple[Network, Folding]:
     layers.append(Dense(name="last", weights=rng.choice(last.levels, (5, sizes[-1])), code=last))
     network = Network(name="streamed", input=TensorType(DType.parse("bipolar"), (sizes[0],)), layers=tuple(layers))
     return network, Folding(input_lanes=int(rng.choice(divisors(sizes[0]))), folds=folds)
+
+
+def random_windows(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Kernel, stride and padding of windows that a map of ``shape`` has room for."""
+    _, height, width = shape
+    kernel = (int(rng.integers(1, min(height, 3) + 1)), int(rng.integers(1, min(width, 3) + 1)))
+    padding = tuple(int(rng.integers(0, limit)) if rng.random() < 0.4 else 0 for limit in (*kernel, *kernel))
+    return {"kernel": kernel, "stride": (int(rng.integers(1, 3)), int(rng.integers(1, 3))), "padding": padding}
+
+
+def random_map_layers(rng: np.random.Generator, source: TensorType, index: int) -> tuple[list[Layer], dict[str, Fold]]:
+    """A convolution or a pool, what may follow it, and their folds."""
+    channels = source.shape[0]
+    window = random_windows(rng, source.shape)
+    rows = window["kernel"][0] + window["stride"][0] + int(rng.integers(0, 3))
+    lines = str(rng.choice(["block", "distributed"]))
+    if rng.random() < 0.3:
+        pool = Pool(name=f"pool_{index}", mode=str(rng.choice(["max", "sum"])), **window)
+        return [pool], {pool.name: Fold(simd=int(rng.choice(divisors(channels))), rows=rows, lines=lines)}
+    kernel = window.pop("kernel")
+    groups = int(rng.choice(divisors(channels))) if rng.random() < 0.4 else 1
+    outputs = groups * int(rng.integers(1, 4))
+    code = Code.parse(rng.choice(["binary", "binary", "ternary", "quinary", "shift3", "int(3)"]))
+    conv = Conv(
+        name=f"conv_{index}",
+        weights=rng.choice(code.levels, (outputs, channels // groups, *kernel)),
+        code=code,
+        groups=groups,
+        **window,
+    )
+    fold = Fold(
+        pe=int(rng.choice(divisors(outputs // groups))),
+        simd=int(rng.choice(divisors(conv.inputs))),
+        memory=str(rng.choice(["block", "logic"])),
+        buffer=str(rng.choice(["block", "distributed", "ring"])),
+        stages=int(rng.integers(1, 3)),
+        window=int(rng.choice(divisors(channels // groups))),
+        rows=rows,
+        lines=lines,
+    )
+    layers: list[Layer] = [conv]
+    folds = {conv.name: fold}
+    if rng.random() < 0.7:
+        low, high = conv.bounds(source.dtype)
+        dtype = DType.parse(rng.choice(["bipolar", "bipolar", "uint2", "int2"]))
+        row = outputs if rng.random() < 0.8 else 1
+        threshold = random_threshold(rng, f"threshold_{index}", dtype, row, int(low.min()), int(high.max()))
+        layers.append(threshold)
+        folds[threshold.name] = Fold(
+            simd=int(rng.choice(divisors(outputs))), form=str(rng.choice(["comparators", "search"]))
+        )
+        rides = conv.lane_kind(source.dtype).kind == "bipolar" and fuses(conv.position(), threshold)
+        if rides and has_starts(conv.inputs, fold.simd) and rng.random() < 0.7:
+            folds[conv.name] = replace(fold, stages=min(fold.stages, conv.inputs // fold.simd))
+            folds[threshold.name] = Fold(form="stream")
+    if rng.random() < 0.2:
+        layers.append(
+            Affine(name=f"gain_{index}", scale=rng.integers(-3, 4, outputs), bias=rng.integers(-9, 9, outputs))
+        )
+    return layers, folds
+
+
+def random_conv_design(rng: np.random.Generator) -> tuple[Network, Folding]:
+    """A network of one or two convolutions or pools, a dense layer behind them or not, and a folding of it."""
+    dtype = DType.parse(rng.choice(["uint4", "bipolar", "bipolar", "uint2", "int3"]))
+    source = TensorType(dtype, (int(rng.integers(1, 5)), int(rng.integers(2, 7)), int(rng.integers(2, 7))))
+    layers: list[Layer] = []
+    folds: dict[str, Fold] = {}
+    here = source
+    for index in range(int(rng.integers(1, 3))):
+        more, own = random_map_layers(rng, here, index)
+        for layer in more:
+            here = layer.output(here)
+        layers += more
+        folds |= own
+    if rng.random() < 0.7 and here.dtype.bits <= 10:
+        code = Code.parse(rng.choice(["binary", "ternary", "shift3"]))
+        outputs = int(rng.integers(1, 6))
+        dense = Dense(name="dense", weights=rng.choice(code.levels, (outputs, here.size)), code=code)
+        layers += [Flatten(name="flatten", channels_last=True), dense]
+        folds["dense"] = Fold(pe=int(rng.choice(divisors(outputs))), simd=int(rng.choice(divisors(here.size))))
+        if rng.random() < 0.8:
+            layers.append(ArgMax(name="argmax"))
+    network = Network(name="random", input=source, layers=tuple(layers))
+    return network, Folding(input_lanes=int(rng.choice(divisors(source.size))), folds=folds)

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from networks import random_design, random_frames, streamed_design
+from networks import random_conv_design, random_design, random_frames, streamed_design
 from streaming import simulate
 
 from fewbit.golden.codes import BINARY
@@ -90,6 +90,23 @@ def test_random_networks_at_compiled_speed(seed, tmp_path, monkeypatch):
 @pytest.mark.parametrize("seed", range(8))
 def test_thresholds_in_the_weight_streams(seed, valid, ready):
     check(seed, 6, valid, ready, streamed_design)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_convolutions_to_the_cycle(seed):
+    check(seed, 4, make=random_conv_design)
+
+
+@pytest.mark.parametrize("valid, ready", [("random", "slow"), ("slow", "random"), ("burst", "burst")])
+@pytest.mark.parametrize("seed", range(1000, 1004))
+def test_random_convolutions_under_pressure(seed, valid, ready):
+    check(seed, 3, valid, ready, random_conv_design)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2000, 2300))
+def test_several_hundred_random_convolutions_to_the_cycle(seed):
+    check(seed, 4, make=random_conv_design)
 
 
 def test_random_designs_have_every_code():

@@ -1,0 +1,100 @@
+"""Convolution: windows of a map in front of a matrix-vector unit."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.dtype import DType
+from fewbit.golden.network import Conv, TensorType
+from fewbit.hw.matvec import FoldedMatVec
+from fewbit.hw.schedule import Step
+from fewbit.hw.sign_matvec import SignMatVec
+from fewbit.hw.streams import Gearbox, lane_stream, shape_of
+from fewbit.hw.window import Geometry, WindowUnit
+
+
+def needs_windows(layer: Conv, source: TensorType) -> bool:
+    """Whether a map has to be cut into windows: not where each is a pixel, or the one is the whole map."""
+    pixels = layer.kernel == (1, 1) and layer.stride == (1, 1)
+    whole = layer.kernel == source.shape[1:]
+    return any(layer.padding) or layer.groups > 1 or not (pixels or whole)
+
+
+class ConvUnit(wiring.Component):
+    """A convolution: a window at every position, and the matrix-vector unit that takes them for its vectors.
+
+    **Throughput**: a frame in ``cycles_per_frame``, those of the windows, or of the unit at every position, whichever
+    are more, if the map keeps up. **Latency**: that of both. Cost: that of both, and a gearbox between them.
+
+    Parameters
+    ----------
+    layer : Conv
+    source : TensorType
+        The map; its elements, as ``layer.lane_kind`` gives them, are the activations of ``unit``.
+    unit : FoldedMatVec or SignMatVec
+        Of ``layer.position()``, with its groups.
+    lanes : int
+        Channels of a window at a time; they divide those of a group. Without windows to cut, the inputs of ``unit``.
+    rows : int or None
+        Rows of the map that are held.
+    memory : ``"block"`` or ``"distributed"``
+        Where they lie.
+    result : DType or None
+        Kind of the results, where that of ``unit``, which allows for every value of its activations, is wider.
+
+    Members
+    -------
+    i : In(stream of lanes)
+    o : Out(stream of ``unit``)
+
+    Raises
+    ------
+    FewbitError
+        If the lanes do not divide the channels of a group, or too few rows are held.
+    """
+
+    def __init__(
+        self,
+        layer: Conv,
+        source: TensorType,
+        unit: FoldedMatVec | SignMatVec,
+        *,
+        lanes: int = 1,
+        rows: int | None = None,
+        memory: str = "block",
+        result: DType | None = None,
+    ) -> None:
+        self.layer, self.source, self.unit = layer, source, unit
+        geometry = Geometry.of(layer, source, layer.groups)
+        self.cycles_per_frame = geometry.rows * geometry.columns * unit.cycles_per_frame
+        self.parts: list[WindowUnit | Gearbox] = []
+        self.lanes = unit.simd
+        if needs_windows(layer, source):
+            self.lanes = lanes
+            kind = layer.lane_kind(source.dtype)
+            window = WindowUnit(geometry, source.dtype, element=kind, lanes=lanes, rows=rows, memory=memory)
+            self.parts.append(window)
+            self.cycles_per_frame = max(self.cycles_per_frame, window.cycles_per_frame)
+            if lanes != unit.simd:
+                self.parts.append(Gearbox(shape_of(kind), lanes, unit.simd))
+        kept = unit.signature.members["o"].signature if result is None else lane_stream(shape_of(result), unit.pe)
+        super().__init__({"i": In(lane_stream(shape_of(source.dtype), self.lanes)), "o": Out(kept)})
+
+    def timing(self) -> list[Step]:
+        """Fresh timing models of this component, in stream order."""
+        return [step for part in (*self.parts, self.unit) for step in part.timing()]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        source = wiring.flipped(self.i)
+        for part in self.parts:
+            m.submodules[type(part).__name__.lower()] = part
+            wiring.connect(m, source, part.i)
+            source = part.o
+        m.submodules.unit = unit = self.unit
+        wiring.connect(m, source, unit.i)
+        m.d.comb += [self.o.valid.eq(unit.o.valid), unit.o.ready.eq(self.o.ready)]
+        m.d.comb += [kept.eq(given) for kept, given in zip(self.o.payload, unit.o.payload)]
+        return m
