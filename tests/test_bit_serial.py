@@ -181,7 +181,7 @@ FAULTS = {
     "a word begun that is not there": ("(buffer.available | ~begin)", "1"),
     "a plane waits for the next vector": ("(buffer.available | ~begin)", "buffer.available"),
     "a word for every plane": ("buffer.next.eq(issue & begin)", "buffer.next.eq(issue)"),
-    "vector given back a word early": ("address == depth - 1", "address == depth - 2"),
+    "vector given back a word early": ("buffer.last.eq(last_word)", "buffer.last.eq(address == 0)"),
     "weights a cycle early": ("read.en.eq(advance & fetch)", "read.en.eq(buffer.next)"),
     "weights a cycle late": ("fetch, counted, summed = flags[1][0]", "fetch, counted, summed = flags[2][0]"),
     "planes in the wrong order": ("sync += plane.eq(plane - 1)", "sync += plane.eq(plane + 1)"),

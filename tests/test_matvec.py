@@ -121,10 +121,7 @@ def test_bench_on_the_verilog(bench, activation, code, pe, simd, buffer):
 FAULTS = {
     "pipeline runs on while a beat waits": ("advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)"),
     "accumulator never starts anew": ("Mux(first, start, total.as_signed())", "total.as_signed()"),
-    "vector given back a word early": (
-        "address == self.cycles_per_frame - 1)",
-        "address == self.cycles_per_frame - 2)",
-    ),
+    "vector given back a word early": ("return address == depth - 1", "return address == depth - 2"),
     "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
     "offset forgotten": (" + self.words * lanes.offset", ""),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
