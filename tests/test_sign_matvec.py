@@ -161,7 +161,7 @@ FAULTS = {
     "a sum begins without a place": ("room.eq(following != self.results)", "room.eq(1)"),
     "places forgotten": ("begun + begin - taken", "begun + begin"),
     "memory runs on": ("with m.If(asked):", "with m.If(1):"),
-    "vector given back a fold early": ("fold == self.folds - 1)),", "fold == self.folds - 2)),"),
+    "vector given back a fold early": ("fold == share - 1)),", "fold == share - 2)),"),
     "preset of the neighbour": ("w.word_select(pe, self.simd)", "w.word_select(self.pe - 1 - pe, self.simd)"),
 }
 
