@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -25,8 +27,8 @@ def needs_windows(layer: Conv, source: TensorType) -> bool:
 class ConvUnit(wiring.Component):
     """A convolution: a window at every position, and the matrix-vector unit that takes them for its vectors.
 
-    **Throughput**: a frame in ``cycles_per_frame``, those of the windows, or of the unit at every position, whichever
-    are more, if the map keeps up. **Latency**: that of both. Cost: that of both, and a gearbox between them.
+    **Throughput**: a frame in ``cycles_per_frame``, those of the unit at every position, of the windows, or of the
+    gearbox between them, whichever are most, if the map keeps up. **Latency**: that of all. Cost: that of all.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ class ConvUnit(wiring.Component):
             kind = layer.lane_kind(source.dtype)
             window = WindowUnit(geometry, source.dtype, element=kind, lanes=lanes, rows=rows, memory=memory)
             self.parts.append(window)
-            self.cycles_per_frame = max(self.cycles_per_frame, window.cycles_per_frame)
+            between = geometry.elements // gcd(lanes, unit.simd)
+            self.cycles_per_frame = max(self.cycles_per_frame, between)
             if lanes != unit.simd:
                 self.parts.append(Gearbox(shape_of(kind), lanes, unit.simd))
         kept = unit.signature.members["o"].signature if result is None else lane_stream(shape_of(result), unit.pe)

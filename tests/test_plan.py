@@ -7,15 +7,16 @@ import re
 
 import numpy as np
 import pytest
-from networks import random_design, random_frames
+from networks import random_conv_design, random_design, random_frames
 from streaming import simulate
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Dense, Layer, Network, TensorType, Threshold
+from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Layer, Network, TensorType, Threshold
 from fewbit.hw.chain import chain
-from fewbit.hw.plan import FILL, SHELL, Plan, dense_cycles, plan, sum_stages
+from fewbit.hw.costs import dense_cycles, sum_stages
+from fewbit.hw.plan import FILL, SHELL, Plan, plan
 from fewbit.hw.resources import TARGETS, Cost, target
 from fewbit.hw.top import Top
 from fewbit.sim.vectors import network_vectors
@@ -53,7 +54,9 @@ def check(made: Plan, budget_share: float = FILL) -> None:
         assert made.cost.rams <= capacity.rams
     assert made.network.input.size % made.folding.input_lanes == 0
     for one in made.layers:
-        if isinstance(one.layer, Dense):
+        if isinstance(one.layer, Conv):
+            assert one.layer.outputs % (one.layer.groups * one.fold.pe) == 0
+        elif isinstance(one.layer, Dense):
             assert one.layer.outputs % one.fold.pe == 0
             assert one.layer.inputs % one.fold.simd == 0
             source = made.network.types[made.network.layers.index(one.layer)].dtype
@@ -86,6 +89,15 @@ def simulated(made: Plan, frames: int = 12) -> tuple[int, int]:
     trace = simulate(Top(made.network, made.folding), vectors.words, len(vectors.expected))
     assert trace.words == vectors.expected
     return trace.latency(vectors.beats_out), trace.intervals(vectors.beats_out)[-1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("device", ["up5k", "ecp5-25k", "asic"])
+def test_convolutions_are_planned_to_the_cycle(device, seed):
+    net, _ = random_conv_design(np.random.default_rng(seed))
+    made = plan(net, target(device), clock_hz=CLOCK)
+    check(made)
+    assert simulated(made, 4) == (made.latency, made.cycles_per_frame)
 
 
 @pytest.mark.parametrize("device", [one.name for one in TARGETS])

@@ -1,0 +1,135 @@
+"""What the parts of a layer cost in logic cells and block RAMs, and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import ceil, log
+
+from fewbit.golden.dtype import DType
+from fewbit.golden.network import Dense
+from fewbit.hw import buffer as buffers
+from fewbit.hw.bit_serial import BIT
+from fewbit.hw.chain import Fold
+from fewbit.hw.resources import Cost, Target, lut_ram_cells, rom_cells
+from fewbit.hw.window import Geometry
+
+CELLS_FOR_A_RAM = 200
+"""What a block RAM counts for where nothing is scarce; about the devices' own ratio."""
+
+
+def memories(depth: int, width: int, words: int, line: int, target: Target) -> Iterator[tuple[str, str, Cost]]:
+    """Where ``depth`` words of ``width`` bits and vectors of ``words`` words of ``line`` bits can lie."""
+    memories = [("logic", Cost(cells=rom_cells(depth, width)))]
+    if target.ram_shapes:
+        memories.append(("block", Cost(rams=target.block_rams(depth, width))))
+    vectors = [(buffers.RING, Cost(cells=(2 * words + 1) * line))]
+    if target.ram_shapes:
+        vectors.append(
+            (buffers.BLOCK, Cost(cells=4 * words.bit_length() + 12, rams=target.block_rams(2 * words, line)))
+        )
+    if target.lut_ram:
+        vectors.append(
+            (buffers.DISTRIBUTED, Cost(cells=lut_ram_cells(2 * words, line) + line + 4 * words.bit_length() + 12))
+        )
+    for (memory, memory_cost), (buffer, buffer_cost) in product(memories, vectors):
+        yield memory, buffer, memory_cost + buffer_cost
+
+
+def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -> tuple[int, str, Cost]:
+    """Rows of a map to hold, where, and what windows of ``lanes`` channels cost: more rows than needed where the
+    memory has them anyway, up to those of a map and a window more."""
+    row = geometry.shape[2] * geometry.shape[0] // lanes
+    width = lanes * source.bits
+    rows = geometry.least_rows
+    address = (rows * row).bit_length()
+    cells = 8 * address + 30 + (lanes * source.bits if any(geometry.padding) else 0)
+    ways: list[tuple[str, Cost]] = []
+    if target.ram_shapes:
+        ways.append(("block", Cost(cells=cells, rams=target.block_rams(rows * row, width))))
+    if target.lut_ram:
+        ways.append(("distributed", Cost(cells=cells + lut_ram_cells(rows * row, width))))
+    if not ways:
+        return rows, "block", Cost(cells=cells + rows * row * width)
+    lines, cost = min(ways, key=lambda way: way[1].cells + CELLS_FOR_A_RAM * way[1].rams)
+    most = geometry.shape[1] + geometry.kernel[0]
+    while lines == "block" and rows < most and target.block_rams((rows + 1) * row, width) == cost.rams:
+        rows += 1
+    return rows, lines, cost
+
+
+def dense_cycles(layer: Dense, activation: DType, fold: Fold) -> int:
+    """Cycles that a matrix-vector unit takes for a vector a group."""
+    return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
+
+
+def unit_cells(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, serial: bool) -> int:
+    """Logic cells of a dense layer but for its memories."""
+    depth = layer.outputs // pe * (layer.inputs // simd)
+    low, high = layer.bounds(activation)
+    accumulator = DType.holding(int(low.min()), int(high.max())).bits
+    each = 2 if family not in _LANE or exact else 1
+    control = 3 * depth.bit_length() + 10
+    starts = rom_cells(layer.outputs // pe, pe * accumulator) if exact else 0
+    if not serial:
+        lanes = pe * (lane_cells(layer, activation, simd, family) + each * accumulator)
+        return lanes + front_cells(layer, activation, simd, family) + control + starts
+    plane = (1 if family in _LANE else 2) * (activation.bits + simd.bit_length())
+    joined = each * accumulator if exact or layer.inputs > simd else 0
+    lanes = pe * (lane_cells(layer, BIT, simd, family) + plane + joined)
+    return lanes + mux_cells(activation, simd) + control + starts + 8
+
+
+def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) -> int:
+    """Ranks of registers that a sum of ``simd`` lanes needs at this clock."""
+    widest = 16 * target.fan_in_mhz * 1e6 / clock_hz / (1 + (activation.bits - 1) / 2)
+    return max(1, ceil(log(simd) / log(max(3.0, widest)) - 1e-9))
+
+
+_LANE: dict[str, dict[str, tuple[float, float]]] = {
+    "ice40": {"binary": (1.0, 1.3), "ternary": (1.5, 2.25), "quinary": (2.0, 3.9), "shift3": (2.95, 4.6)},
+    "ecp5": {"binary": (0.8, 1.6), "ternary": (1.3, 2.2), "quinary": (2.1, 3.8), "shift3": (2.6, 5.6)},
+}
+"""Logic cells of a lane, ``slope * activation bits + constant``: ``python -m benchmarks.lanes``."""
+
+_XNOR = {"ice40": 2.05, "ecp5": 1.8}
+"""Of an XNOR lane: ``python -m benchmarks.datapaths``."""
+
+
+_GATED = {"ice40": 2.48, "ecp5": 2.6}
+"""Of a ternary lane on one bit, and"""
+
+_MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)
+"""of picking a plane of so many: ``python -m benchmarks.bit_serial``."""
+
+
+def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
+    """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes` for what each is made of."""
+    name = layer.code.name
+    cells = family in _LANE
+    if name == "binary" and activation.bits == 1:
+        return round((_XNOR[family] if cells else 3.0) * simd)
+    if name == "ternary" and activation.bits == 1:
+        return round((_GATED[family] if cells else 4.0) * simd)
+    if name.startswith("shift3"):
+        name = "shift3"
+    bits = activation.bits + (activation.kind == "uint")
+    if cells and name in _LANE[family]:
+        slope, constant = _LANE[family][name]
+        return round(simd * (slope * activation.bits + constant))
+    if name in ("binary", "ternary"):
+        return round(simd * (2.6 * bits + 2))
+    if name in ("quinary", "shift3"):
+        return round(simd * (4.5 * bits + 4))
+    return round(simd * (1.3 * bits * layer.code.bits + 2 * (bits + layer.code.bits)))
+
+
+def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
+    """Logic cells of what the lanes of all outputs share."""
+    shared = family in _LANE and layer.code.name == "binary" and activation.bits > 1
+    return simd * (activation.bits + 1) if shared else 0
+
+
+def mux_cells(activation: DType, simd: int) -> int:
+    """Logic cells that pick a plane of the activations, once for all outputs."""
+    return simd * (_MUX[activation.bits] if activation.bits < len(_MUX) else activation.bits - 2)

@@ -1,0 +1,224 @@
+"""Every way worth building for a stage of a network: folds, their cycles and their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import gcd
+
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.network import Affine, Conv, Linear, Network, Pool, TensorType, Threshold
+from fewbit.hw.bit_serial import BIT, serves
+from fewbit.hw.chain import STREAM, Fold, takes_bias
+from fewbit.hw.conv import needs_windows
+from fewbit.hw.costs import dense_cycles, lane_cells, memories, sum_stages, unit_cells, window_cost
+from fewbit.hw.lanes import lane_kind
+from fewbit.hw.resources import Cost, Target, rom_cells
+from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
+from fewbit.hw.threshold import COMPARATORS, SEARCH
+from fewbit.hw.window import Geometry
+
+_MOST_LANES = 1024
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to build a stage, which takes ``lanes`` elements at a time."""
+
+    lanes: int
+    folds: tuple[Fold, ...]
+    cycles: tuple[int, ...]
+    costs: tuple[Cost, ...]
+
+    @cached_property
+    def cost(self) -> Cost:
+        return sum(self.costs, Cost())
+
+    @cached_property
+    def slowest(self) -> int:
+        return max(self.cycles, default=1)
+
+
+def stage_options(network: Network, stage: list[int], target: Target, clock_hz: float) -> Iterator[Option]:
+    """Every way worth building for a stage: those that no other of the same lanes beats in cycles, cells and RAMs."""
+    if not stage or not isinstance(network.layers[stage[0]], Linear):
+        # On the input lanes: thresholds are constants beside the stream, or a search with a lane for each.
+        folds = [_on_lanes(network, index, 1, target)[0] for index in stage]
+        ways = zip(*folds) if folds else ((), (), ())
+        yield Option(1, *(tuple(one) for one in ways))
+        return
+    work = _Work.of(network, stage[0])
+    lane_kind(work.kind, work.layer.code)
+    found: dict[tuple[int, int], list[Option]] = {}  # by what the neighbours see: lanes in, lanes out
+    for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.inputs)):
+        if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
+            continue
+        for fold, cycles, cost in _linear(work, pe, simd, target, clock_hz):
+            for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
+                option = Option(
+                    _lanes_in(fold, work),
+                    (fold, *(one for one, _, _ in rest)),
+                    (cycles, *(cycles for _, cycles, _ in rest)),
+                    (cost, *(cost for _, _, cost in rest)),
+                )
+                found.setdefault((option.lanes, option.folds[-1].pe), []).append(option)
+        for option in _streamed(network, stage, work, pe, simd, target, clock_hz):
+            found.setdefault((option.lanes, pe), []).append(option)
+    for same in found.values():
+        kept: list[Option] = []
+        for option in sorted(same, key=lambda option: (option.slowest, option.cost.cells, option.cost.rams)):
+            if not any(one.cost.cells <= option.cost.cells and one.cost.rams <= option.cost.rams for one in kept):
+                kept.append(option)
+        yield from kept
+
+
+def divisors(number: int) -> list[int]:
+    return [one for one in range(1, number + 1) if number % one == 0]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A layer with weights, and what the planner has to know of it.
+
+    Attributes
+    ----------
+    layer : Linear
+    kind : DType
+        Of the activations, as the lanes see them.
+    exact : bool
+        Whether it gives its sums whole, or leaves a bias to the thresholds behind it.
+    positions, groups : int
+        Products a frame, and shares of the outputs with inputs of their own.
+    geometry : Geometry or None
+        Of its windows, if it has any.
+    source : TensorType
+    """
+
+    layer: Linear
+    kind: DType
+    exact: bool
+    positions: int
+    groups: int
+    geometry: Geometry | None
+    source: TensorType
+
+    @classmethod
+    def of(cls, network: Network, index: int) -> _Work:
+        layer, source = network.layers[index], network.types[index]
+        assert isinstance(layer, Linear)
+        positions, groups, geometry = 1, 1, None
+        if isinstance(layer, Conv):
+            _, rows, columns = layer.output(source).shape
+            positions, groups = rows * columns, layer.groups
+            geometry = Geometry.of(layer, source, groups) if needs_windows(layer, source) else None
+        exact = not takes_bias(network, index)
+        return cls(layer, layer.lane_kind(source.dtype), exact, positions, groups, geometry, source)
+
+
+def _lanes_in(fold: Fold, work: _Work) -> int:
+    return fold.simd if work.geometry is None else fold.window
+
+
+def _linear(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) -> Iterator[tuple[Fold, int, Cost]]:
+    """Folds of a layer with weights with these lanes, their cycles and cost: one for each place where weights and
+    vectors can lie, and each form."""
+    layer, activation = work.layer, work.kind
+    words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
+    width, line = pe * simd * layer.code.bits, simd * activation.bits
+    for serial in (False, True) if serves(activation, layer.code) else (False,):
+        stages = sum_stages(BIT if serial else activation, simd, target, clock_hz)
+        own = Cost(cells=unit_cells(layer.position(), activation, work.exact, pe, simd, target.family, serial))
+        for memory, buffer, cost in memories(depth, width, words, line, target):
+            fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial)
+            cycles = work.positions * dense_cycles(layer.position(), activation, fold)
+            yield _windowed(work, fold, cycles, own + cost, target)
+
+
+def _windowed(work: _Work, fold: Fold, cycles: int, cost: Cost, target: Target) -> tuple[Fold, int, Cost]:
+    """``fold`` with the windows that it wants: as few lanes as keep up with the unit, or as many as bring most."""
+    geometry = work.geometry
+    if geometry is None:
+        return fold, cycles, cost
+    lanes = divisors(geometry.shape[0] // geometry.groups)
+    # The gearbox behind the window goes through the greatest number that divides both.
+    needed = {one: geometry.elements // gcd(one, fold.simd) for one in lanes}
+    window = next((one for one in lanes if needed[one] <= cycles), min(lanes, key=lambda one: needed[one]))
+    rows, lines, own = window_cost(geometry, work.source.dtype, window, target)
+    if window != fold.simd:
+        own += Cost(cells=fold.simd * work.kind.bits + 4)
+    return replace(fold, window=window, rows=rows, lines=lines), max(cycles, needed[window]), cost + own
+
+
+def _streamed(
+    network: Network, stage: list[int], work: _Work, pe: int, simd: int, target: Target, clock_hz: float
+) -> Iterator[Option]:
+    """A layer whose thresholds ride in its weight stream, where they can."""
+    after = network.layers[stage[1]] if len(stage) == 2 else None
+    layer = work.layer.position()
+    if not isinstance(after, Threshold) or work.kind != BIPOLAR:
+        return
+    words, folds = layer.inputs // simd, layer.outputs // pe
+    stages = sum_stages(work.kind, simd, target, clock_hz)
+    if not (fuses(layer, after) and has_starts(layer.inputs, simd) and stages <= words):
+        return
+    depth = folds * (words + STARTS)
+    cells = pe * (lane_cells(layer, work.kind, simd, target.family) + sum_bits(layer.inputs) + 3) + simd
+    for memory, buffer, cost in memories(depth, pe * simd, words, simd, target):
+        fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
+        whole = Cost(cells=cells + 3 * depth.bit_length() + 24) + cost
+        fold, cycles, whole = _windowed(work, fold, work.positions * depth, whole, target)
+        rider = Fold(pe=pe, simd=pe, form=STREAM)
+        yield Option(_lanes_in(fold, work), (fold, rider), (cycles, cycles), (whole, Cost()))
+
+
+def _elementwise(network: Network, index: int, lanes: int, target: Target) -> Iterator[tuple[Fold, int, Cost]]:
+    """Folds of a threshold, affine or pooling layer behind ``lanes`` lanes, each with its cycles and its cost. On fewer
+    lanes it is smaller, and the beats of the layer before are taken apart."""
+    bits = network.types[index].dtype.bits
+    for fewer in divisors(lanes):
+        apart = Cost(cells=lanes * bits + 4) if fewer < lanes else Cost()
+        for fold, cycles, cost in _on_lanes(network, index, fewer, target):
+            yield fold, cycles, cost + apart
+        if isinstance(network.layers[index], Affine):
+            return
+
+
+def _on_lanes(network: Network, index: int, lanes: int, target: Target) -> list[tuple[Fold, int, Cost]]:
+    """Folds of a threshold, affine or pooling layer on ``lanes`` lanes."""
+    layer, source = network.layers[index], network.types[index]
+    bits = source.dtype.bits
+    if isinstance(layer, Affine):
+        scale = DType.holding(int(layer.scale.min()), int(layer.scale.max())).bits
+        total = layer.output(source).dtype.bits
+        cells = 3 * bits * scale // 2 + 2 * total + 2 * rom_cells(layer.scale.size, scale)
+        return [(Fold(), source.size, Cost(cells=cells))]
+    if isinstance(layer, Pool):
+        geometry = Geometry.of(layer, source, groups=source.shape[0] // lanes)
+        rows, lines, cost = window_cost(geometry, source.dtype, lanes, target)
+        fold = Fold(pe=lanes, simd=lanes, rows=rows, lines=lines)
+        return [(fold, geometry.elements // lanes, cost + Cost(cells=lanes * 2 * layer.output(source).dtype.bits))]
+    assert isinstance(layer, Threshold)
+    count = int(layer.thresholds.shape[1])
+    steps = count.bit_length()
+    beats, groups = source.size // lanes, max(1, layer.channels // lanes)
+    shared = layer.channels == 1
+    every = 0 if shared else rom_cells(groups, lanes * count * bits)
+    folds = [
+        (
+            Fold(pe=lanes, simd=lanes, form=COMPARATORS),
+            beats,
+            Cost(cells=lanes * (count * bits * (1 if shared else 2) // 2 + 3 * count // 2 + layer.dtype.bits) + every),
+        )
+    ]
+    if count > 1:
+        search = lanes * (2 * bits + 3 * steps) + 12
+        places = [("logic", Cost(cells=lanes * rom_cells(groups << steps, bits)))]
+        if target.ram_shapes:
+            places.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits))))
+        folds += [
+            (Fold(pe=lanes, simd=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + Cost(cells=search))
+            for place, cost in places
+        ]
+    return folds
