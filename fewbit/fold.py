@@ -107,6 +107,12 @@ class Curve:
             return Curve((*self.steps[:-1], Gain(last.gain * gain, last.shift * gain + shift)))
         return Curve((*self.steps, Gain(gain, shift)))
 
+    def of_multiple(self, gain: Reals) -> Curve:
+        """``self`` of ``gain * x``."""
+        if self.steps and isinstance(first := self.steps[0], Gain):
+            return Curve((Gain(first.gain * gain, first.shift), *self.steps[1:]))
+        return Curve((Gain(gain, exact([0])), *self.steps))
+
     def clipped(self, low: Fraction | None, high: Fraction | None) -> Curve:
         return Curve((*self.steps, Clip(low, high)))
 

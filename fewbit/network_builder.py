@@ -1,6 +1,7 @@
 """Builds a network layer by layer from what a source graph does to one tensor, exactly.
 
-Between two quantizers a tensor is an integer tensor and an exact curve from those integers to the reals of
+Here are the steps that every element takes alone, and what begins and ends a network; products are in
+:mod:`fewbit.network_products`, pooling in :mod:`fewbit.network_pools`. Between two quantizers a tensor is an integer tensor and an exact curve from those integers to the reals of
 the graph; a quantizer turns the curve into integer thresholds. Knows nothing of files.
 """
 
@@ -13,12 +14,10 @@ import numpy as np
 
 from fewbit.float_chain import FloatChain, Floats, input_thresholds, level_table, table_thresholds
 from fewbit.fold import Curve, Gain, Reals, comparable_scores, exact, fold_thresholds
-from fewbit.golden.codes import BINARY, TERNARY, Code, integer
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.network import (
     Affine,
     ArgMax,
-    Dense,
     Flatten,
     InputQuantizer,
     Layer,
@@ -27,7 +26,7 @@ from fewbit.golden.network import (
     Threshold,
 )
 from fewbit.onnx_graph import Array, Refusal
-from fewbit.quantizer import QuantizedConstant, Quantizer
+from fewbit.quantizer import Quantizer
 
 _TABLE = 1 << 24
 """Values times channels up to which the float32 steps after an integer input are executed for each."""
@@ -87,8 +86,8 @@ class Builder:
         if tensor.dtype is None:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
         if not tensor.index:
-            tensor = self._unclipped(tensor, "the output")
-            gains = _gains(tensor)
+            tensor = self.affine_levels(tensor, "the output")
+            gains = gains_of(tensor)
             scale, bias = (_over_frame(values, tensor.frame) for values in (gains.gain, gains.shift))
         try:
             reals = [np.array([float(value) for value in values]) for values in (scale, bias)]
@@ -109,7 +108,7 @@ class Builder:
         if len(tensor.frame) == 1:
             return tensor
         if tensor.dtype is not None:
-            self._layer(Flatten)
+            self.add(Flatten)
         size = int(np.prod(tensor.frame))
         times = size // tensor.frame[0] if tensor.frame else 1
         low, high = (np.repeat(ends, times) if ends.size > 1 else ends for ends in (tensor.low, tensor.high))
@@ -138,9 +137,23 @@ class Builder:
         if any((values != values[(slice(None), *[slice(1)] * (values.ndim - 1))]).any() for values in wide):
             tensor = self.flat(tensor)
         return tensor, [
-            values if values.size == 1 else _one_if_alike(values.reshape(tensor.frame[0], -1)[:, 0])
+            values if values.size == 1 else one_if_alike(values.reshape(tensor.frame[0], -1)[:, 0])
             for values in spread
         ]
+
+    def map(self, tensor: Tensor) -> Tensor:
+        """``tensor`` with a frame of (channels, height, width), as the graph has it."""
+        if len(tensor.shape) != 4:
+            raise Refusal(f"takes maps of shape (1, channels, height, width), not {tensor.shape}")
+        frame = tensor.shape[1:]
+        if tensor.frame == frame:
+            return tensor
+        by_element = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
+        channels = max(tensor.curve.channels, tensor.low.size, tensor.chain.channels if tensor.chain else 1)
+        if not by_element or channels > 1:
+            raise Refusal(f"takes maps, but its activations lie in a frame of shape {tensor.frame} already")
+        self.input = TensorType(self.input.dtype, frame)
+        return replace(tensor, frame=frame)
 
     def affine(self, tensor: Tensor, gain: Reals | None, shift: Reals | None, step: str, *constants: Floats) -> Tensor:
         """``gain * tensor + shift``, which ``step`` is in float32."""
@@ -164,7 +177,7 @@ class Builder:
             )
             self.input = TensorType(dtype, self.input.shape)
         else:
-            self._layer(Threshold, **self._thresholds(tensor, quantizer, chain), dtype=dtype, base=base)
+            self.add(Threshold, **self._thresholds(tensor, quantizer, chain), dtype=dtype, base=base)
         return replace(
             tensor,
             dtype=dtype,
@@ -190,21 +203,36 @@ class Builder:
         thresholds, signs = fold_thresholds(tensor.curve, quantizer.boundaries, tensor.low, tensor.high)
         return {"thresholds": thresholds, "sign": signs}
 
-    def _unclipped(self, tensor: Tensor, what: str) -> Tensor:
-        """``tensor`` without a pending Relu or Clip: after few-bit levels it becomes a Threshold layer."""
-        if tensor.curve.gains is not None:
-            return tensor
+    def affine_levels(self, tensor: Tensor, what: str, zero: bool = False) -> Tensor:
+        """``tensor`` without a pending Relu or Clip and, with ``zero``, with the integer 0 for the real 0.
+
+        Few-bit levels that are not so become others by a Threshold layer.
+        """
+        gains = tensor.curve.gains
+        if gains is None:
+            return self.levels(tensor, what, f"{what} is a Relu or Clip that no quantizer follows", zero)
+        if zero and any(gains.shift):
+            return self.levels(tensor, what, f"{what} has an offset, beside which 0, its padding, is no level", zero)
+        return tensor
+
+    def levels(self, tensor: Tensor, what: str, reason: str, zero: bool = False) -> Tensor:
+        """Few-bit levels as others, a whole number of steps above an offset, by a Threshold layer.
+
+        The offset is 0 where it can be, and must be with ``zero``. Refuses what it cannot do, for ``reason``.
+        """
         assert tensor.dtype is not None
         values = range(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
         if not tensor.quantized or len(values) > _LADDER or tensor.curve.channels > 1:
-            raise Refusal(f"{what} is a Relu or Clip that no quantizer follows")
+            raise Refusal(reason)
         reals = [tensor.curve.value(0, x) for x in values]
         ladder = sorted(set(reals))
         if len(ladder) == 1:
             raise Refusal(f"{what} is the same for every input")
-        unit = _common_unit([value - ladder[0] for value in ladder[1:]])
-        count = int((ladder[-1] - ladder[0]) / unit)
+        unit = _common_unit(ladder if zero else [value - ladder[0] for value in ladder[1:]])
         start = ladder[0] / unit
+        if zero and abs(start) >= _LADDER:
+            raise Refusal(reason)
+        count = int((ladder[-1] - ladder[0]) / unit)
         base = int(start) if start.denominator == 1 and abs(start) < _LADDER else 0
         if count >= _LADDER:
             raise Refusal(f"{what} is a Relu or Clip that cuts between two levels")
@@ -212,7 +240,7 @@ class Builder:
         table = np.array([[int((value - ladder[0]) / unit)] for value in reals])
         found = table_thresholds(table, np.array(values), count)
         assert found is not None
-        self._layer(Threshold, thresholds=found[0], sign=found[1], dtype=dtype, base=base)
+        self.add(Threshold, thresholds=found[0], sign=found[1], dtype=dtype, base=base)
         curve = Curve().scaled(exact([1]) * unit, exact([1]) * (ladder[0] - base * unit))
         return replace(
             tensor,
@@ -223,37 +251,6 @@ class Builder:
             chain=None,
         )
 
-    def dense(self, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
-        """``tensor @ weights``, weights (inputs, outputs)."""
-        if tensor.dtype is None or not tensor.quantized:
-            raise Refusal("its activations are not quantized: put a Quant before it")
-        if int(np.prod(tensor.shape[:-1])) != 1:
-            raise Refusal(f"takes one row of activations a frame, not shape {tensor.shape}")
-        if tensor.shape[-1] != weights.levels.shape[0]:
-            raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
-        tensor = self._unclipped(self.flat(tensor), "its input")
-        gains = _gains(tensor)
-        if any(value != gains.gain[0] for value in gains.gain):
-            raise Refusal("the scale of its activations differs between its inputs, which no integer product can take")
-        levels, scale = _levels(weights)
-        sums = levels.sum(0).astype(object) * gains.shift[0]
-        if gains.shift.size > 1:
-            sums = (levels.astype(object) * gains.shift[:, None]).sum(0)
-        layer = self._layer(Dense, weights=levels.T, code=_code(levels))
-        assert isinstance(layer, Dense)
-        low, high = layer.bounds(tensor.dtype)  # type: ignore[arg-type]
-        return replace(
-            tensor,
-            shape=(*tensor.shape[:-1], layer.outputs),
-            frame=(layer.outputs,),
-            dtype=layer.output(TensorType(tensor.dtype, tensor.frame)).dtype,  # type: ignore[arg-type]
-            low=low,
-            high=high,
-            curve=Curve().scaled(scale * gains.gain[0], scale * sums),
-            chain=None,
-            quantized=False,
-        )
-
     def arg_max(self, tensor: Tensor, axis: int, shape: tuple[int, ...]) -> Tensor:
         """Index of the largest real along ``axis``."""
         if not -len(tensor.shape) <= axis < len(tensor.shape):
@@ -262,28 +259,28 @@ class Builder:
             raise Refusal(f"must run over all the scores of a frame, not over axis {axis} of shape {tensor.shape}")
         if tensor.dtype is None:
             raise Refusal("its input is not quantized")
-        tensor = self._unclipped(self.flat(tensor), "its input")
-        gains = _gains(tensor)
+        tensor = self.affine_levels(self.flat(tensor), "its input")
+        gains = gains_of(tensor)
         gain, shift = (np.resize(values, tensor.frame[0]) for values in (gains.gain, gains.shift))
         if any(value != gain[0] for value in gain) or any(value != shift[0] for value in shift) or gain[0] <= 0:
             low, high = (np.resize(ends, tensor.frame[0]) for ends in (tensor.low, tensor.high))
             scale, bias = comparable_scores(gain, shift, low, high)
-            self._layer(Affine, scale=scale, bias=bias)
-        self._layer(ArgMax)
+            self.add(Affine, scale=scale, bias=bias)
+        self.add(ArgMax)
         return replace(tensor, shape=shape, frame=(), index=True)
 
-    def _layer(self, kind: type[Layer], **fields: object) -> Layer:
+    def add(self, kind: type[Layer], **fields: object) -> Layer:
         index = sum(isinstance(layer, kind) for layer in self.layers)
         layer = kind(name=f"{kind.kind}_{index}", **fields)
         self.layers.append(layer)
         return layer
 
 
-def _one_if_alike(values: Floats) -> Floats:
+def one_if_alike(values: Floats) -> Floats:
     return values[:1] if (values == values[0]).all() else values
 
 
-def _gains(tensor: Tensor) -> Gain:
+def gains_of(tensor: Tensor) -> Gain:
     gains = tensor.curve.gains
     assert gains is not None
     return gains
@@ -293,27 +290,6 @@ def _common_unit(values: list[Fraction]) -> Fraction:
     """The greatest rational of which each of ``values`` is a multiple."""
     denominator = int(np.lcm.reduce(np.array([value.denominator for value in values], object)))
     return Fraction(int(np.gcd.reduce(np.array([int(v * denominator) for v in values], object))), denominator)
-
-
-def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
-    """Integer weights (inputs, outputs) without a zero point, and the scale of each output."""
-    if (weights.scale != weights.scale[:1]).any():
-        raise Refusal("the scale of its weights differs between its inputs, which no integer product can take")
-    if (weights.zero != np.floor(weights.zero)).any():
-        raise Refusal("the zero point of its weights must be whole")
-    levels = weights.levels - weights.zero.astype(np.int64)
-    return levels, exact(_one_if_alike(weights.scale[0]))
-
-
-def _code(levels: Ints) -> Code:
-    """The narrowest code that has all ``levels``."""
-    low, high = int(levels.min()), int(levels.max())
-    if low >= -1 and high <= 1:
-        return BINARY if (levels != 0).all() else TERNARY
-    bits = DType.holding(low, high).bits
-    if bits > 16:
-        raise Refusal(f"its weights, {low} to {high}, need {bits} bits, 16 are the most")
-    return integer(bits)
 
 
 def _over_frame(values: Reals, frame: tuple[int, ...]) -> Reals:

@@ -1,4 +1,4 @@
-"""Dense QONNX networks (Brevitas, FINN, qonnx) to networks in integers.
+"""QONNX networks, dense and convolutional (Brevitas, FINN, qonnx) to networks in integers.
 
 The importer walks the one chain from the graph's input to its output. Between two quantizers a tensor is an
 integer tensor and an exact curve from those integers to the reals that the graph computes
@@ -26,7 +26,8 @@ from fewbit.golden.network import Network
 from fewbit.network_builder import Builder, Tensor
 from fewbit.onnx_constants import constant_result
 from fewbit.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
-from fewbit.qonnx_ops import RESHAPING, STEPS, Call, Constant, plain, supported
+from fewbit.qonnx_call import Call, Constant, plain
+from fewbit.qonnx_ops import RESHAPING, STEPS, supported
 from fewbit.quantizer import QuantizedConstant, quantize_constant
 
 
@@ -163,7 +164,7 @@ def _output(node: Node, needed: set[str]) -> str:
 def _step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     node = call.node
     if not supported(node):
-        raise Refusal("this op is not supported in a dense network")
+        raise Refusal("this op is not supported")
     if node.op not in RESHAPING:
         if tensor.index:
             raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
@@ -183,6 +184,5 @@ def _constant(call: Call) -> Constant:
         return quantize_constant(node, arrays[0], arrays[1:])
     if values and isinstance(first := values[0], QuantizedConstant) and node.op in RESHAPING - {"Cast", "Dropout"}:
         rest = [plain(value) for value in values[1:]]
-        parts = (first.levels, first.scale, first.zero)
-        return QuantizedConstant(*(constant_result(node, [part, *rest]) for part in parts))
+        return first.map(lambda part: constant_result(node, [part, *rest]))
     return constant_result(node, [plain(value) for value in values])

@@ -3,76 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from fewbit.fold import exact, square_root
 from fewbit.network_builder import Builder, Tensor
+from fewbit.network_products import dense
 from fewbit.onnx_constants import axes_of, cast_target, reshaped, squeezed, unsqueezed
 from fewbit.onnx_graph import QONNX_DOMAINS, Array, Node, Refusal
-from fewbit.quantizer import QuantizedConstant, bipolar_quant, multi_threshold, quant, sign
-
-Constant = Array | QuantizedConstant
-
-
-@dataclass(frozen=True)
-class Call:
-    """A node and its inputs: constants, the tensor that hangs on the graph's input, None for one left out."""
-
-    node: Node
-    inputs: tuple[Constant | Tensor | None, ...]
-
-    def parameters(self, least: int, most: int) -> list[Array | None]:
-        """The inputs after the first as constants, ``least`` to ``most`` of them, None for those left out."""
-        found = list(self.inputs[1:])
-        while found and found[-1] is None:
-            found.pop()
-        if not least <= len(found) <= most:
-            raise Refusal(f"cannot have {len(found) + 1} inputs")
-        if not isinstance(self.inputs[0], Tensor):
-            raise Refusal("its first input must be the activations, and the others constants")
-        return [None if value is None else plain(value) for value in found] + [None] * (most - len(found))
-
-    def given(self, count: int) -> list[Array]:
-        """Exactly ``count`` constants after the first input."""
-        values = [value for value in self.parameters(count, count) if value is not None]
-        if len(values) != count:
-            raise Refusal(f"needs all its {count + 1} inputs")
-        return values
-
-
-def plain(value: Constant | Tensor) -> Array:
-    """A constant as the array that the graph has."""
-    assert not isinstance(value, Tensor)
-    return value.value if isinstance(value, QuantizedConstant) else value
-
-
-def _weights(value: Constant | Tensor | None, transposed: bool) -> QuantizedConstant:
-    """A constant as weights (inputs, outputs): quantized, or whole numbers as they are."""
-    assert value is not None
-    assert not isinstance(value, Tensor)
-    if not isinstance(value, QuantizedConstant):
-        if value.dtype != np.float32:
-            raise Refusal(f"its weights are {value.dtype}, not float32")
-        if not np.isfinite(value).all() or (value != np.round(value)).any() or (np.abs(value) > 1 << 16).any():
-            raise Refusal("its weights are floats: quantize them first")
-        one, none = np.ones((), np.float32), np.zeros((), np.float32)
-        value = QuantizedConstant(
-            value.astype(np.int64), np.broadcast_to(one, value.shape), np.broadcast_to(none, value.shape)
-        )
-    if value.levels.ndim != 2 or value.levels.size == 0:
-        raise Refusal(f"its weights must have two axes, not shape {value.levels.shape}")
-    if transposed:
-        value = QuantizedConstant(value.levels.T, value.scale.T, value.zero.T)
-    return value
-
+from fewbit.qonnx_call import Call, matrix, plain
+from fewbit.quantizer import bipolar_quant, multi_threshold, quant, sign
 
 def _matmul(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     call.node.settings()
     call.given(1)
-    return builder.dense(tensor, _weights(call.inputs[1], False))
+    return dense(builder, tensor, matrix(call.inputs[1], False))
 
 
 def _gemm(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -80,7 +27,7 @@ def _gemm(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     _, bias = call.parameters(1, 2)
     if trans_a or len(tensor.shape) != 2:
         raise Refusal(f"takes activations on two axes, not transposed, not shape {tensor.shape}")
-    tensor = builder.dense(tensor, _weights(call.inputs[1], bool(trans_b)))
+    tensor = dense(builder, tensor, matrix(call.inputs[1], bool(trans_b)))
     tensor = builder.affine(tensor, exact([alpha]), None, "none")
     if bias is None:
         return tensor

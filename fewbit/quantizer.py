@@ -68,6 +68,10 @@ class QuantizedConstant:
     def value(self) -> Array:
         return ((self.levels.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
 
+    def map(self, reshape: Callable[[Array], Array]) -> QuantizedConstant:
+        """Levels, scale and zero point under ``reshape``, which moves elements and changes none."""
+        return QuantizedConstant(reshape(self.levels), reshape(self.scale), reshape(self.zero))
+
 
 @dataclass(frozen=True)
 class _QuantSettings:

@@ -99,10 +99,10 @@ def make(op: str, *constants: Any, **attributes: Any) -> Callable[[GraphBuilder]
 
 BATCH_NORM = [[1] * 4, [0] * 4, [0] * 4, [1] * 4]
 REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
-    (conv, "node 'Conv_1' (Conv): this op is not supported in a dense network"),
-    (make("Softmax"), "node 'Softmax_1' (Softmax): this op is not supported in a dense network"),
-    (make("Sigmoid", name=""), "node 1 (Sigmoid): this op is not supported in a dense network"),
-    (make("Quant", 1, 0, 4), "node 'Quant_1' (Quant): this op is not supported in a dense network"),
+    (conv, "node 'Conv_1' (Conv): this op is not supported"),
+    (make("Softmax"), "node 'Softmax_1' (Softmax): this op is not supported"),
+    (make("Sigmoid", name=""), "node 1 (Sigmoid): this op is not supported"),
+    (make("Quant", 1, 0, 4), "node 'Quant_1' (Quant): this op is not supported"),
     (branch, "node 'Neg_2' (Neg): shares its input with node 'Relu_1' (Relu): branches are not supported"),
     (join, "node 'Add_2' (Add): takes two tensors that both hang on the input: branches are not supported"),
     (square, "node 'Mul_1' (Mul): takes two tensors that both hang on the input: branches are not supported"),
