@@ -1,14 +1,17 @@
 """Builds a network layer by layer from what a source graph does to one tensor, exactly.
 
-Here are the steps that every element takes alone, and what begins and ends a network; products are in
-:mod:`fewbit.network_products`, pooling in :mod:`fewbit.network_pools`. Between two quantizers a tensor is an integer tensor and an exact curve from those integers to the reals of
+Between two quantizers a tensor is an integer tensor and an exact curve from those integers to the reals of
 the graph; a quantizer turns the curve into integer thresholds. Knows nothing of files.
+
+Here are the steps that every element takes alone, and how a network begins and ends; products are in
+:mod:`fewbit.network_products`, pooling is in :mod:`fewbit.network_pools`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +30,8 @@ from fewbit.golden.network import (
 )
 from fewbit.onnx_graph import Array, Refusal
 from fewbit.quantizer import Quantizer
+
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 _TABLE = 1 << 24
 """Values times channels up to which the float32 steps after an integer input are executed for each."""
@@ -70,6 +75,16 @@ class Tensor:
     quantized: bool = True
     integral: bool = False
     index: bool = False
+
+    @property
+    def reach(self) -> tuple[Reals, Reals]:
+        """Lowest and highest reals of the graph, (1,) or (channels,) each, for the reachable integers."""
+        channels = range(max(self.curve.channels, self.low.size))
+        ends = [
+            sorted(self.curve.value(channel, int(np.resize(x, len(channels))[channel])) for x in (self.low, self.high))
+            for channel in channels
+        ]
+        return exact([low for low, _ in ends]), exact([high for _, high in ends])
 
 
 class Builder:
@@ -137,8 +152,7 @@ class Builder:
         if any((values != values[(slice(None), *[slice(1)] * (values.ndim - 1))]).any() for values in wide):
             tensor = self.flat(tensor)
         return tensor, [
-            values if values.size == 1 else one_if_alike(values.reshape(tensor.frame[0], -1)[:, 0])
-            for values in spread
+            values if values.size == 1 else one_if_alike(values.reshape(tensor.frame[0], -1)[:, 0]) for values in spread
         ]
 
     def map(self, tensor: Tensor) -> Tensor:
@@ -269,7 +283,8 @@ class Builder:
         self.add(ArgMax)
         return replace(tensor, shape=shape, frame=(), index=True)
 
-    def add(self, kind: type[Layer], **fields: object) -> Layer:
+    def add(self, kind: type[AnyLayer], **fields: object) -> AnyLayer:
+        """A layer behind those so far, under the next name of its kind."""
         index = sum(isinstance(layer, kind) for layer in self.layers)
         layer = kind(name=f"{kind.kind}_{index}", **fields)
         self.layers.append(layer)

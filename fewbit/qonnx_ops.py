@@ -14,7 +14,10 @@ from fewbit.network_products import dense
 from fewbit.onnx_constants import axes_of, cast_target, reshaped, squeezed, unsqueezed
 from fewbit.onnx_graph import QONNX_DOMAINS, Array, Node, Refusal
 from fewbit.qonnx_call import Call, matrix, plain
+from fewbit.qonnx_maps import average_pool, convolution, global_pool, max_pool, reduce_mean
 from fewbit.quantizer import bipolar_quant, multi_threshold, quant, sign
+from fewbit.trunc import trunc
+
 
 def _matmul(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     call.node.settings()
@@ -115,6 +118,17 @@ def _quantizer(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     tensor, _ = builder.vectors(tensor, *parameters[:2])
     return builder.quantize(
         tensor, make(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0])
+    )
+
+
+def _trunc(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    if tensor.dtype is None:
+        raise Refusal("its activations are not quantized: put a Quant before it")
+    parameters = [value for value in call.parameters(4, 5) if value is not None]
+    tensor, _ = builder.vectors(tensor, *parameters[:2])
+    return builder.quantize(
+        tensor,
+        trunc(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0], tensor.reach),
     )
 
 
@@ -230,6 +244,13 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
     "BipolarQuant": _quantizer,
     "Sign": _quantizer,
     "MultiThreshold": _multi_threshold,
+    "Trunc": _trunc,
+    "Conv": convolution,
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "GlobalMaxPool": global_pool,
+    "GlobalAveragePool": global_pool,
+    "ReduceMean": reduce_mean,
     "TopK": _top_k,
     "ArgMax": _arg_max,
     "Cast": _cast,
@@ -243,7 +264,7 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
 }
 """What each op does to the activations."""
 
-CUSTOM = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold"})
+CUSTOM = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Ops that change no value, so that integer tensors and the arg-max may go through them."""
 

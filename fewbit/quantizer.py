@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from fewbit.fold import ROUNDINGS, Boundary, Reals, exact, rounding_boundary
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
 from fewbit.onnx_graph import Array, Node, Refusal
 
-_ACTIVATION_BITS = 12
+ACTIVATION_BITS = 12
 _ENDLESS = Fraction(2) ** 1000
 """Stands for an infinite threshold: no float32 times a sum of integers comes near it."""
 
@@ -74,7 +75,7 @@ class QuantizedConstant:
 
 
 @dataclass(frozen=True)
-class _QuantSettings:
+class QuantSettings:
     low: int
     high: int
     bits: int
@@ -86,11 +87,11 @@ class _QuantSettings:
         """float32 values, scaled and with the zero point, to integers. # (…) -> (…)"""
         if self.bipolar:
             return np.where(y >= 0, 1, -1)
-        rounded = _ROUND[self.mode](np.minimum(np.maximum(y, np.float32(self.low)), np.float32(self.high)))
+        rounded = ROUND_FLOAT32[self.mode](np.minimum(np.maximum(y, np.float32(self.low)), np.float32(self.high)))
         return np.nan_to_num(rounded).astype(np.int64)
 
 
-_ROUND: dict[str, Callable[[Floats], Floats]] = {
+ROUND_FLOAT32: dict[str, Callable[[Floats], Floats]] = {
     "ROUND": np.round,
     "HALF_EVEN": np.round,
     "CEIL": np.ceil,
@@ -102,30 +103,43 @@ _ROUND: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
-def _quant_settings(node: Node, bitwidth: Array, most_bits: int) -> _QuantSettings:
-    signed, narrow, mode = node.settings(signed=None, narrow=None, rounding_mode="ROUND")
-    for name, value in (("signed", signed), ("narrow", narrow)):
-        if value not in (0, 1):
-            raise Refusal(f"its attribute {name!r} must be 0 or 1, not {value}")
-    if str(mode).upper() not in ROUNDINGS:
-        raise Refusal(f"its rounding mode must be one of {', '.join(ROUNDINGS)}, not {mode!r}")
+def rounding_mode(text: str) -> str:
+    """``text`` as one of :data:`~fewbit.fold.ROUNDINGS`."""
+    if text.upper() not in ROUNDINGS:
+        raise Refusal(f"its rounding mode must be one of {', '.join(ROUNDINGS)}, not {text!r}")
+    return text.upper()
+
+
+def bit_width(bitwidth: Array, most_bits: int) -> int:
+    """The one bit width in ``bitwidth``."""
     values = set(bitwidth.ravel().tolist())
     if len(values) != 1 or not all(float(bits).is_integer() for bits in values):
         raise Refusal(f"its bit width must be one integer, not {sorted(values)}")
     bits = int(values.pop())
     if not 1 <= bits <= most_bits:
         raise Refusal(f"its bit width must be 1 to {most_bits}, not {bits}")
+    return bits
+
+
+def quant_settings(node: Node, bitwidth: Array, most_bits: int, **defaults: Any) -> QuantSettings:
+    """Range and rounding that the attributes of ``node`` give; ``defaults`` for those it may lack."""
+    settings = {"signed": None, "narrow": None, "rounding_mode": "ROUND"} | defaults
+    signed, narrow, mode = node.settings(**settings)
+    for name, value in (("signed", signed), ("narrow", narrow)):
+        if value not in (0, 1):
+            raise Refusal(f"its attribute {name!r} must be 0 or 1, not {value}")
+    mode, bits = rounding_mode(mode), bit_width(bitwidth, most_bits)
     if bits == 1 and narrow and not signed:
         raise Refusal("an unsigned narrow range of one bit holds only 0")
     low = -(1 << bits - 1) + narrow if signed else 0
     high = (1 << bits - 1) - 1 if signed else (1 << bits) - 1 - narrow
-    return _QuantSettings(low, high, bits, bool(signed), bits == 1 and bool(signed), str(mode).upper())
+    return QuantSettings(low, high, bits, bool(signed), bits == 1 and bool(signed), mode)
 
 
 def quant(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
     """Quant: ``q = clip(round(x / scale + zero))`` is ``scale * (q - zero)``; one signed bit is -1 and +1."""
     scale, zero = nonzero_scale(vector(parameters[0])), vector(parameters[1])
-    settings = _quant_settings(node, parameters[2], _ACTIVATION_BITS)
+    settings = quant_settings(node, parameters[2], ACTIVATION_BITS)
     if settings.bipolar:
         dtype, base, boundaries = BIPOLAR, -1, [Boundary(Fraction(0))]
     else:
@@ -167,12 +181,12 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
         raise Refusal("its out_scale must not be 0")
     rows = np.sort(thresholds, axis=1)
     count, scale, ratio = rows.shape[1], Fraction(out_scale), Fraction(out_bias) / Fraction(out_scale)
-    if count >= 1 << _ACTIVATION_BITS:
-        raise Refusal(f"has {count} thresholds, {(1 << _ACTIVATION_BITS) - 1} are the most")
+    if count >= 1 << ACTIVATION_BITS:
+        raise Refusal(f"has {count} thresholds, {(1 << ACTIVATION_BITS) - 1} are the most")
     shift = Fraction(0)
     if count == 1 and ratio == Fraction(-1, 2):
         dtype, base, scale = BIPOLAR, -1, scale / 2
-    elif ratio.denominator == 1 and abs(ratio) < 1 << _ACTIVATION_BITS:
+    elif ratio.denominator == 1 and abs(ratio) < 1 << ACTIVATION_BITS:
         base = int(ratio)
         top = base + count
         dtype = DType("uint", top.bit_length()) if base >= 0 else DType.holding(base, top)
@@ -224,7 +238,7 @@ def quantize_constant(node: Node, value: Array, parameters: list[Array]) -> Quan
         levels, scale, zero = np.where(value >= 0, 1, -1), parameters[0], np.zeros((), np.float32)
     else:
         scale, zero, bitwidth = parameters
-        settings = _quant_settings(node, bitwidth, 16)
+        settings = quant_settings(node, bitwidth, 16)
         with np.errstate(all="ignore"):
             levels = settings.level32(np.asarray(value / nonzero_scale(scale) + zero, np.float32))
     if levels.shape != value.shape:

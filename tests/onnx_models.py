@@ -32,6 +32,7 @@ class GraphBuilder:
     def __init__(self, *shape: int, element: int = TensorProto.FLOAT, annotation: str | None = None) -> None:
         self.shape, self.element, self.annotation = shape, element, annotation
         self.x, self.opset, self.result = "x", 13, TensorProto.FLOAT
+        self.qonnx_opset = 1
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.extra_inputs: list[Any] = []
@@ -117,6 +118,12 @@ class GraphBuilder:
         """MatMul with ``weights`` (inputs, outputs) as they are."""
         return self.op("MatMul", weights)
 
+    def conv(self, weights: Any, bias: Any = None, x: str | None = None, **attributes: Any) -> str:
+        """Conv with ``weights`` (outputs, channels / groups, rows, columns): as they are, or the name of a tensor."""
+        x = self.x if x is None else x
+        names = [weights if isinstance(weights, str) else self.constant(weights)]
+        return self.node("Conv", x, *names, *([] if bias is None else [self.constant(bias)]), **attributes)
+
     def model(self, batch: Any = 1) -> Any:
         source = helper.make_tensor_value_info("x", self.element, [batch, *self.shape])
         sink = helper.make_tensor_value_info(self.x, self.result, None)
@@ -128,7 +135,7 @@ class GraphBuilder:
             annotation = onnx.TensorAnnotation(tensor_name="x", quant_parameter_tensor_names=[entry])
             graph.quantization_annotation.append(annotation)
         domains = dict.fromkeys(["", *(node.domain for node in self.nodes)])
-        opsets = [helper.make_opsetid(domain, 1 if domain else self.opset) for domain in domains]
+        opsets = [helper.make_opsetid(domain, self.qonnx_opset if domain else self.opset) for domain in domains]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
     def save(self, path: Path, batch: Any = 1) -> Path:

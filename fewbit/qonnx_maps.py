@@ -1,0 +1,165 @@
+"""What the QONNX ops on maps do to the activations: convolution and pooling, in two dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fewbit import network_pools
+from fewbit.fold import exact
+from fewbit.network_builder import Builder, Tensor
+from fewbit.network_products import conv
+from fewbit.onnx_graph import Refusal
+from fewbit.qonnx_call import Call, weights
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Attributes that convolution and pooling share, as ONNX has them."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+    @staticmethod
+    def of(
+        shape: tuple[int, ...],
+        kernel: list[int] | tuple[int, ...] | None,
+        strides: list[int] | None,
+        pads: list[int] | None,
+        dilations: list[int] | None,
+        auto_pad: str,
+        ceil_mode: int = 0,
+    ) -> _Window:
+        """The window over activations of ``shape``, with the padding as numbers."""
+        if len(shape) != 4:
+            raise Refusal(f"takes maps of shape (1, channels, height, width), not {shape}")
+        rows, columns = _numbers("kernel_shape", kernel, 2, 1)
+        stride = _numbers("strides", [1, 1] if strides is None else strides, 2, 1)
+        if any(step != 1 for step in _numbers("dilations", [1, 1] if dilations is None else dilations, 2, 1)):
+            raise Refusal(f"dilations are not supported, and they are {dilations}")
+        top, left, bottom, right = _numbers("pads", [0, 0, 0, 0] if pads is None else pads, 4, 0)
+        if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+            raise Refusal(f"its auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER, not {auto_pad!r}")
+        if auto_pad != "NOTSET" and any((top, left, bottom, right)):
+            raise Refusal(f"has both pads and auto_pad {auto_pad}")
+        ends = [(top, bottom), (left, right)]
+        for axis, (extent, length, step) in enumerate(zip(shape[2:], (rows, columns), stride)):
+            if auto_pad.startswith("SAME"):
+                ends[axis] = _same(extent, length, step, upper=auto_pad == "SAME_UPPER")
+            elif ceil_mode:
+                ends[axis] = _ceil(extent, length, step, *ends[axis])
+        (top, bottom), (left, right) = ends
+        if max(top, bottom) >= rows or max(left, right) >= columns:
+            raise Refusal(f"its padding {(top, left, bottom, right)} must be less than its kernel of {rows}x{columns}")
+        return _Window((rows, columns), (stride[0], stride[1]), (top, left, bottom, right))
+
+
+def _numbers(name: str, values: Any, count: int, least: int) -> list[int]:
+    if values is None:
+        raise Refusal(f"lacks the attribute {name!r}")
+    if len(values) != count or any(not isinstance(value, int) or value < least for value in values):
+        raise Refusal(
+            f"its attribute {name!r} must be {count} whole numbers of at least {least}, not {list(values)}: "
+            "only two dimensions are supported"
+        )
+    return list(values)
+
+
+def _same(extent: int, length: int, step: int, upper: bool) -> tuple[int, int]:
+    """Padding that gives one position every ``step`` elements, the odd element after the map if ``upper``."""
+    total = max(((extent - 1) // step) * step + length - extent, 0)
+    less, more = total // 2, total - total // 2
+    return (less, more) if upper else (more, less)
+
+
+def _ceil(extent: int, length: int, step: int, before: int, after: int) -> tuple[int, int]:
+    """Padding with which a window that the map ends in counts, unless it begins beyond the map."""
+    positions = -(-(extent + before + after - length) // step) + 1
+    if (positions - 1) * step >= extent + before:
+        positions -= 1
+    return before, max(after, (positions - 1) * step + length - extent - before)
+
+
+def convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Conv."""
+    auto_pad, dilations, groups, kernel, pads, strides = call.node.settings(
+        auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None
+    )
+    _, bias = call.parameters(1, 2)
+    levels = weights(call.inputs[1], "four", 4)
+    extents = levels.levels.shape[2:]
+    window = _Window.of(tensor.shape, extents, strides, pads, dilations, auto_pad)
+    if kernel is not None and tuple(kernel) != extents:
+        raise Refusal(f"its kernel_shape {kernel} is not that of its weights, {list(extents)}")
+    tensor = conv(builder, tensor, levels, window.stride, window.padding, groups)
+    if bias is None:
+        return tensor
+    outputs = tensor.shape[1]
+    if bias.shape != (outputs,):
+        raise Refusal(f"needs a bias of shape ({outputs},), not {bias.shape}")
+    tensor, (vector,) = builder.vectors(tensor, bias.reshape(1, outputs, 1, 1))
+    return builder.affine(tensor, None, exact(vector), "none")
+
+
+def max_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """MaxPool, of which the values are used, not the indices."""
+    auto_pad, ceil_mode, dilations, kernel, pads, _, strides = call.node.settings(
+        auto_pad="NOTSET", ceil_mode=0, dilations=None, kernel_shape=None, pads=None, storage_order=0, strides=None
+    )
+    call.given(0)
+    window = _Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode)
+    return network_pools.max_pool(builder, tensor, window.kernel, window.stride, window.padding)
+
+
+def average_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """AveragePool, of windows that all have the same divisor."""
+    auto_pad, ceil_mode, counted, dilations, kernel, pads, strides = call.node.settings(
+        auto_pad="NOTSET",
+        ceil_mode=0,
+        count_include_pad=0,
+        dilations=None,
+        kernel_shape=None,
+        pads=None,
+        strides=None,
+    )
+    call.given(0)
+    window = _Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad)
+    if any(window.padding) and not counted:
+        raise Refusal(
+            "its padding is not counted (count_include_pad is 0), so that the divisor differs along the border"
+        )
+    if ceil_mode and _Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode) != window:
+        raise Refusal("its ceil_mode adds windows that reach beyond the padding, with a divisor of their own")
+    return network_pools.mean(builder, tensor, window.kernel, window.stride, window.padding)
+
+
+def global_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """GlobalMaxPool and GlobalAveragePool."""
+    call.node.settings()
+    call.given(0)
+    if len(tensor.shape) != 4:
+        raise Refusal(f"takes maps of shape (1, channels, height, width), not {tensor.shape}")
+    whole = tensor.shape[2], tensor.shape[3]
+    if call.node.op == "GlobalAveragePool":
+        return network_pools.mean(builder, tensor, whole, whole)
+    return network_pools.max_pool(builder, tensor, whole, whole, (0, 0, 0, 0))
+
+
+def reduce_mean(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """ReduceMean over height, width or both; the axes are an input since opset 18."""
+    keep, nothing, attribute = call.node.settings(keepdims=1, noop_with_empty_axes=0, axes=None)
+    (given,) = call.parameters(0, 1)
+    axes = attribute if given is None else given.ravel().tolist()
+    if not axes and nothing:
+        return tensor
+    rank = len(tensor.shape)
+    chosen = {axis % rank for axis in axes} if axes and all(-rank <= axis < rank for axis in axes) else set()
+    if rank != 4 or not chosen or not chosen <= {2, 3}:
+        raise Refusal(f"takes the mean over height and width of a map, not over axes {axes} of shape {tensor.shape}")
+    kernel = tensor.shape[2] if 2 in chosen else 1, tensor.shape[3] if 3 in chosen else 1
+    result = network_pools.mean(builder, tensor, kernel, kernel)
+    if keep:
+        return result
+    shape = tuple(extent for axis, extent in enumerate(result.shape) if axis not in chosen)
+    return replace(result, shape=shape)
