@@ -82,6 +82,4 @@ def _rising(builder: Builder, tensor: Tensor) -> Tensor:
         low, high = np.sort([signs * tensor.low, signs * tensor.high], axis=0)
         dtype = DType.holding(int(low.min()), int(high.max()))
         return replace(tensor, dtype=dtype, low=low, high=high, curve=tensor.curve.of_multiple(exact(signs)))
-    if tensor.curve.channels > 1:
-        raise Refusal("some channels of its input fall where their integers rise: quantize them first")
     return builder.levels(tensor, "its input", "its input falls where its integers rise: quantize it first")

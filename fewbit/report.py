@@ -8,7 +8,7 @@ from io import StringIO
 from rich.console import Console
 from rich.table import Table
 
-from fewbit.golden.network import Dense, Network, Threshold
+from fewbit.golden.network import Dense, Linear, Network, Pool, TensorType, Threshold
 from fewbit.hw.plan import Plan
 
 
@@ -29,17 +29,20 @@ def describe_network(network: Network) -> str:
     rows = []
     for layer, source, result in zip(network.layers, network.types, network.types[1:]):
         code, bits, operations = "", "", ""
-        if isinstance(layer, Dense):
+        if isinstance(layer, Linear):
             code, bits = str(layer.code), f"{layer.weights.size * layer.code.bits:,}"
-            operations = f"{layer.weights.size:,}"
+            operations = f"{products(layer, result):,}"
         elif isinstance(layer, Threshold):
             bits = f"{layer.thresholds.size * source.dtype.bits:,}"
             operations = f"{result.size * layer.thresholds.shape[1]:,}"
+        elif isinstance(layer, Pool):
+            operations = f"{result.size * layer.kernel[0] * layer.kernel[1]:,}"
         rows.append((layer.name, layer.kind, source, result, code, bits, operations))
-    dense = [layer for layer in network.layers if isinstance(layer, Dense)]
-    weights, bits_in_all = (
-        sum(layer.weights.size for layer in dense),
-        sum(layer.weights.size * layer.code.bits for layer in dense),
+    linear = [(layer, result) for layer, result in zip(network.layers, network.types[1:]) if isinstance(layer, Linear)]
+    weights, bits_in_all, operations_in_all = (
+        sum(layer.weights.size for layer, _ in linear),
+        sum(layer.weights.size * layer.code.bits for layer, _ in linear),
+        sum(products(layer, result) for layer, result in linear),
     )
     how = "float32 frames are quantized on the host" if network.input_quantizer is not None else "integers"
     return "\n".join(
@@ -48,9 +51,14 @@ def describe_network(network: Network) -> str:
             "",
             table(("layer", "kind", "takes", "gives", "weights", "memory bits", "operations"), rows, left=5),
             "",
-            f"{weights:,} weights in {bits_in_all:,} bits; {weights:,} multiply-accumulates a frame",
+            f"{weights:,} weights in {bits_in_all:,} bits; {operations_in_all:,} multiply-accumulates a frame",
         ]
     )
+
+
+def products(layer: Linear, result: TensorType) -> int:
+    """Multiply-accumulates a frame: the inputs that each element of ``result`` sees, padding among them."""
+    return result.size * layer.inputs
 
 
 def describe_plan(plan: Plan) -> str:
