@@ -99,7 +99,7 @@ def make(op: str, *constants: Any, **attributes: Any) -> Callable[[GraphBuilder]
 
 BATCH_NORM = [[1] * 4, [0] * 4, [0] * 4, [1] * 4]
 REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
-    (conv, "node 'Conv_1' (Conv): this op is not supported"),
+    (conv, "node 'Conv_1' (Conv): its weights must have four axes, not shape (1, 4, 1)"),
     (make("Softmax"), "node 'Softmax_1' (Softmax): this op is not supported"),
     (make("Sigmoid", name=""), "node 1 (Sigmoid): this op is not supported"),
     (make("Quant", 1, 0, 4), "node 'Quant_1' (Quant): this op is not supported"),
