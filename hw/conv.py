@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Convolution: windows of a map in front of a matrix-vector unit."""
 
 from __future__ import annotations

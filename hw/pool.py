@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Pooling: the greatest element of every window, or the sum of its elements, channel by channel."""
 
 from __future__ import annotations

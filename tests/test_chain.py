@@ -16,6 +16,7 @@ from fewbit.golden.network import ArgMax, Dense, Flatten, Layer, Network, Tensor
 from fewbit.golden.run import run
 from fewbit.hw.chain import Fold, Folding, chain, timing
 from fewbit.hw.emit import verilog
+from fewbit.hw.streams import to_stream
 from fewbit.hw.top import Top
 from fewbit.sim.compile import PATTERNS, compile_design
 from fewbit.sim.netlist import netlist
@@ -53,17 +54,27 @@ def test_several_hundred_random_networks_to_the_cycle(seed):
     check(seed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3000, 3012))
-def test_random_networks_at_compiled_speed(seed, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "make, seed",
+    [
+        (random_conv_design, 3106),
+        *(
+            pytest.param(random_conv_design, seed, marks=pytest.mark.slow)
+            for seed in (*range(3100, 3106), *range(3107, 3112))
+        ),
+        *(pytest.param(random_design, seed, marks=pytest.mark.slow) for seed in range(3000, 3012)),
+    ],
+)
+def test_random_networks_at_compiled_speed(make, seed, tmp_path, monkeypatch):
     monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
     rng = np.random.default_rng(seed)
-    network, folding = random_design(rng)
+    network, folding = make(rng)
     design = compile_design(verilog(Top(network, folding), "top"))
     dtype, classes = network.input.dtype, network.scores.size
     x = random_frames(rng, dtype, (300, *network.input.shape))
-    words = pack_words(dtype.encode(x).reshape(-1, folding.input_lanes), dtype.bits)
-    scores = run(network, x).scores.reshape(300, classes)
+    stream = to_stream(dtype.encode(x), network.input.shape)
+    words = pack_words(stream.reshape(-1, folding.input_lanes), dtype.bits)
+    scores = to_stream(run(network, x).scores, network.scores.shape)
     kind = network.scores.dtype
     index_bits = max(1, (classes - 1).bit_length())
     for valid in PATTERNS:
@@ -122,6 +133,7 @@ def test_random_designs_have_every_code():
         (random_design, 5001),
         *(pytest.param(random_design, seed, marks=pytest.mark.slow) for seed in range(5002, 5010)),
         *(pytest.param(streamed_design, seed, marks=pytest.mark.slow) for seed in range(1, 6)),
+        *(pytest.param(random_conv_design, seed, marks=pytest.mark.slow) for seed in range(1, 6)),
     ],
 )
 def test_random_networks_in_the_cells_of_a_family(make, seed, family, tmp_path, monkeypatch):
@@ -132,13 +144,14 @@ def test_random_networks_in_the_cells_of_a_family(make, seed, family, tmp_path, 
     mapped = netlist(verilog(Top(network, folding, family), "top"), top="top", family=family)
     dtype, size = network.input.dtype, network.scores.size
     x = random_frames(rng, dtype, (100, *network.input.shape))
-    words = pack_words(dtype.encode(x).reshape(-1, folding.input_lanes), dtype.bits)
+    stream = to_stream(dtype.encode(x), network.input.shape)
+    words = pack_words(stream.reshape(-1, folding.input_lanes), dtype.bits)
     trace = compile_design(mapped, top="top").run(
         words, 100 * size, max_cycles=10_000_000, valid_pattern="random", ready_pattern="burst", seed=seed
     )
     kind = network.scores.dtype
     got = kind.decode(extract(trace.outputs, 0, kind.bits)).reshape(100, size)
-    assert (got == run(network, x).scores.reshape(100, size)).all()
+    assert (got == to_stream(run(network, x).scores, network.scores.shape)).all()
 
 
 def one_dense(**weights_of: int) -> Network:
