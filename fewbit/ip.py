@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -255,21 +257,35 @@ def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options:
     """Writes block ``name`` to ``path``, with ``testbench`` its bench beside it as ``tb_<module>.py``; the files."""
     path = Path(path)
     found = block(name)
-    files = {path: ip(name, **options)}
+    texts = {path: ip(name, **options)}
     if testbench:
         bench = found.bench(**options)
-        lines = [f'"""cocotb bench of {path.name}: run it with {found.module} as the top module."""', "", "import os"]
-        env = dict(bench.env)
+        lines = [f'"""cocotb bench of {path.name}: run it with {found.module} as the top module."""', ""]
+        env = [f'os.environ["{key}"] = "{value}"' for key, value in bench.env.items()]
         if bench.cases is not None:
             cases = path.with_name(f"{found.module}_cases.json")
-            files[cases] = bench.cases
-            lines += ["from pathlib import Path", "", _CASES.format(bench.variable, cases.name)]
-        lines += ["", *(f'os.environ["{key}"] = "{value}"' for key, value in env.items())]
-        lines += ["", f"from {bench.module} import *  # noqa: E402, F403", ""]
-        files[path.with_name(f"tb_{found.module}.py")] = "\n".join(lines)
-    for file, text in files.items():
+            texts[cases] = bench.cases
+            env.append(_CASES.format(bench.variable, cases.name))
+        if env:
+            lines += ["import os", *(["from pathlib import Path"] if bench.cases is not None else []), "", *env, ""]
+        tests = _tests(bench.module)
+        lines += [f"from {bench.module} import {', '.join(tests)}", "", f"__all__ = {json.dumps(tests)}", ""]
+        texts[path.with_name(f"tb_{found.module}.py")] = "\n".join(lines)
+    for file, text in texts.items():
         write_text(file, text)
-    return list(files)
+    return list(texts)
+
+
+def _tests(module: str) -> list[str]:
+    """Names of the cocotb tests in a bench, read from its source: only a simulation has what importing it takes."""
+    package, _, name = module.rpartition(".")
+    source = ast.parse(files(package).joinpath(f"{name}.py").read_text(encoding="utf-8"))
+    return [
+        one.name
+        for one in source.body
+        if isinstance(one, ast.AsyncFunctionDef)
+        and any(ast.unparse(decorator) == "cocotb.test()" for decorator in one.decorator_list)
+    ]
 
 
 def check_ip(name: str, text: str, work: Path, **options: Any) -> list[TestResult]:

@@ -8,7 +8,7 @@ import pytest
 from fewbit import cli
 from fewbit.golden.errors import FewbitError
 from fewbit.ip import BLOCKS, block, check_ip, ip, write_ip
-from fewbit.sim.cocotb_run import BenchFailure
+from fewbit.sim.cocotb_run import BenchFailure, run_bench
 
 OPTIONS = {
     "shift-decoder": {"scale_width": 8},
@@ -157,6 +157,16 @@ def test_testbench_lies_beside_the_file(tmp_path):
     files = write_ip("shift-decoder", tmp_path / "dec.v", testbench=True, scale_width=4)
     assert [file.name for file in files] == ["dec.v", "tb_shift_decoder.py"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dec.v", "tb_shift_decoder.py"]
+
+
+@pytest.mark.parametrize("name", ["shift-decoder", "binary-mac", "matvec"])
+def test_testbench_has_the_tests_of_the_bench_and_no_more(name, tmp_path, monkeypatch):
+    verilog, *_, bench = write_ip(name, tmp_path / "block.v", testbench=True, **OPTIONS[name])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = run_bench(verilog, toplevel=block(name).module, module=bench.stem, build_dir=tmp_path / "run")
+    (tmp_path / "ours").mkdir()
+    ours = check_ip(name, verilog.read_text(), tmp_path / "ours", **OPTIONS[name])
+    assert [result.name for result in found] == [result.name for result in ours]
 
 
 def test_unknown_block():
