@@ -57,15 +57,13 @@ class BitSerialMatVec(FoldedMatVec):
     ----------
     step : int
         Always 1.
-    bias : int64 array (outputs,)
-        ``y[o] = step * sum[o] + bias[o]``.
-    sum : DType
-        Kind of what ``o`` carries.
+    bias, sum
+        As of :class:`fewbit.hw.matvec.MatVec`.
 
     Members
     -------
-    i : In(stream of SIMD lanes)
-    o : Out(stream of PE sums)
+    i, o
+        As of :class:`fewbit.hw.matvec.MatVec`.
 
     Raises
     ------

@@ -142,9 +142,8 @@ class GatedPopcount(_WordPopcount):
     ----------
     width : int
         Bits of ``a``, ``b`` and ``gate``, at least 1.
-    stages : int
-        Ranks of registers, set where they balance the delays; the last on the output.
-    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+    stages, target
+        As of :class:`XnorPopcount`.
 
     Members
     -------
