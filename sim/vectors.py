@@ -21,6 +21,9 @@ from fewbit.hw.streams import to_stream
 
 VERSION = 1
 
+Beats = tuple[Ints, DType, int]
+"""Values, their kind, and how many stand side by side."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
@@ -135,14 +138,26 @@ def dense_vectors(layer: Dense, activation: DType, *, pe: int, simd: int, frames
     for row, output in zip(range(2, frames, 2), range(layer.outputs)):
         x[row] = np.where(layer.weights[output] > 0, activation.max, activation.min)
         x[row + 1 : row + 2] = np.where(layer.weights[output] > 0, activation.min, activation.max)
+    return product_vectors(layer, activation, x, pe=pe, simd=simd)
+
+
+def product_vectors(layer: Dense, activation: DType, x: Ints, *, pe: int, simd: int) -> Vectors:
+    """Vectors of a matrix-vector unit: inputs ``x`` (N, inputs), and the products that the golden model gives."""
     low, high = layer.bounds(activation)
     kind = DType.holding(int(low.min()), int(high.max()))
+    y = matvec(x, layer.weights, layer.code, activation)
+    return folded_vectors(layer, (x, activation, simd), (y, kind, pe), name="sum")
+
+
+def folded_vectors(layer: Dense, inputs: Beats, outputs: Beats, *, name: str) -> Vectors:
+    """Vectors of a folded unit: what goes into ``layer`` (N, inputs), and what must come out (N, outputs), by name."""
+    _, kind, lanes = outputs
     return Vectors(
-        words=lane_words(x, activation, simd),
-        expected=lane_words(matvec(x, layer.weights, layer.code, activation), kind, pe),
-        fields=(Field(name="sum", bits=kind.bits, signed=True, lanes=pe),),
-        beats_in=layer.inputs // simd,
-        beats_out=layer.outputs // pe,
+        words=lane_words(*inputs),
+        expected=lane_words(*outputs),
+        fields=(Field(name=name, bits=kind.bits, signed=kind.signed, lanes=lanes),),
+        beats_in=layer.inputs // inputs[2],
+        beats_out=layer.outputs // lanes,
     )
 
 

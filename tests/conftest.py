@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,14 @@ from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import Vectors
 
 os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder of the test module's own for what is compiled and mapped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -8,30 +8,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dense import BAD_FOLDS, check, flip_weight_bit, layer, mapped_words, products, vectors, whole
 from faults import mutant
 from networks import divisors, random_design, random_frames
 from streaming import PAIRS, simulate
-from test_matvec import check, layer, vectors
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
-from fewbit.hw import matvec as words_module
 from fewbit.hw.bit_serial import BitSerialMatVec, serves
 from fewbit.hw.chain import Fold, Folding, chain, timing
-from fewbit.hw.emit import verilog
 from fewbit.hw.matvec import FoldedMatVec, MatVec
 from fewbit.hw.plan import _dense, plan
 from fewbit.hw.resources import target
 from fewbit.hw.schedule import Sink, schedule
 from fewbit.hw.top import Top
-from fewbit.hw.weights import join_words
 from fewbit.report import describe_plan
 from fewbit.sim.cocotb_run import BenchFailure
-from fewbit.sim.compile import compile_design
-from fewbit.sim.netlist import netlist
-from fewbit.sim.run import pack_words
 from fewbit.sim.vectors import network_vectors
 
 FAMILIES = ("ice40", "ecp5")
@@ -86,17 +80,6 @@ def test_every_pattern(simd, buffer, valid, ready):
         assert products(unit, case, valid=valid, ready=ready) == case.expected
 
 
-def products(unit, case, **patterns) -> list[int]:
-    """The words that the unit would give if it added its bias."""
-    trace = simulate(unit, case.words, len(case.expected), **patterns)
-    (field,) = case.fields
-    kind, places = DType("int", field.bits), np.arange(unit.pe)
-    stored = np.array(trace.words, object)[:, None] >> places * unit.sum.bits & (1 << unit.sum.bits) - 1
-    sums = unit.sum.decode(stored.astype(np.uint64)).reshape(-1, unit.layer.outputs)
-    whole = kind.encode(unit.step * sums + unit.bias).reshape(-1, unit.pe).astype(object)
-    return (whole << places * field.bits).sum(1).tolist()
-
-
 @pytest.mark.parametrize("words", [1, 3])
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("activation", ["uint2", "int3", "uint8", "int8"])
@@ -145,24 +128,12 @@ def test_the_widest():
      pytest.param("ternary", "uint8", 24, True, marks=pytest.mark.slow),
      pytest.param("ternary", "uint2", 6, False, marks=pytest.mark.slow)],
 )  # fmt: skip
-def test_the_mapped_netlist(code, activation, simd, exact, family, tmp_path, monkeypatch):
-    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
+def test_the_mapped_netlist(code, activation, simd, exact, family, cache):
     dense, kind = layer(4, 24, code), DType.parse(activation)
     case = vectors(dense, kind, 2, simd, frames=200)
     unit = BitSerialMatVec(dense, kind, pe=2, simd=simd, stages=2, target=family, exact=exact)
-    if not exact:
-        # What a unit of plain RTL gives, which is held to golden above, where both leave out the same.
-        plain = BitSerialMatVec(dense, kind, pe=2, simd=simd, stages=2, exact=False)
-        if (plain.bias != unit.bias).any() or plain.sum != unit.sum:
-            pytest.skip("the lanes of the family leave out something else")
-        case = replace(case, expected=simulate(plain, case.words, len(case.expected)).words)
-    mapped = netlist(verilog(unit, "unit"), top="unit", family=family)
-    bits = simd * kind.bits
-    words = np.array([[word >> bit & 1 for bit in range(bits)] for word in case.words])
-    trace = compile_design(mapped, top="unit").run(
-        pack_words(words, 1), len(case.expected), max_cycles=10**6, valid_pattern="random", ready_pattern="random"
-    )
-    assert trace.outputs[:, 0].tolist() == case.expected
+    words = mapped_words(unit, family, case)
+    assert (words if exact else whole(unit, words, case)) == case.expected
 
 
 @pytest.mark.parametrize(
@@ -231,30 +202,12 @@ def test_a_fault_of_the_timing_is_seen(old, new):
 
 def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
     dense, kind = layer(4, 6), DType.parse("uint2")
-    monkeypatch.setattr(
-        words_module, "join_words", lambda *a: [word ^ (i == 3) for i, word in enumerate(join_words(*a))]
-    )
+    flip_weight_bit(monkeypatch, 3)
     with pytest.raises(BenchFailure, match=r"sum: frame \d+, beat 1, lane 0: got -?\d+, expected -?\d+"):
         bench(BitSerialMatVec(dense, kind, pe=2, simd=3), "tb_stream", vectors(dense, kind, 2, 3))
 
 
-@pytest.mark.parametrize(
-    "fold, message",
-    [
-        ({"pe": 4, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 4"),
-        ({"pe": 1, "simd": 3}, "layer 'dense': SIMD must divide the 10 inputs, not 3"),
-        ({"pe": 1, "simd": 1, "stages": 0}, "layer 'dense': the sum needs at least 1 stage, not 0"),
-        ({"pe": 1, "simd": 1, "memory": "tape"}, "layer 'dense': weights lie in \"block\" or \"logic\", not 'tape'"),
-        (
-            {"pe": 1, "simd": 1, "buffer": "tape"},
-            'a vector buffer must be "block", "distributed" or "ring", not \'tape\'',
-        ),
-        (
-            {"pe": 1, "simd": 1, "target": "tape"},
-            "a lane is made for one of generic, asic, ice40, ecp5, not 'tape'",
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("fold, message", BAD_FOLDS)
 def test_a_folding_that_cannot_be_is_refused(fold, message):
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         BitSerialMatVec(layer(6, 10), DType.parse("uint2"), **fold)

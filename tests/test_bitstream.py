@@ -40,11 +40,7 @@ NETWORK = Network(
 FRAMES = random_frames(np.random.default_rng(0), NETWORK.input.dtype, (60, 64))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def make(board, out, design=None, **options):

@@ -6,48 +6,17 @@ import re
 
 import numpy as np
 import pytest
+from dense import BAD_FOLDS, check, flip_weight_bit, layer, products, vectors
 from faults import mutant
-from networks import divisors, random_frames
-from streaming import PAIRS, simulate
+from networks import divisors
+from streaming import PAIRS
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.matvec import matvec
 from fewbit.golden.network import Dense
-from fewbit.hw import matvec as unit_module
 from fewbit.hw.matvec import MatVec
-from fewbit.hw.weights import join_words
 from fewbit.sim.cocotb_run import BenchFailure
-from fewbit.sim.vectors import Field, Vectors, lane_words
-
-
-def layer(outputs: int, inputs: int, code: str = "binary", seed: int = 1) -> Dense:
-    kind = Code.parse(code)
-    weights = np.random.default_rng(seed).choice(kind.levels, (outputs, inputs))
-    return Dense(name="dense", weights=weights, code=kind)
-
-
-def vectors(dense: Dense, activation: DType, pe: int, simd: int, frames: int = 5, seed: int = 1) -> Vectors:
-    x = random_frames(np.random.default_rng(seed), activation, (frames, dense.inputs))
-    # The ends of the accumulator's range: every product as low, then as high as it gets.
-    x[0], x[1] = activation.min, activation.max
-    x[2] = np.where(dense.weights[0] > 0, activation.max, activation.min)
-    low, high = dense.bounds(activation)
-    kind = DType.holding(int(low.min()), int(high.max()))
-    return Vectors(
-        words=lane_words(x, activation, simd),
-        expected=lane_words(matvec(x, dense.weights, dense.code, activation), kind, pe),
-        fields=(Field(name="sum", bits=kind.bits, signed=True, lanes=pe),),
-        beats_in=dense.inputs // simd,
-        beats_out=dense.outputs // pe,
-    )
-
-
-def check(unit, case: Vectors, **patterns):
-    trace = simulate(unit, case.words, len(case.expected), **patterns)
-    assert trace.words == case.expected
-    return trace
 
 
 @pytest.mark.parametrize("buffer", ["block", "distributed", "ring"])
@@ -140,40 +109,19 @@ def test_a_planted_fault_is_seen(fault):
 @pytest.mark.parametrize("bit", [0, 7, 12, 23])
 def test_one_wrong_weight_bit_is_seen(bit, monkeypatch):
     dense, activation = layer(4, 6), DType.parse("bipolar")
-
-    def wrong(*arguments):
-        words = join_words(*arguments)
-        words[bit // 6] ^= 1 << bit % 6
-        return words
-
-    monkeypatch.setattr(unit_module, "join_words", wrong)
+    flip_weight_bit(monkeypatch, *divmod(bit, 6))
     with pytest.raises(AssertionError):
         check(MatVec(dense, activation, pe=2, simd=3), vectors(dense, activation, 2, 3, frames=8))
 
 
 def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
     dense, activation = layer(4, 6), DType.parse("bipolar")
-    monkeypatch.setattr(
-        unit_module, "join_words", lambda *a: [word ^ (i == 3) for i, word in enumerate(join_words(*a))]
-    )
+    flip_weight_bit(monkeypatch, 3)
     with pytest.raises(BenchFailure, match=r"sum: frame \d+, beat 1, lane 0: got -?\d+, expected -?\d+"):
         bench(MatVec(dense, activation, pe=2, simd=3), "tb_stream", vectors(dense, activation, 2, 3))
 
 
-@pytest.mark.parametrize(
-    "fold, message",
-    [
-        ({"pe": 4, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 4"),
-        ({"pe": 0, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 0"),
-        ({"pe": 1, "simd": 3}, "layer 'dense': SIMD must divide the 10 inputs, not 3"),
-        ({"pe": 1, "simd": 1, "stages": 0}, "layer 'dense': the sum needs at least 1 stage, not 0"),
-        ({"pe": 1, "simd": 1, "memory": "tape"}, "layer 'dense': weights lie in \"block\" or \"logic\", not 'tape'"),
-        (
-            {"pe": 1, "simd": 1, "buffer": "tape"},
-            'a vector buffer must be "block", "distributed" or "ring", not \'tape\'',
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("fold, message", BAD_FOLDS)
 def test_a_folding_that_cannot_be_is_refused(fold, message):
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         MatVec(layer(6, 10), DType.parse("bipolar"), **fold)
@@ -201,11 +149,4 @@ def test_sums_and_bias_are_the_product(code, activation, target):
     if target != "generic":
         return
     case = vectors(dense, kind, 2, 4)
-    full = DType.holding(int(low.min()), int(high.max()))
-    trace = simulate(unit, case.words, len(case.expected))
-    got = np.array(
-        [[word >> lane * unit.sum.bits & (1 << unit.sum.bits) - 1 for lane in (0, 1)] for word in trace.words]
-    )
-    sums = unit.sum.decode(got.astype(np.uint64)).reshape(-1, 4)
-    want = np.array([[word >> lane * full.bits & (1 << full.bits) - 1 for lane in (0, 1)] for word in case.expected])
-    assert (unit.step * sums + unit.bias == full.decode(want.astype(np.uint64)).reshape(-1, 4)).all()
+    assert products(unit, case) == case.expected

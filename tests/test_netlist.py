@@ -24,12 +24,7 @@ from fewbit.sim.compile import compile_design, run_yosys
 from fewbit.sim.netlist import netlist
 from fewbit.sim.run import extract, pack_words
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")

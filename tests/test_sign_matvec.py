@@ -7,9 +7,10 @@ import re
 
 import numpy as np
 import pytest
+from dense import check, mapped_words
 from faults import mutant
 from networks import divisors, random_frames
-from streaming import PAIRS, simulate
+from streaming import PAIRS
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
@@ -18,14 +19,10 @@ from fewbit.golden.matvec import matvec
 from fewbit.golden.network import Dense, Threshold
 from fewbit.golden.threshold import threshold_level
 from fewbit.hw import sign_matvec
-from fewbit.hw.emit import verilog
 from fewbit.hw.schedule import schedule
 from fewbit.hw.sign_matvec import SignMatVec, start_words
 from fewbit.sim.cocotb_run import BenchFailure
-from fewbit.sim.compile import compile_design
-from fewbit.sim.netlist import netlist
-from fewbit.sim.run import pack_words
-from fewbit.sim.vectors import Field, Vectors, lane_words
+from fewbit.sim.vectors import Vectors, folded_vectors
 
 BIPOLAR, BINARY = DType.parse("bipolar"), Code.parse("binary")
 FAMILIES = ("ice40", "ecp5")
@@ -69,20 +66,7 @@ def expected(dense: Dense, threshold: Threshold, x):
 def vectors(dense: Dense, threshold: Threshold, pe: int, simd: int, frames: int = 6) -> Vectors:
     x = frames_of(dense, threshold, frames)
     levels = expected(dense, threshold, x)
-    kind = DType.parse("uint1")
-    return Vectors(
-        words=lane_words(x, BIPOLAR, simd),
-        expected=lane_words(levels, kind, pe),
-        fields=(Field(name="bit", bits=1, signed=False, lanes=pe),),
-        beats_in=dense.inputs // simd,
-        beats_out=dense.outputs // pe,
-    )
-
-
-def check(unit, case: Vectors, **patterns):
-    trace = simulate(unit, case.words, len(case.expected), **patterns)
-    assert trace.words == case.expected
-    return trace
+    return folded_vectors(dense, (x, BIPOLAR, simd), (levels, DType.parse("uint1"), pe), name="bit")
 
 
 @pytest.mark.parametrize("buffer", ["block", "distributed", "ring"])
@@ -130,18 +114,11 @@ def test_one_threshold_for_all():
     [(48, 3, 2, False), pytest.param(64, 2, 3, True, marks=pytest.mark.slow),
      pytest.param(72, 2, 1, False, marks=pytest.mark.slow), pytest.param(31, 1, 2, False, marks=pytest.mark.slow)],
 )  # fmt: skip
-def test_the_mapped_netlist(simd, pe, stages, read_register, family, tmp_path, monkeypatch):
-    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
+def test_the_mapped_netlist(simd, pe, stages, read_register, family, cache):
     dense, threshold = layers(12, 4 * simd, seed=simd)
     unit = SignMatVec(dense, threshold, pe=pe, simd=simd, stages=stages, read_register=read_register, target=family)
     case = vectors(dense, threshold, pe, simd, frames=200)
-    mapped = netlist(verilog(unit, "unit"), top="unit", family=family)
-    design = compile_design(mapped, top="unit")
-    words = np.array([[word >> bit & 1 for bit in range(simd)] for word in case.words])
-    trace = design.run(
-        pack_words(words, 1), len(case.expected), max_cycles=10**6, valid_pattern="random", ready_pattern="random"
-    )
-    assert trace.outputs[:, 0].tolist() == case.expected
+    assert mapped_words(unit, family, case) == case.expected
 
 
 def test_bench_on_the_verilog(bench):

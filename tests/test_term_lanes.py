@@ -26,11 +26,7 @@ FAMILIES = ("ice40", "ecp5")
 CODES = ("binary", "ternary", "quinary", "shift3")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def wrong(cases, stages, target, **options):
