@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from streaming import pass_through
 
 from benchmarks.measure import netlist as mapped_json
 from fewbit.golden.codes import Code
@@ -76,13 +77,7 @@ class Rig(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        move, valid = Signal(), self.i.valid
-        for stage in range(self.stages):
-            here = Signal(name=f"valid_{stage}")
-            with m.If(move):
-                m.d.sync += here.eq(valid)
-            valid = here
-        m.d.comb += [move.eq(self.o.ready | ~valid), self.i.ready.eq(move), self.o.valid.eq(valid)]
+        move = pass_through(m, self, self.stages)
         place = 0
         for index, block in enumerate(self.blocks):
             m.submodules[f"block_{index}"] = block

@@ -112,6 +112,18 @@ def pipeline(component: Any, inputs: dict[str, Sequence[int]], *, latency: int, 
     return results
 
 
+def pass_through(m: Module, component: Any, stages: int) -> Signal:
+    """Takes valid from stream ``i`` to stream ``o`` past ``stages`` ranks of registers; these advance while it says."""
+    move, valid = Signal(), component.i.valid
+    for stage in range(stages):
+        here = Signal(name=f"valid_{stage}")
+        with m.If(move):
+            m.d.sync += here.eq(valid)
+        valid = here
+    m.d.comb += [move.eq(component.o.ready | ~valid), component.i.ready.eq(move), component.o.valid.eq(valid)]
+    return move
+
+
 def _run(component: Any, testbench: Any) -> None:
     m = Module()
     m.domains.sync = ClockDomain()  # wires alone have none

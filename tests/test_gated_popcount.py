@@ -6,29 +6,22 @@ import random
 import re
 
 import pytest
-from faults import mutant
-from formal import ProofFailedError, prove_equal
+from formal import ProofFailedError
 from lane_rig import Case, mismatches
+from popcounts import CARRY_OF_THREE, FAMILIES, plant, prove_generic
 from streaming import pipeline
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.hw import popcount
 from fewbit.hw.compress import cut, plan
-from fewbit.hw.emit import verilog
 from fewbit.hw.lanes import GateLanes, lane_kind
 from fewbit.hw.popcount import GatedPopcount
 
-FAMILIES = ("ice40", "ecp5")
 KINDS = ("uint1", "int1", "bipolar")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize("stages", [0, 1, 3])
@@ -42,22 +35,17 @@ def test_generic_form(width, stages):
     assert got == [((x ^ y) & z).bit_count() for x, y, z in zip(a, b, gate)]
 
 
-def proof(width, family, seconds=100):
-    ours, theirs = GatedPopcount(width, target=family), GatedPopcount(width)
-    prove_equal(verilog(ours, "fabric"), verilog(theirs, "plain"), "fabric", "plain", seconds=seconds, cells=family)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", range(1, 13))
 def test_proven_equal_to_the_generic_form(width, family):
-    proof(width, family)
+    prove_generic(GatedPopcount, width, family)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", [16, 17, 31, 32])
 def test_wider_ones_proven_equal_to_the_generic_form(width, family):
-    proof(width, family, seconds=900)
+    prove_generic(GatedPopcount, width, family, seconds=900)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -69,7 +57,7 @@ def test_lanes_as_netlist(stages, simds, family):
 
 
 FAULTS = {
-    "carry of three": ("ice40", "1 - s if p else one.of(*pins)", "s if p else one.of(*pins)"),
+    "carry of three": CARRY_OF_THREE,
     "gates left open": ("ice40", "(pins[0] ^ pins[1]) & pins[2]", "(pins[0] ^ pins[1])"),
     "a gate in a chain left open": ("ecp5", "gate & (x ^ y)", "x ^ y"),
     "a carry that enters ungated": ("ecp5", "carry = self.computed(carry)", "carry = Bit(carry.a)"),
@@ -78,11 +66,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_breaks_the_proof(fault, monkeypatch):
-    family, old, new = FAULTS[fault]
-    copy = mutant("hw.xnor_tree", old, new)
-    monkeypatch.setitem(popcount.TARGETS, family, {"ice40": copy.Ice40Tree, "ecp5": copy.Ecp5Tree}[family])
+    family = plant(FAULTS[fault], monkeypatch)
     with pytest.raises(ProofFailedError):
-        proof(7, family)
+        prove_generic(GatedPopcount, 7, family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

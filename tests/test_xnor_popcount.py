@@ -9,17 +9,16 @@ import sys
 
 import numpy as np
 import pytest
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from faults import mutant
-from formal import ProofFailedError, prove_equal
-from streaming import pipeline
+from formal import ProofFailedError
+from popcounts import CARRY_OF_THREE, FAMILIES, plant, prove_generic
+from streaming import pass_through, pipeline
 
 from benchmarks.measure import netlist as mapped_json
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import pack_bits, xnor_popcount
-from fewbit.hw import popcount
 from fewbit.hw.emit import verilog
 from fewbit.hw.popcount import XnorPopcount
 from fewbit.sim.compile import compile_design
@@ -27,7 +26,6 @@ from fewbit.sim.netlist import netlist
 from fewbit.sim.run import pack_words
 from fewbit.sim.toggles import Mapped
 
-FAMILIES = ("ice40", "ecp5")
 WIDTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 49, 64, 112, 256)
 
 
@@ -42,13 +40,7 @@ class Rig(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        move, valid = Signal(), self.i.valid
-        for stage in range(self.stages):
-            here = Signal(name=f"valid_{stage}")
-            with m.If(move):
-                m.d.sync += here.eq(valid)
-            valid = here
-        m.d.comb += [move.eq(self.o.ready | ~valid), self.i.ready.eq(move), self.o.valid.eq(valid)]
+        move = pass_through(m, self, self.stages)
         for block in self.blocks:
             m.submodules[f"width_{block.width}"] = block
             m.d.comb += [block.a.eq(self.i.payload), block.b.eq(self.i.payload[self.most :]), block.en.eq(move)]
@@ -94,11 +86,7 @@ def mismatches(widths, stages, family, number=2000, **patterns):
     return wrong
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.mark.parametrize("stages", [0, 1, 3])
@@ -148,26 +136,21 @@ def test_netlist_of_the_widest(device, family, width):
     assert np.array_equal(settled.port("count")[0], agreeing(bits, width))
 
 
-def proof(width, family, seconds=100):
-    ours, theirs = XnorPopcount(width, target=family), XnorPopcount(width)
-    prove_equal(verilog(ours, "fabric"), verilog(theirs, "plain"), "fabric", "plain", seconds=seconds, cells=family)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", range(1, 18))
 def test_proven_equal_to_the_generic_form(width, family):
-    proof(width, family)
+    prove_generic(XnorPopcount, width, family)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("width", [24, 32, 49, 64])
 def test_wider_ones_proven_equal_to_the_generic_form(width, family):
-    proof(width, family, seconds=900)
+    prove_generic(XnorPopcount, width, family, seconds=900)
 
 
 FAULTS = {
-    "carry of three": ("ice40", "1 - s if p else one.of(*pins)", "s if p else one.of(*pins)"),
+    "carry of three": CARRY_OF_THREE,
     "a carry that enters inverted": ("ice40", "lambda a, _1, _2, b: a ^ b ^ 1", "lambda a, _1, _2, b: a ^ b"),
     "two-bit sum without its carry": ("ice40", "lambda c, d, a, b: c ^ d ^ (a & b)", "lambda c, d, a, b: c ^ d"),
     "inverted sums taken for plain": ("ecp5", "Bit(bit, inverted=inverted)", "Bit(bit)"),
@@ -175,24 +158,17 @@ FAULTS = {
 }
 
 
-def plant(fault, monkeypatch):
-    family, old, new = FAULTS[fault]
-    copy = mutant("hw.xnor_tree", old, new)
-    monkeypatch.setitem(popcount.TARGETS, family, {"ice40": copy.Ice40Tree, "ecp5": copy.Ecp5Tree}[family])
-    return family
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_breaks_the_proof(fault, monkeypatch):
-    family = plant(fault, monkeypatch)
+    family = plant(FAULTS[fault], monkeypatch)
     width = 6 if fault == "two-bit sum without its carry" else 31
     with pytest.raises(ProofFailedError):
-        proof(width, family)
+        prove_generic(XnorPopcount, width, family)
 
 
 @pytest.mark.parametrize("fault", ["carry of three", "inverted sums taken for plain"])
 def test_a_planted_fault_is_seen_in_the_netlist(fault, monkeypatch):
-    assert mismatches((8, 31), 0, plant(fault, monkeypatch)) > 0
+    assert mismatches((8, 31), 0, plant(FAULTS[fault], monkeypatch)) > 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
