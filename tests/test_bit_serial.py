@@ -19,8 +19,9 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 from fewbit.hw.bit_serial import BitSerialMatVec, serves
 from fewbit.hw.chain import Fold, Folding, chain, timing
+from fewbit.hw.folds import _linear, _Work
 from fewbit.hw.matvec import FoldedMatVec, MatVec
-from fewbit.hw.plan import _dense, plan
+from fewbit.hw.plan import plan
 from fewbit.hw.resources import target
 from fewbit.hw.schedule import Sink, schedule
 from fewbit.hw.top import Top
@@ -258,17 +259,16 @@ def test_a_chain_builds_what_the_fold_says():
         assert type(units["layer_0_dense"]) is kind
 
 
-def prime(code: str, source: str) -> Network:
-    """Sizes that have no divisors: all inputs at once, or one by one, so that planes may be the cheaper way between."""
-    dense = layer(37, 31, code)
-    kind = TensorType(DType.parse(source), (31,))
-    return Network(name="prime", input=kind, layers=(dense, ArgMax(name="argmax")))
+def scores(dense: Dense, source: str) -> Network:
+    kind = TensorType(DType.parse(source), (dense.inputs,))
+    return Network(name="scores", input=kind, layers=(dense, ArgMax(name="argmax")))
 
 
 @pytest.mark.parametrize("device", ["hx8k", "ecp5-25k"])
 @pytest.mark.parametrize("code, source", [("binary", "uint8"), ("ternary", "int4")])
 def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
-    network = prime(code, source)
+    # Sizes without divisors: all inputs at once, or one by one, so that planes may be the cheaper way between.
+    network = scores(layer(37, 31, code), source)
     cycles = 37 * network.input.dtype.bits
     made = plan(network, target(device), clock_hz=12e6, fps=12e6 / cycles)
     (fold,) = (one.fold for one in made.layers)
@@ -282,8 +282,8 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
     assert trace.latency(case.beats_out) == made.latency
     assert trace.intervals(case.beats_out)[-1] == made.cycles_per_frame
     # Whole activations on as many lanes are dearer; where there is no time for planes, they are taken all the same.
-    ways = list(_dense(network.layers[0], network.input.dtype, True, 1, 31, made.target, 12e6))
-    least = {form: min(cost.cells for one, cost in ways if one.serial is form) for form in (False, True)}
+    ways = list(_linear(_Work.of(network, 0), 1, 31, made.target, 12e6))
+    least = {form: min(cost.cells for one, _, cost in ways if one.serial is form) for form in (False, True)}
     assert least[True] < least[False]
     fastest = plan(network, target(device), clock_hz=12e6, fps=12e6 / 37)
     assert not any(one.fold.serial for one in fastest.layers)
@@ -291,5 +291,7 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
 
 def test_planes_are_no_option_for_bits_and_for_other_weights():
     for code, source in (("binary", "bipolar"), ("ternary", "uint1"), ("shift3", "uint4")):
-        folds = _dense(layer(4, 6, code), DType.parse(source), True, 2, 3, target("hx8k"), 12e6)
-        assert not any(fold.serial for fold, _ in folds)
+        network = scores(layer(4, 6, code), source)
+        folds = list(_linear(_Work.of(network, 0), 2, 3, target("hx8k"), 12e6))
+        assert folds
+        assert not any(fold.serial for fold, _, _ in folds)
