@@ -102,6 +102,18 @@ def test_no_frames_give_no_outputs():
     assert run(classifier(), np.zeros((0, 2, 2), int)).output.shape == (0, 2)
 
 
+def test_axes_of_one_need_not_be_given():
+    net = Network(name="n", input=TensorType(DType("uint", 8), (1, 2, 3)), layers=(Flatten(name="f"),))
+    frames = np.arange(12).reshape(2, 2, 3)
+    for same in (frames, frames[:, None], frames[..., None], frames.reshape(2, 6)):
+        assert np.array_equal(check_frames(net, same), frames[:, None])
+    with pytest.raises(FewbitError, match=re.escape("inputs must have shape (N, 1, 2, 3), not (2, 3, 2)")):
+        check_frames(net, frames.reshape(2, 3, 2))
+    one = Network(name="n", input=TensorType(DType("uint", 8), (1,)), layers=(Flatten(name="f"),))
+    with pytest.raises(FewbitError, match=re.escape("inputs must have shape (N, 1), not (2,)")):
+        check_frames(one, np.zeros(2, int))
+
+
 def test_flat_frames_and_booleans_are_taken():
     flat = run(classifier(), np.array([[1, 2, 3, 0]])).output
     assert flat.tolist() == run(classifier(), np.array([[[1, 2], [3, 0]]], np.uint8)).output.tolist() == [[3, 3]]
