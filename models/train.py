@@ -163,7 +163,7 @@ def main() -> None:
     data = load_mnist(args.data)
 
     torch.manual_seed(recipe.seed)
-    teacher = train_teacher(data, recipe.teacher_epochs)
+    teacher = train_teacher(data, recipe)
     held_out = accuracy(scores_of(teacher, as_float(data.held_out_images)), data.held_out_labels)
     print(f"teacher: held out {held_out:.2f} %, {time.time() - start:.0f} s", flush=True)
     copies = make_copies(data, teacher, recipe)

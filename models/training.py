@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewbit.golden.network import Network
+from fewbit.golden.run import run
+
 HELD_OUT = 5000
 PIXELS = 28 * 28
 CLASSES = 10
@@ -32,6 +35,9 @@ class Recipe:
     distill: float = 0.8  # share of the teacher in the loss
     temperature: float = 1.0
     teacher_epochs: int = 5
+    teacher_filters: tuple[int, int] = (16, 32)
+    teacher_warp: float = 1.0
+    flip: bool = False  # a warped copy is mirrored at random
     seed: int = 1
 
 
@@ -100,6 +106,14 @@ def warp(images: Tensor, strength: float) -> Tensor:
     return warped[:, 0].round().to(torch.uint8)
 
 
+def vary(images: Tensor, strength: float, flip: bool) -> Tensor:
+    """``images`` warped, and half of them mirrored where ``flip`` is set."""
+    warped = warp(images, strength)
+    if not flip:
+        return warped
+    return torch.where(torch.rand(len(images), 1, 1) < 0.5, warped.flip(2), warped)
+
+
 class Sign(torch.autograd.Function):
     """-1 or +1, +1 at zero; the gradient passes where the input is within [-1, 1]."""
 
@@ -143,12 +157,12 @@ class Level(torch.autograd.Function):
         return gradient * ((x >= -0.5) & (x <= ctx.top + 0.5)), None
 
 
-def make_teacher() -> nn.Module:
+def make_teacher(first: int = 16, second: int = 32) -> nn.Module:
     """A float convolutional network of two stages, about 99.4 % on MNIST; takes what ``as_float`` gives."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 5), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 5), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 128), nn.BatchNorm1d(128), nn.ReLU(),
+        nn.Conv2d(1, first, 5), nn.BatchNorm2d(first), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(first, second, 5), nn.BatchNorm2d(second), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Dropout(0.3), nn.Linear(16 * second, 128), nn.BatchNorm1d(128), nn.ReLU(),
         nn.Linear(128, CLASSES),
     )  # fmt: skip
 
@@ -158,16 +172,16 @@ def as_float(images: Tensor) -> Tensor:
     return images[:, None].float() / 255
 
 
-def train_teacher(data: Mnist, epochs: int) -> nn.Module:
+def train_teacher(data: Mnist, recipe: Recipe) -> nn.Module:
     """Every batch is warped anew; a one-cycle step and smoothed labels."""
-    teacher = make_teacher()
+    teacher = make_teacher(*recipe.teacher_filters)
     batches = len(data.train_images) // 128 + 1
     optimizer = torch.optim.Adam(teacher.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs * batches)
-    for _ in range(epochs):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, recipe.teacher_epochs * batches)
+    for _ in range(recipe.teacher_epochs):
         teacher.train()
         for index in torch.randperm(len(data.train_images)).split(128):
-            scores = teacher(as_float(warp(data.train_images[index], 1.0)))
+            scores = teacher(as_float(vary(data.train_images[index], recipe.teacher_warp, recipe.flip)))
             loss = F.cross_entropy(scores, data.train_labels[index], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
@@ -196,7 +210,7 @@ def make_copies(data: Mnist, teacher: nn.Module, recipe: Recipe) -> list[tuple[T
     for number in range(recipe.copies):
         images = data.train_images
         if number:
-            images = torch.cat([warp(part, recipe.warp) for part in images.split(1000)])
+            images = torch.cat([vary(part, recipe.warp, recipe.flip) for part in images.split(1000)])
         copies.append((images, scores_of(teacher, as_float(images))))
     return copies
 
@@ -232,18 +246,34 @@ def train_student(
             print(f"epoch {epoch + 1}: loss {loss.item():.3f}, held out {held_out:.2f} %", flush=True)
 
 
-def fold(norm: nn.BatchNorm1d, levels: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def integer_accuracy(network: Network, images: Tensor, labels: Tensor, quality: int | None = None) -> float:
+    """Percent of ``images`` (N, 28, 28) uint8 that the golden model puts in the right class."""
+    parts = [run(network, part.numpy()[:, None], quality).output for part in images.split(1000)]
+    return 100 * float((np.concatenate(parts) == labels.numpy()).mean())
+
+
+def fold(norm: nn.Module, levels: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Integer thresholds (outputs, T) and signs (outputs,) of a batch-norm and the activation behind it.
 
-    The activation's level is the number of ``levels`` (T,) that ``gain * acc + offset`` reaches, where ``acc`` runs
-    from ``low`` to ``high`` (outputs,). A gain of zero gives a constant level: its thresholds are always or never met.
+    The activation's level is the number of ``levels`` (T,) that the normalized ``acc`` reaches: :func:`fold_affine`.
     """
     state = norm.state_dict()
     gain, bias, mean, variance = (
         state[name].double().numpy() for name in ("weight", "bias", "running_mean", "running_var")
     )
     gain = gain / np.sqrt(variance + norm.eps)
-    distance = levels - (bias - mean * gain)[:, None]  # the level is reached where gain * acc >= distance
+    return fold_affine(gain, bias - mean * gain, levels, low, high)
+
+
+def fold_affine(
+    gain: np.ndarray, offset: np.ndarray, levels: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integer thresholds (outputs, T) and signs (outputs,) of a gain, an offset (outputs,) and an activation.
+
+    The activation's level is the number of ``levels`` (T,) that ``gain * acc + offset`` reaches, where ``acc`` runs
+    from ``low`` to ``high`` (outputs,). A gain of zero gives a constant level: its thresholds are always or never met.
+    """
+    distance = levels - offset[:, None]  # the level is reached where gain * acc >= distance
     sign = np.where(gain < 0, -1, 1)
     size = np.abs(gain)[:, None]
     exact = np.where(size > 0, distance / np.where(size > 0, size, 1), np.where(distance <= 0, -np.inf, np.inf))

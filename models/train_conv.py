@@ -1,0 +1,255 @@
+"""Train the shipped few-bit convolutional networks and export them as integers.
+
+A pixel becomes a level, 0..3 or 0..15, by thresholds common to all pixels. Each stage is a convolution with
+weights of -1 and +1 (or -1, 0, +1), a threshold a channel to a level 0..3, and perhaps max pooling;
+a dense layer with an arg-max ends the network. All that runs in hardware is integers; padding is
+level 0.
+
+``mnist-conv``
+    For the smallest boards: what it costs is weight bits a frame, MACs times bits of a weight, which
+    block RAM must deliver (the iCE40UP5K's: 480 bits a cycle).
+``fashion-conv``
+    For Fashion-MNIST (Xiao et al., arXiv 1708.07747) and mid-sized FPGAs.
+
+The method is that of ``train.py``: straight-through gradients, batch-norm folded to thresholds,
+distillation from a float teacher, and warped copies of the training set. Ternary weights are cut at
+0.7 of their mean magnitude (Ternary Weight Networks, Li et al., arXiv 1605.04711). The last epoch is
+the result; the last 5,000 training images are held out, to choose the recipes, and the test images
+are used once, at the end, on the exported integers.
+
+    pip install . torch==2.13.0
+    python models/train_conv.py mnist-conv --data mnist
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewbit.golden.codes import BINARY, TERNARY
+from fewbit.golden.dtype import DType
+from fewbit.golden.file import save
+from fewbit.golden.network import (
+    ArgMax,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Linear,
+    Network,
+    Pool,
+    TensorType,
+    Threshold,
+)
+from fewbit.models.training import (
+    CLASSES,
+    Level,
+    Recipe,
+    Sign,
+    Ternary,
+    accuracy,
+    as_float,
+    fold,
+    integer_accuracy,
+    load_mnist,
+    make_copies,
+    scores_of,
+    train_student,
+    train_teacher,
+)
+
+SHIPPED = 2000
+"""Test images of Fashion-MNIST that come with fewbit, the first; of MNIST all do."""
+
+UP5K_BITS = 480
+"""Bits of block RAM that an iCE40UP5K reads in a cycle: 30 of 16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A convolution with its activation, and pooling where ``pool`` is over 1."""
+
+    filters: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 0
+    pool: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNet(Recipe):
+    """One network and how it is trained."""
+
+    stages: tuple[Stage, ...]
+    code: str = "binary"  # or ternary
+    input_thresholds: tuple[int, ...] = (64, 128, 192)
+    activation_bits: int = 2
+    data: str = "mnist"
+
+
+PRESETS = {
+    "mnist-conv": ConvNet(
+        stages=(
+            Stage(filters=16, stride=2, padding=1),
+            Stage(filters=24, stride=2, padding=1),
+            Stage(filters=32),
+            Stage(filters=32),
+        ),
+        code="ternary",
+        epochs=50,
+        copies=10,
+        warp=1.0,
+    ),
+    "fashion-conv": ConvNet(
+        stages=(
+            Stage(filters=32, stride=2, padding=1),
+            Stage(filters=32, padding=1, pool=2),
+            Stage(filters=64, padding=1, pool=2),
+        ),
+        code="ternary",
+        input_thresholds=tuple(range(16, 256, 16)),
+        epochs=20,
+        copies=10,
+        warp=0.5,
+        teacher_epochs=6,
+        teacher_filters=(32, 64),
+        teacher_warp=0.5,
+        flip=True,
+        data="fashion-mnist",
+    ),
+}
+
+
+class Student(nn.Module):
+    """The few-bit network, with real-valued latent weights and batch-norms while it trains."""
+
+    def __init__(self, recipe: ConvNet) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.top = (1 << recipe.activation_bits) - 1
+        self.quantize = (Sign if recipe.code == "binary" else Ternary).apply
+        self.weights, self.norms = nn.ParameterList(), nn.ModuleList()
+        channels, side = 1, 28
+        for stage in recipe.stages:
+            shape = (stage.filters, channels, stage.kernel, stage.kernel)
+            self.weights.append(torch.empty(shape).uniform_(-0.1, 0.1))
+            norm = nn.BatchNorm2d(stage.filters)
+            nn.init.constant_(norm.bias, self.top / 2)  # the middle of the levels
+            self.norms.append(norm)
+            channels = stage.filters
+            side = ((side + 2 * stage.padding - stage.kernel) // stage.stride + 1) // stage.pool
+        inputs = channels * side * side
+        self.weights.append(torch.empty(CLASSES, inputs).uniform_(-0.1, 0.1))
+        self.scale = nn.Parameter(torch.tensor(1 / math.sqrt(inputs)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.zeros(images.shape)
+        for threshold in self.recipe.input_thresholds:
+            x += images >= threshold
+        x = x[:, None]
+        for stage, weight, norm in zip(self.recipe.stages, self.weights, self.norms):
+            x = norm(F.conv2d(x, self.quantize(weight), stride=stage.stride, padding=stage.padding))
+            if stage.pool > 1:  # before the activation, which is monotonic: the same levels, a better gradient
+                x = F.max_pool2d(x, stage.pool)
+            x = Level.apply(x, self.top)
+        return F.linear(x.flatten(1), self.quantize(self.weights[-1])) * self.scale
+
+
+def to_network(student: Student, name: str) -> Network:
+    """The trained student as a network of integers: uint8 pixels in, class index out."""
+    recipe = student.recipe
+    if student.scale.item() <= 0:
+        raise ValueError(f"the scale of the scores must be positive for arg-max, not {student.scale.item()}")
+    code = {"binary": BINARY, "ternary": TERNARY}[recipe.code]
+    pixels = np.array([recipe.input_thresholds])
+    kind = DType("uint", pixels.size.bit_length())
+    layers: list[Layer] = [
+        Threshold(name="pixels", thresholds=pixels, sign=np.array([1]), dtype=kind, base=0),
+    ]
+    weights = [student.quantize(weight).detach().numpy().astype(np.int64) for weight in student.weights]
+    for number, (stage, weight, norm) in enumerate(zip(recipe.stages, weights, student.norms), 1):
+        conv = Conv(
+            name=f"conv{number}", weights=weight, code=code, stride=(stage.stride,) * 2, padding=(stage.padding,) * 4
+        )
+        low, high = conv.bounds(kind)
+        thresholds, sign = fold(norm, np.arange(student.top) + 0.5, low, high)
+        kind = DType("uint", recipe.activation_bits)
+        layers += [conv, Threshold(name=f"act{number}", thresholds=thresholds, sign=sign, dtype=kind, base=0)]
+        if stage.pool > 1:
+            side = (stage.pool,) * 2
+            layers.append(Pool(name=f"pool{number}", mode="max", kernel=side, stride=side))
+    layers += [Flatten(name="flatten"), Dense(name="dense", weights=weights[-1], code=code), ArgMax(name="class")]
+    return Network(name=name, input=TensorType(DType("uint", 8), (1, 28, 28)), layers=tuple(layers))
+
+
+def cost(network: Network) -> dict[str, int]:
+    """What a frame takes of the hardware; the cycles are those of an iCE40UP5K that reads weights all the time."""
+    weights = bits = macs = read = 0
+    for layer, output in zip(network.layers, network.types[1:]):
+        if isinstance(layer, Linear):
+            positions = output.size // layer.outputs
+            weights += layer.weights.size
+            bits += layer.weights.size * layer.code.bits
+            macs += layer.weights.size * positions
+            read += layer.weights.size * layer.code.bits * positions
+    return {"weights": weights, "weight_bits": bits, "macs": macs, "up5k_cycles_at_least": -(-read // UP5K_BITS)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("preset", choices=PRESETS)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the idx files, plain or .gz")
+    parser.add_argument("--epochs", type=int, help="default: the preset's")
+    parser.add_argument("--seed", type=int, help="default: the preset's")
+    parser.add_argument("-o", "--out", type=Path, help="default: PRESET.safetensors; a .json goes beside it")
+    args = parser.parse_args()
+    changes = {key: getattr(args, key) for key in ("epochs", "seed") if getattr(args, key) is not None}
+    recipe = replace(PRESETS[args.preset], **changes)
+    out = args.out or Path(f"{args.preset}.safetensors")
+    torch.set_num_threads(1)
+    start = time.time()
+    data = load_mnist(args.data)
+
+    torch.manual_seed(recipe.seed)
+    teacher = train_teacher(data, recipe)
+    held_out = accuracy(scores_of(teacher, as_float(data.held_out_images)), data.held_out_labels)
+    print(f"teacher: held out {held_out:.2f} %, {time.time() - start:.0f} s", flush=True)
+    copies = make_copies(data, teacher, recipe)
+    torch.manual_seed(recipe.seed)
+    student = Student(recipe)
+    train_student(student, list(student.weights), data, copies, recipe)
+
+    network = to_network(student, args.preset)
+    save(network, out)
+    exact = integer_accuracy(network, data.test_images, data.test_labels)
+    float_says = accuracy(scores_of(student, data.test_images), data.test_labels)
+    print(f"test {exact:.2f} % in integers, {float_says:.2f} % in torch, {time.time() - start:.0f} s; wrote {out}")
+    settings = f"--epochs {recipe.epochs} --seed {recipe.seed}"
+    record = {
+        "command": f"python models/train_conv.py {args.preset} --data DIR {settings}",
+        "data": recipe.data,
+        "test_accuracy": exact,
+        "torch_accuracy": float_says,
+        "held_out_accuracy": accuracy(scores_of(student, data.held_out_images), data.held_out_labels),
+        "teacher_held_out_accuracy": held_out,
+        **cost(network),
+        "seconds": round(time.time() - start),
+        "recipe": asdict(recipe),
+    }
+    if recipe.data != "mnist":
+        shipped = data.test_images[:SHIPPED], data.test_labels[:SHIPPED]
+        record["shipped_images_accuracy"] = integer_accuracy(network, *shipped)
+    out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
