@@ -7,6 +7,9 @@ digits 2j and 2j + 1, has one of five values, and the word has a field for every
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+
+from fewbit.golden.codes import csd_digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +62,18 @@ def word_bits(width: int) -> int:
     """Bits of a word: 16 for a width of 8."""
     last = row_fields(width)[-1]
     return last.upper + last.upper_bits
+
+
+@lru_cache(maxsize=1 << 16)
+def digit_word(value: int, width: int) -> int:
+    """The word of the canonic signed digits of ``value``, a signed number of ``width`` bits.
+
+    >>> f"{digit_word(-3, 4):b}"
+    '110010'
+    """
+    fields = row_fields(width)
+    word = 0
+    for order, (sign, exponent) in enumerate(reversed(csd_digits(value)), 1):
+        field = fields[exponent // 2]
+        word |= order << field.offset | (sign < 0) << field.negative | (exponent % 2) << field.upper
+    return word

@@ -49,6 +49,7 @@ class Lanes(wiring.Component):
         What ``o`` stands for.
     w_bits : int
         Width of ``w``.
+    quality_bits : int
     exact : bool
         ``w`` takes plain code words, and the correction is always 0. Else the weights must be known beforehand.
     front : PairSums or None
@@ -62,6 +63,8 @@ class Lanes(wiring.Component):
         What :meth:`words` makes of the weights.
     en : In(1)
         Registers advance while it is high.
+    quality : In(quality_bits)
+        Signed digits that count in a product; absent where no product takes any.
     o : Out(Shape)
     """
 
@@ -79,20 +82,26 @@ class Lanes(wiring.Component):
         *,
         w_bits: int | None = None,
         x_bits: int | None = None,
+        quality: int = 0,
     ) -> None:
         _check(simd, stages)
         self.simd, self.activation, self.code, self.stages = simd, activation, code, stages
         self.latency = stages
         self.w_bits = simd * code.bits if w_bits is None else w_bits
         x = simd * activation.bits if x_bits is None else x_bits
-        super().__init__({"x": In(x), "w": In(self.w_bits), "en": In(1), "o": Out(o)})
+        self.quality_bits = quality
+        dial = {"quality": In(quality)} if quality else {}
+        super().__init__({"x": In(x), "w": In(self.w_bits), "en": In(1), **dial, "o": Out(o)})
 
     @property
     def front(self) -> PairSums | None:
         return None
 
-    def words(self, weights: Ints) -> list[int]:
-        """What ``w`` must be for each row of weights.  # (rows, simd) -> rows integers"""
+    def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
+        """What ``w`` must be for each row of weights, with its scales where there are any.
+
+        # (rows, simd), (rows, scales) -> rows integers
+        """
         return rom_words(self.code.encode(weights), self.code.bits)
 
     def correction(self, weights: Ints) -> Ints:
@@ -148,7 +157,7 @@ class CountLanes(XnorLanes):
         super().__init__(simd, activation, code, stages, target)
         self.offset = 0
 
-    def words(self, weights: Ints) -> list[int]:
+    def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
         return super().words(-np.asarray(weights) if self.activation.signed else weights)
 
     def correction(self, weights: Ints) -> Ints:
@@ -171,7 +180,7 @@ class GateLanes(Lanes):
         self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what is counted: x = 2 bit - 1
         super().__init__(simd, activation, code, stages, Shape.cast(range(simd + 1)))
 
-    def words(self, weights: Ints) -> list[int]:
+    def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
         return super().words(-np.asarray(weights) if self.activation.signed else weights)
 
     def correction(self, weights: Ints) -> Ints:
@@ -275,7 +284,7 @@ class TreeLanes(Lanes):
     def front(self) -> PairSums | None:
         return PairSums(self.simd, self.activation, self.target) if self.paired else None
 
-    def words(self, weights: Ints) -> list[int]:
+    def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
         return self.tree.steer(weights)[0]
 
     def correction(self, weights: Ints) -> Ints:
@@ -362,8 +371,8 @@ def lane_kind(
     cells = target in ("ice40", "ecp5")
     if code.name.startswith("int("):
         return ProductLanes
-    if code.bits > 3 or code.name.startswith("csd("):
-        raise FewbitError(f"there is no hardware for {code} weights yet; binary to shift3 and int weights have it")
+    if code.name.startswith("csd("):
+        raise FewbitError(f"lanes of {code} weights are those of fewbit.hw.scaled_lanes")
     if code.name == "binary" and activation.kind == "bipolar":
         return partial(XnorLanes, target=target) if cells else XnorLanes
     if exact:

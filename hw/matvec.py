@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, cast
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -16,10 +17,16 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
 from fewbit.hw.accumulate import accumulate
 from fewbit.hw.buffer import RING, VectorBuffer
+from fewbit.hw.carry import Target
 from fewbit.hw.lanes import Lanes, lane_kind
+from fewbit.hw.pair_sums import PairSums
+from fewbit.hw.scaled_lanes import ScaledLanes, ScaleFront, exact_lanes, saturated
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
 from fewbit.hw.weights import BLOCK, LOGIC, join_words, weight_memory
+
+Front = PairSums | ScaleFront
+"""What stands between the activations and the lanes of all outputs."""
 
 
 class FoldedMatVec(wiring.Component, ABC):
@@ -57,19 +64,29 @@ class FoldedMatVec(wiring.Component, ABC):
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
         self.cycles_per_frame = self.words * self.folds * self.planes
         self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
-        lanes = lane_kind(taken, layer.code, target, exact=False)
-        self.lanes = [lanes(simd, taken, layer.code, stages) for _ in range(pe)]
+        self.front, self.lanes = self._datapath(taken)
         self.step, self.bias = self._left_out()
         low, high = layer.bounds(activation)
         self._plain = holding(int(((low - self.bias) // self.step).min()), int(((high - self.bias) // self.step).max()))
         self.sum = layer.sum_kind(activation) if exact else self._plain
-        super().__init__(
-            {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
-        )
+        dial = {"quality": In(layer.digits.bit_length())} if layer.digits else {}
+        streams = {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
+        super().__init__(streams | dial)
 
     @property
     def planes(self) -> int:
         return 1
+
+    def _datapath(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+        """What all lanes share, and the lanes of each output."""
+        if self.layer.digits:
+            raise FewbitError(f"layer {self.layer.name!r}: only whole activations meet scales and csd weights")
+        return self._plain_lanes(taken)
+
+    def _plain_lanes(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+        kind = lane_kind(taken, self.layer.code, self.target, exact=False)
+        lanes = [kind(self.simd, taken, self.layer.code, self.stages) for _ in range(self.pe)]
+        return lanes[0].front, lanes
 
     @abstractmethod
     def _taken(self) -> DType:
@@ -112,12 +129,17 @@ class FoldedMatVec(wiring.Component, ABC):
         return address, last_of(m, address, depth, self.groups, step)
 
     def _weights(self) -> Memory:
-        return weight_memory(self.pe * self.lanes[0].w_bits, self._memory_words(), self.memory)
+        return weight_memory(self._memory_bits(), self._memory_words(), self.memory)
+
+    def _memory_bits(self) -> int:
+        return self.pe * self.lanes[0].w_bits
 
     def _feed(self, m: Module, index: int, x: Value, word: Value, advance: Value) -> Lanes:
         """The lanes of output ``index`` of a group, on ``x`` and their part of a ``word`` of weights."""
         m.submodules[f"lanes_{index}"] = lanes = self.lanes[index]
         m.d.comb += [lanes.x.eq(x), lanes.w.eq(word.word_select(index, lanes.w_bits)), lanes.en.eq(advance)]
+        if lanes.quality_bits:
+            m.d.comb += lanes.quality.eq(saturated(self.quality, lanes.quality_bits))
         return lanes
 
 
@@ -171,15 +193,60 @@ class MatVec(FoldedMatVec):
     -------
     i : In(stream of SIMD lanes)
     o : Out(stream of PE sums)
+    quality : In
+        Signed digits that count in every product with a scale or a ``csd`` weight; absent where there are none. It
+        holds for all that is under way, so it is changed between frames.
 
     Raises
     ------
     FewbitError
-        If the folding does not divide the layer, a memory is unknown, or no lane serves the code.
+        If the folding does not divide the layer or its vectors of scales, a memory is unknown, or no lane serves the
+        code.
     """
 
     def _taken(self) -> DType:
         return self.activation
+
+    def _datapath(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+        layer, target = self.layer, cast(Target, self.target)
+        kind, vector = layer.scale_kind, layer.vector
+        if kind is None and layer.digits:
+            return None, [exact_lanes(taken, layer.code, self.simd, self.stages, target) for _ in range(self.pe)]
+        if kind is None:
+            return self._plain_lanes(taken)
+        side, extent, together = ("PE", layer.outputs, self.pe) if layer.across else ("SIMD", layer.inputs, self.simd)
+        if vector < extent and vector % together:
+            raise FewbitError(f"layer {layer.name!r}: {side} must divide the vectors of {vector}, not {together}")
+        if not layer.across:
+            two = layer.negative_scales is not None
+            options: dict[str, Any] = {"scale": kind, "two": two, "target": target}
+            return None, [ScaledLanes(self.simd, taken, layer.code, self.stages, **options) for _ in range(self.pe)]
+        if layer.negative_scales is not None or layer.code.name.startswith("csd"):
+            raise FewbitError(
+                f"layer {layer.name!r}: scales across outputs take no second scale and no {layer.code} weights"
+            )
+        front = ScaleFront(self.simd, taken, kind, target)
+        return front, self._plain_lanes(front.kind)[1]
+
+    def _memory_words(self) -> list[int]:
+        layer = self.layer
+        if layer.scales is None:
+            return super()._memory_words()
+        if not layer.across:
+            both = [layer.scales, *([] if layer.negative_scales is None else [layer.negative_scales])]
+            vectors = np.arange(0, layer.inputs, self.simd) // layer.vector
+            scales = np.stack([one[:, vectors] for one in both], 2)
+            return fold_words(layer, self.lanes[0], self.pe, self.words, scales)
+        weights = super()._memory_words()
+        assert isinstance(self.front, ScaleFront)
+        blocks = np.arange(0, layer.outputs, self.pe) // layer.vector
+        rows = layer.scales[blocks].reshape(self.folds * self.words, self.simd)
+        above = self.pe * self.lanes[0].w_bits
+        return [word | scale << above for word, scale in zip(weights, self.front.words(rows))]
+
+    def _memory_bits(self) -> int:
+        own = super()._memory_bits()
+        return own + len(self.front.w) if isinstance(self.front, ScaleFront) else own
 
     def _left_out(self) -> tuple[int, Ints]:
         lanes = self.lanes[0]
@@ -187,7 +254,11 @@ class MatVec(FoldedMatVec):
 
     @property
     def latency(self) -> int:
-        return 1 + self.lanes[0].latency + 1
+        return 1 + self._scaled_latency + self.lanes[0].latency + 1
+
+    @property
+    def _scaled_latency(self) -> int:
+        return self.front.latency if isinstance(self.front, ScaleFront) else 0
 
     def elaborate(self, platform: object) -> Module:
         # `issue` reads one word of vector and weights; `first` and `last` travel beside it through the lanes to the
@@ -215,21 +286,29 @@ class MatVec(FoldedMatVec):
                 m.d.sync += word.eq(0)
 
         valid, first, last = issue, word == 0, word == self.words - 1
-        for stage in range(1 + self.lanes[0].latency):
+        for stage in range(1 + self._scaled_latency + self.lanes[0].latency):
             travelling = Signal(3, name=f"travelling_{stage}")
             with m.If(advance):
                 m.d.sync += travelling.eq(Cat(valid, first, last))
             valid, first, last = travelling[0], travelling[1], travelling[2]
 
-        x, front = buffer.word, self.lanes[0].front
+        x, front = buffer.word, self.front
+        words: Value = read.data
         if front is not None:
             m.submodules.front = front
             m.d.comb += front.x.eq(buffer.word)
             x = front.o
+        if isinstance(front, ScaleFront):
+            above = self.pe * self.lanes[0].w_bits
+            words = Signal(above, reset_less=True)
+            m.d.comb += [front.w.eq(read.data[above:]), front.en.eq(advance)]
+            m.d.comb += front.quality.eq(saturated(self.quality, len(front.quality)))
+            with m.If(advance):
+                m.d.sync += words.eq(read.data[:above])
         done = advance & valid & last
         starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
         for index in range(self.pe):
-            lanes = self._feed(m, index, x, read.data, advance)
+            lanes = self._feed(m, index, x, words, advance)
             if starts is None:
                 total = Signal(self._plain.bits, name=f"sum_{index}", reset_less=True)
                 following = accumulate(m, f"add_{index}", self.target, total, lanes.o, first)
@@ -274,11 +353,15 @@ def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> No
         raise FewbitError(f'layer {layer.name!r}: weights lie in "block" or "logic", not {memory!r}')
 
 
-def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int) -> list[int]:
+def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | None = None) -> list[int]:
     """Word ``f * words + s`` of the memory holds, for outputs ``f * PE`` onwards, inputs ``s * SIMD`` onwards: what the
-    lanes make of the weights of one output, outputs ascending upwards."""
-    rows = layer.weights.reshape(-1, pe, words, lanes.simd).transpose(0, 2, 1, 3)
-    return join_words(lanes.words(rows.reshape(-1, lanes.simd)), lanes.w_bits, pe)
+    lanes make of the weights of one output, and of the scales (outputs, words, n), outputs ascending upwards."""
+
+    def folded(values: Ints) -> Ints:
+        return values.reshape(-1, pe, words, values.shape[-1]).transpose(0, 2, 1, 3).reshape(-1, values.shape[-1])
+
+    rows = folded(layer.weights.reshape(-1, lanes.simd))
+    return join_words(lanes.words(rows, None if scales is None else folded(scales)), lanes.w_bits, pe)
 
 
 def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list[tuple[Value, Value]]:

@@ -30,6 +30,7 @@ def fuses(layer: Dense, threshold: Threshold) -> bool:
     """Whether ``threshold`` behind ``layer`` can ride in its weight stream: bits in, bits out, one threshold each."""
     return (
         layer.code.name == "binary"
+        and layer.scales is None
         and threshold.thresholds.shape[1] == 1
         and threshold.channels in (1, layer.outputs)
         and (threshold.dtype == BIPOLAR or (threshold.dtype.bits == 1 and threshold.base == 0))
