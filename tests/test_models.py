@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from fewbit import arrays, engines, models
-from fewbit.golden.network import ArgMax
+from fewbit.golden.network import ArgMax, Linear
 from fewbit.load import load
 
 NATIVE = [name for name, path in models.shipped().items() if path.suffix == ".safetensors"]
@@ -36,6 +36,18 @@ def test_accuracy_on_all_test_images(name):
     accuracy = 100 * engines.run(network, images.reshape(-1, *network.input.shape)).accuracy(labels)
     wanted = "test_accuracy" if len(images) == 10_000 else "shipped_images_accuracy"
     assert accuracy == pytest.approx(models.facts(name)[wanted], abs=0.001)
+
+
+def test_three_bit_lenet_is_as_good_as_in_float():
+    facts = models.facts("lenet5-shift3")
+    network = load(models.shipped()["lenet5-shift3"])
+    linear = [layer for layer in network.layers if isinstance(layer, Linear)]
+    assert {str(layer.code) for layer in linear} == {"shift3"}
+    assert {layer.vector for layer in linear} == {16}
+    assert all(layer.scale_kind.bits <= 8 for layer in linear)
+    assert facts["test_accuracy"] >= facts["float_accuracy"] - 0.1  # what 10,000 images can tell apart
+    assert min(facts["accuracy_without_retraining"].values()) >= facts["float_accuracy"] - 0.3
+    assert set(facts["accuracy_by_quality"]) == {str(quality) for quality in range(1, network.digits + 1)}
 
 
 def test_float_models_are_no_networks():
