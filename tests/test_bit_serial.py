@@ -124,7 +124,7 @@ def test_the_widest():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "code, activation, simd, exact",
-    [("binary", "uint3", 12, True), ("ternary", "int4", 8, True),
+    [("binary", "uint3", 12, True), pytest.param("ternary", "int4", 8, True, marks=pytest.mark.slow),
      pytest.param("binary", "int2", 24, False, marks=pytest.mark.slow),
      pytest.param("ternary", "uint8", 24, True, marks=pytest.mark.slow),
      pytest.param("ternary", "uint2", 6, False, marks=pytest.mark.slow)],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import random_conv_design, random_design, random_frames, streamed_design
 from streaming import simulate
+from tiers import slow_but
 
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import BIPOLAR, DType
@@ -98,12 +99,12 @@ def test_random_networks_at_compiled_speed(make, seed, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("valid, ready", [("always", "always"), ("random", "slow"), ("burst", "burst")])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", slow_but(range(4), range(8)))
 def test_thresholds_in_the_weight_streams(seed, valid, ready):
     check(seed, 6, valid, ready, streamed_design)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", slow_but(range(40), range(60)))
 def test_random_convolutions_to_the_cycle(seed):
     check(seed, 4, make=random_conv_design)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from faults import mutant
+from tiers import slow_but, slow_but_at
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.csd import CsdMultiplier
@@ -59,7 +60,7 @@ def test_parallel_exhaustively(held, width_a, width_b, recoded, monkeypatch):
 
 
 @pytest.mark.parametrize("recoded", [False, True])
-@pytest.mark.parametrize("registers, latency", [("digits", 1), ("rows", 1), ("all", 3)])
+@pytest.mark.parametrize("registers, latency", slow_but_at((0, 2), [("digits", 1), ("rows", 1), ("all", 3)]))
 def test_registers_and_enable(held, registers, latency, recoded):
     multiplier = CsdMultiplier(6, 7, recoded=recoded, tree="balanced", registers=registers)
     assert multiplier.latency == latency
@@ -87,7 +88,7 @@ def test_gate_cells_are_of_any_name():
     assert "module dlclkp_1(input CLK, input GATE, output GCLK);" in cell.model()
 
 
-@pytest.mark.parametrize("recoded, tree", [(True, "ripple"), (False, "balanced")])
+@pytest.mark.parametrize("recoded, tree", slow_but([(True, "ripple")], [(True, "ripple"), (False, "balanced")]))
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
 def test_netlists(held, family, recoded, tree):
     """Mapping itself can be wrong, so what is simulated is what comes out; tests/test_csd_netlists.py has more."""

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from tiers import slow_but, slow_but_at
 
 from fewbit import cli
 from fewbit.golden.errors import FewbitError
@@ -43,9 +44,11 @@ FORMS = [
     ("shift-lane", {"code": "binary", "simd": 5, "activation": "bipolar", "stages": 1}),
     ("shift-lane", {"code": "binary", "simd": 4, "activation": "int1"}),
 ]
+QUICK = (0, 3, 5, 8, 10, 14, 15, 18)
+"""The forms that the default tier has: one at least of each block and family."""
 
 
-@pytest.mark.parametrize("name, options", FORMS)
+@pytest.mark.parametrize("name, options", slow_but_at(QUICK, FORMS))
 def test_bench_passes(name, options, tmp_path):
     assert check_ip(name, ip(name, **options), tmp_path, **options)
 
@@ -93,7 +96,7 @@ endmodule
 that a sum does not start with, an input turned over, illegal words that are taken for others."""
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", slow_but(["xnor-popcount", "csd-multiplier"], BLOCKS))
 def test_bench_sees_a_fault(name, tmp_path):
     text = ip(name, **OPTIONS[name])
     inner = text.replace(f"\nmodule {block(name).module}(", "\nmodule inner(")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_models import GraphBuilder, TensorProto, agrees, execute, frames_of, helper, kinds, onnx, outputs
+from tiers import slow_but
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Network
@@ -78,7 +79,7 @@ def dyadic(seed: int) -> GraphBuilder:
     return graph
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", slow_but(range(25), range(60)))
 def test_dyadic_networks_are_equal_on_every_tie(seed: int, tmp_path: Path) -> None:
     graph = dyadic(seed)
     frames = frames_of(graph, 40)

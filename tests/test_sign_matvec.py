@@ -11,6 +11,7 @@ from dense import check, mapped_words
 from faults import mutant
 from networks import divisors, random_frames
 from streaming import PAIRS
+from tiers import slow_but_at
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
@@ -111,9 +112,8 @@ def test_one_threshold_for_all():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "simd, pe, stages, read_register",
-    [(48, 3, 2, False), pytest.param(64, 2, 3, True, marks=pytest.mark.slow),
-     pytest.param(72, 2, 1, False, marks=pytest.mark.slow), pytest.param(31, 1, 2, False, marks=pytest.mark.slow)],
-)  # fmt: skip
+    slow_but_at((0,), [(24, 1, 2, False), (48, 3, 2, False), (64, 2, 3, True), (72, 2, 1, False), (31, 1, 2, False)]),
+)
 def test_the_mapped_netlist(simd, pe, stages, read_register, family, cache):
     dense, threshold = layers(12, 4 * simd, seed=simd)
     unit = SignMatVec(dense, threshold, pe=pe, simd=simd, stages=stages, read_register=read_register, target=family)

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from faults import mutant
 from formal import ProofFailedError, prove_equal
 from lane_rig import Case, mismatches
+from tiers import slow_but, slow_but_at
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
@@ -156,7 +157,7 @@ PROVEN = [("uint3", "binary", 3), ("int2", "binary", 6), ("uint3", "ternary", 3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("case", PROVEN, ids=str)
+@pytest.mark.parametrize("case", slow_but_at((0, 2, 3, 5), PROVEN, whole=True), ids=str)
 def test_known_weights_proven(case, family):
     proof(Recoded, case, family)
 
@@ -216,7 +217,7 @@ def test_a_planted_fault_breaks_the_proof(fault, monkeypatch):
         proof(Recoded, case, family)
 
 
-@pytest.mark.parametrize("fault", ["zeros are added", "sums for differences"])
+@pytest.mark.parametrize("fault", slow_but(["zeros are added"], ["zeros are added", "sums for differences"]))
 def test_a_planted_fault_is_seen_in_the_netlist(fault, monkeypatch):
     family, case = plant(fault, monkeypatch)
     assert wrong([Case(*case)], 0, family)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import random_frames
 from streaming import PAIRS, Chain, Slow, simulate
+from tiers import slow_but
 
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
@@ -56,7 +57,7 @@ def lanes_of(geometry):
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
-@pytest.mark.parametrize("more_rows", [0, 1, 4])
+@pytest.mark.parametrize("more_rows", slow_but((0, 1), (0, 1, 4)))
 def test_every_geometry(name, more_rows):
     geometry, source = GEOMETRIES[name], DType.parse("int3")
     for lanes in lanes_of(geometry):
