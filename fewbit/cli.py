@@ -117,6 +117,12 @@ def info(
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N frames.")
 @click.option("--check", is_flag=True, help="Compare with golden; exit status 1 where they differ.")
 @click.option(
+    "--quality",
+    type=click.IntRange(min=0),
+    metavar="K",
+    help="Signed digits that count in each multiplication by a scale or csd weight, the most significant first.",
+)
+@click.option(
     "--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device, for rtl and netlist."
 )
 @click.option("--board", default="icebreaker", show_default=True, help="Board, for the engine board.")
@@ -138,6 +144,7 @@ def run(
     labels: Path | None,
     limit: int | None,
     check: bool,
+    quality: int | None,
     target: str,
     board: str,
     port: str | None,
@@ -162,7 +169,15 @@ def run(
         arrays.check_writable(outputs)
     with Reporter(quiet).bar(engine, len(frames)) as done:
         result = engines.run(
-            network, frames, engine, target=target, board=board, port=port, build_dir=build_dir, on_progress=done
+            network,
+            frames,
+            engine,
+            target=target,
+            board=board,
+            port=port,
+            build_dir=build_dir,
+            quality=quality,
+            on_progress=done,
         )
     if outputs is not None:
         arrays.write(outputs, result.output)
@@ -174,7 +189,7 @@ def run(
     if outputs is not None:
         print(f"wrote {outputs}")
     if check:
-        expected = engines.run(network, frames)
+        expected = engines.run(network, frames, quality=quality)
         wrong = engines.differing_frames(result, expected)
         print(f"equal to golden: {len(frames) - len(wrong):,} of {len(frames):,} frames")
         if len(wrong):

@@ -42,6 +42,12 @@ class Design:
         family = self.plan.target.family
         return Top(self.plan.network, self.plan.folding, family if cells else "generic")
 
+    @property
+    def _dial(self) -> list[str]:
+        """The line about the quality, where there is one."""
+        digits = self.plan.network.digits
+        return [f"quality: signed digits that count in a product, {digits} and more for all"] if digits else []
+
     @cached_property
     def verilog(self) -> str:
         """The design as Verilog, module :data:`MODULE`, with what it is in front."""
@@ -52,6 +58,7 @@ class Design:
             f"input: {network.input}, {plan.folding.input_lanes} a beat, C order, the first in the lowest bits",
             f"output: {network.scores}, a score a beat in the lowest bits; above it the arg-max so far, then last",
             f"{plan.cycles_per_frame} cycles a frame, {plan.latency} from a frame's first beat to its last score",
+            *self._dial,
         ]
         return "".join(f"// {line}\n" for line in header) + verilog(self.top(), MODULE)
 

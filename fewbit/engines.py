@@ -60,6 +60,16 @@ class Run:
         return float(np.mean(self.classes == labels))
 
 
+def check_quality(network: Network, quality: int | None) -> None:
+    """Raises FewbitError unless ``quality`` is None, or one that ``network`` can be turned to."""
+    if quality is None:
+        return
+    if not network.digits:
+        raise FewbitError(f"network {network.name!r} has no quality to turn: it multiplies by no signed digits")
+    if quality < 0:
+        raise FewbitError(f"the quality must be 0 or more, not {quality}")
+
+
 def check_labels(network: Network, labels: Ints, frames: int) -> None:
     """Raises FewbitError unless ``labels`` are the classes of ``frames`` frames, and the network gives classes."""
     if not _gives_classes(network):
@@ -87,11 +97,18 @@ def network_inputs(network: Network, values: Ints) -> Ints:
     return golden.check_frames(network, values)
 
 
-def run_golden(network: Network, frames: Ints, on_progress: Progress | None = None, batch: int = 1000) -> Run:
-    """Runs input integers ``frames`` (N, \\*shape) through the golden model."""
+def run_golden(
+    network: Network,
+    frames: Ints,
+    on_progress: Progress | None = None,
+    batch: int = 1000,
+    quality: int | None = None,
+) -> Run:
+    """Runs input integers ``frames`` (N, \\*shape) through the golden model, at ``quality`` if that is not None."""
+    check_quality(network, quality)
     parts = []
     for start in range(0, len(frames), batch):
-        parts.append(golden.run(network, frames[start : start + batch]).scores)
+        parts.append(golden.run(network, frames[start : start + batch], quality).scores)
         if on_progress:
             on_progress(min(len(frames), start + batch))
     scores = np.concatenate(parts) if parts else np.zeros((0, *network.scores.shape), np.int64)
@@ -106,6 +123,7 @@ def run_rtl(
     valid_pattern: str = "always",
     ready_pattern: str = "always",
     seed: int = 0,
+    quality: int | None = None,
 ) -> Run:
     """Runs ``frames`` through the design's Verilog, compiled; the classes are the ones that the hardware gives.
 
@@ -116,14 +134,17 @@ def run_rtl(
         Input integers.
     valid_pattern, ready_pattern, seed
         When beats are offered and taken; see :meth:`fewbit.sim.compile.CompiledDesign.run`.
+    quality : int or None
+        Signed digits that count in its multiplications; None is all.
     """
+    check_quality(made.network, quality)
     if len(frames) == 0:
         return run_golden(made.network, frames)
     compiled = compile_design(made.verilog, top=MODULE)
-    return _stream(made, compiled, frames, on_progress, valid_pattern, ready_pattern, seed)
+    return _stream(made, compiled, frames, on_progress, valid_pattern, ready_pattern, seed, quality)
 
 
-def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None) -> Run:
+def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None, quality: int | None = None) -> Run:
     """Runs ``frames`` through the design as Yosys maps it to its device, every cell with its vendor's behaviour.
 
     Raises
@@ -137,7 +158,7 @@ def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None)
     if len(frames) == 0:
         return run_golden(made.network, frames)
     mapped = netlist(made.mapped_verilog, top=MODULE, family=device.family)
-    return _stream(made, compile_design(mapped, top=MODULE), frames, on_progress)
+    return _stream(made, compile_design(mapped, top=MODULE), frames, on_progress, quality=quality)
 
 
 def run_bitstream(network: Network, frames: Ints, build_dir: Path, on_progress: Progress | None = None) -> Run:
@@ -189,6 +210,7 @@ def _stream(
     valid_pattern: str = "always",
     ready_pattern: str = "always",
     seed: int = 0,
+    quality: int | None = None,
 ) -> Run:
     """Streams ``frames`` through a compiled design and reads its scores and classes."""
     network, plan = made.network, made.plan
@@ -203,6 +225,7 @@ def _stream(
         valid_pattern=valid_pattern,
         ready_pattern=ready_pattern,
         seed=seed,
+        quality=network.digits if quality is None else min(quality, network.digits),
         on_progress=on_progress and (lambda outputs, _cycles: on_progress(outputs // scores.size)),
     )
     bits = scores.dtype.bits
@@ -251,9 +274,11 @@ def run(
     board: str = "icebreaker",
     port: str | None = None,
     build_dir: Path | None = None,
+    quality: int | None = None,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Runs ``inputs`` (N, ...), in the source model's terms or as integers, on ``engine``.
+    """Runs ``inputs`` (N, ...), in the source model's terms or as integers, on ``engine``; at ``quality``, if that
+    is not None, where the engine can turn it: golden, rtl and netlist.
 
     Raises
     ------
@@ -262,11 +287,13 @@ def run(
     """
     frames = network_inputs(network, inputs)
     if engine == "golden":
-        return run_golden(network, frames, on_progress)
+        return run_golden(network, frames, on_progress, quality=quality)
     if engine == "rtl":
-        return run_rtl(design(network, target), frames, on_progress)
+        return run_rtl(design(network, target), frames, on_progress, quality=quality)
     if engine == "netlist":
-        return run_netlist(design(network, target), frames, on_progress)
+        return run_netlist(design(network, target), frames, on_progress, quality=quality)
+    if quality is not None:
+        raise FewbitError(f"the engine {engine} cannot turn the quality, only golden, rtl and netlist can")
     if engine == "bitstream":
         if build_dir is None:
             raise FewbitError("the engine bitstream needs the folder of a finished build: --build DIR")

@@ -51,6 +51,8 @@ class ConvUnit(wiring.Component):
     -------
     i : In(stream of lanes)
     o : Out(stream of ``unit``)
+    quality : In
+        That of ``unit``, if it has one.
 
     Raises
     ------
@@ -84,7 +86,8 @@ class ConvUnit(wiring.Component):
             if lanes != unit.simd:
                 self.parts.append(Gearbox(shape_of(kind), lanes, unit.simd))
         kept = unit.signature.members["o"].signature if result is None else lane_stream(shape_of(result), unit.pe)
-        super().__init__({"i": In(lane_stream(shape_of(source.dtype), self.lanes)), "o": Out(kept)})
+        dial = {name: member for name, member in unit.signature.members.items() if name == "quality"}
+        super().__init__({"i": In(lane_stream(shape_of(source.dtype), self.lanes)), "o": Out(kept)} | dial)
 
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
@@ -99,6 +102,8 @@ class ConvUnit(wiring.Component):
             source = part.o
         m.submodules.unit = unit = self.unit
         wiring.connect(m, source, unit.i)
+        if "quality" in unit.signature.members:
+            m.d.comb += unit.quality.eq(self.quality)
         m.d.comb += [self.o.valid.eq(unit.o.valid), unit.o.ready.eq(self.o.ready)]
         m.d.comb += [kept.eq(given) for kept, given in zip(self.o.payload, unit.o.payload)]
         return m

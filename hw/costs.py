@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from itertools import product
 from math import ceil, log
 
+from fewbit.golden.codes import CsdCode
+from fewbit.golden.digits import largest_count, word_bits
 from fewbit.golden.dtype import DType
-from fewbit.golden.network import Dense
+from fewbit.golden.network import Dense, Linear
 from fewbit.hw import buffer as buffers
 from fewbit.hw.bit_serial import BIT
 from fewbit.hw.chain import Fold
@@ -34,6 +36,45 @@ def memories(depth: int, width: int, words: int, line: int, target: Target) -> I
         )
     for (memory, memory_cost), (buffer, buffer_cost) in product(memories, vectors):
         yield memory, buffer, memory_cost + buffer_cost
+
+
+def serves_vectors(layer: Linear, pe: int, simd: int) -> bool:
+    """Whether the weights of a cycle are of one vector of scales each output or input."""
+    if layer.scales is None:
+        return True
+    extent, together = (layer.outputs, pe) if layer.across else (layer.inputs, simd)
+    return layer.vector >= extent or layer.vector % together == 0
+
+
+def scale_bits(layer: Linear, pe: int, simd: int) -> int:
+    """Bits of a memory word beyond the stored bits of the weights: digits of scales, and what those of csd weights take
+    more."""
+    bits = 0
+    if isinstance(layer.code, CsdCode):
+        bits += pe * simd * (word_bits(layer.code.exponents + 1) - layer.code.bits)
+    if layer.scale_kind is not None:
+        sets = 1 if layer.negative_scales is None else 2
+        bits += (simd if layer.across else pe) * sets * word_bits(layer.scale_kind.bits)
+        bits += (sets - 1) * pe * simd * layer.code.bits
+    return bits
+
+
+def scale_cells(layer: Linear, activation: DType, pe: int, simd: int) -> int:
+    """Logic cells of the multipliers by scales, and of the second lanes where negative weights have their own."""
+    kind = layer.scale_kind
+    if kind is None:
+        return 0
+    if layer.across:
+        return simd * csd_cells(activation.bits + 1, kind.bits)
+    sets = 1 if layer.negative_scales is None else 2
+    partial = DType.holding(0, simd * int(abs(layer.code.levels).max()) * max(activation.max, -activation.min)).bits
+    return pe * sets * (csd_cells(partial, kind.bits) + partial)
+
+
+def csd_cells(width_a: int, width_b: int) -> int:
+    """Of a multiplier of digits recoded beforehand: ``python -m benchmarks.datapaths``."""
+    rows = largest_count(width_b)
+    return rows * (2 * width_a + 8)
 
 
 def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -> tuple[int, str, Cost]:
@@ -113,6 +154,10 @@ def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
         return round((_GATED[family] if cells else 4.0) * simd)
     if name.startswith("shift3"):
         name = "shift3"
+    if isinstance(layer.code, CsdCode):
+        return simd * (
+            csd_cells(activation.bits + 1, layer.code.exponents + 1) + activation.bits + layer.code.exponents
+        )
     bits = activation.bits + (activation.kind == "uint")
     if cells and name in _LANE[family]:
         slope, constant = _LANE[family][name]

@@ -13,8 +13,17 @@ from fewbit.golden.network import Affine, Conv, Linear, Network, Pool, TensorTyp
 from fewbit.hw.bit_serial import BIT, serves
 from fewbit.hw.chain import STREAM, Fold, takes_bias
 from fewbit.hw.conv import needs_windows
-from fewbit.hw.costs import dense_cycles, lane_cells, memories, sum_stages, unit_cells, window_cost
-from fewbit.hw.lanes import lane_kind
+from fewbit.hw.costs import (
+    dense_cycles,
+    lane_cells,
+    memories,
+    scale_bits,
+    scale_cells,
+    serves_vectors,
+    sum_stages,
+    unit_cells,
+    window_cost,
+)
 from fewbit.hw.resources import Cost, Target, rom_cells
 from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.threshold import COMPARATORS, SEARCH
@@ -50,10 +59,11 @@ def stage_options(network: Network, stage: list[int], target: Target, clock_hz: 
         yield Option(1, *(tuple(one) for one in ways))
         return
     work = _Work.of(network, stage[0])
-    lane_kind(work.kind, work.layer.code)
     found: dict[tuple[int, int], list[Option]] = {}  # by what the neighbours see: lanes in, lanes out
     for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.inputs)):
         if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
+            continue
+        if not serves_vectors(work.layer, pe, simd):
             continue
         for fold, cycles, cost in _linear(work, pe, simd, target, clock_hz):
             for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
@@ -127,9 +137,11 @@ def _linear(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) ->
     layer, activation = work.layer, work.kind
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
     width, line = pe * simd * layer.code.bits, simd * activation.bits
-    for serial in (False, True) if serves(activation, layer.code) else (False,):
+    width += scale_bits(layer, pe, simd)
+    for serial in (False, True) if serves(activation, layer.code) and not layer.digits else (False,):
         stages = sum_stages(BIT if serial else activation, simd, target, clock_hz)
         own = Cost(cells=unit_cells(layer.position(), activation, work.exact, pe, simd, target.family, serial))
+        own += Cost(cells=scale_cells(layer, activation, pe, simd))
         for memory, buffer, cost in memories(depth, width, words, line, target):
             fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial)
             cycles = work.positions * dense_cycles(layer.position(), activation, fold)

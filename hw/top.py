@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.network import Network
 from fewbit.hw.argmax import score_stream
 from fewbit.hw.chain import Folding, chain
+from fewbit.hw.scaled_lanes import saturated
 from fewbit.hw.streams import lane_stream, shape_of
 
 
@@ -30,17 +31,21 @@ class Top(wiring.Component):
     -------
     i : In(stream of input_lanes elements)
     o : Out(stream of score, index, last)
+    quality : In
+        Signed digits that count in every product with a scale or a ``csd`` weight; absent where the network has none.
+        It holds for all frames under way, so it is changed between frames; left open, all count.
     """
 
     def __init__(self, network: Network, folding: Folding, target: str = "generic") -> None:
         self.network, self.folding, self.target = network, folding, target
         self.units = chain(network, folding, target)
-        super().__init__(
-            {
-                "i": In(lane_stream(shape_of(network.input.dtype), folding.input_lanes)),
-                "o": Out(score_stream(shape_of(network.scores.dtype), network.scores.size)),
-            }
-        )
+        bits = network.digits.bit_length()
+        dial = {"quality": In(bits, init=(1 << bits) - 1)} if network.digits else {}
+        streams = {
+            "i": In(lane_stream(shape_of(network.input.dtype), folding.input_lanes)),
+            "o": Out(score_stream(shape_of(network.scores.dtype), network.scores.size)),
+        }
+        super().__init__(streams | dial)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -49,5 +54,8 @@ class Top(wiring.Component):
             m.submodules[name] = unit
             wiring.connect(m, source, unit.i)
             source = unit.o
+            if "quality" in unit.signature.members:
+                dial = getattr(unit, "quality")  # noqa: B009 (not every unit has one)
+                m.d.comb += dial.eq(saturated(self.quality, len(dial)))
         wiring.connect(m, source, wiring.flipped(self.o))
         return m

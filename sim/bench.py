@@ -272,6 +272,8 @@ class Bench:
         dut.o__ready.value = 0
         if hasattr(dut, "rst"):
             dut.rst.value = 1
+        if hasattr(dut, "quality"):
+            dut.quality.value = (1 << len(dut.quality)) - 1
         dut.clk.value = 0
         Clock(dut.clk, 10, unit="ns").start(start_high=False)
         for agent in (self.driver, self.monitor, self.checker):

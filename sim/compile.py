@@ -99,6 +99,8 @@ class CompiledDesign:
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
         self._lib.fewbit_open.restype = pointer
         self._lib.fewbit_open.argtypes = [i32, i32, ctypes.c_uint64]
+        self._lib.fewbit_quality.restype = None
+        self._lib.fewbit_quality.argtypes = [pointer, ctypes.c_uint64]
         self._lib.fewbit_close.restype = None
         self._lib.fewbit_close.argtypes = [pointer]
         self._lib.fewbit_advance.restype = None
@@ -115,6 +117,7 @@ class CompiledDesign:
         valid_pattern: str = "always",
         ready_pattern: str = "always",
         seed: int = 0,
+        quality: int = 0,
         on_progress: Callable[[int, int], Any] | None = None,
     ) -> Trace:
         """Stream ``words`` in until ``outputs`` words have come out. Ctrl-C stops it within a second.
@@ -132,6 +135,8 @@ class CompiledDesign:
             A word once offered stays until the design takes it, as the stream rules ask.
         seed : int
             Of the patterns' random numbers; one seed gives one run, on every machine.
+        quality : int
+            What the port ``quality`` is held at, where the design has one.
         on_progress : callable (outputs, cycles)
             Called several times a second with the words delivered and the cycles run so far.
 
@@ -158,6 +163,7 @@ class CompiledDesign:
         progress = np.zeros(3, np.int64)
         handle = self._lib.fewbit_open(PATTERNS.index(valid_pattern), PATTERNS.index(ready_pattern), seed % (1 << 63))
         try:
+            self._lib.fewbit_quality(handle, quality)
             chunk = _FIRST_CHUNK
             while progress[1] < outputs and progress[2] < max_cycles:
                 began, before = time.perf_counter(), int(progress[2])
@@ -282,7 +288,7 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
             raise FewbitError(f"{label} has no {direction} {name}; a fewbit design has the ports clk, rst, "
                               f"{', '.join(_DATA_PORTS)}")  # fmt: skip
     (work / "stream.cc").write_text(driver, encoding="utf-8")
-    defines = [f"-DHAS_{name.upper()}" for name in ("clk", "rst") if name in ports]
+    defines = [f"-DHAS_{name.upper()}" for name in ("clk", "rst", "quality") if name in ports]
     command = [*compiler, *_FLAGS, *defines, f"-I{cxxrtl_include()}", "stream.cc", "-o", _LIBRARY]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if done.returncode != 0:

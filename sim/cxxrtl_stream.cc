@@ -1,6 +1,6 @@
 // Streams words through a design that Yosys wrote as C++ (write_cxxrtl), one clock cycle at a time.
 // Compiled together with model.cc into a library that sim/compile.py loads; the only names it exports
-// are the three extern "C" functions below. A word of B bits is ceil(B / 64) little-endian uint64_t.
+// are the extern "C" functions below. A word of B bits is ceil(B / 64) little-endian uint64_t.
 #include "model.cc"
 
 #include <cstdint>
@@ -117,6 +117,13 @@ struct Run {
 
 EXPORT void *fewbit_open(int32_t valid_pattern, int32_t ready_pattern, uint64_t seed) {
   return new Run(valid_pattern, ready_pattern, seed);
+}
+
+// Holds from the next cycle on; a design without a quality takes no notice.
+EXPORT void fewbit_quality(void *run, uint64_t quality) {
+#ifdef HAS_QUALITY
+  put_words(drive(static_cast<Run *>(run)->top.p_quality), &quality);
+#endif
 }
 
 EXPORT void fewbit_close(void *handle) { delete static_cast<Run *>(handle); }

@@ -180,7 +180,7 @@ def test_each_pair_of_kinds_has_its_lanes():
     ):  # fmt: skip
         assert lane_kind(DType.parse(activation), Code.parse(code)) is kind
     for form in (True, False):
-        message = r"^there is no hardware for csd\(2,4\) weights yet; binary to shift3 and int weights have it$"
+        message = r"^lanes of csd\(2,4\) weights are those of fewbit.hw.scaled_lanes$"
         with pytest.raises(FewbitError, match=message):
             lane_kind(DType.parse("uint8"), Code.parse("csd(2,4)"), exact=form)
 

@@ -171,11 +171,6 @@ def test_a_faster_clock_takes_more_stages():
         (network(7, 3), {"clock_hz": 0}, "the clock must be above 0 Hz, not 0"),
         (network(7, 3), {"clock_hz": CLOCK, "fps": 0}, "the frame rate must be above 0, not 0"),
         (network(7, 3), {"clock_hz": CLOCK, "fps": 1e9}, None),
-        (
-            network(7, 3, code="csd(2,3)"),
-            {"clock_hz": CLOCK},
-            "there is no hardware for csd(2,3) weights yet; binary to shift3 and int weights have it",
-        ),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused(net, options, message):
