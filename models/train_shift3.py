@@ -147,6 +147,13 @@ class Quantized(nn.Module):
         return F.linear(x, weight, self.bias)
 
 
+class ChannelsLast(nn.Module):
+    """Flattens maps as hardware streams them: row by row, channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
 class Activation(nn.Module):
     """ReLU as an unsigned integer of ``bits`` bits times ``step``; a ReLU as it is while the step is not set."""
 
@@ -167,12 +174,17 @@ class Activation(nn.Module):
 
 
 def read_lenet() -> nn.Sequential:
-    """The shipped float network."""
+    """The shipped float network, its maps flattened with their channels last, so that vectors lie as they stream."""
     made = make_lenet(PRESETS["lenet5"])
     stored = onnx.load(FOLDER / "lenet5.onnx").graph.initializer
     with torch.no_grad():
         for parameter, tensor in zip(made.parameters(), stored, strict=True):
             parameter.copy_(torch.from_numpy(numpy_helper.to_array(tensor).copy()))
+        at = next(index for index, part in enumerate(made) if isinstance(part, nn.Flatten))
+        channels = next(part.out_channels for part in reversed(made[:at]) if isinstance(part, nn.Conv2d))
+        made[at] = ChannelsLast()
+        weight = next(part for part in made[at:] if isinstance(part, nn.Linear)).weight
+        weight.copy_(weight.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1))
     return made.eval()
 
 
@@ -256,8 +268,8 @@ def to_network(model: nn.Sequential, name: str) -> Network:
             layers.append(Threshold(name=f"act{linear.name[-1]}", thresholds=thresholds, sign=sign, dtype=kind, base=0))
         elif isinstance(part, nn.MaxPool2d):
             layers.append(Pool(name=f"pool{layers[-1].name[-1]}", mode="max", kernel=(2, 2), stride=(2, 2)))
-        elif isinstance(part, nn.Flatten):
-            layers.append(Flatten(name="flatten"))
+        elif isinstance(part, ChannelsLast):
+            layers.append(Flatten(name="flatten", channels_last=True))
     return Network(name=name, input=TensorType(DType("uint", 8), (1, 28, 28)), layers=tuple(layers))
 
 

@@ -1,14 +1,24 @@
 """Each pass, and all in order, leave every score as it was."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from networks import random_design, random_frames
+from networks import random_conv_design, random_design, random_frames, random_threshold
 
 from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import DType
-from fewbit.golden.network import Dense, Flatten, Network, TensorType, Threshold
+from fewbit.golden.network import Dense, Flatten, Network, Pool, TensorType, Threshold
 from fewbit.golden.run import run
-from fewbit.passes import PASSES, absorb_signs, clip_thresholds, lower, merge_flattens
+from fewbit.passes import (
+    PASSES,
+    absorb_signs,
+    clip_thresholds,
+    flatten_channels_last,
+    lower,
+    merge_flattens,
+    thresholds_before_pools,
+)
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -18,6 +28,45 @@ def test_scores_stay(one, seed):
     network, _ = random_design(rng)
     inputs = random_frames(rng, network.input.dtype, (20, *network.input.shape))
     np.testing.assert_array_equal(run(one(network), inputs).scores, run(network, inputs).scores)
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("one", [*PASSES, lower], ids=lambda one: one.__name__)
+def test_scores_of_maps_stay(one, seed):
+    """Flattened in C order, as other tools do, with thresholds on what was flattened in some."""
+    rng = np.random.default_rng(seed)
+    network, _ = random_conv_design(rng)
+    layers = []
+    for layer, source in zip(network.layers, network.types):
+        if isinstance(layer, Flatten):
+            layer = Flatten(name="flatten")
+            if rng.random() < 0.5:
+                more = random_threshold(rng, "flat", source.dtype, source.size, source.dtype.min, source.dtype.max, 1)
+                layers += [layer, replace(more, base=source.dtype.min)]
+                continue
+        layers.append(layer)
+    network = replace(network, layers=tuple(layers))
+    inputs = random_frames(rng, network.input.dtype, (10, *network.input.shape))
+    np.testing.assert_array_equal(run(one(network), inputs).scores, run(network, inputs).scores)
+
+
+def test_levels_are_compared_and_not_sums():
+    pool = Pool(name="pool", mode="max", kernel=(2, 2), stride=(2, 2))
+    for sign, names in (([1, 1], ["act", "pool"]), ([1, -1], ["pool", "act"])):
+        act = Threshold(name="act", thresholds=[[1], [2]], sign=sign, dtype=DType("uint", 1), base=0)
+        network = Network(name="n", input=TensorType(DType("uint", 2), (2, 4, 4)), layers=(pool, act))
+        assert [layer.name for layer in thresholds_before_pools(network).layers] == names
+
+
+def test_maps_are_flattened_as_they_stream():
+    dense = Dense(name="fc", weights=[[1, 1, -1, 1, 1, 1, 1, -1]], code=BINARY)
+    network = Network(name="n", input=TensorType(DType("uint", 2), (2, 2, 2)), layers=(Flatten(name="f"), dense))
+    flatten, moved = flatten_channels_last(network).layers
+    assert flatten.channels_last
+    assert moved.weights.tolist() == [[1, 1, 1, 1, -1, 1, 1, -1]]
+    scaled = replace(dense, scales=[[1, 2]], vector=4)
+    network = replace(network, layers=(Flatten(name="f"), scaled))
+    assert flatten_channels_last(network) == network
 
 
 def small(code, weights, **threshold):
