@@ -27,6 +27,13 @@ def test_test_set_is_mnist(images, labels):
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
+def test_fashion_images_are_the_first_of_its_test_set():
+    images, labels = (arrays.read(path) for path in models.test_set("fashion-conv"))
+    assert images.shape == (2000, 28, 28)
+    assert images.dtype == np.uint8
+    assert labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
+
+
 @pytest.mark.parametrize("name", models.shipped())
 def test_accuracy_on_all_test_images(name):
     """Of Fashion-MNIST on the 2,000 that come with fewbit."""
