@@ -17,6 +17,7 @@ from fewbit.load import load
 PAIRS = (
     "mnist-small@icebreaker",
     "tfc-w1a1@icebreaker",
+    "mnist-conv@icebreaker",
     "mnist-small@ice40-hx8k-b-evn",
     "mnist-large@ulx3s-25f",
 )
