@@ -13,7 +13,7 @@ from fewbit.golden.least_squares import least_squares_scales, squared_errors
 from fewbit.golden.weight_vectors import Floats, Groups
 
 STARTS = tuple(2 ** (-step / 4) for step in range(13))
-"""Where the largest level starts, in the largest magnitude of a group."""
+"""Scales to start from, in the least that no weight of the group overflows."""
 _LEAST_GAIN = 1e-6
 _MOST_TURNS = 32
 
@@ -53,18 +53,29 @@ def alternate(weights: Floats, levels: Ints, groups: Groups, code: Code) -> Iter
 def nearest(weights: Floats, groups: Groups, code: Code, starts: Iterable[Ints] = ()) -> tuple[Ints, Floats]:
     """Levels and scales of least squared error that the alternation finds, for each group by itself.
 
-    It begins with the best of several scales, whose largest level lies at the largest magnitude or below, and of the
-    levels in ``starts``: the error of no group is greater than theirs.
+    It begins with the best of several scales, the least that no weight overflows and smaller ones, and of the levels in
+    ``starts``: the error of no group is greater than theirs. Weights that are whole numbers, and levels but for a
+    common divisor, become these.
 
     # (W,) -> (W,) int64, (groups,)
     """
     largest = np.zeros(groups.count)
-    np.maximum.at(largest, groups.index, np.abs(weights))
-    unit = groups.each(largest / max(abs(int(level)) for level in code.levels))
+    ends = np.where(weights > 0, max(int(code.levels[-1]), 1), -int(code.levels[0]))
+    np.maximum.at(largest, groups.index, np.abs(weights) / ends)
+    unit = groups.each(largest)
     best, least = np.zeros(len(weights), np.int64), np.full(groups.count, np.inf)
-    for levels in chain((nearest_levels(weights, unit * share, code) for share in STARTS), starts):
+    scales = chain(_divisors(weights, groups), (unit * share for share in STARTS))
+    for levels in chain(starts, (nearest_levels(weights, scale, code) for scale in scales)):
         errors = squared_errors(weights, levels, least_squares_scales(weights, levels, groups), groups)
         best = np.where((errors < least)[groups.index], levels, best)
         least = np.minimum(errors, least)
     *_, last = alternate(weights, best, groups, code)
     return last
+
+
+def _divisors(weights: Floats, groups: Groups) -> Iterator[Floats]:
+    """The greatest common divisor of each group, for every weight, where all weights are whole numbers."""
+    if (weights == np.rint(weights)).all() and np.abs(weights).max(initial=0) < 1 << 53:
+        divisors = np.zeros(groups.count, np.int64)
+        np.gcd.at(divisors, groups.index, np.abs(weights).astype(np.int64))
+        yield groups.each(divisors.astype(np.float64))

@@ -69,3 +69,10 @@ def test_weights_that_are_levels_stay(name):
     levels, scales = nearest(weights, Groups(np.zeros(weights.size, np.int64), 1), code)
     assert np.array_equal(levels, code.levels)
     assert scales == pytest.approx([0.25])
+
+
+def test_whole_weights_become_levels_but_for_a_common_divisor():
+    weights = np.array([6.0, -3, 0, 10, -20, 5])
+    levels, scales = nearest(weights, Groups(np.array([0, 0, 0, 1, 1, 1]), 2), Code.parse("int(8)"))
+    assert levels.tolist() == [2, -1, 0, 2, -4, 1]
+    assert scales.tolist() == [3, 5]
