@@ -12,8 +12,6 @@ quantizer, scales that are no constants, ops and attributes that it does not kno
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from fewbit.fold import Curve, exact
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
+from fewbit.input_kind import InputKind
 from fewbit.network_builder import Builder, Tensor
 from fewbit.onnx_constants import constant_result
 from fewbit.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
@@ -57,26 +56,6 @@ def load(path: str | Path, *, input: str | None = None) -> Network:
         raise FewbitError(f"{path}: {error}") from None
 
 
-@dataclass(frozen=True)
-class _Input:
-    """Kind of an integer input, and the float32 step that the user says lies before the graph."""
-
-    dtype: DType
-    step: str | None = None
-    number: np.float32 | None = None
-
-    @staticmethod
-    def parse(text: str) -> _Input:
-        match = re.fullmatch(r"(u?int)([1-9][0-9]?)(?:([/*])([0-9.eE+-]+))?", text.replace(" ", ""))
-        try:
-            number = np.float32(match[4] or 1) if match else np.float32(0)
-        except ValueError:
-            number = np.float32(0)
-        if match is None or int(match[2]) > 16 or not (np.isfinite(number) and number > 0):
-            raise FewbitError(f"input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not {text!r}")
-        return _Input(DType.parse(match[1] + match[2]), {"/": "div", "*": "mul", None: None}[match[3]], number)
-
-
 def _annotated(name: str, annotation: str) -> DType:
     """Kind of the FINN data type ``annotation``."""
     known = {"BIPOLAR": BIPOLAR, "BINARY": DType("uint", 1), "TERNARY": DType("int", 2)}
@@ -89,7 +68,7 @@ def _annotated(name: str, annotation: str) -> DType:
 
 def _source(graph: Graph, option: str | None) -> Tensor:
     """The graph's input, as integers where the file annotates it so or the user says so."""
-    said = None if option is None else _Input.parse(option)
+    said = None if option is None else InputKind.parse(option)
     dtype, integral = None, False
     if re.fullmatch(r"u?int(8|16)", graph.input_type):
         dtype, integral = DType.parse(graph.input_type), True
@@ -106,8 +85,7 @@ def _source(graph: Graph, option: str | None) -> Tensor:
         dtype = said.dtype
         if said.step is not None and said.number is not None:
             chain = chain.then(said.step, np.array([said.number]))
-            number = Fraction(float(said.number))
-            curve = curve.scaled(exact([number if said.step == "mul" else 1 / number]), exact([0]))
+            curve = curve.scaled(exact([said.scale]), exact([0]))
     return Tensor(
         shape=graph.input_shape,
         frame=graph.input_shape[1:],

@@ -2,83 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from fewbit import network_pools
 from fewbit.fold import exact
 from fewbit.network_builder import Builder, Tensor
 from fewbit.network_products import conv
 from fewbit.onnx_graph import Refusal
+from fewbit.onnx_window import Window
 from fewbit.qonnx_call import Call, weights
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Attributes that convolution and pooling share, as ONNX has them."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
-
-    @staticmethod
-    def of(
-        shape: tuple[int, ...],
-        kernel: list[int] | tuple[int, ...] | None,
-        strides: list[int] | None,
-        pads: list[int] | None,
-        dilations: list[int] | None,
-        auto_pad: str,
-        ceil_mode: int = 0,
-    ) -> _Window:
-        """The window over activations of ``shape``, with the padding as numbers."""
-        if len(shape) != 4:
-            raise Refusal(f"takes maps of shape (1, channels, height, width), not {shape}")
-        rows, columns = _numbers("kernel_shape", kernel, 2, 1)
-        stride = _numbers("strides", [1, 1] if strides is None else strides, 2, 1)
-        if any(step != 1 for step in _numbers("dilations", [1, 1] if dilations is None else dilations, 2, 1)):
-            raise Refusal(f"dilations are not supported, and they are {dilations}")
-        top, left, bottom, right = _numbers("pads", [0, 0, 0, 0] if pads is None else pads, 4, 0)
-        if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
-            raise Refusal(f"its auto_pad must be NOTSET, VALID, SAME_UPPER or SAME_LOWER, not {auto_pad!r}")
-        if auto_pad != "NOTSET" and any((top, left, bottom, right)):
-            raise Refusal(f"has both pads and auto_pad {auto_pad}")
-        ends = [(top, bottom), (left, right)]
-        for axis, (extent, length, step) in enumerate(zip(shape[2:], (rows, columns), stride)):
-            if auto_pad.startswith("SAME"):
-                ends[axis] = _same(extent, length, step, upper=auto_pad == "SAME_UPPER")
-            elif ceil_mode:
-                ends[axis] = _ceil(extent, length, step, *ends[axis])
-        (top, bottom), (left, right) = ends
-        if max(top, bottom) >= rows or max(left, right) >= columns:
-            raise Refusal(f"its padding {(top, left, bottom, right)} must be less than its kernel of {rows}x{columns}")
-        return _Window((rows, columns), (stride[0], stride[1]), (top, left, bottom, right))
-
-
-def _numbers(name: str, values: Any, count: int, least: int) -> list[int]:
-    if values is None:
-        raise Refusal(f"lacks the attribute {name!r}")
-    if len(values) != count or any(not isinstance(value, int) or value < least for value in values):
-        raise Refusal(
-            f"its attribute {name!r} must be {count} whole numbers of at least {least}, not {list(values)}: "
-            "only two dimensions are supported"
-        )
-    return list(values)
-
-
-def _same(extent: int, length: int, step: int, upper: bool) -> tuple[int, int]:
-    """Padding that gives one position every ``step`` elements, the odd element after the map if ``upper``."""
-    total = max(((extent - 1) // step) * step + length - extent, 0)
-    less, more = total // 2, total - total // 2
-    return (less, more) if upper else (more, less)
-
-
-def _ceil(extent: int, length: int, step: int, before: int, after: int) -> tuple[int, int]:
-    """Padding with which a window that the map ends in counts, unless it begins beyond the map."""
-    positions = -(-(extent + before + after - length) // step) + 1
-    if (positions - 1) * step >= extent + before:
-        positions -= 1
-    return before, max(after, (positions - 1) * step + length - extent - before)
 
 
 def convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -89,7 +21,7 @@ def convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     _, bias = call.parameters(1, 2)
     levels = weights(call.inputs[1], "four", 4)
     extents = levels.levels.shape[2:]
-    window = _Window.of(tensor.shape, extents, strides, pads, dilations, auto_pad)
+    window = Window.of(tensor.shape, extents, strides, pads, dilations, auto_pad)
     if kernel is not None and tuple(kernel) != extents:
         raise Refusal(f"its kernel_shape {kernel} is not that of its weights, {list(extents)}")
     tensor = conv(builder, tensor, levels, window.stride, window.padding, groups)
@@ -108,7 +40,7 @@ def max_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         auto_pad="NOTSET", ceil_mode=0, dilations=None, kernel_shape=None, pads=None, storage_order=0, strides=None
     )
     call.given(0)
-    window = _Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode)
+    window = Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode)
     return network_pools.max_pool(builder, tensor, window.kernel, window.stride, window.padding)
 
 
@@ -124,12 +56,12 @@ def average_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         strides=None,
     )
     call.given(0)
-    window = _Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad)
+    window = Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad)
     if any(window.padding) and not counted:
         raise Refusal(
             "its padding is not counted (count_include_pad is 0), so that the divisor differs along the border"
         )
-    if ceil_mode and _Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode) != window:
+    if ceil_mode and Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode) != window:
         raise Refusal("its ceil_mode adds windows that reach beyond the padding, with a divisor of their own")
     return network_pools.mean(builder, tensor, window.kernel, window.stride, window.padding)
 

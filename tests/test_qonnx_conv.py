@@ -13,7 +13,6 @@ from onnx_models import GraphBuilder, agrees, frames_of, kinds, started
 from fewbit import qonnx_maps
 from fewbit.golden.network import Conv
 from fewbit.qonnx import load
-from fewbit.qonnx_ops import STEPS
 
 WINDOWS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -214,8 +213,8 @@ def test_maps_become_vectors_by_every_element(tmp_path: Path) -> None:
 FAULTS: list[tuple[str, str, str, Any]] = [
     ("network_products", "zero=any(padding)", "zero=False", lambda: padded("zero point", "padded")),
     ("network_products", "// (outputs // groups)", "% groups", lambda: scaled_a_channel(8, 2)),
-    ("qonnx_maps", "(less, more) if upper", "(more, less) if upper", lambda: padded("bipolar", "same")),
-    ("qonnx_maps", "((extent - 1) // step)", "(extent // step)", lambda: padded("int4", "same, strided")),
+    ("onnx_window", "(less, more) if upper", "(more, less) if upper", lambda: padded("bipolar", "same")),
+    ("onnx_window", "((extent - 1) // step)", "(extent // step)", lambda: padded("int4", "same, strided")),
 ]
 
 
@@ -234,8 +233,8 @@ def test_a_planted_fault_is_found(
     frames = np.random.default_rng(0).integers(-4, 4, (40, *graph.shape)).astype(np.float32)
     agrees(graph, tmp_path, frames)
     broken = mutant(module, old, new)
-    if module == "qonnx_maps":
-        monkeypatch.setitem(STEPS, "Conv", broken.convolution)
+    if module == "onnx_window":
+        monkeypatch.setattr(qonnx_maps, "Window", broken.Window)
     else:
         monkeypatch.setattr(qonnx_maps, "conv", broken.conv)
     with pytest.raises(AssertionError):
