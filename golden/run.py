@@ -78,23 +78,29 @@ def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
 
 
 def check_frames(network: Network, frames: Ints) -> Ints:
-    """``frames`` as (N, \\*input shape); a frame given flat, or with other axes of one, is given its shape.
-
-    Raises FewbitError on a misfit.
-    """
+    """``frames`` as (N, \\*input shape), of any shape that :func:`shaped` takes. Raises FewbitError on a misfit."""
     frames = np.asarray(frames)
-    shape, dtype = network.input.shape, network.input.dtype
+    dtype = network.input.dtype
     if frames.dtype.kind not in "iub":
         raise FewbitError(f"inputs must be integers ({dtype}), not {frames.dtype}")
-    if frames.ndim < 1 + bool(shape) or _long_axes(frames.shape[1:]) not in (
-        _long_axes(shape),
-        _long_axes((network.input.size,)),
-    ):
-        raise FewbitError(f"inputs must have shape (N, {', '.join(map(str, shape))}), not {frames.shape}")
-    frames = frames.reshape(-1, *shape)
+    frames = shaped(frames, network.input.shape)
     if not dtype.contains(frames):
         raise FewbitError(f"inputs must be {dtype} ({_range(dtype)}), got {frames.min()} to {frames.max()}")
     return frames
+
+
+def shaped(frames: Ints, shape: tuple[int, ...]) -> Ints:
+    """``frames`` as (N, \\*shape); a frame given flat, or with other axes of one, is given its shape.
+
+    Raises
+    ------
+    FewbitError
+        If a frame has another shape.
+    """
+    fitting = _long_axes(shape), _long_axes((int(np.prod(shape)),))
+    if frames.ndim < 1 + bool(shape) or _long_axes(frames.shape[1:]) not in fitting:
+        raise FewbitError(f"inputs must have shape (N, {', '.join(map(str, shape))}), not {frames.shape}")
+    return frames.reshape(-1, *shape)
 
 
 def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
