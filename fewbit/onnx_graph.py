@@ -54,6 +54,7 @@ class Refusal(FewbitError):
 class Node:
     """A node: ``label`` names it to the user, ``attributes`` are plain values."""
 
+    name: str
     label: str
     op: str
     domain: str
@@ -221,6 +222,7 @@ def _text(value: str | bytes) -> str:
 def _node(proto: Any, index: int) -> Node:
     label = _label(proto, index)
     return Node(
+        name=_text(proto.name),
         label=label,
         op=_text(proto.op_type),
         domain=_domain(_text(proto.domain)),
