@@ -11,18 +11,12 @@ from typing import Any
 import click
 
 from fewbit import FewbitError, __version__
+from fewbit.cli_options import input_option, model_argument, quiet_option
+from fewbit.cli_quantize import quantize
 from fewbit.progress import Reporter
 
 _TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
 
-model_argument = click.argument("model", metavar="MODEL")
-input_option = click.option(
-    "--input",
-    "input_kind",
-    metavar="KIND",
-    help="What a float ONNX input is made of, such as uint8/255 for pixels / 255: the board then takes pixels.",
-)
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
 clock_option = click.option("--clock", "clock_mhz", type=float, metavar="MHZ", help="Clock to plan for, in MHz.")
 fps_option = click.option(
     "--fps", type=float, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
@@ -194,6 +188,9 @@ def run(
         print(f"equal to golden: {len(frames) - len(wrong):,} of {len(frames):,} frames")
         if len(wrong):
             raise SystemExit(1)
+
+
+cli.add_command(quantize)
 
 
 @cli.command()

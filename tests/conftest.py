@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fewbit import cli
 from fewbit.hw.emit import verilog
 from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import Vectors
@@ -51,3 +52,30 @@ def bench(
         )
 
     return run
+
+
+@pytest.fixture
+def fewbit(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """``fewbit("info", "model")`` runs a command: exit status, standard output, standard error."""
+
+    def call(*arguments: Any) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return call
+
+
+@pytest.fixture
+def refused(fewbit: Callable[..., tuple[Any, str, str]]) -> Callable[..., str]:
+    """The one line with which a command refuses, after checking that it is one line and the status is 2."""
+
+    def call(*arguments: Any) -> str:
+        status, out, err = fewbit(*arguments)
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1, err
+        assert err.startswith("fewbit: ")
+        return err.removeprefix("fewbit: ").rstrip("\n")
+
+    return call

@@ -8,40 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fewbit import cli, models
+from fewbit import models
 from fewbit.golden import file
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 
-COMMANDS = ("boards", "build", "demo", "flash", "info", "ip", "run", "verilog")
-
-
-@pytest.fixture
-def fewbit(capsys):
-    """``fewbit("info", "model")`` runs a command: exit status, standard output, standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return call
-
-
-@pytest.fixture
-def refused(fewbit):
-    """The one line with which a command refuses, after checking that it is one line and the status is 2."""
-
-    def call(*arguments):
-        status, out, err = fewbit(*arguments)
-        assert (status, out) == (2, "")
-        assert err.count("\n") == 1, err
-        assert err.startswith("fewbit: ")
-        return err.removeprefix("fewbit: ").rstrip("\n")
-
-    return call
+COMMANDS = ("boards", "build", "demo", "flash", "info", "ip", "quantize", "run", "verilog")
 
 
 @pytest.fixture
@@ -128,7 +101,7 @@ def test_run_check_fails_with_status_1(fewbit, tiny, frames, monkeypatch):
 
     wrong = engines.run_golden
 
-    def rtl(made, values, on_progress=None):
+    def rtl(made, values, on_progress=None, quality=None):
         right = wrong(made.network, values)
         return engines.Run(right.network, right.scores + np.array([1, 0]), right.classes)
 
