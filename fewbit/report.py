@@ -8,8 +8,8 @@ from io import StringIO
 from rich.console import Console
 from rich.table import Table
 
-from fewbit.golden.network import Dense, Linear, Network, Pool, TensorType, Threshold
-from fewbit.hw.plan import Plan
+from fewbit.golden.network import Conv, Linear, Network, Pool, TensorType, Threshold
+from fewbit.hw.plan import LayerPlan, Plan
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
@@ -61,13 +61,23 @@ def products(layer: Linear, result: TensorType) -> int:
     return result.size * layer.inputs
 
 
+def _places(planned: LayerPlan) -> str:
+    """Where a layer of a plan has its memories, or what form it takes."""
+    fold, layer = planned.fold, planned.layer
+    if isinstance(layer, Pool):
+        return f"rows in {fold.lines}"
+    if not isinstance(layer, Linear):
+        return fold.form
+    rows = f", rows in {fold.lines}" if isinstance(layer, Conv) and fold.rows else ""
+    return f"{fold.memory}, vector in {fold.buffer}{rows}" + ", bit planes" * fold.serial
+
+
 def describe_plan(plan: Plan) -> str:
     """How a network is folded onto its target, the exact cycles, and what the plan left unused."""
     rows = []
     slowest = plan.bottleneck
     for one in plan.layers:
-        memory = f"{one.fold.memory}, vector in {one.fold.buffer}" if isinstance(one.layer, Dense) else one.fold.form
-        memory += ", bit planes" * one.fold.serial
+        memory = _places(one)
         busy = f"{100 * one.cycles / plan.cycles_per_frame:.0f} %"
         rows.append(
             (one.layer.name, memory, one.fold.pe, one.fold.simd, one.cycles, busy, one.cost.cells, one.cost.rams)
