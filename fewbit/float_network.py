@@ -100,10 +100,12 @@ class Relu:
 
 @dataclass(frozen=True)
 class Flat:
-    """A frame on one axis, C order."""
+    """A frame on one axis, C order; a map with its channels last if wanted."""
+
+    channels_last: bool = False
 
     def run(self, x: Floats) -> Floats:
-        return x.reshape(len(x), -1)
+        return (x.transpose(0, 2, 3, 1) if self.channels_last and x.ndim == 4 else x).reshape(len(x), -1)
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,21 @@ class FloatNetwork:
         """The same with other products in place of those of these names."""
         layers = tuple(products.get(one.name, one) if isinstance(one, Product) else one for one in self.layers)
         return replace(self, layers=layers)
+
+    def flattened_channels_last(self) -> FloatNetwork:
+        """The same with maps flattened as hardware streams them: vectors of weights behind them then lie together."""
+        layers: list[FloatLayer] = []
+        x = np.zeros((1, *self.shape), np.float32)
+        for index, layer in enumerate(self.layers):
+            following = next((one for one in self.layers[index:] if isinstance(one, Product)), None)
+            if isinstance(layer, Flat) and x.ndim == 4 and not layer.channels_last and following is not None:
+                places = np.arange(x.size).reshape(x.shape[1:]).transpose(1, 2, 0).ravel()
+                moved = {following.name: replace(following, weights=following.weights[:, places])}
+                rest = replace(self, layers=self.layers[index + 1 :]).with_products(moved)
+                return replace(self, layers=(*layers, Flat(channels_last=True), *rest.layers))
+            layers.append(layer)
+            x = layer.run(x)
+        return self
 
     def run(self, x: Floats, start: int = 0, stop: int | None = None) -> Floats:
         """``x`` (N, ...) through the layers from ``start`` up to ``stop``, in float32 as the source model."""

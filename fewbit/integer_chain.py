@@ -96,15 +96,16 @@ class IntegerChain:
         self.pool("sum", kernel, stride, padding)
         self.gain = self.gain / (kernel[0] * kernel[1])
 
-    def flatten(self) -> None:
+    def flatten(self, channels_last: bool = False) -> None:
         shape = self.kind.shape
         if len(shape) == 1:
             return
-        times = int(np.prod(shape[1:]))
+        flatten = Flatten(name=self._name(Flatten), channels_last=channels_last)
+        channel = flatten.places(shape) // int(np.prod(shape[1:]))
         self.gain, self.shift, self._low, self._high = (
-            np.repeat(one, times) if one.size > 1 else one for one in (self.gain, self.shift, self._low, self._high)
+            one[channel] if one.size > 1 else one for one in (self.gain, self.shift, self._low, self._high)
         )
-        self._add(Flatten(name=self._name(Flatten)))
+        self._add(flatten)
 
     def threshold(
         self, boundaries: list[list[Boundary]], dtype: DType, base: int, gain: Fraction, sign: Sequence[int] = (1,)

@@ -24,6 +24,7 @@ from fewbit.input_kind import InputKind
 from fewbit.integer_chain import stores_scales
 from fewbit.onnx_graph import QONNX_DOMAINS, read
 from fewbit.output_criterion import output_criterion
+from fewbit.passes import flatten_channels_last
 from fewbit.quantize_float import to_integers
 from fewbit.recipe import Recipe
 from fewbit.requantize import requantize, weights_of
@@ -126,6 +127,7 @@ def quantize(
         for option, given in (("activations", activations), ("input", input), ("calibration", calibration)):
             if given is not None:
                 raise FewbitError(f"{option} is for float networks: {source.name!r} is one in integers already")
+        source = flatten_channels_last(source)  # so that vectors lie as hardware streams them
         matrices = weights_of(source)
         recipes = _recipes(matrices, recipe, named)
         made = {}
@@ -138,6 +140,7 @@ def quantize(
     if not 1 <= bits <= 8:
         raise FewbitError(f"activations have 1 to 8 bits, not {bits}")
     kind = input_kind(input)
+    source = source.flattened_channels_last()
     recipes = _recipes({one.name: one.matrix for one in source.products}, recipe, named)
     if calibration is None:
         frames, margin = synthetic_inputs(kind, source.shape), SYNTHETIC_MARGIN

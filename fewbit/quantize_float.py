@@ -80,6 +80,6 @@ def _step(chain: IntegerChain, layer: FloatLayer) -> None:
     elif isinstance(layer, FloatPool):
         chain.pool("max", layer.kernel, layer.stride, layer.padding)
     elif isinstance(layer, Flat):
-        chain.flatten()
+        chain.flatten(layer.channels_last)
     elif isinstance(layer, Relu) and chain.kind.dtype.min < 0:
         raise FewbitError("a ReLU on a signed input is not supported")

@@ -52,7 +52,7 @@ def requantize(network: Network, made: Mapping[str, Quantized], scale_bits: int)
         elif isinstance(layer, Affine):
             chain.affine(exact(layer.scale), exact(layer.bias))
         elif isinstance(layer, Flatten):
-            chain.flatten()
+            chain.flatten(layer.channels_last)
         elif isinstance(layer, ArgMax):
             chain.scores(scale_bits)
             chain.arg_max()

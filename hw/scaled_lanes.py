@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Lanes whose products take canonic signed digits, as many as a run-time quality allows: weights that are such digits,
 and sums that a scale multiplies."""
 

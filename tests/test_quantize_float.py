@@ -11,13 +11,14 @@ from float_models import random_graph, read
 from onnx_models import GraphBuilder
 
 from fewbit.activation_range import Activation
-from fewbit.float_network import Best, FloatPool, Product, Relu
+from fewbit.design import design
+from fewbit.float_network import Best, Flat, FloatNetwork, FloatPool, Product, Relu
 from fewbit.float_segments import segments
 from fewbit.fold import exact
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, Linear, Pool, Threshold
+from fewbit.golden.network import Affine, Conv, Dense, Flatten, Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.run import run
 from fewbit.golden.weight_vectors import WeightVectors
 from fewbit.input_kind import InputKind
@@ -225,3 +226,32 @@ def test_weights_keep_their_places(tmp_path):
     assert isinstance(product, Product)
     unit = made.weights["Conv_0"].unit
     assert layer.factors() * unit == pytest.approx(product.matrix, rel=0.05, abs=0.02)
+
+
+def test_vectors_behind_a_map_lie_as_hardware_streams_them():
+    """A float network whose dense layer follows a map: the same numbers, and a design can be made of it."""
+    rng = np.random.default_rng(4)
+    conv = Product(name="conv", weights=rng.normal(size=(4, 1, 3, 3)), bias=rng.normal(size=4))
+    dense = Product(name="dense", weights=rng.normal(size=(5, 4 * 6 * 5)), bias=rng.normal(size=5))
+    source = FloatNetwork(name="net", shape=(1, 8, 7), layers=(conv, Relu(), Flat(), dense), output_shape=(5,))
+    x = rng.integers(0, 256, (20, 1, 8, 7))
+    moved = source.flattened_channels_last()
+    assert moved.layers[2] == Flat(channels_last=True)
+    np.testing.assert_allclose(moved.run(x / 255), source.run(x / 255), rtol=1e-4, atol=1e-4)
+    recipe = Recipe(code=Code.parse("shift3"), vectors=WeightVectors("inputs", 4))
+    network = quantize(source, recipe, calibration=x).network
+    assert network.digits > 1
+    assert design(network, "ecp5-25k").plan.network.types[-1] == network.types[-1]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_weights_behind_a_map_stay_with_their_inputs(channels_last):
+    rng = np.random.default_rng(5)
+    code = Code.parse("ternary")
+    conv = Conv(name="conv", weights=rng.choice(code.levels, (3, 1, 2, 2)), code=code)
+    dense = Dense(name="dense", weights=rng.choice(code.levels, (4, 3 * 3 * 4)), code=code)
+    layers = (conv, Flatten(name="flatten", channels_last=channels_last), dense)
+    source = Network(name="net", input=TensorType(DType.parse("uint2"), (1, 4, 5)), layers=layers)
+    x = rng.integers(0, 4, (10, 1, 4, 5))
+    made = quantize(source, Recipe(code=code, vectors=WeightVectors("tensor"))).network
+    assert np.array_equal(run(made, x).scores, run(source, x).scores)
