@@ -130,7 +130,7 @@ def dequantize_output(network: Network, output: Ints) -> Ints:
     shape = (len(output), *(network.output.shape if network.output_shape is None else network.output_shape))
     if isinstance(network.layers[-1], ArgMax):
         return output.reshape(shape)
-    real = output.reshape(len(output), -1) * network.output_scale + network.output_bias
+    real = output.reshape(len(output), network.output.size) * network.output_scale + network.output_bias
     return real.astype(np.float32).reshape(shape)
 
 
