@@ -135,23 +135,28 @@ def _splits(bits: int) -> Iterator[tuple[int, int, bool]]:
                 yield high, rest - high, carry
 
 
-def cut(root: Count, ranks: int) -> float:
-    """The least delay between registers that ``ranks`` ranks of them inside the tree allow."""
+def cut(root: Count, ranks: int, way: float = 0.0) -> float:
+    """The least delay between registers that ``ranks`` ranks of them inside the tree allow, where operands take ``way``
+    to it."""
     # A step more than the whole delay, which as a float may be a little above its own step.
-    steps = range(math.ceil(_longest(root) * _STEPS), math.ceil(root.delay * _STEPS) + 2)
-    return steps[bisect.bisect_left(steps, -ranks, key=lambda step: -arrival(root, step / _STEPS)[0])] / _STEPS
+    steps = range(math.ceil(_longest(root, way) * _STEPS), math.ceil((root.delay + way) * _STEPS) + 2)
+    return steps[bisect.bisect_left(steps, -ranks, key=lambda step: -arrival(root, step / _STEPS, way)[0])] / _STEPS
 
 
-def _longest(count: Count) -> float:
-    return max([count.own_delay, *(_longest(part) for part in (count.high, count.low) if part)])
+def _longest(count: Count, way: float) -> float:
+    """What cannot be cut."""
+    parts = [part for part in (count.high, count.low) if part]
+    first = all(part.delay == 0 for part in parts)
+    return max([count.own_delay + way * first, *(_longest(part, way) for part in parts)])
 
 
-def arrival(count: Count, limit: float) -> tuple[int, float]:
+def arrival(count: Count, limit: float, way: float = 0.0) -> tuple[int, float]:
     """Ranks of registers before ``count`` where a rank is set as soon as ``limit`` would be passed, and the delay
-    from the last of them to its result."""
-    if count.high is None:
-        return 0, count.own_delay
-    rank, time = max(arrival(part, limit) for part in (count.high, count.low) if part)
-    if time and time + count.own_delay > limit:
+    from the last of them to its result; from the operands it is ``way`` more."""
+    parts = [part for part in (count.high, count.low) if part and part.delay]
+    if not parts:
+        return 0, count.own_delay and way + count.own_delay
+    rank, time = max(arrival(part, limit, way) for part in parts)
+    if time + count.own_delay > limit:
         return rank + 1, count.own_delay
     return rank, time + count.own_delay

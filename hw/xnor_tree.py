@@ -14,6 +14,9 @@ from fewbit.hw.compress import Count, Fabric, arrival, cut, plan
 _ROW = 16
 """Slots of an ECP5 row, about: longer ones are smaller, but their carries look to timing analysis as if they ran on."""
 
+_WAY = 1.5
+"""What operands take from their registers, in LUTs more than from cell to cell: each goes to many trees."""
+
 
 @dataclass(frozen=True)
 class Bit:
@@ -59,24 +62,24 @@ class XnorTree(ABC):
     def build(self) -> list[Value]:
         """Bits of the count, ``ranks`` enabled cycles after the operands."""
         root = plan(len(self.operands), self.fabric, gated=self.gated)
-        self.limit = cut(root, max(self.ranks - 1, 0))
+        self.limit = cut(root, max(self.ranks - 1, 0), _WAY)
         bits = self.plain(self.number(root, last=True), 0)
         self.finish()
         return self.held(bits, self.ranks - self.rank(root))
 
     @abstractmethod
-    def number(self, count: Count, last: bool = False) -> Number:
-        """The bits of ``count``, at its own rank; ``last`` if nothing follows."""
+    def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
+        """The bits of ``count``, at its own rank; ``last`` if nothing follows, ``waits`` if registers do."""
 
     @abstractmethod
     def finish(self) -> None:
         """What is left to do when all sums are built."""
 
     def rank(self, count: Count) -> int:
-        return arrival(count, self.limit)[0]
+        return arrival(count, self.limit, _WAY)[0]
 
     def time(self, count: Count) -> float:
-        return arrival(count, self.limit)[1]
+        return arrival(count, self.limit, _WAY)[1]
 
     def name(self, kind: str) -> str:
         self.names += 1
@@ -112,8 +115,8 @@ class XnorTree(ABC):
         if count.bits == 1:
             (bit,) = self.take(1)
             return [bit] if rank == 0 else [Bit(value) for value in self.plain([bit], rank)]
-        bits = self.number(count)
         wait = rank - self.rank(count)
+        bits = self.number(count, waits=wait > 0)
         if not wait:
             return bits
         return [Bit(value, inverted=bit.inverted)
@@ -123,12 +126,20 @@ class XnorTree(ABC):
         """The bit in a LUT, if it is gated."""
         return bit if bit.gate is None else self.lut(bit.of, *bit.pins)
 
-    def three(self) -> Number:
-        """Three operands in 3 LUTs, gated ones in 4."""
+    def three(self, waits: bool = False) -> Number:
+        """Three operands in 3 LUTs, gated ones in 4; one more where registers follow, which then are in the cells of
+        both results. Those of three LUTs are no fewer cells, since a result that another one needs leaves its cell no
+        register, and they are a LUT slower."""
         one, two, three = self.take(3)
         one = self.computed(one)
         ours = len(one.pins)
         parity = self.lut(lambda *pins: one.of(*pins[:ours]) ^ two.of(*pins[ours:]), *one.pins, *two.pins)
+        if waits:
+            last = self.lut(three.of, *three.pins)
+            return [
+                self.lut(lambda p, z: p ^ z, parity.a, last.a),
+                self.lut(lambda p, z, *pins: z if p else one.of(*pins), parity.a, last.a, *one.pins),
+            ]
         total = self.lut(lambda p, *pins: p ^ three.of(*pins), parity.a, *three.pins)
         carry = self.lut(lambda p, s, *pins: 1 - s if p else one.of(*pins), parity.a, total.a, *one.pins)
         return [total, carry]
@@ -167,9 +178,9 @@ class Ice40Tree(XnorTree):
         super().__init__(m, a, b, enable, ranks, gates)
         self.wanted: list[Wanted] = []
 
-    def number(self, count: Count, last: bool = False) -> Number:
+    def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
         if count.high is None:
-            return self.three() if count.bits == 3 else self.two() if count.bits == 2 else self.take(1)
+            return self.three(waits) if count.bits == 3 else self.two() if count.bits == 2 else self.take(1)
         rank = self.rank(count)
         high, low = self.part(count.high, rank), self.part(count.low, rank)
         if count.short:
@@ -227,7 +238,7 @@ class Ice40Tree(XnorTree):
             ready, place = max(
                 (pair for pair in free if pair[0] + 1 <= wanted.time and not self.gated),
                 key=lambda pair: pair[0],
-                default=(0.0, None),
+                default=(_WAY, None),
             )
             if place is None:
                 computed = self.lut(wanted.bit.of, *wanted.bit.pins)
@@ -254,7 +265,7 @@ class Ecp5Tree(XnorTree):
         super().__init__(m, a, b, enable, ranks, gates)
         self.chains: dict[tuple[int, float], list[tuple[list[Slot], list[Signal]]]] = {}
 
-    def number(self, count: Count, last: bool = False) -> Number:
+    def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
         if count.high is None:
             return self.take(1)
         if last and count.bits <= 3:

@@ -50,15 +50,25 @@ def test_cells_never_fall_by_much_as_widths_grow():
 
 @pytest.mark.parametrize("fabric", ["ice40", "ecp5"])
 @pytest.mark.parametrize("bits", [1, 2, 7, 64, 255, 1024])
-def test_registers_shorten_the_delay(fabric, bits):
+@pytest.mark.parametrize("way", [0, 1.5])
+def test_registers_shorten_the_delay(fabric, bits, way):
     root = plan(bits, fabric)
-    limits = [cut(root, ranks) for ranks in range(6)]
-    assert limits[0] + 1e-9 >= root.delay
+    limits = [cut(root, ranks, way) for ranks in range(6)]
+    assert limits[0] + 1e-9 >= root.delay + (way if root.delay else 0)
     assert limits == sorted(limits, reverse=True)
     for ranks, limit in enumerate(limits):
-        rank, time = arrival(root, limit)
+        rank, time = arrival(root, limit, way)
         assert rank <= ranks
         assert time <= limit + 1e-9
+
+
+def test_the_way_of_the_operands_counts_for_what_they_go_into():
+    """Three bits in LUTs, then sums of them: the rank moves to where the way is made good."""
+    root = plan(48, "ice40")
+    three = plan(3, "ice40").delay
+    assert arrival(plan(3, "ice40"), 9.0, 1.5) == (0, three + 1.5)
+    assert arrival(plan(7, "ice40"), three + 1.9, 0.0) == (1, plan(7, "ice40").own_delay)
+    assert cut(root, 3) < cut(root, 3, 1.5) == three + 1.5
 
 
 @pytest.mark.parametrize("fabric", ["ice40", "ecp5"])
