@@ -41,17 +41,17 @@ class Unit:
     words: int
     folds: int
     stages: int
-    read_register: bool
+    read_register: int
     goal: tuple[int, int]
     aim: tuple[int, int]
 
 
 UNITS = {
-    "up5k": Unit(family="ice40", pe=10, simd=48, words=14, folds=16, stages=2, read_register=False,
+    "up5k": Unit(family="ice40", pe=10, simd=48, words=14, folds=16, stages=3, read_register=0,
                  goal=(1421, 65), aim=(1250, 80)),
-    "hx8k": Unit(family="ice40", pe=8, simd=64, words=14, folds=16, stages=3, read_register=False,
+    "hx8k": Unit(family="ice40", pe=8, simd=64, words=14, folds=16, stages=3, read_register=0,
                  goal=(1485, 110), aim=(1400, 150)),
-    "ecp5-25k": Unit(family="ecp5", pe=28, simd=72, words=14, folds=32, stages=4, read_register=True,
+    "ecp5-25k": Unit(family="ecp5", pe=28, simd=72, words=14, folds=32, stages=4, read_register=1,
                      goal=(4511, 120), aim=(4300, 150)),
 }  # fmt: skip
 FLOW = {"up5k": "default", "hx8k": "default", "ecp5-25k": "abc"}

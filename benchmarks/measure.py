@@ -235,7 +235,7 @@ def _place(work: Path, device: Device, options: list[str]) -> tuple[dict[str, in
 
 def _run(work: Path, command: list[str], log: str) -> str:
     """Output of a tool run in ``work``: YoWASP has a /tmp of its own, so only relative names reach the files there."""
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=1800)
     text = done.stdout + done.stderr
     if done.returncode != 0:
         written = (work / log).read_text(errors="replace") if (work / log).exists() else ""

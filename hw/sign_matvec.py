@@ -81,8 +81,8 @@ class SignUnit(wiring.Component):
         Where the weights lie.
     stages : int
         Ranks of registers in a popcount, 1 to ``inputs / SIMD + 1``.
-    read_register : bool
-        A rank of registers behind the weight memory, where that is slow.
+    read_register : int
+        Ranks of registers behind the weight memory: one where that is slow, two where it also lies far from the sums.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
     groups : int
         Vectors that come one after the other, each for its own share of the outputs.
@@ -113,7 +113,7 @@ class SignUnit(wiring.Component):
         simd: int,
         memory: str = BLOCK,
         stages: int = 1,
-        read_register: bool = False,
+        read_register: int = 0,
         target: str = "generic",
         groups: int = 1,
     ) -> None:
@@ -213,8 +213,9 @@ class SignUnit(wiring.Component):
         with m.If(still):
             m.d.sync += x.eq(0)
         w: Value = read.data
-        if self.read_register:
-            held_x, held_w = Signal(self.simd, reset_less=True), Signal(len(w), reset_less=True)
+        for rank in range(self.read_register):
+            held_x = Signal(self.simd, name=f"held_x_{rank}", reset_less=True)
+            held_w = Signal(len(w), name=f"held_w_{rank}", reset_less=True)
             m.d.sync += [held_x.eq(x), held_w.eq(w)]
             x, w = held_x, held_w
         ranks = 1 + self.read_register
