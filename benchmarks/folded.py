@@ -4,8 +4,8 @@
     python -m benchmarks.folded              # a unit that reads every bit of a device's block RAMs, for each device
     python -m benchmarks.folded hx8k 3 2     # one device, these ranks of registers in the popcount, seed 2
 
-A clock is that of one seed, 1 unless told, and moves with it: on ECP5, where what is far away is the slowest, it came to
-91 MHz with seed 1 and 120 with seed 2.
+A clock is that of one seed, 1 unless told, and moves with it: on ECP5, where what is far away is the slowest, it came
+to 91 MHz with seed 1 and 120 with seed 2.
 
 The unit is :class:`fewbit.hw.sign_matvec.SignUnit`; what holds the vectors is not in it, since no block RAM is left.
 The baseline is the same array as plain RTL, summed in one stage, with a register a sum and a comparator with a
