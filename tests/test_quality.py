@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
 from networks import random_frames, random_threshold
+from tiers import slow_but
 
 from fewbit import cli, engines, models
 from fewbit.design import design
@@ -108,6 +111,54 @@ def test_a_scale_that_is_off_is_seen():
     frames = random_frames(rng, net.input.dtype, (40, *net.input.shape))
     wrong = design(dial(np.random.default_rng(6)), "ecp5-25k")
     assert len(engines.differing_frames(engines.run_rtl(wrong, frames), engines.run_golden(net, frames)))
+
+
+def mutated(net, layer, field, place, rng):
+    """``net`` with one weight, threshold or scale another."""
+    layers = list(net.layers)
+    at = next(index for index, one in enumerate(layers) if one.name == layer)
+    values = getattr(layers[at], field).copy()
+    if field == "weights":
+        others = layers[at].code.levels[layers[at].code.levels != values.flat[place]]
+        values.flat[place] = rng.choice(others)
+    elif field == "thresholds":
+        row = values[place // values.shape[1]]
+        row[place % values.shape[1]] += 1
+        row.sort()
+    else:
+        values.flat[place] += 1
+    layers[at] = replace(layers[at], **{field: values})
+    return replace(net, layers=tuple(layers))
+
+
+def sites(rng):
+    """Ten places, of which each changes what the golden model gives."""
+    net = dial(np.random.default_rng(5))
+    frames = random_frames(np.random.default_rng(1), net.input.dtype, (200, *net.input.shape))
+    expected = engines.run_golden(net, frames)
+    for field, number in (("weights", 4), ("thresholds", 3), ("scales", 2), ("negative_scales", 1)):
+        having = [one for one in net.layers if getattr(one, field, None) is not None]
+        while number:
+            layer = having[int(rng.integers(len(having)))]
+            place = int(rng.integers(getattr(layer, field).size))
+            wrong = mutated(net, layer.name, field, place, np.random.default_rng(place))
+            differs = engines.differing_frames(engines.run_golden(wrong, frames), expected)
+            if len(differs):
+                number -= 1
+                yield f"{layer.name}.{field}[{place}]", wrong, frames, expected, differs
+
+
+@lru_cache
+def mutants():
+    return list(sites(np.random.default_rng(9)))
+
+
+@pytest.mark.parametrize("which", slow_but((0,), range(10)))
+def test_any_one_number_that_is_off_is_caught(which):
+    assert len(mutants()) == 10
+    name, wrong, frames, expected, differs = mutants()[which]
+    rtl = engines.run_rtl(design(wrong, "ecp5-25k"), frames)
+    assert engines.differing_frames(rtl, expected).tolist() == differs.tolist(), name
 
 
 @pytest.fixture
