@@ -300,11 +300,14 @@ class MatVec(FoldedMatVec):
             x = front.o
         if isinstance(front, ScaleFront):
             above = self.pe * self.lanes[0].w_bits
-            words = Signal(above, reset_less=True)
             m.d.comb += [front.w.eq(read.data[above:]), front.en.eq(advance)]
             m.d.comb += front.quality.eq(saturated(self.quality, len(front.quality)))
-            with m.If(advance):
-                m.d.sync += words.eq(read.data[:above])
+            words = read.data[:above]
+            for rank in range(front.latency):
+                held = Signal(above, name=f"words_{rank}", reset_less=True)
+                with m.If(advance):
+                    m.d.sync += held.eq(words)
+                words = held
         done = advance & valid & last
         starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
         for index in range(self.pe):

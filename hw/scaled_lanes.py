@@ -88,7 +88,8 @@ class ScaledLanes(Lanes):
     """``o = scale * sum_i w_i * x_i``: the lanes of a vector, and a CSD multiplier behind their sum.
 
     With ``two`` scales negative weights have one of their own, ``o = scale * sum(w_i > 0) + other * sum(w_i < 0)``, and
-    a set of lanes. The word of a scale's digits lies above the weights. **Latency**: ``stages + 1`` cycles.
+    a set of lanes. The word of a scale's digits lies above the weights. **Latency**: ``stages + 2`` cycles, one
+    in front of the multiplier and one behind it.
 
     Cost: that of the lanes, and a CSD multiplier; with two, twice that and an adder.
 
@@ -132,7 +133,7 @@ class ScaledLanes(Lanes):
             w_bits=len(self.inner) * (inner.w_bits + word_bits(scale.bits)),
             quality=max(quality_bits(scale.bits), getattr(inner, "quality_bits", 0)),
         )
-        self.latency = stages + 1
+        self.latency = stages + 2
 
     def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
         """# (rows, simd), (rows, sets) -> rows integers"""
@@ -172,14 +173,15 @@ class ScaledLanes(Lanes):
             if isinstance(lanes, CsdLanes):
                 m.d.comb += lanes.quality.eq(saturated(self.quality, len(lanes.quality)))
             products.append(multiplier.product)
-        m.d.comb += self.o.eq(sum(products[1:], products[0]))
+        with m.If(self.en):
+            m.d.sync += self.o.eq(sum(products[1:], products[0]))
         return m
 
 
 class ScaleFront(wiring.Component):
     """``o[i] = scale[i] * x[i]``: a CSD multiplier for every activation, in front of the lanes of all outputs.
 
-    **Latency**: 1 cycle with ``en`` high. Cost: a CSD multiplier an activation.
+    **Latency**: 2 cycles with ``en`` high. Cost: a CSD multiplier an activation.
 
     Parameters
     ----------
@@ -201,7 +203,7 @@ class ScaleFront(wiring.Component):
     o : Out(simd * kind.bits)
     """
 
-    latency = 1
+    latency = 2
 
     def __init__(self, simd: int, activation: DType, scale: DType, target: Target = "generic") -> None:
         self.simd, self.activation, self.scale = simd, activation, scale
@@ -234,8 +236,9 @@ class ScaleFront(wiring.Component):
                 multiplier.digits.eq(self.w.word_select(lane, word_bits(self.scale.bits))),
                 multiplier.en.eq(self.en),
                 multiplier.quality.eq(self.quality),
-                self.o.word_select(lane, self.kind.bits).eq(multiplier.product),
             ]
+            with m.If(self.en):
+                m.d.sync += self.o.word_select(lane, self.kind.bits).eq(multiplier.product)
         return m
 
 
