@@ -53,9 +53,10 @@ class Design:
         """The design as Verilog, module :data:`MODULE`, with what it is in front."""
         plan, network = self.plan, self.network
         name = " ".join(network.name.split())  # a name with line breaks must stay a comment
+        order = "row by row, channels last" if len(network.input.shape) == 3 else "C order"
         header = [
             f"{name}, made by fewbit {__version__} for {plan.target.title} at {plan.clock_hz / 1e6:g} MHz",
-            f"input: {network.input}, {plan.folding.input_lanes} a beat, C order, the first in the lowest bits",
+            f"input: {network.input}, {plan.folding.input_lanes} a beat, {order}, the first in the lowest bits",
             f"output: {network.scores}, a score a beat in the lowest bits; above it the arg-max so far, then last",
             f"{plan.cycles_per_frame} cycles a frame, {plan.latency} from a frame's first beat to its last score",
             *self._dial,

@@ -16,9 +16,10 @@ from fewbit.hw.streams import lane_stream, shape_of
 class Top(wiring.Component):
     """A network as hardware.
 
-    A frame comes in as ``input.size / input_lanes`` beats, elements in C order; its scores go out a beat each, with the
-    arg-max so far beside them. **Latency** and **throughput** are the plan's; any pattern of valid and ready on either
-    side gives the same data, and a reset in mid-frame forgets that frame.
+    A frame comes in as ``input.size / input_lanes`` beats, its elements in the order of
+    :func:`fewbit.hw.streams.to_stream`: maps row by row, channels last, all else in C order. Its scores go out a beat
+    each, with the arg-max so far beside them. **Latency** and **throughput** are the plan's; any pattern of valid and
+    ready on either side gives the same data, and a reset in mid-frame forgets that frame.
 
     Parameters
     ----------
