@@ -59,6 +59,14 @@ def scale_bits(layer: Linear, pe: int, simd: int) -> int:
     return bits
 
 
+def term_kind(layer: Linear, activation: DType) -> DType:
+    """Kind of what a lane adds, as far as the depth of their sum goes: in front of a scale lanes are exact, and add
+    numbers as wide as their largest weight makes them."""
+    if layer.scales is None or layer.across:
+        return activation
+    return DType("int", activation.bits + int(abs(layer.code.levels).max()).bit_length() - 1)
+
+
 def scale_cells(layer: Linear, activation: DType, pe: int, simd: int) -> int:
     """Logic cells of the multipliers by scales, and of the second lanes where negative weights have their own."""
     kind = layer.scale_kind

@@ -21,6 +21,7 @@ from fewbit.hw.costs import (
     scale_cells,
     serves_vectors,
     sum_stages,
+    term_kind,
     unit_cells,
     window_cost,
 )
@@ -139,7 +140,8 @@ def _linear(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) ->
     width, line = pe * simd * layer.code.bits, simd * activation.bits
     width += scale_bits(layer, pe, simd)
     for serial in (False, True) if serves(activation, layer.code) and not layer.digits else (False,):
-        stages = sum_stages(BIT if serial else activation, simd, target, clock_hz)
+        term = BIT if serial else term_kind(layer, activation)
+        stages = sum_stages(term, simd, target, clock_hz)
         own = Cost(cells=unit_cells(layer.position(), activation, work.exact, pe, simd, target.family, serial))
         own += Cost(cells=scale_cells(layer, activation, pe, simd))
         for memory, buffer, cost in memories(depth, width, words, line, target):
