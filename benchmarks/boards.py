@@ -19,6 +19,7 @@ PAIRS = (
     "tfc-w1a1@icebreaker",
     "mnist-conv@icebreaker",
     "mnist-small@ice40-hx8k-b-evn",
+    "lenet5-shift3@ulx3s-25f",
     "mnist-large@ulx3s-25f",
 )
 
