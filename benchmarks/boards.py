@@ -20,6 +20,7 @@ PAIRS = (
     "mnist-conv@icebreaker",
     "mnist-small@ice40-hx8k-b-evn",
     "lenet5-shift3@ulx3s-25f",
+    "lenet5-shift3@ulx3s-85f",
     "mnist-large@ulx3s-25f",
 )
 
