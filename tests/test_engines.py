@@ -52,6 +52,7 @@ def test_all_test_images_through_rtl(name, target, fps):
     assert engines.differing_frames(rtl, engines.run_golden(net, frames)).tolist() == []
 
 
+@pytest.mark.slow
 def test_a_flipped_weight_is_seen():
     net = load(models.shipped()["mnist-small"])
     frames = arrays.read(models.TEST_IMAGES)[:50]

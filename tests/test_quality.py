@@ -105,6 +105,7 @@ def test_netlist_is_golden_at_every_quality(target):
         assert engines.differing_frames(engines.run_netlist(made, frames, quality=quality), golden).tolist() == []
 
 
+@pytest.mark.slow
 def test_a_scale_that_is_off_is_seen():
     rng = np.random.default_rng(5)
     net = dial(rng)
