@@ -103,7 +103,8 @@ class FoldedMatVec(wiring.Component, ABC):
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
         rings = self.buffer.style == RING
-        return [FoldStep(self.words, self.folds // self.groups, self.latency, rings=rings, planes=self.planes)]
+        folds = self.folds // self.groups
+        return [FoldStep(words=self.words, folds=folds, depth=self.latency, rings=rings, planes=self.planes)]
 
     def _rows(self) -> Ints:
         """The weights that lanes take together.  # () -> (outputs * words, SIMD)"""

@@ -133,7 +133,7 @@ class Pipeline(Step):
 
 
 @dataclass
-class FoldStep(_VectorStep):
+class FoldStep(_VectorStep, Pipeline):
     """The folded unit behind its buffer of two vectors: ``words`` reads a beat, ``folds`` beats a frame.
 
     A word is used for ``planes`` cycles. ``depth`` cycles lie between the last of them and its effect on the output;
@@ -141,7 +141,6 @@ class FoldStep(_VectorStep):
     """
 
     planes: int = field(default=1, kw_only=True)
-    _stalls: list[tuple[int, int]] = field(default_factory=list, init=False)
     _used: int = field(default=-1, init=False)
 
     def _run(self, start: int) -> None:
@@ -151,22 +150,10 @@ class FoldStep(_VectorStep):
                 read = cycle = self._moving(cycle + 1)
                 for _ in range(self.planes - 1):
                     cycle = self._moving(cycle + 1)
-            effect = cycle
-            for _ in range(self.depth - 1):
-                effect = self._moving(effect + 1)
-            taken = self.give(effect + 1)
-            if taken > effect + 1:
-                self._stalls.append((effect + 1, taken))
+            self._emit(cycle)
         self._used = cycle
         self._ends.append(read)
-        del self._ends[:-2], self._stalls[:-64]
-
-    def _moving(self, cycle: int) -> int:
-        """The first cycle from ``cycle`` on in which the unit does not stand still."""
-        for begin, end in self._stalls:
-            if begin <= cycle < end:
-                cycle = end
-        return cycle
+        del self._ends[:-2]
 
 
 @dataclass
