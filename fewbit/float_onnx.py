@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,7 +121,7 @@ class _Reader:
         self._product(node, weights, bias)
         self.shape = (1, len(weights))
 
-    def _product(self, node: Node, weights: Array, bias: Array | None, **window: object) -> None:
+    def _product(self, node: Node, weights: Array, bias: Array | None, **window: Any) -> None:
         outputs = len(weights)
         bias = np.zeros(outputs) if bias is None else bias.astype(np.float64).ravel()
         if bias.size not in (1, outputs) or not np.isfinite(bias).all():
@@ -131,7 +132,7 @@ class _Reader:
         if not name or name in names:
             name = f"{kind}_{len(names)}"
         bias = np.broadcast_to(bias, outputs)
-        self.steps.append(Product(name=name, weights=weights, bias=bias, **window))  # type: ignore[arg-type]
+        self.steps.append(Product(name=name, weights=weights, bias=bias, **window))
 
     def arithmetic(self, node: Node, inputs: list[Array | None]) -> None:
         """Add, Sub, Mul, Div with a constant on either side."""

@@ -31,6 +31,9 @@ from fewbit.golden.network import (
 )
 from fewbit.golden.quantize import Quantized
 
+Padding = tuple[int, int, int, int]
+"""Top, left, bottom, right."""
+
 _BIAS_BITS = 24
 """Of scores that no input reaches: biases alone."""
 
@@ -76,11 +79,11 @@ class IntegerChain:
         self.shift = exact([0]) if bias is None else _one_if_alike(bias)
         self._add(layer)
 
-    def pool(self, mode: str, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, ...]) -> None:
+    def pool(self, mode: str, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> None:
         """The greatest integer of every window, or the sum."""
         if mode == "max" and any(gain < 0 for gain in self.gain):
             raise FewbitError("a maximum of what falls where its integers rise is not supported")
-        layer = Pool(name=self._name(Pool), mode=mode, kernel=kernel, stride=stride, padding=padding)  # type: ignore[arg-type]
+        layer = Pool(name=self._name(Pool), mode=mode, kernel=kernel, stride=stride, padding=padding)
         if mode == "sum":
             elements = kernel[0] * kernel[1]
             ends = elements * self._low, elements * self._high
@@ -89,7 +92,7 @@ class IntegerChain:
             )  # padding adds 0
         self._add(layer)
 
-    def mean(self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, ...]) -> None:
+    def mean(self, kernel: tuple[int, int], stride: tuple[int, int], padding: Padding) -> None:
         """The mean real of every window: a sum of integers that stand for less."""
         if any(padding) and any(self.shift):
             raise FewbitError("a mean over padding of what a bias has shifted is not supported: put it behind a ReLU")
@@ -169,7 +172,7 @@ def linear_fields(made: Quantized) -> tuple[dict[str, Any], Reals]:
     fields: dict[str, Any] = {"code": made.code}
     if not stores_scales(made):
         return fields, _one_if_alike(exact(made.unit * made.scales.ravel()))
-    shape: tuple[int, int] = made.levels.shape  # type: ignore[assignment]
+    shape = made.shape
     rows = (shape[0], 1) if made.vectors.axis == "tensor" else made.scales.shape
     fields["scales"] = np.broadcast_to(made.scales, rows)
     if made.negative_scales is not None:

@@ -99,9 +99,15 @@ class Quantized:
         nearer = nearest_levels(self.weights.ravel(), each.ravel(), self.code).reshape(self.levels.shape)
         return replace(result, levels=np.where(each == 0, self.levels, nearer))
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        outputs, inputs = self.levels.shape
+        return outputs, inputs
+
     def _each(self, signed: Ints | Floats | None = None) -> Floats:
         """Scale of every weight, by its sign in ``signed`` where those of either sign have their own."""
-        groups = self.vectors.groups(self.levels.shape)  # type: ignore[arg-type]
+        groups = self.vectors.groups(self.shape)
         each = groups.each(self.unit * self.scales.ravel())
         if self.negative_scales is not None:
             negative = (self.levels if signed is None else signed).ravel() < 0

@@ -45,9 +45,6 @@ class Unit(Protocol):
     i: wiring.PureInterface
     o: wiring.PureInterface
 
-    @property
-    def signature(self) -> Any: ...
-
     def timing(self) -> list[Step]: ...
 
 

@@ -14,7 +14,7 @@ from fewbit.golden.network import Conv, TensorType
 from fewbit.hw.matvec import FoldedMatVec
 from fewbit.hw.schedule import Step
 from fewbit.hw.sign_matvec import SignMatVec
-from fewbit.hw.streams import Gearbox, lane_stream, shape_of
+from fewbit.hw.streams import Gearbox, in_a_row, lane_stream, shape_of
 from fewbit.hw.window import Geometry, WindowUnit
 
 
@@ -95,11 +95,7 @@ class ConvUnit(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        source = wiring.flipped(self.i)
-        for part in self.parts:
-            m.submodules[type(part).__name__.lower()] = part
-            wiring.connect(m, source, part.i)
-            source = part.o
+        source = in_a_row(m, wiring.flipped(self.i), self.parts)
         m.submodules.unit = unit = self.unit
         wiring.connect(m, source, unit.i)
         if "quality" in unit.signature.members:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import gcd
+from typing import Any
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed, unsigned
@@ -28,6 +30,15 @@ def number(element: Value, dtype: DType) -> Value:
 def lane_stream(shape: Shape, lanes: int) -> stream.Signature:
     """Stream whose beat is ``lanes`` elements of ``shape``, the first in the lowest bits."""
     return stream.Signature(data.ArrayLayout(shape, lanes))
+
+
+def in_a_row(m: Module, source: Any, parts: Iterable[Any]) -> Any:
+    """Makes ``parts`` submodules of ``m``, named by their kind, each fed by the one before; what the last one gives."""
+    for part in parts:
+        m.submodules[type(part).__name__.lower()] = part
+        wiring.connect(m, source, part.i)
+        source = part.o
+    return source
 
 
 def to_stream(frames: Ints, shape: tuple[int, ...]) -> Ints:
@@ -189,10 +200,5 @@ class Gearbox(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        source = wiring.flipped(self.i)
-        for part in self.parts:
-            m.submodules[type(part).__name__.lower()] = part
-            wiring.connect(m, source, part.i)
-            source = part.o
-        wiring.connect(m, source, wiring.flipped(self.o))
+        wiring.connect(m, in_a_row(m, wiring.flipped(self.i), self.parts), wiring.flipped(self.o))
         return m

@@ -9,6 +9,8 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.network import Network
 from fewbit.hw.argmax import score_stream
 from fewbit.hw.chain import Folding, chain
+from fewbit.hw.conv import ConvUnit
+from fewbit.hw.matvec import FoldedMatVec
 from fewbit.hw.scaled_lanes import saturated
 from fewbit.hw.streams import lane_stream, shape_of
 
@@ -55,8 +57,7 @@ class Top(wiring.Component):
             m.submodules[name] = unit
             wiring.connect(m, source, unit.i)
             source = unit.o
-            if "quality" in unit.signature.members:
-                dial = getattr(unit, "quality")  # noqa: B009 (not every unit has one)
-                m.d.comb += dial.eq(saturated(self.quality, len(dial)))
+            if isinstance(unit, (FoldedMatVec, ConvUnit)) and "quality" in unit.signature.members:
+                m.d.comb += unit.quality.eq(saturated(self.quality, len(unit.quality)))
         wiring.connect(m, source, wiring.flipped(self.o))
         return m
