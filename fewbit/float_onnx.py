@@ -192,31 +192,10 @@ class _Reader:
         self.steps.append(Relu())
 
     def max_pool(self, node: Node, inputs: list[Array | None]) -> None:
-        auto_pad, ceil_mode, dilations, kernel, pads, _, strides = node.settings(
-            auto_pad="NOTSET", ceil_mode=0, dilations=None, kernel_shape=None, pads=None, storage_order=0, strides=None
-        )
-        self._pool("max", Window.of(self.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode))
+        self._pool("max", Window.maximal(node, self.shape))
 
     def average_pool(self, node: Node, inputs: list[Array | None]) -> None:
-        auto_pad, ceil_mode, counted, dilations, kernel, pads, strides = node.settings(
-            auto_pad="NOTSET",
-            ceil_mode=0,
-            count_include_pad=0,
-            dilations=None,
-            kernel_shape=None,
-            pads=None,
-            strides=None,
-        )
-        floor, window = (
-            Window.of(self.shape, kernel, strides, pads, dilations, auto_pad, ceiling) for ceiling in (0, ceil_mode)
-        )
-        if any(floor.padding) and not counted:
-            raise Refusal(
-                "its padding is not counted (count_include_pad is 0), so that the divisor differs along the border"
-            )
-        if floor != window:
-            raise Refusal("its ceil_mode adds windows that reach beyond the padding, with a divisor of their own")
-        self._pool("mean", window)
+        self._pool("mean", Window.averaging(node, self.shape))
 
     def global_pool(self, node: Node, inputs: list[Array | None]) -> None:
         node.settings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fewbit.onnx_graph import Refusal
+from fewbit.onnx_graph import Node, Refusal
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,35 @@ class Window:
         if max(top, bottom) >= rows or max(left, right) >= columns:
             raise Refusal(f"its padding {(top, left, bottom, right)} must be less than its kernel of {rows}x{columns}")
         return Window((rows, columns), (stride[0], stride[1]), (top, left, bottom, right))
+
+    @staticmethod
+    def maximal(node: Node, shape: tuple[int, ...]) -> Window:
+        """The window of a MaxPool over activations of ``shape``."""
+        auto_pad, ceil_mode, dilations, kernel, pads, _, strides = node.settings(
+            auto_pad="NOTSET", ceil_mode=0, dilations=None, kernel_shape=None, pads=None, storage_order=0, strides=None
+        )
+        return Window.of(shape, kernel, strides, pads, dilations, auto_pad, ceil_mode)
+
+    @staticmethod
+    def averaging(node: Node, shape: tuple[int, ...]) -> Window:
+        """The window of an AveragePool over activations of ``shape``; Refusal where its divisor is not one for all."""
+        auto_pad, ceil_mode, counted, dilations, kernel, pads, strides = node.settings(
+            auto_pad="NOTSET",
+            ceil_mode=0,
+            count_include_pad=0,
+            dilations=None,
+            kernel_shape=None,
+            pads=None,
+            strides=None,
+        )
+        window = Window.of(shape, kernel, strides, pads, dilations, auto_pad)
+        if any(window.padding) and not counted:
+            raise Refusal(
+                "its padding is not counted (count_include_pad is 0), so that the divisor differs along the border"
+            )
+        if ceil_mode and Window.of(shape, kernel, strides, pads, dilations, auto_pad, ceil_mode) != window:
+            raise Refusal("its ceil_mode adds windows that reach beyond the padding, with a divisor of their own")
+        return window
 
     def positions(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Rows and columns of windows over activations of ``shape``. Raises Refusal if there are none."""

@@ -36,33 +36,15 @@ def convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 
 def max_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """MaxPool, of which the values are used, not the indices."""
-    auto_pad, ceil_mode, dilations, kernel, pads, _, strides = call.node.settings(
-        auto_pad="NOTSET", ceil_mode=0, dilations=None, kernel_shape=None, pads=None, storage_order=0, strides=None
-    )
+    window = Window.maximal(call.node, tensor.shape)
     call.given(0)
-    window = Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode)
     return network_pools.max_pool(builder, tensor, window.kernel, window.stride, window.padding)
 
 
 def average_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """AveragePool, of windows that all have the same divisor."""
-    auto_pad, ceil_mode, counted, dilations, kernel, pads, strides = call.node.settings(
-        auto_pad="NOTSET",
-        ceil_mode=0,
-        count_include_pad=0,
-        dilations=None,
-        kernel_shape=None,
-        pads=None,
-        strides=None,
-    )
+    window = Window.averaging(call.node, tensor.shape)
     call.given(0)
-    window = Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad)
-    if any(window.padding) and not counted:
-        raise Refusal(
-            "its padding is not counted (count_include_pad is 0), so that the divisor differs along the border"
-        )
-    if ceil_mode and Window.of(tensor.shape, kernel, strides, pads, dilations, auto_pad, ceil_mode) != window:
-        raise Refusal("its ceil_mode adds windows that reach beyond the padding, with a divisor of their own")
     return network_pools.mean(builder, tensor, window.kernel, window.stride, window.padding)
 
 
