@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fewbit.golden.network import Conv, Linear, Network, Pool, TensorType, Threshold
+from fewbit.golden.sparsity import Sparsity
 from fewbit.hw.plan import LayerPlan, Plan
 
 
@@ -52,8 +53,55 @@ def describe_network(network: Network) -> str:
             table(("layer", "kind", "takes", "gives", "weights", "memory bits", "operations"), rows, left=5),
             "",
             f"{weights:,} weights in {bits_in_all:,} bits; {operations_in_all:,} multiply-accumulates a frame",
+            *_zeros(linear),
+            *_partial_products(network, linear),
         ]
     )
+
+
+def _zeros(linear: Sequence[tuple[Linear, TensorType]]) -> list[str]:
+    """Zero weights of the layers whose code has a 0, and the products that meet them."""
+    rows, operations, skipped = [], 0, 0
+    for layer, result in linear:
+        if 0 not in layer.code.levels:
+            continue
+        found = Sparsity.of(layer)
+        all_of_it, gated = products(layer, result), found.zeros * (result.size // layer.outputs)
+        share, terms = f"{100 * found.zeros / found.weights:.1f} %", f"{found.terms / found.weights:.2f}"
+        rows.append((layer.name, found.zeros, share, terms, all_of_it, gated))
+        operations, skipped = operations + all_of_it, skipped + gated
+    if not rows:
+        return []
+    columns = ("layer", "zero weights", "share", "terms a weight", "lane operations", "with a zero")
+    return [
+        "",
+        table(columns, rows),
+        "",
+        f"lane operations a frame with a zero weight: {skipped:,} of {operations:,}, "
+        f"{100 * skipped / operations:.1f} %",
+    ]
+
+
+def _partial_products(network: Network, linear: Sequence[tuple[Linear, TensorType]]) -> list[str]:
+    """Partial products of the layers with signed digits, by quality."""
+    names, counts = [], []
+    for layer, result in linear:
+        if layer.digits:
+            found, positions = Sparsity.of(layer), result.size // layer.outputs
+            formed = [found.partial_products[min(k, layer.digits)] for k in range(1, network.digits + 1)]
+            names.append(layer.name)
+            counts.append([count * positions for count in (found.multiplications, found.rows, *formed)])
+    if not names:
+        return []
+    _, rows, *formed = (sum(column) for column in zip(*counts))
+    columns = ("layer", "multiplications", "rows", *(f"quality {k}" for k in range(1, network.digits + 1)))
+    shares = ", ".join(f"{100 * (1 - one / rows):.1f} % at {k}" for k, one in enumerate(formed, 1))
+    return [
+        "",
+        table(columns, [(name, *count) for name, count in zip(names, counts)]),
+        "",
+        f"partial products a frame at each quality; of {rows:,} rows gated: {shares}",
+    ]
 
 
 def products(layer: Linear, result: TensorType) -> int:
