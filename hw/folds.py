@@ -79,8 +79,8 @@ def stage_options(network: Network, stage: list[int], target: Target, clock_hz: 
             found.setdefault((option.lanes, pe), []).append(option)
     for same in found.values():
         kept: list[Option] = []
-        for option in sorted(same, key=lambda option: (option.slowest, option.cost.cells, option.cost.rams)):
-            if not any(one.cost.cells <= option.cost.cells and one.cost.rams <= option.cost.rams for one in kept):
+        for option in sorted(same, key=lambda option: (option.slowest, *option.cost.scarce)):
+            if not any(one.cost.within(option.cost) for one in reversed(kept)):
                 kept.append(option)
         yield from kept
 

@@ -3,7 +3,7 @@
 Every layer with weights, with what follows it up to the next, is a *stage*. A stage has many possible folds, each with
 its cycles and its cost; the planner looks for the smallest number of cycles a frame for which a choice of folds, one a
 stage, fits the device, and among those choices for the cheapest. Stages are joined one at a time; of the joined
-choices that end in the same fold only those that no other beats in both cells and block RAMs are kept, so the search
+choices that end in the same fold only those that no other beats in all that is scarce are kept, so the search
 is exact for the costs it is given.
 """
 
@@ -122,7 +122,8 @@ def plan(
     budget = None
     if target.capacity is not None:
         cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if max_cells is None else max_cells
-        budget = Cost(cells=min(cells, target.capacity.cells) - reserve.cells, rams=target.capacity.rams - reserve.rams)
+        has = replace(target.capacity, cells=min(cells, target.capacity.cells))
+        budget = has - reserve
     if fps is not None:
         if fps <= 0:
             raise FewbitError(f"the frame rate must be above 0, not {fps:g}")
@@ -218,26 +219,20 @@ def _cheapest(
                 found = fresh.setdefault(option.folds[-1].pe, [])
                 for label in before_labels:
                     cost = label.cost + extra
-                    if budget is None or _within(cost, budget):
+                    if budget is None or cost.within(budget):
                         found.append(_Label(cost, (*label.options, option)))
         labels = {lanes: _undominated(found) for lanes, found in fresh.items()}
     ends = [label for found in labels.values() for label in found if network.scores.size <= limit]
     if budget is not None:
-        ends = [label for label in ends if _within(label.cost, budget)]
-        return min(
-            ends, key=lambda label: label.cost.cells / budget.cells + label.cost.rams / budget.rams, default=None
-        )
+        ends = [label for label in ends if label.cost.within(budget)]
+        return min(ends, key=lambda label: label.cost.share(budget), default=None)
     return min(ends, key=lambda label: label.cost.cells + CELLS_FOR_A_RAM * label.cost.rams, default=None)
-
-
-def _within(cost: Cost, budget: Cost) -> bool:
-    return cost.cells <= budget.cells and cost.rams <= budget.rams
 
 
 def _undominated(labels: list[_Label]) -> list[_Label]:
     kept: list[_Label] = []
-    for label in sorted(labels, key=lambda label: (label.cost.cells, label.cost.rams)):
-        if not kept or label.cost.rams < kept[-1].cost.rams:
+    for label in sorted(labels, key=lambda label: label.cost.scarce):
+        if not any(one.cost.within(label.cost) for one in reversed(kept)):
             kept.append(label)
     return kept
 

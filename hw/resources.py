@@ -20,6 +20,22 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(cells=self.cells + other.cells, rams=self.rams + other.rams, dsps=self.dsps + other.dsps)
 
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(cells=self.cells - other.cells, rams=self.rams - other.rams, dsps=self.dsps - other.dsps)
+
+    @property
+    def scarce(self) -> tuple[int, ...]:
+        """What a device can run out of."""
+        return self.cells, self.rams, self.dsps
+
+    def within(self, other: Cost) -> bool:
+        """Whether this takes no more than ``other`` of anything."""
+        return self.cells <= other.cells and self.rams <= other.rams and self.dsps <= other.dsps
+
+    def share(self, of: Cost) -> float:
+        """How much this takes of ``of``, what there is none of left out; the sum over all that is scarce."""
+        return sum(used / has for used, has in zip(self.scarce, of.scarce) if has > 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
