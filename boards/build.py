@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def build(
     yosys: tools.Yosys = "yowasp",
     dsp: bool = False,
     cycles_per_frame: int | None = None,
+    plan: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Build the bitstream of ``design`` on ``board``.
@@ -83,6 +84,8 @@ def build(
         Whether iCE40 UltraPlus multiplications may use DSP blocks. On ECP5 they always may.
     cycles_per_frame : int or None
         As planned; goes into the report.
+    plan : mapping or None
+        Further figures of the plan, which go into the report.
     on_progress : callable (stage)
         Called with a few words when a stage begins.
 
@@ -132,6 +135,7 @@ def build(
             tools=dict([tools.yosys_version(yosys), *map(_version_of, ("amaranth", _NEXTPNR[board.family]))]),
             link=Link(input=input, scores=scores, has_index=has_index, baud=baud, window=shell.window),
             cycles_per_frame=cycles_per_frame,
+            plan=plan,
         )
         work.deliver(
             {

@@ -100,6 +100,8 @@ class Report:
     link : Link
     cycles_per_frame : int or None
         Clock cycles from one frame to the next, as planned.
+    plan : mapping or None
+        Further figures of the plan, ready for JSON.
     """
 
     board: str
@@ -114,6 +116,7 @@ class Report:
     tools: Mapping[str, str]
     link: Link
     cycles_per_frame: int | None
+    plan: Mapping[str, Any] | None = None
 
     @property
     def frames_per_second(self) -> float | None:
@@ -141,7 +144,8 @@ class Report:
                 raise FewbitError(f"a report of format {tree['format']} cannot be read, only {FORMAT}: build again")
             link = tree["link"]
             types = {name: _tensor_type(link[name]) for name in ("input", "scores")}
-            known = {name: tree[name] for name in cls.__dataclass_fields__}
+            known = {name: tree[name] for name in cls.__dataclass_fields__ if name != "plan"}
+            known["plan"] = tree.get("plan")
             known["timing"] = tuple(Timing(**row) for row in tree["timing"])
             known["usage"] = tuple(
                 Usage(**{name: value for name, value in row.items() if name != "percent"}) for row in tree["usage"]

@@ -14,6 +14,7 @@ from fewbit.design import Design, design
 from fewbit.golden.network import Dense, Network
 from fewbit.hw.plan import SHELL
 from fewbit.hw.resources import Cost
+from fewbit.report import plan_figures
 
 
 def board_design(
@@ -72,6 +73,7 @@ def build(
         seed=seed,
         yosys=yosys,
         cycles_per_frame=made.plan.cycles_per_frame,
+        plan=plan_figures(made.plan),
         on_progress=on_progress,
     )
     return made, report

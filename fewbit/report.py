@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from io import StringIO
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -120,25 +121,61 @@ def _places(planned: LayerPlan) -> str:
     return f"{fold.memory}, vector in {fold.buffer}{rows}" + ", bit planes" * fold.serial
 
 
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def _weight_share(one: LayerPlan) -> float | None:
+    """Bits of weights that a layer reads a cycle, of what its own block RAMs could give."""
+    return None if one.reads is None else one.reads.share(one.cycles)
+
+
+def describe_bandwidth(plan: Plan) -> str:
+    """How near a plan is to the device's weight bandwidth, on the busiest layer and as a whole."""
+    # Of layers that are equally busy, one with weights: those without read none.
+    weighted = max(plan.weighted, key=lambda one: one.cycles, default=plan.bottleneck)
+    reads, parts = weighted.reads, []
+    if reads is not None and (share := reads.share(weighted.cycles)) is not None:
+        parts.append(
+            f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, "
+            f"{_percent(share)} of the {reads.gives:,} that its {reads.rams} block RAMs give"
+        )
+    elif reads is not None:
+        parts.append(
+            f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, from LUTs"
+        )
+    if plan.bandwidth_share is not None:
+        parts.append(
+            f"all layers {plan.weight_bits_per_cycle:,.0f} on average, {_percent(plan.bandwidth_share)} of the "
+            f"{plan.target.weight_bandwidth:,} that the device's block RAMs give"
+        )
+    return "; ".join(parts)
+
+
 def describe_plan(plan: Plan) -> str:
-    """How a network is folded onto its target, the exact cycles, and what the plan left unused."""
+    """How a network is folded onto its target, the exact cycles, how evenly the layers are busy, how near the plan is
+    to the weight bandwidth, and what it left unused."""
     rows = []
     slowest = plan.bottleneck
     for one in plan.layers:
-        memory = _places(one)
-        busy = f"{100 * one.cycles / plan.cycles_per_frame:.0f} %"
+        word = "" if one.reads is None else f"{one.reads.word:,}"
         rows.append(
-            (one.layer.name, memory, one.fold.pe, one.fold.simd, one.cycles, busy, one.cost.cells, one.cost.rams)
-        )
+            (one.layer.name, _places(one), one.fold.pe, one.fold.simd, one.cycles, _percent(plan.busy(one)),
+             word, _percent(_weight_share(one)), one.cost.cells, one.cost.rams)
+        )  # fmt: skip
+    head = ("layer", "memory or form", "PE", "SIMD", "cycles", "of busiest", "word", "of RAMs", "cells", "RAMs")
     lines = [
         f"on {plan.target.title} at {plan.clock_hz / 1e6:g} MHz, {plan.folding.input_lanes} input lanes",
         "",
-        table(("layer", "memory or form", "PE", "SIMD", "cycles", "busy", "cells", "RAMs"), rows, left=2),
+        table(head, rows, left=2),
         "",
         f"{plan.cycles_per_frame:,} cycles a frame, {plan.latency:,} from a frame's first beat to its last score; "
         f"{plan.frames_per_second:,.0f} frames a second",
-        f"busiest layer: {slowest.layer.name}, {slowest.cycles:,} cycles",
+        f"busiest layer: {slowest.layer.name}, {slowest.cycles:,} cycles; "
+        f"balance: layers with weights are busy for {_percent(plan.balance)} of them on average",
     ]
+    if bandwidth := describe_bandwidth(plan):
+        lines.append(f"weight bandwidth: {bandwidth}")
     if plan.target.capacity is not None:
         has = plan.target.capacity
         lines.append(
@@ -146,3 +183,24 @@ def describe_plan(plan: Plan) -> str:
             f"shell included; left: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
         )
     return "\n".join(lines)
+
+
+def plan_figures(plan: Plan) -> dict[str, Any]:
+    """What a plan promises, for a build's report: resources, the busiest layer, balance, weight bandwidth."""
+    return {
+        "predicted": {"logic_cells": plan.cost.cells, "block_rams": plan.cost.rams, "dsps": plan.cost.dsps},
+        "bottleneck": plan.bottleneck.layer.name,
+        "balance": round(plan.balance, 4),
+        "weight_bits_per_cycle": round(plan.weight_bits_per_cycle, 2),
+        "weight_bandwidth": plan.target.weight_bandwidth,
+        "layers": [
+            {
+                "name": one.layer.name,
+                "cycles": one.cycles,
+                "of_busiest": round(plan.busy(one), 4),
+                "weight_bits": None if one.reads is None else one.reads.word,
+                "of_block_rams": None if (share := _weight_share(one)) is None else round(share, 4),
+            }
+            for one in plan.layers
+        ],
+    }

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import gcd
+from statistics import fmean
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
-from fewbit.hw.chain import Fold, Folding, timing
+from fewbit.hw.bandwidth import WeightReads
+from fewbit.hw.chain import STREAM, Fold, Folding, timing
 from fewbit.hw.costs import CELLS_FOR_A_RAM
 from fewbit.hw.folds import Option, stage_options
 from fewbit.hw.resources import Cost, Target
@@ -34,12 +36,14 @@ MOST_CELLS = 16_000
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPlan:
-    """One layer of a plan: its fold, the cycles a frame that it is busy, and its predicted cost."""
+    """One layer of a plan: its fold, the cycles a frame that it is busy, its predicted cost, and where it has weights
+    what it reads of them."""
 
     layer: Layer
     fold: Fold
     cycles: int
     cost: Cost
+    reads: WeightReads | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,37 @@ class Plan:
     def bottleneck(self) -> LayerPlan:
         """The layer that is busy longest."""
         return max(self.layers, key=lambda one: one.cycles)
+
+    def busy(self, one: LayerPlan) -> float:
+        """Cycles of a layer, of those of the busiest."""
+        return one.cycles / self.bottleneck.cycles
+
+    @property
+    def weighted(self) -> tuple[LayerPlan, ...]:
+        """Layers with weights."""
+        return tuple(one for one in self.layers if one.reads is not None)
+
+    @property
+    def balance(self) -> float:
+        """Mean :meth:`busy` of the layers with weights: 1 where all are as busy as the busiest."""
+        return fmean(map(self.busy, self.weighted or self.layers))
+
+    @property
+    def weight_bits_per_cycle(self) -> float:
+        """Bits of weights that come out of block RAM, on average over a frame."""
+        held = [one.reads for one in self.weighted if one.reads is not None and one.reads.rams]
+        return sum(reads.bits_per_cycle(self.cycles_per_frame) for reads in held)
+
+    @property
+    def weight_rams(self) -> int:
+        """Block RAMs that hold weights."""
+        return sum(one.reads.rams for one in self.weighted if one.reads is not None)
+
+    @property
+    def bandwidth_share(self) -> float | None:
+        """:attr:`weight_bits_per_cycle`, of what all block RAMs of the device give; None where it has none."""
+        gives = self.target.weight_bandwidth
+        return self.weight_bits_per_cycle / gives if gives else None
 
 
 @dataclass(frozen=True)
@@ -259,7 +294,12 @@ def _plan(
                 lanes = input_lanes if layer.channels == 1 else gcd(input_lanes, layer.channels)
                 fold, cycles = replace(fold, pe=lanes, simd=lanes), network.types[index].size // lanes
             folds[layer.name] = fold
-            layers.append(LayerPlan(layer=layer, fold=fold, cycles=cycles, cost=cost))
+            reads = None
+            if isinstance(layer, Linear):
+                positions = network.types[index + 1].size // layer.outputs
+                rides = any(one.form == STREAM for one in option.folds)
+                reads = WeightReads.of(layer, fold, target, positions=positions, rides=rides)
+            layers.append(LayerPlan(layer=layer, fold=fold, cycles=cycles, cost=cost, reads=reads))
     return Plan(
         network=network,
         target=target,

@@ -65,6 +65,16 @@ class Target:
         """Whether LUTs can be a memory that is written."""
         return self.family == "ecp5"
 
+    @property
+    def widest_word(self) -> int:
+        """Bits of the widest word of a block RAM; 0 where there is none."""
+        return max((width for _, width in self.ram_shapes), default=0)
+
+    @property
+    def weight_bandwidth(self) -> int:
+        """Bits a cycle that all block RAMs give at their widest word: the most weights that a plan reads from them."""
+        return self.widest_word * self.capacity.rams if self.capacity is not None else 0
+
     def block_rams(self, depth: int, width: int) -> int:
         """Block RAMs that a memory of ``depth`` words of ``width`` bits takes in the best aspect ratio."""
         return min(-(-depth // one_depth) * -(-width // one_width) for one_depth, one_width in self.ram_shapes)

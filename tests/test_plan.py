@@ -73,6 +73,13 @@ def check(made: Plan, budget_share: float = FILL) -> None:
         assert busy.get(one.layer.name, one.cycles) == one.cycles, one.layer.name
     assert made.bottleneck.cycles <= made.cycles_per_frame
     assert made.frames_per_second == made.clock_hz / made.cycles_per_frame
+    assert all(made.busy(one) <= 1 for one in made.layers)
+    assert 0 < made.balance <= 1
+    assert made.weight_rams <= made.cost.rams
+    for one in made.weighted:
+        assert one.reads is not None
+        assert (one.reads.share(one.cycles) or 0) <= 1
+        assert one.reads.words * one.reads.word >= one.layer.weights.size * one.layer.code.bits
 
 
 def rides(made: Plan, dense: str) -> bool:

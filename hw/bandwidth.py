@@ -1,0 +1,53 @@
+"""Weight bandwidth: how many bits of weights a plan reads a cycle, and how many its block RAMs could give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewbit.golden.network import Linear
+from fewbit.hw.chain import Fold
+from fewbit.hw.costs import scale_bits
+from fewbit.hw.resources import Target
+from fewbit.hw.sign_matvec import STARTS
+from fewbit.hw.weights import BLOCK
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightReads:
+    """What a layer reads of its weights.
+
+    Attributes
+    ----------
+    word : int
+        Bits of a word of its memory: the weights that work at a time, and the digits of their scales.
+    depth : int
+        Words of the memory.
+    words : int
+        Words read a frame.
+    rams : int
+        Block RAMs that hold them; 0 where they lie elsewhere.
+    gives : int
+        Bits a cycle that these RAMs give where each reads its widest word.
+    """
+
+    word: int
+    depth: int
+    words: int
+    rams: int
+    gives: int
+
+    @classmethod
+    def of(cls, layer: Linear, fold: Fold, target: Target, *, positions: int = 1, rides: bool = False) -> WeightReads:
+        """Those of ``layer``, which is ``positions`` products a frame; ``rides``: thresholds are among them."""
+        word = fold.pe * fold.simd * layer.code.bits + scale_bits(layer, fold.pe, fold.simd)
+        depth = layer.outputs // fold.pe * (layer.inputs // fold.simd + (STARTS if rides else 0))
+        rams = target.block_rams(depth, word) if fold.memory == BLOCK and target.ram_shapes else 0
+        return cls(word=word, depth=depth, words=positions * depth, rams=rams, gives=rams * target.widest_word)
+
+    def bits_per_cycle(self, cycles: int) -> float:
+        """Read on average where a frame takes ``cycles``."""
+        return self.word * self.words / cycles
+
+    def share(self, cycles: int) -> float | None:
+        """:meth:`bits_per_cycle`, of what the block RAMs give; None where there are none."""
+        return self.bits_per_cycle(cycles) / self.gives if self.gives else None
