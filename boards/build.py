@@ -133,7 +133,14 @@ def build(
             seed=met,
             seeds_tried=met - seed + 1,
             tools=dict([tools.yosys_version(yosys), *map(_version_of, ("amaranth", _NEXTPNR[board.family]))]),
-            link=Link(input=input, scores=scores, has_index=has_index, baud=baud, window=shell.window),
+            link=Link(
+                input=input,
+                scores=scores,
+                has_index=has_index,
+                baud=baud,
+                window=shell.window,
+                has_quality=shell.has_quality,
+            ),
             cycles_per_frame=cycles_per_frame,
             plan=plan,
         )

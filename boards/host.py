@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -64,6 +64,8 @@ class BoardLink:
     input, scores : TensorType
     has_index : bool
     baud : int
+    has_quality : bool
+        Whether the design's quality can be turned.
     window : int or None
         Frames under way at a time; None for as many as a shell with the usual buffer takes. The build report has it.
     timeout_s : float
@@ -85,17 +87,19 @@ class BoardLink:
         has_index: bool,
         baud: int = protocol.BAUD,
         *,
+        has_quality: bool = False,
         window: int | None = None,
         timeout_s: float = 2.0,
         pause_s: float = protocol.PAUSE_S,
     ) -> None:
         self.port, self.input, self.scores, self.has_index, self.baud = port, input, scores, has_index, baud
-        self.window = protocol.window(input) if window is None else window
+        self.has_quality = has_quality
+        self.window = protocol.window(input, has_quality=has_quality) if window is None else window
         if self.window < 1:
             raise FewbitError(f"the window must be at least 1 frame, not {self.window}")
         self.timeout_s, self.pause_s = timeout_s, pause_s
-        line_s = self.window * 10 / baud * (protocol.frame_bytes(input) + protocol.reply_bytes(scores, has_index))
-        self._reply_s = timeout_s + line_s
+        exchange = protocol.request_bytes(input, has_quality) + protocol.reply_bytes(scores, has_index)
+        self._reply_s = timeout_s + self.window * 10 / baud * exchange
         self._serial = _open(port, baud, self._reply_s)
         self._clean = False
 
@@ -111,18 +115,24 @@ class BoardLink:
         self._serial.close()
 
     def run(
-        self, frames: Ints | Iterable[Ints], on_progress: Callable[[int], object] | None = None
+        self,
+        frames: Ints | Iterable[Ints],
+        on_progress: Callable[[int], object] | None = None,
+        *,
+        quality: int | Sequence[int] | None = None,
     ) -> tuple[Ints, Ints | None]:
         """Scores (N, \\*scores.shape) and class indices (N,), or None, of ``frames`` (N, \\*input.shape).
 
-        ``on_progress`` is called with the number of replies so far. After an error the link may be used again.
+        ``on_progress`` is called with the number of replies so far; ``quality`` is how many signed digits count, in
+        every frame or one number a frame; None is all. After an error the link may be used again.
 
         Raises
         ------
         FewbitError
-            If a frame does not suit the network, a reply fails to come or is damaged, or the port is lost.
+            If a frame does not suit the network, the quality cannot be turned, a reply fails to come or is damaged, or
+            the port is lost.
         """
-        requests = [protocol.encode_frame(self.input, frame) for frame in frames]
+        requests = self._requests(list(frames), quality)
         scores = np.zeros((len(requests), *self.scores.shape), np.int64)
         indices = np.zeros(len(requests), np.int64)
         try:
@@ -142,6 +152,14 @@ class BoardLink:
         except (serial.SerialException, OSError) as error:
             raise FewbitError(f"the board on {self.port} was lost: {_reason(error)}; plug it in again") from None
         return scores, (indices if self.has_index else None)
+
+    def _requests(self, frames: list[Ints], quality: int | Sequence[int] | None) -> list[bytes]:
+        if not isinstance(quality, Sequence):
+            return [protocol.encode_request(self.input, frame, self.has_quality, quality) for frame in frames]
+        if len(quality) != len(frames):
+            raise FewbitError(f"there must be a quality for each of the {len(frames)} frames, not {len(quality)}")
+        each = zip(frames, quality)
+        return [protocol.encode_request(self.input, frame, self.has_quality, one) for frame, one in each]
 
     def _settle(self) -> None:
         """Let the board forget what an earlier host or an error left half sent, and throw its answers away."""

@@ -4,10 +4,16 @@
 narrower than a byte go several to a byte, the first in the lowest bits: as many as the largest power of two that fits a
 byte *and* divides the elements of a frame, so a frame needs no padding elements. Wider slots are little-endian bytes.
 
+**Quality.** Where the design can be turned, its multiplications being by signed digits, a request has a byte in front:
+how many of the most significant digits count in each of them, for this frame. At and above the most that the design has
+all count, so that 255 is always all. A board holds a request back while frames of another quality are in the design.
+Every request says its own, so host and board cannot come to disagree, whatever the line loses. Other designs have no
+such byte.
+
 **Reply.** Every score in channel order, extended to whole bytes, little-endian: signed kinds with their sign, others
 with zeros. Then the class index, in as many bytes as the largest index needs, where the design gives one.
 
-Nothing else goes over the link: no header, no check sum, no acknowledgement. A pause inside a frame longer than
+Nothing else goes over the link: no check sum, no acknowledgement. A pause inside a frame longer than
 :data:`PAUSE_S` discards it (see :class:`fewbit.boards.shell.Shell`).
 
 A host may have at most :func:`window` frames under way; that many fit in the board's receive buffer, whatever the
@@ -34,6 +40,9 @@ PAUSE_S = 0.1
 BUFFER_FRAMES = 2
 """Frames that a board's receive buffer holds at least, unless asked otherwise."""
 
+ALL_DIGITS = 255
+"""The quality at which all digits count, whatever the design."""
+
 _BLOCK_RAM_BYTES = 512
 
 
@@ -50,12 +59,21 @@ def slots_per_byte(network_input: TensorType) -> int:
 
 
 def frame_bytes(network_input: TensorType) -> int:
-    """Bytes of one request.
+    """Bytes of one frame in a request.
 
     >>> frame_bytes(TensorType(DType("bipolar", 1), (784,))), frame_bytes(TensorType(DType("int", 12), (10,)))
     (98, 20)
     """
     return network_input.size // slots_per_byte(network_input) * _slot_bytes(network_input.dtype)
+
+
+def request_bytes(network_input: TensorType, has_quality: bool = False) -> int:
+    """Bytes of one request.
+
+    >>> request_bytes(TensorType(DType("uint", 8), (784,))), request_bytes(TensorType(DType("uint", 8), (784,)), True)
+    (784, 785)
+    """
+    return has_quality + frame_bytes(network_input)
 
 
 def score_bytes(scores: TensorType) -> int:
@@ -77,7 +95,7 @@ def reply_bytes(scores: TensorType, has_index: bool) -> int:
     return scores.size * score_bytes(scores) + has_index * index_bytes(scores)
 
 
-def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -> int:
+def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_quality: bool = False) -> int:
     """Frames that may be under way: ``buffer_frames``, or more where a block RAM holds more; 1 without a buffer.
 
     >>> window(TensorType(DType("bipolar", 1), (784,))), window(TensorType(DType("uint", 8), (784,)))
@@ -85,10 +103,17 @@ def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -> int
     """
     if buffer_frames == 0:
         return 1
-    return max(buffer_frames, _BLOCK_RAM_BYTES // frame_bytes(network_input))
+    return max(buffer_frames, _BLOCK_RAM_BYTES // request_bytes(network_input, has_quality))
 
 
-def buffer_rams(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -> int:
+def buffer_bytes(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_quality: bool = False) -> int:
+    """Bytes that the receive buffer holds: a window of requests, or the one on its way into the design."""
+    if buffer_frames == 0:
+        return 1
+    return window(network_input, buffer_frames, has_quality) * request_bytes(network_input, has_quality)
+
+
+def buffer_rams(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_quality: bool = False) -> int:
     """Block RAMs of 512 bytes that the receive buffer takes.
 
     >>> buffer_rams(TensorType(DType("uint", 8), (784,))), buffer_rams(TensorType(DType("uint", 8), (784,)), 0)
@@ -96,11 +121,11 @@ def buffer_rams(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES) -
     """
     if buffer_frames == 0:
         return 0
-    return -(-window(network_input, buffer_frames) * frame_bytes(network_input) // _BLOCK_RAM_BYTES)
+    return -(-buffer_bytes(network_input, buffer_frames, has_quality) // _BLOCK_RAM_BYTES)
 
 
 def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
-    """The request for ``frame``: integers, of the shape of ``network_input``.
+    """``frame``, integers of the shape of ``network_input``, as a request carries it.
 
     >>> encode_frame(TensorType(DType("uint", 2), (4,)), np.array([1, 2, 3, 0])).hex()
     '39'
@@ -137,6 +162,34 @@ def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
     mask = np.uint64((1 << network_input.dtype.bits) - 1)
     frame: Ints = from_stream(network_input.dtype.decode(slotted & mask), network_input.shape)[0]
     return frame
+
+
+def encode_request(
+    network_input: TensorType, frame: Ints, has_quality: bool = False, quality: int | None = None
+) -> bytes:
+    """The request for ``frame``, at ``quality`` where the design has one to turn; None for all digits.
+
+    >>> encode_request(TensorType(DType("uint", 8), (2,)), np.array([1, 2]), True, 3).hex()
+    '030102'
+
+    Raises
+    ------
+    FewbitError
+        If ``frame`` has another shape, or a value that the kind does not have, or there is no such quality.
+    """
+    if quality is not None and not has_quality:
+        raise FewbitError("the design on the board has no quality to turn")
+    if quality is not None and quality < 0:
+        raise FewbitError(f"the quality must be 0 or more, not {quality}")
+    front = bytes([ALL_DIGITS if quality is None else min(quality, ALL_DIGITS)]) if has_quality else b""
+    return front + encode_frame(network_input, frame)
+
+
+def decode_request(network_input: TensorType, has_quality: bool, sent: bytes) -> tuple[Ints, int | None]:
+    """Frame and quality of a request, as a board reads it. The inverse of :func:`encode_request`."""
+    if not has_quality:
+        return decode_frame(network_input, sent), None
+    return decode_frame(network_input, sent[1:]), sent[0]
 
 
 def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:

@@ -69,11 +69,13 @@ class Link:
     has_index: bool
     baud: int
     window: int
+    has_quality: bool = False
 
     @property
     def frames_per_second(self) -> float:
         """What the serial line carries at most: the longer of request and reply, 10 bits a byte."""
-        longest = max(protocol.frame_bytes(self.input), protocol.reply_bytes(self.scores, self.has_index))
+        request = protocol.request_bytes(self.input, self.has_quality)
+        longest = max(request, protocol.reply_bytes(self.scores, self.has_index))
         return self.baud / 10 / longest
 
 
@@ -178,6 +180,8 @@ class Report:
             lines.append(f"  {self.cycles_per_frame:,} cycles a frame, {self.frames_per_second:,.0f} frames a second")
         link = self.link
         lines.append(f"  serial link: {link.baud:,} baud, up to {link.frames_per_second:,.0f} frames a second")
+        if link.has_quality:
+            lines.append("  quality: set by each request (fewbit run --quality)")
         lines.append(f"  place and route: seed {self.seed}, attempt {self.seeds_tried}")
         lines.append("  " + ", ".join(f"{name} {number}" for name, number in self.tools.items()))
         return "\n".join(lines) + "\n"

@@ -24,6 +24,7 @@ from amaranth.lib.wiring import In, Out
 from fewbit.boards import protocol
 from fewbit.boards.catalogue import Board
 from fewbit.boards.pll import ClockReset
+from fewbit.boards.quality_gate import QualityGate
 from fewbit.boards.uart import UARTReceiver, UARTTransmitter, divisor
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
@@ -33,8 +34,11 @@ from fewbit.hw.streams import Gearbox, Pack
 class Shell(wiring.Component):
     """A design behind a serial port. Bytes in, bytes out: see :mod:`fewbit.boards.protocol` for what they mean.
 
-    A receive buffer holds ``window`` whole frames, so that a host that has no more than those under way never loses a
+    A receive buffer holds ``window`` whole requests, so that a host that has no more than those under way never loses a
     byte, however long the design takes. Replies wait in the design until the line has taken them.
+
+    A design whose quality can be turned gets that of each frame from its request. A request of another quality than the
+    frames in the design waits in the buffer until they have left; a flush sets the full quality, as a reset does.
 
     **Recovery.** A silence of ``pause_s`` inside a frame discards it, and resets the design with all that is still in
     it: frames whose reply has not left by then are lost as well. A framing error, or a byte that the buffer has no room
@@ -42,13 +46,14 @@ class Shell(wiring.Component):
 
     **Latency**: a byte reaches the design 4 cycles after it was received, plus the lane conversion; a score leaves in
     the cycle after it is valid. **Throughput**: the line's: a byte in 10 bits each way. **Cost**: about 260 logic
-    cells on iCE40 and a block RAM for every 512 bytes of buffer; 160 logic cells without a buffer.
+    cells on iCE40 and a block RAM for every 512 bytes of buffer; 160 without a buffer; 45 more for a quality.
 
     Parameters
     ----------
     design : wiring.Component
         With ``i``: In(stream of ArrayLayout(b bits, lanes)), elements already encoded, and ``o``: Out(stream of
-        StructLayout(score, index, last)), a beat a score, ``index`` the class once ``last`` is set. In ``sync``.
+        StructLayout(score, index, last)), a beat a score, ``index`` the class once ``last`` is set. In ``sync``. Where
+        it has ``quality``: In(bits), that is turned by the host.
     input : TensorType
         One frame.
     scores : TensorType
@@ -63,6 +68,11 @@ class Shell(wiring.Component):
         dense layer holds a vector, and a host has one frame under way.
     pause_s : float
         Silence inside a frame after which it is discarded, in seconds.
+
+    Attributes
+    ----------
+    has_quality : bool
+        Whether a request begins with a quality.
 
     Members
     -------
@@ -100,7 +110,8 @@ class Shell(wiring.Component):
         self.design, self.input, self.scores, self.has_index = design, input, scores, has_index
         self.clock_hz, self.baud, self.buffer_frames, self.pause_s = Fraction(clock_hz), baud, buffer_frames, pause_s
         self.divisor = divisor(clock_hz, baud)
-        self.window = protocol.window(input, buffer_frames)
+        self.has_quality = "quality" in design.signature.members
+        self.window = protocol.window(input, buffer_frames, self.has_quality)
         self.lanes = self._check_design()
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1), "error": Out(1)})
 
@@ -120,7 +131,7 @@ class Shell(wiring.Component):
         return int(lanes.length)
 
     def elaborate(self, platform: object) -> Module:
-        # The `link` watches the receiver: it counts the bytes of a frame and decides what is let through and when all
+        # The `link` watches the receiver: it counts the bytes of a request and decides what is let through and when all
         # is thrown away. `core`, the part that can be thrown away, is buffer, lane conversion, design and reply.
         m = Module()
         m.submodules.receiver = receiver = UARTReceiver(self.divisor)
@@ -133,12 +144,12 @@ class Shell(wiring.Component):
 
         # A byte is let through a cycle after it came, so that it can never fall into the cycle of a flush.
         arrived, broken = Signal(), Signal()
-        bytes_a_frame = protocol.frame_bytes(self.input)
-        place = Signal(range(bytes_a_frame))
+        length = protocol.request_bytes(self.input, self.has_quality)
+        place = Signal(range(length))
         m.d.sync += arrived.eq(receiver.o.valid)
         m.d.comb += [core.i.payload.eq(receiver.o.payload), core.i.valid.eq(arrived & ~broken)]
         with m.If(arrived & ~broken):
-            m.d.sync += place.eq(Mux(place == bytes_a_frame - 1, 0, place + 1))
+            m.d.sync += place.eq(Mux(place == length - 1, 0, place + 1))
 
         longest = int(self.pause_s * self.clock_hz)
         silence = Signal(range(longest + 1), init=longest)
@@ -185,21 +196,28 @@ class _Core(wiring.Component):
         m = Module()
         shell = self.shell
         m.submodules.design = design = shell.design
-        depth = shell.window * protocol.frame_bytes(shell.input) if shell.buffer_frames else 1
+        depth = protocol.buffer_bytes(shell.input, shell.buffer_frames, shell.has_quality)
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=8, depth=depth)
         m.d.comb += [buffer.w_data.eq(self.i.payload), buffer.w_en.eq(self.i.valid), self.i.ready.eq(buffer.w_rdy)]
+        taken = buffer.r_stream
+        if shell.has_quality:
+            gate = QualityGate(protocol.frame_bytes(shell.input), shell.window, len(design.quality))
+            m.submodules.gate = gate
+            wiring.connect(m, taken, gate.i)
+            m.d.comb += [design.quality.eq(gate.quality), gate.done.eq(self.done)]
+            taken = gate.o
 
         shape = design.i.payload.shape().elem_shape
         slots, slot = protocol.slots_per_byte(shell.input), shell.input.dtype.slot
         m.submodules.gearbox = gearbox = Gearbox(shape, slots, shell.lanes)
         if slot > 8:
             m.submodules.pack = pack = Pack(unsigned(8), 1, slot // 8)
-            m.d.comb += [pack.i.payload.eq(buffer.r_data), pack.i.valid.eq(buffer.r_rdy), buffer.r_en.eq(pack.i.ready)]
+            m.d.comb += [pack.i.payload.eq(taken.payload), pack.i.valid.eq(taken.valid), taken.ready.eq(pack.i.ready)]
             word = pack.o.payload.as_value()
             m.d.comb += [gearbox.i.valid.eq(pack.o.valid), pack.o.ready.eq(gearbox.i.ready)]
         else:
-            word = buffer.r_data
-            m.d.comb += [gearbox.i.valid.eq(buffer.r_rdy), buffer.r_en.eq(gearbox.i.ready)]
+            word = taken.payload
+            m.d.comb += [gearbox.i.valid.eq(taken.valid), taken.ready.eq(gearbox.i.ready)]
         for lane in range(slots):
             m.d.comb += gearbox.i.payload[lane].eq(word[lane * slot : lane * slot + shell.input.dtype.bits])
         wiring.connect(m, gearbox.o, design.i)

@@ -16,6 +16,9 @@ from fewbit.hw.plan import SHELL
 from fewbit.hw.resources import Cost
 from fewbit.report import plan_figures
 
+QUALITY_GATE = Cost(cells=45)
+"""What the shell takes more where the host turns the quality."""
+
 
 def board_design(
     network: Network,
@@ -26,7 +29,9 @@ def board_design(
     max_cells: int | None = None,
 ) -> Design:
     """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
-    reserve = SHELL + Cost(rams=protocol.buffer_rams(network.input, _buffer_frames(network, board)))
+    has_quality = network.digits > 0
+    rams = protocol.buffer_rams(network.input, _buffer_frames(network, board), has_quality)
+    reserve = SHELL + Cost(cells=QUALITY_GATE.cells * has_quality, rams=rams)
     return design(
         network, board.target, clock_hz=clock_hz or board.clock_hz, fps=fps, reserve=reserve, max_cells=max_cells
     )

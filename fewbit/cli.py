@@ -114,7 +114,8 @@ def info(
     "--quality",
     type=click.IntRange(min=0),
     metavar="K",
-    help="Signed digits that count in each multiplication by a scale or csd weight, the most significant first.",
+    help="Signed digits that count in each multiplication by a scale or csd weight, the most significant first, on any "
+    "engine.  [default: all]",
 )
 @click.option(
     "--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device, for rtl and netlist."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,13 @@ def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None,
     return _stream(made, compile_design(mapped, top=MODULE), frames, on_progress, quality=quality)
 
 
-def run_bitstream(network: Network, frames: Ints, build_dir: Path, on_progress: Progress | None = None) -> Run:
+def run_bitstream(
+    network: Network,
+    frames: Ints,
+    build_dir: Path,
+    on_progress: Progress | None = None,
+    quality: int | None = None,
+) -> Run:
     """Runs ``frames`` through the bitstream in ``build_dir``, unpacked again, over its serial pins. iCE40 only.
 
     Raises
@@ -169,12 +176,12 @@ def run_bitstream(network: Network, frames: Ints, build_dir: Path, on_progress: 
     FewbitError
         If there is no finished build, it is of another network or for another family, or the unpacker is not there.
     """
-    report, link = _build_of(network, build_dir)
+    report, link = _build_of(network, build_dir, quality)
     if len(frames) == 0:
         return run_golden(network, frames)
     bitstream = build_dir / report.bitstream
     unpacked = unpack(bitstream, bitstream.with_suffix(".pcf"), target=report.target, clock_hz=report.clock_hz)
-    requests = [protocol.encode_frame(network.input, frame) for frame in frames]
+    requests = [protocol.encode_request(network.input, frame, link.has_quality, quality) for frame in frames]
     length = protocol.reply_bytes(link.scores, link.has_index)
     replies = unpacked.exchange(
         requests,
@@ -190,8 +197,9 @@ def run_bitstream(network: Network, frames: Ints, build_dir: Path, on_progress: 
     return Run(network, scores, classes)
 
 
-def _build_of(network: Network, build_dir: Path) -> tuple[Report, Link]:
-    """Report of the build in ``build_dir``, after checking that it is one of ``network``."""
+def _build_of(network: Network, build_dir: Path, quality: int | None) -> tuple[Report, Link]:
+    """Report of the build in ``build_dir``, after checking that it is one of ``network``, and has a ``quality``."""
+    check_quality(network, quality)
     report = Report.load(build_dir)
     link = report.link
     if (link.input, link.scores, link.has_index) != (network.input, network.scores, network.classifies):
@@ -199,6 +207,8 @@ def _build_of(network: Network, build_dir: Path) -> tuple[Report, Link]:
             f"{build_dir} is a build of another network: it takes {link.input} and gives {link.scores}, "
             f"{network.name!r} takes {network.input} and gives {network.scores}"
         )
+    if quality is not None and not link.has_quality:
+        raise FewbitError(f"{build_dir} is a build of before boards took a quality: run fewbit build again")
     return report, link
 
 
@@ -242,26 +252,31 @@ def run_board(
     board: str,
     port: str | None = None,
     build_dir: Path | None = None,
+    quality: int | None = None,
     on_progress: Progress | None = None,
 ) -> Run:
     """Runs ``frames`` on a flashed board over its serial port; without ``port``, the board is found by its USB ids.
 
     ``build_dir`` is the folder of the build that was flashed; without it, the link is taken to have its usual settings.
+    ``quality`` is how many signed digits count; None is all.
 
     Raises
     ------
     FewbitError
         If the build is of another network, or the board is not there or does not answer.
     """
-    options: dict[str, int] = {}
+    options: dict[str, Any] = {}
     if build_dir is None:
-        options["window"] = protocol.window(network.input, catalogue.get(board).buffer_frames)
+        check_quality(network, quality)
+        has_quality = network.digits > 0
+        window = protocol.window(network.input, catalogue.get(board).buffer_frames, has_quality)
+        options |= {"window": window, "has_quality": has_quality}
     else:
-        report, link = _build_of(network, build_dir)
-        options |= {"baud": link.baud, "window": link.window}
+        report, link = _build_of(network, build_dir, quality)
+        options |= {"baud": link.baud, "window": link.window, "has_quality": link.has_quality}
         board = report.board
     with BoardLink(port or find_port(board), network.input, network.scores, network.classifies, **options) as serial:
-        scores, index = serial.run(frames, on_progress)
+        scores, index = serial.run(frames, on_progress, quality=quality)
     return Run(network, scores, _classes(network, scores) if index is None else index)
 
 
@@ -278,7 +293,7 @@ def run(
     on_progress: Progress | None = None,
 ) -> Run:
     """Runs ``inputs`` (N, ...), in the source model's terms or as integers, on ``engine``; at ``quality``, if that
-    is not None, where the engine can turn it: golden, rtl and netlist.
+    is not None.
 
     Raises
     ------
@@ -292,14 +307,14 @@ def run(
         return run_rtl(design(network, target), frames, on_progress, quality=quality)
     if engine == "netlist":
         return run_netlist(design(network, target), frames, on_progress, quality=quality)
-    if quality is not None:
-        raise FewbitError(f"the engine {engine} cannot turn the quality, only golden, rtl and netlist can")
     if engine == "bitstream":
         if build_dir is None:
             raise FewbitError("the engine bitstream needs the folder of a finished build: --build DIR")
-        return run_bitstream(network, frames, build_dir, on_progress)
+        return run_bitstream(network, frames, build_dir, on_progress, quality)
     if engine == "board":
-        return run_board(network, frames, board=board, port=port, build_dir=build_dir, on_progress=on_progress)
+        return run_board(
+            network, frames, board=board, port=port, build_dir=build_dir, quality=quality, on_progress=on_progress
+        )
     raise FewbitError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import wiring
+from dial_networks import small_dial
 from networks import random_frames
 
+from fewbit import engines
 from fewbit.boards import protocol, tools
 from fewbit.boards.build import build
 from fewbit.boards.report import Report
@@ -99,6 +101,40 @@ def test_bitstream_equals_golden(icebreaker):
 def test_other_clocks_and_boards(tmp_path, board, options):
     """The core PLL of the HX8K board, and no PLL at all."""
     assert correct(tmp_path / "out", make(board, tmp_path / "out", **options))
+
+
+@needs_icebox
+def test_the_quality_of_each_frame(tmp_path):
+    network, folding = small_dial("uint4", 16)
+    frames = random_frames(np.random.default_rng(3), network.input.dtype, (40, 16))
+    qualities = [1, 1, 3, None, 0, 2, 2, 200, 1, 4] * 4
+    report = build(
+        "icebreaker",
+        Top(network, folding, "ice40"),
+        input=network.input,
+        scores=network.scores,
+        has_index=True,
+        out_dir=tmp_path / "out",
+        baud=3_000_000,
+        cycles_per_frame=128,
+    )
+    link = report.link
+    assert link.has_quality
+    assert Report.load(tmp_path / "out") == report
+    replies = load(tmp_path / "out", report).exchange(
+        [protocol.encode_request(link.input, frame, True, one) for frame, one in zip(frames, qualities)],
+        reply_bytes=protocol.reply_bytes(link.scores, True),
+        window=link.window,
+        baud=link.baud,
+        cycles_per_request=report.cycles_per_frame,
+    )
+    scores = [run(network, frame[None], one).scores for frame, one in zip(frames, qualities)]
+    assert replies == [protocol.encode_reply(link.scores, one[0], int(classify(network, one)[0])) for one in scores]
+    whole = run(network, frames).scores
+    assert sum((one[0] != two).any() for one, two in zip(scores, whole)) > 15
+    for quality in (1, None):
+        result = engines.run_bitstream(network, frames[:10], tmp_path / "out", quality=quality)
+        assert (result.scores == run(network, frames[:10], quality).scores).all()
 
 
 def changed(out: Path, report: Report, to: Path, change) -> Path:

@@ -5,13 +5,12 @@ import os
 import re
 import socket
 import threading
-import time
-import tty
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import serial
+from fake_board import FakeBoard
 from serial.tools import list_ports
 
 from fewbit.boards import host, protocol
@@ -27,63 +26,10 @@ def kind(name, *shape):
 SOURCE, SCORES = kind("uint4", 3, 5), kind("int12", 4)
 
 
-def golden(frame):
+def golden(frame, quality=None):
     """Scores of the network that the stand-in board runs."""
     flat = frame.reshape(-1).astype(np.int64)
-    return np.array([flat.sum(), -flat.sum(), flat @ np.arange(15), 7])
-
-
-class FakeBoard:
-    """A board at the far end of a pseudo-terminal. ``mangle(number, reply)`` may change what it answers.
-
-    ``most`` is the largest number of frames that were ever under way.
-    """
-
-    def __init__(self, mangle=lambda number, reply: reply, has_index=True, delay=0.0, source=SOURCE):
-        self.near, far = os.openpty()
-        tty.setraw(self.near)
-        tty.setraw(far)
-        self.far, self.port = far, os.ttyname(far)
-        self.mangle, self.has_index, self.delay, self.source = mangle, has_index, delay, source
-        self.answered, self.most = 0, 0
-        self.arrived = bytearray()
-        self.lock = threading.Lock()
-        self.stop = threading.Event()
-        os.set_blocking(self.near, False)
-        self.thread = threading.Thread(target=self.work, daemon=True)
-        self.thread.start()
-
-    def work(self):
-        length = protocol.frame_bytes(self.source)
-        last = time.monotonic()
-        while not self.stop.is_set():
-            try:
-                data = os.read(self.near, 1 << 16)
-                self.arrived += data
-                last = time.monotonic()
-            except BlockingIOError:
-                data = b""
-            except OSError:
-                return
-            self.most = max(self.most, len(self.arrived) // length)
-            if len(self.arrived) % length and time.monotonic() - last > protocol.PAUSE_S:
-                self.arrived.clear()
-            if len(self.arrived) >= length and not (self.delay and data):
-                time.sleep(self.delay)
-                frame = protocol.decode_frame(self.source, bytes(self.arrived[:length]))
-                del self.arrived[:length]
-                scores = golden(frame)
-                index = int(scores.argmax()) if self.has_index else None
-                os.write(self.near, self.mangle(self.answered, protocol.encode_reply(SCORES, scores, index)))
-                self.answered += 1
-            elif not data:
-                time.sleep(0.001)
-
-    def close(self):
-        self.stop.set()
-        self.thread.join()
-        os.close(self.near)
-        os.close(self.far)
+    return np.array([flat.sum(), -flat.sum(), flat @ np.arange(15), 7 if quality is None else quality])
 
 
 @pytest.fixture
@@ -91,7 +37,7 @@ def board():
     boards = []
 
     def make(**options):
-        boards.append(FakeBoard(**options))
+        boards.append(FakeBoard(golden, SOURCE, SCORES, **options))
         return boards[-1]
 
     yield make
@@ -135,6 +81,33 @@ def test_a_link_serves_many_runs(board):
     with host.BoardLink(board().port, SOURCE, SCORES, True) as link:
         for seed in range(3):
             assert np.array_equal(link.run(frames(4, seed))[0], [golden(frame) for frame in frames(4, seed)])
+
+
+def test_every_frame_goes_out_with_its_quality(board):
+    x, asked = frames(6), [3, 0, 255, 300, 1, 1]
+    with host.BoardLink(board(has_quality=True).port, SOURCE, SCORES, True, has_quality=True) as link:
+        assert link.run(x, quality=asked)[0][:, 3].tolist() == [3, 0, 255, 255, 1, 1]
+        assert link.run(x, quality=2)[0][:, 3].tolist() == [2] * 6
+        scores, _ = link.run(x)
+        assert np.array_equal(scores, [golden(frame, protocol.ALL_DIGITS) for frame in x])
+
+
+@pytest.mark.parametrize(
+    "has_quality, quality, message",
+    [
+        (False, 1, "the design on the board has no quality to turn"),
+        (True, -1, "the quality must be 0 or more, not -1"),
+        (True, [1, 2], "there must be a quality for each of the 3 frames, not 2"),
+    ],
+)
+def test_a_quality_that_does_not_suit(board, has_quality, quality, message):
+    fake = board(has_quality=has_quality)
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True, has_quality=has_quality) as link,
+        pytest.raises(FewbitError, match=f"^{re.escape(message)}$"),
+    ):
+        link.run(frames(3), quality=quality)
+    assert not fake.answered
 
 
 def test_what_an_earlier_host_left_does_no_harm(board):
@@ -322,6 +295,20 @@ def test_requests_worked_out_by_hand(name, shape, sent):
     assert protocol.encode_frame(tensor, np.array(values)).hex() == sent
     assert protocol.decode_frame(tensor, bytes.fromhex(sent)).tolist() == values
     assert protocol.frame_bytes(tensor) == len(sent) // 2
+    assert protocol.encode_request(tensor, np.array(values)).hex() == sent
+
+
+@pytest.mark.parametrize("quality, front", [(None, "ff"), (0, "00"), (3, "03"), (255, "ff"), (1000, "ff")])
+def test_requests_with_a_quality_worked_out_by_hand(quality, front):
+    tensor = kind("uint8", 2)
+    sent = protocol.encode_request(tensor, np.array([1, 2]), True, quality)
+    assert sent.hex() == front + "0102"
+    frame, back = protocol.decode_request(tensor, True, sent)
+    assert (frame.tolist(), back) == ([1, 2], int(front, 16))
+    assert protocol.request_bytes(tensor, True) == len(sent)
+    # 512 bytes hold 170 such requests, and 256 without a quality.
+    assert (protocol.window(tensor, 2, True), protocol.window(tensor)) == (170, 256)
+    assert (protocol.buffer_bytes(tensor, 2, True), protocol.buffer_bytes(tensor, 0, True)) == (510, 1)
 
 
 @pytest.mark.parametrize(

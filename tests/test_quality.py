@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import pytest
+from fake_board import FakeBoard
 from networks import random_frames, random_threshold
 from tiers import slow_but
 
 from fewbit import cli, engines, models
+from fewbit.boards.report import Link, Report
 from fewbit.design import design
 from fewbit.golden import file
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Conv, Dense, Flatten, Network, Pool, TensorType
+from fewbit.golden.run import run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -182,21 +186,70 @@ def test_the_command_turns_it(files, capsys):
     assert "equal to golden: 4 of 4" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "model, options, message",
-    [
-        ("mnist-small", ["--quality", "1"], "network 'mnist-small' has no quality to turn"),
-        (None, ["--quality", "1", "--engine", "board"], "the engine board cannot turn the quality"),
-    ],
-)
-def test_what_cannot_be_turned_is_one_line(files, model, options, message, capsys):
-    own, inputs = files
-    if model is not None:
-        inputs = str(models.TEST_IMAGES)
-    assert status("run", model or own, "--inputs", inputs, "--limit", "2", "--quiet", *options) == 2
+@pytest.fixture
+def build_of(tmp_path):
+    """A folder with the report of a build, and no more; without ``has_quality`` as a build of before wrote it."""
+
+    def make(net, has_quality):
+        link = Link(
+            input=net.input,
+            scores=net.scores,
+            has_index=net.classifies,
+            baud=1_000_000,
+            window=2,
+            has_quality=has_quality,
+        )
+        usual = {"clock_asked_hz": 1, "clock_hz": 1.0, "timing": (), "usage": (), "seed": 1, "seeds_tried": 1}
+        report = Report(
+            board="ulx3s-25f", target="ecp5-25k", bitstream="b", tools={}, link=link, cycles_per_frame=1, **usual
+        )
+        tree = json.loads(report.to_json())
+        if not has_quality:
+            del tree["link"]["has_quality"]
+        (tmp_path / "report.json").write_text(json.dumps(tree))
+        assert Report.load(tmp_path) == report
+        return str(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("has_quality, options", [(True, ["--quality", "1"]), (True, []), (False, [])])
+def test_the_command_turns_a_board(files, build_of, has_quality, options, capsys):
+    net = dial(np.random.default_rng(5))
+    board = FakeBoard(
+        lambda frame, quality: run(net, frame[None], quality).scores[0],
+        net.input,
+        net.scores,
+        has_quality=has_quality,
+    )
+    model, inputs = files
+    where = ["--engine", "board", "--port", board.port, "--build", build_of(net, has_quality)]
+    try:
+        assert status("run", model, "--inputs", inputs, "--check", "--quiet", *where, *options) == 0
+    finally:
+        board.close()
+    assert "equal to golden: 4 of 4" in capsys.readouterr().out
+
+
+def one_line(capsys):
     error = capsys.readouterr().err.strip()
-    assert message in error
     assert "\n" not in error
+    return error
+
+
+def test_a_network_without_a_quality_is_one_line(capsys):
+    options = ["--inputs", str(models.TEST_IMAGES), "--limit", "2", "--quiet", "--quality", "1"]
+    for engine in ("golden", "board"):
+        assert status("run", "mnist-small", "--engine", engine, *options) == 2
+        assert "network 'mnist-small' has no quality to turn" in one_line(capsys)
+
+
+@pytest.mark.parametrize("engine", ["board", "bitstream"])
+def test_a_build_of_before_is_one_line(files, build_of, engine, capsys):
+    model, inputs = files
+    build = build_of(dial(np.random.default_rng(5)), False)
+    assert status("run", model, "--inputs", inputs, "--quality", "1", "--engine", engine, "--build", build) == 2
+    assert one_line(capsys) == f"fewbit: {build} is a build of before boards took a quality: run fewbit build again"
 
 
 def test_a_negative_quality_is_refused():

@@ -5,21 +5,16 @@ import re
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, ResetInserter, Signal, signed, unsigned
+from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.sim import Simulator
+from serial_rig import BYTE, PAUSE, SerialBench
 
 from fewbit.boards import protocol
 from fewbit.boards.shell import Shell
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
-
-CYCLES_A_BIT = 8
-BYTE = 10 * CYCLES_A_BIT
-PAUSE = 600
-"""Cycles of silence that discard a frame."""
 
 
 class Hash(wiring.Component):
@@ -98,98 +93,18 @@ def hash_reply(source, scores, frame, has_index):
     return protocol.encode_reply(scores, values, int(np.argmax(values)) if has_index else None)
 
 
-class Bench:
-    """A shell around :class:`Hash`, its serial lines driven and read bit by bit."""
+class Bench(SerialBench):
+    """A shell around :class:`Hash`."""
 
     def __init__(self, source, scores, *, lanes=1, has_index=True, think=3, sleep=0, buffer_frames=2):
-        self.source, self.scores, self.has_index = source, scores, has_index
-        clock = 8_000_000
-        self.shell = Shell(
-            Hash(source, scores, lanes, think, sleep),
-            input=source,
-            scores=scores,
-            has_index=has_index,
-            clock_hz=clock,
-            baud=clock // CYCLES_A_BIT,
-            buffer_frames=buffer_frames,
-            pause_s=PAUSE / clock,
-        )
-        self.received = []
-        self.errors = []
-
-    def frames(self, count, seed=1):
-        rng, kind = np.random.default_rng(seed), self.source.dtype
-        raw = rng.integers(0, 1 << kind.bits, (count, *self.source.shape), np.uint64)
-        return kind.decode(raw)
+        design = Hash(source, scores, lanes, think, sleep)
+        super().__init__(design, source, scores, has_index=has_index, buffer_frames=buffer_frames)
 
     def request(self, frame):
         return protocol.encode_frame(self.source, frame)
 
     def replies(self, frames):
         return b"".join(hash_reply(self.source, self.scores, frame, self.has_index) for frame in frames)
-
-    def run(self, *script):
-        """Play ``script``: bytes to send; an int, that many cycles of silence; ``"bad"``, a byte with a low stop bit;
-        ``"reset"``; ``"answers", n``: silence until n bytes came in all. Everything that came back."""
-        shell, reset = self.shell, Signal()
-        dut = ResetInserter(reset)(shell)
-
-        async def level(ctx, value, cycles):
-            ctx.set(shell.rx, value)
-            await ctx.tick().repeat(cycles)
-
-        async def send(ctx, value, stop=1):
-            for bit in (0, *((value >> place) & 1 for place in range(8)), stop):
-                await level(ctx, bit, CYCLES_A_BIT)
-            ctx.set(shell.rx, 1)
-
-        async def drive(ctx):
-            await level(ctx, 1, 10)
-            for step in script:
-                if isinstance(step, bytes):
-                    for value in step:
-                        await send(ctx, value)
-                elif isinstance(step, int):
-                    await level(ctx, 1, step)
-                elif step == "bad":
-                    await send(ctx, 0x55, stop=0)
-                elif step == "reset":
-                    ctx.set(reset, 1)
-                    await ctx.tick()
-                    ctx.set(reset, 0)
-                else:
-                    waited = 0
-                    while len(self.received) < step[1] and waited < 40 * BYTE:
-                        await ctx.tick().repeat(BYTE)
-                        waited = waited + BYTE
-            await level(ctx, 1, 4 * BYTE)
-
-        async def listen(ctx):
-            bits, age = [], None
-            async for *_, tx in ctx.tick().sample(shell.tx):
-                if age is None and not tx:
-                    bits, age = [], 0
-                if age is not None:
-                    if age % CYCLES_A_BIT == CYCLES_A_BIT // 2:
-                        bits.append(tx)
-                    age += 1
-                if len(bits) == 10:
-                    assert (bits[0], bits[9]) == (0, 1), f"no byte on tx: {bits}"
-                    self.received.append(sum(bit << place for place, bit in enumerate(bits[1:9])))
-                    bits, age = [], None
-
-        async def watch(ctx):
-            async for *_, error in ctx.tick().sample(shell.error):
-                if not self.errors or self.errors[-1] != error:
-                    self.errors.append(error)
-
-        sim = Simulator(dut)
-        sim.add_clock(125e-9)
-        sim.add_testbench(drive)
-        sim.add_testbench(listen, background=True)
-        sim.add_testbench(watch, background=True)
-        sim.run()
-        return bytes(self.received)
 
 
 def kind(name, *shape):
