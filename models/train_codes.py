@@ -19,7 +19,7 @@ record holds the accuracy without retraining too, and that at each quality: at m
 canonic signed digits of a scale.
 
     pip install . torch==2.13.0
-    python models/train_shift3.py --data mnist
+    python models/train_codes.py --data mnist
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +42,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewbit.golden.codes import shift3
+from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.file import save
 from fewbit.golden.fixed_point import fixed_point
@@ -62,13 +64,17 @@ from fewbit.models.training import (
 )
 
 SCALE_BITS = 8
+TINY = 1e-12
+"""What stands for a scale of 0, of a vector without a weight of that sign."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How weights are quantized, and fine-tuned."""
 
-    vector: int = 16
+    code: str = "shift3"
+    two_scales: bool = False  # levels of either sign have their own, as in Trained Ternary Quantization
+    vector: int = 16  # weights that share a scale
     activation_bits: int = 3
     epochs: int = 8
     batch: int = 128
@@ -78,31 +84,23 @@ class Recipe:
     seed: int = 1
 
 
-def nearest(ratio: Tensor) -> Tensor:
-    """The level next to each weight over its scale."""
-    size = ratio.abs()
-    return torch.sign(ratio) * (1.0 * (size > 0.5) + (size > 1.5) + 2.0 * (size > 3))
-
-
-def refine(vectors: Tensor, scales: Tensor) -> Tensor:
-    """Least-squares scales (V,) for the levels that ``scales`` give.  # (V, N), (V,) -> (V,)"""
-    levels = nearest(vectors / scales[:, None])
-    energy = (levels * levels).sum(1)
-    return torch.where(energy > 0, (vectors * levels).sum(1) / energy.clamp(min=1), scales)
-
-
 class Quantized(nn.Module):
-    """A layer of the float network with weights of 3 bits: ``levels`` and ``integers`` times ``step``."""
+    """A layer of the float network with weights of a code: ``levels`` and ``integers`` times ``step``."""
 
-    def __init__(self, layer: nn.Module, vector: int) -> None:
+    def __init__(self, layer: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.layer = layer
         self.weight: Tensor = layer.get_parameter("weight")
         self.bias: Tensor = layer.get_parameter("bias")
-        self.vector = vector
+        self.code, self.vector = Code.parse(recipe.code), recipe.vector
+        self.levels = torch.from_numpy(self.code.levels).float()
+        self.middles = (self.levels[1:] + self.levels[:-1]) / 2
         rows = self.rows().detach().double().numpy()
-        start = quantize(rows, shift3(), WeightVectors("inputs", vector), rule="nearest")
-        self.scales = torch.from_numpy(start.scales.ravel()).float()
+        vectors = WeightVectors("inputs", self.vector)
+        start = quantize(rows, self.code, vectors, rule="nearest", two_scales=recipe.two_scales)
+        both = [start.scales, *([] if start.negative_scales is None else [start.negative_scales])]
+        self.scales = torch.from_numpy(np.stack(both)).float().flatten(1).clamp(min=TINY)  # (1 or 2, outputs * V)
+        self.real = F.pad(torch.ones_like(self.rows()), self.padding()).reshape(-1, self.vector)
 
     def rows(self) -> Tensor:
         """The weights as (outputs, inputs), channels last."""
@@ -111,16 +109,39 @@ class Quantized(nn.Module):
 
     def vectors(self) -> Tensor:
         """The weights cut along the inputs of an output, zeros at the end.  # (outputs * V, N)"""
-        rows = self.rows()
-        return F.pad(rows, (0, -rows.shape[1] % self.vector)).reshape(-1, self.vector)
+        return F.pad(self.rows(), self.padding()).reshape(-1, self.vector)
+
+    def padding(self) -> tuple[int, int]:
+        return 0, -self.weight[0].numel() % self.vector
+
+    def each(self, vectors: Tensor, scales: Tensor) -> Tensor:
+        """The scale of every weight.  # (outputs * V, N), (1 or 2, outputs * V) -> (outputs * V, N or 1)"""
+        if len(scales) == 1:
+            return scales[0][:, None]
+        return torch.where(vectors < 0, scales[1][:, None], scales[0][:, None])
+
+    def nearest(self, ratio: Tensor) -> Tensor:
+        """The level next to each weight over its scale; of two equally near, the one nearer to 0."""
+        down, up = (torch.bucketize(ratio, self.middles, right=right) for right in (False, True))
+        return self.levels[torch.where(ratio > 0, down, up)]
+
+    def refine(self) -> None:
+        """Least-squares scales for the levels that the present ones give."""
+        vectors = self.vectors()
+        levels = self.nearest(vectors / self.each(vectors, self.scales)) * self.real
+        wanted, energy = vectors * levels, levels * levels
+        signs = [1.0] if len(self.scales) == 1 else [vectors >= 0, vectors < 0]
+        products = torch.stack([(wanted * sign).sum(1) for sign in signs])
+        squares = torch.stack([(energy * sign).sum(1) for sign in signs])
+        self.scales = torch.where(squares > 0, products / squares.clamp(min=1), self.scales)
 
     @torch.no_grad()
     def integers(self) -> tuple[Tensor, Tensor, float]:
-        """Levels in the weights' own shape, scales (outputs, V) as integers, and the step of a scale."""
+        """Levels (outputs * V, N), scales (1 or 2, outputs * V) as integers, and the step of a scale."""
         integers, places = fixed_point(self.scales.double().numpy(), SCALE_BITS)
         scales, step = torch.from_numpy(integers).float().clamp(min=1), 2.0**-places
-        levels = nearest(self.vectors() / (scales * step)[:, None])
-        return self.unpack(levels), scales.view(len(self.weight), -1), step
+        vectors = self.vectors()
+        return self.nearest(vectors / self.each(vectors, scales * step)), scales, step
 
     def unpack(self, vectors: Tensor) -> Tensor:
         """The inverse of :meth:`vectors`."""
@@ -134,13 +155,12 @@ class Quantized(nn.Module):
     @torch.no_grad()
     def reals(self) -> Tensor:
         levels, scales, step = self.integers()
-        each = scales.reshape(-1, 1).expand(-1, self.vector)
-        return levels * self.unpack(each) * step
+        return self.unpack(levels * self.each(levels, scales) * step)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             with torch.no_grad():
-                self.scales = refine(self.vectors(), self.scales)
+                self.refine()
         weight = self.weight + (self.reals() - self.weight).detach()  # the gradient passes
         if isinstance(self.layer, nn.Conv2d):
             return F.conv2d(x, weight, self.bias, padding=self.layer.padding)
@@ -188,11 +208,11 @@ def read_lenet() -> nn.Sequential:
     return made.eval()
 
 
-def quantized(model: nn.Sequential, data: Mnist, vector: int, bits: int) -> nn.Sequential:
-    """The float model with 3-bit weights and, where ``bits`` is not 0, with integers for activations."""
+def quantized(model: nn.Sequential, data: Mnist, recipe: Recipe, bits: int) -> nn.Sequential:
+    """The float model with few-bit weights and, where ``bits`` is not 0, with integers for activations."""
     made = nn.Sequential(
         *(
-            Quantized(layer, vector) if isinstance(layer, (nn.Conv2d, nn.Linear))
+            Quantized(layer, recipe) if isinstance(layer, (nn.Conv2d, nn.Linear))
             else Activation(bits) if isinstance(layer, nn.ReLU) and bits
             else layer
             for layer in model
@@ -241,11 +261,14 @@ def to_network(model: nn.Sequential, name: str) -> Network:
     for index, part in enumerate(parts):
         if isinstance(part, Quantized):
             levels, scales, unit = part.integers()
+            rows = len(part.weight)
+            shared = [one.view(rows, -1).numpy().astype(np.int64) for one in scales]
             common = {
-                "weights": levels.numpy().astype(np.int64),
-                "code": shift3(),
-                "scales": scales.numpy().astype(np.int64),
-                "vector": part.vector,
+                "weights": part.unpack(levels).numpy().astype(np.int64),
+                "code": part.code,
+                "scales": shared[0],
+                "negative_scales": shared[1] if len(shared) == 2 else None,
+                "vector": min(part.vector, part.weight[0].numel()),
             }
             linear: Conv | Dense
             if isinstance(part.layer, nn.Conv2d):
@@ -273,39 +296,49 @@ def to_network(model: nn.Sequential, name: str) -> Network:
     return Network(name=name, input=TensorType(DType("uint", 8), (1, 28, 28)), layers=tuple(layers))
 
 
+def file_name(recipe: Recipe) -> str:
+    """``lenet5-csd-2-7`` for the code ``csd(2,7)``."""
+    code = Code.parse(recipe.code).name.replace("(", "-").replace(",", "-").removesuffix(")")
+    return f"lenet5-{code}" + "-two-scales" * recipe.two_scales
+
+
 def main() -> None:
     recipe = Recipe()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with the MNIST idx files, plain or .gz")
-    kinds: dict[str, Callable[[str], float]] = {"epochs": int, "seed": int, "vector": int, "activation_bits": int}
+    kinds: dict[str, Callable[[str], Any]] = {
+        "code": str, "epochs": int, "seed": int, "vector": int, "activation_bits": int
+    }  # fmt: skip
     for key, kind in kinds.items():
         parser.add_argument(f"--{key.replace('_', '-')}", type=kind, default=getattr(recipe, key), help="%(default)s")
-    parser.add_argument("-o", "--out", type=Path, default=Path("lenet5-shift3.safetensors"))
+    parser.add_argument("--two-scales", action="store_true", help="levels of either sign have a scale of their own")
+    parser.add_argument("--qualities", action="store_true", help="measure the accuracy at every quality too")
+    parser.add_argument("-o", "--out", type=Path, help="default: lenet5-CODE.safetensors; a .json goes beside it")
     args = parser.parse_args()
-    recipe = replace(recipe, **{key: getattr(args, key) for key in kinds})
+    recipe = replace(recipe, two_scales=args.two_scales, **{key: getattr(args, key) for key in kinds})
+    out = args.out or Path(f"{file_name(recipe)}.safetensors")
     torch.set_num_threads(1)
     start = time.time()
     data = load_mnist(args.data)
     teacher = read_lenet()
 
-    at_once = {
-        f"{bits} bits" if bits else "float": quantized(read_lenet(), data, recipe.vector, bits) for bits in (0, 8)
-    }
-    model = quantized(read_lenet(), data, recipe.vector, recipe.activation_bits)
+    at_once = {f"{bits} bits" if bits else "float": quantized(read_lenet(), data, recipe, bits) for bits in (0, 8)}
+    model = quantized(read_lenet(), data, recipe, recipe.activation_bits)
     for bits, one in {**at_once, "fine-tuned": model}.items():
         held_out = accuracy(scores_of(one, as_float(data.held_out_images)), data.held_out_labels)
         print(f"without retraining, activations {bits}: held out {held_out:.2f} %", flush=True)
     fine_tune(model, teacher, data, recipe)
 
-    network = to_network(model, args.out.stem)
-    save(network, args.out)
+    network = to_network(model, out.stem)
+    save(network, out)
     test = data.test_images, data.test_labels
     exact = integer_accuracy(network, *test)
     torch_says = accuracy(scores_of(model, as_float(test[0])), test[1])
-    print(f"test {exact:.2f} % in integers, {torch_says:.2f} % in torch, {time.time() - start:.0f} s; wrote {args.out}")
-    settings = " ".join(f"--{key.replace('_', '-')} {getattr(recipe, key)}" for key in kinds)
+    print(f"test {exact:.2f} % in integers, {torch_says:.2f} % in torch, {time.time() - start:.0f} s; wrote {out}")
+    settings = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(getattr(recipe, key)))}" for key in kinds)
+    settings += " --two-scales" * recipe.two_scales + " --qualities" * args.qualities
     record = {
-        "command": f"python models/train_shift3.py --data DIR {settings}",
+        "command": f"python models/train_codes.py --data DIR {settings}",
         "data": "mnist",
         "test_accuracy": exact,
         "torch_accuracy": torch_says,
@@ -315,14 +348,14 @@ def main() -> None:
             "float activations": accuracy(scores_of(at_once["float"], as_float(test[0])), test[1]),
             "uint8 activations": integer_accuracy(to_network(at_once["8 bits"], "at-once"), *test),
         },
-        "accuracy_by_quality": {
-            quality: integer_accuracy(network, *test, quality) for quality in range(1, network.digits + 1)
-        },
         "weights": sum(part.weight.numel() for part in model if isinstance(part, Quantized)),
         "seconds": round(time.time() - start),
         "recipe": asdict(recipe),
     }
-    args.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    if args.qualities:
+        at_each = {quality: integer_accuracy(network, *test, quality) for quality in range(1, network.digits + 1)}
+        record["accuracy_by_quality"] = at_each
+    out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
