@@ -27,13 +27,9 @@ core ``mnist-small`` takes about 6 minutes and ``mnist-large`` about 8.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,23 +38,18 @@ from torch.nn import functional as F
 
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import BIPOLAR, DType
-from fewbit.golden.file import save
 from fewbit.golden.network import ArgMax, Dense, Flatten, Layer, Network, TensorType, Threshold
-from fewbit.golden.run import run
+from fewbit.models.script import preset_job
 from fewbit.models.training import (
     CLASSES,
     PIXELS,
     Level,
     Recipe,
     Sign,
-    accuracy,
-    as_float,
+    Student,
+    as_it_is,
+    distil,
     fold,
-    load_mnist,
-    make_copies,
-    scores_of,
-    train_student,
-    train_teacher,
 )
 
 
@@ -91,7 +82,7 @@ PRESETS = {
 }
 
 
-class Student(nn.Module):
+class MlpStudent(Student):
     """The few-bit network, with real-valued latent weights and batch-norms while it trains."""
 
     def __init__(self, recipe: Mlp) -> None:
@@ -120,7 +111,7 @@ class Student(nn.Module):
         return F.linear(x, Sign.apply(self.weights[-1])) * self.scale
 
 
-def to_network(student: Student, name: str) -> Network:
+def to_network(student: MlpStudent, name: str) -> Network:
     """The trained student as a network of integers: uint8 pixels in, class index out."""
     recipe = student.recipe
     if student.scale.item() <= 0:
@@ -148,46 +139,12 @@ def to_network(student: Student, name: str) -> Network:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset", choices=PRESETS)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the MNIST idx files, plain or .gz")
-    parser.add_argument("--epochs", type=int, help="default: the preset's")
-    parser.add_argument("--seed", type=int, help="default: the preset's")
-    parser.add_argument("-o", "--out", type=Path, help="default: PRESET.safetensors; a .json goes beside it")
-    args = parser.parse_args()
-    changes = {key: getattr(args, key) for key in ("epochs", "seed") if getattr(args, key) is not None}
-    recipe = replace(PRESETS[args.preset], **changes)
-    out = args.out or Path(f"{args.preset}.safetensors")
-    torch.set_num_threads(1)  # faster than more, at these sizes
-    start = time.time()
-    data = load_mnist(args.data)
-
-    torch.manual_seed(recipe.seed)
-    teacher = train_teacher(data, recipe)
-    held_out = accuracy(scores_of(teacher, as_float(data.held_out_images)), data.held_out_labels)
-    print(f"teacher: held out {held_out:.2f} %, {time.time() - start:.0f} s", flush=True)
-    copies = make_copies(data, teacher, recipe)
-    torch.manual_seed(recipe.seed)
-    student = Student(recipe)
-    train_student(student, list(student.weights), data, copies, recipe)
-
-    network = to_network(student, args.preset)
-    save(network, out)
-    predicted = run(network, data.test_images.numpy()).output
-    exact = 100 * float((predicted == data.test_labels.numpy()).mean())
-    float_says = accuracy(scores_of(student, data.test_images), data.test_labels)
-    print(f"test {exact:.2f} % in integers, {float_says:.2f} % in torch, {time.time() - start:.0f} s; wrote {out}")
-    record = {
-        "command": f"python models/train.py {args.preset} --data DIR --epochs {recipe.epochs} --seed {recipe.seed}",
-        "test_accuracy": exact,
-        "torch_accuracy": float_says,
-        "held_out_accuracy": accuracy(scores_of(student, data.held_out_images), data.held_out_labels),
-        "sizes": [PIXELS, *recipe.hidden, CLASSES],
-        "weight_bits": sum(weight.numel() for weight in student.weights),
-        "seconds": round(time.time() - start),
-        "recipe": asdict(recipe),
-    }
-    out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    preset, recipe, job = preset_job("train.py", __doc__, PRESETS)
+    student, _ = distil(recipe, job.data, lambda: MlpStudent(recipe))
+    facts = job.export(to_network(student, preset), student, as_it_is)
+    facts["sizes"] = [PIXELS, *recipe.hidden, CLASSES]
+    facts["weight_bits"] = sum(weight.numel() for weight in student.weights)
+    job.write(recipe, facts)
 
 
 if __name__ == "__main__":

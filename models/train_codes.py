@@ -1,8 +1,9 @@
-"""Fine-tune the float LeNet-5 with 3-bit weights, and export it as integers.
+"""Fine-tune a float LeNet with weights of any code, and export it as integers.
 
-A weight is ``scale * level`` with a level of 0, +-1, +-2 or +-4, the ``shift3`` code, and a scale of
-eight bits that neighbouring weights along the inputs of an output share. A hidden activation is an
-unsigned integer; ReLU, bias and requantization fold to integer thresholds a channel. What runs is
+A weight is ``scale * level`` with a level of the code, and a scale of eight bits that neighbouring weights
+along the inputs of an output share: one, or one for levels of either sign (Trained Ternary Quantization, Zhu et al.,
+arXiv 1612.01064). A hidden activation is an unsigned integer; ReLU, bias and requantization fold to integer
+thresholds a channel. What runs is
 
     acc = sum scale * level * x,    y = number of thresholds at or below acc
 
@@ -13,24 +14,20 @@ Method
     * Fine-tuning: straight-through gradients to the float weights, scales brought up to date at each
       batch; the float network teaches (Hinton et al., arXiv 1503.02531).
 
-It starts from ``lenet5.onnx``. The last epoch is exported; 5,000 training images are held out, to
-choose the recipe, and the test images are used once, at the end, on the exported integers. The
-record holds the accuracy without retraining too, and that at each quality: at most so many
-canonic signed digits of a scale.
+It starts from a model that ``train_lenet.py`` made. The last epoch is exported; 5,000 training images
+are held out, to choose the recipe, and the test images are used once, at the end, on the exported
+integers. The record holds the accuracy without retraining too, and with ``--qualities`` that at each
+quality: at most so many canonic signed digits of a scale, and of a ``csd`` weight.
 
     pip install . torch==2.13.0
-    python models/train_codes.py --data mnist
+    python models/train_codes.py --data mnist --code shift3
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 import shlex
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -44,21 +41,22 @@ from torch.nn import functional as F
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
-from fewbit.golden.file import save
 from fewbit.golden.fixed_point import fixed_point
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Layer, Network, Pool, TensorType, Threshold
 from fewbit.golden.quantize import quantize
 from fewbit.golden.weight_vectors import WeightVectors
-from fewbit.models import FOLDER
+from fewbit.models import floats
+from fewbit.models.script import options, start
 from fewbit.models.train_lenet import PRESETS, make_lenet
 from fewbit.models.training import (
     Level,
     Mnist,
     accuracy,
     as_float,
+    fit,
     fold_affine,
+    held_out_accuracy,
     integer_accuracy,
-    load_mnist,
     scores_of,
     shift,
 )
@@ -193,10 +191,11 @@ class Activation(nn.Module):
         return Level.apply(x / self.step, self.top) * self.step if self.step else x.clamp(min=0)
 
 
-def read_lenet() -> nn.Sequential:
-    """The shipped float network, its maps flattened with their channels last, so that vectors lie as they stream."""
-    made = make_lenet(PRESETS["lenet5"])
-    stored = onnx.load(FOLDER / "lenet5.onnx").graph.initializer
+def read_lenet(path: Path) -> nn.Sequential:
+    """A float network that ``train_lenet.py`` made, its maps flattened with their channels last: vectors then lie as
+    they stream."""
+    made = make_lenet(PRESETS[path.stem])
+    stored = onnx.load(path).graph.initializer
     with torch.no_grad():
         for parameter, tensor in zip(made.parameters(), stored, strict=True):
             parameter.copy_(torch.from_numpy(numpy_helper.to_array(tensor).copy()))
@@ -230,26 +229,16 @@ def quantized(model: nn.Sequential, data: Mnist, recipe: Recipe, bits: int) -> n
 def fine_tune(model: nn.Sequential, teacher: nn.Module, data: Mnist, recipe: Recipe) -> None:
     """Train in place; prints the held-out accuracy every third epoch."""
     torch.manual_seed(recipe.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
-    batches = math.ceil(len(data.train_images) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs * batches)
-    for epoch in range(recipe.epochs):
-        model.train()
-        for index in torch.randperm(len(data.train_images)).split(recipe.batch):
-            images = as_float(shift(data.train_images[index], recipe.shift))
-            scores = model(images)
-            with torch.no_grad():
-                wanted = F.softmax(teacher(images), 1)
-            loss = (1 - recipe.distill) * F.cross_entropy(scores, data.train_labels[index])
-            loss = loss + recipe.distill * F.cross_entropy(scores, wanted)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        if epoch % 3 == 2 or epoch == recipe.epochs - 1:
-            held_out = accuracy(scores_of(model, as_float(data.held_out_images)), data.held_out_labels)
-            print(f"epoch {epoch + 1}: loss {loss.item():.4f}, held out {held_out:.2f} %", flush=True)
-    model.eval()
+
+    def loss(_: int, index: Tensor) -> Tensor:
+        images = as_float(shift(data.train_images[index], recipe.shift))
+        scores = model(images)
+        with torch.no_grad():
+            wanted = F.softmax(teacher(images), 1)
+        value = (1 - recipe.distill) * F.cross_entropy(scores, data.train_labels[index])
+        return value + recipe.distill * F.cross_entropy(scores, wanted)
+
+    fit(model, data, loss, epochs=recipe.epochs, batch=recipe.batch, lr=recipe.lr, every=3)
 
 
 def to_network(model: nn.Sequential, name: str) -> Network:
@@ -296,66 +285,54 @@ def to_network(model: nn.Sequential, name: str) -> Network:
     return Network(name=name, input=TensorType(DType("uint", 8), (1, 28, 28)), layers=tuple(layers))
 
 
-def file_name(recipe: Recipe) -> str:
-    """``lenet5-csd-2-7`` for the code ``csd(2,7)``."""
+def file_name(source: str, recipe: Recipe) -> str:
+    """``lenet5-csd-2-5`` for the code ``csd(2,5)``."""
     code = Code.parse(recipe.code).name.replace("(", "-").replace(",", "-").removesuffix(")")
-    return f"lenet5-{code}" + "-two-scales" * recipe.two_scales
+    return f"{source}-{code}" + "-two-scales" * recipe.two_scales
 
 
 def main() -> None:
-    recipe = Recipe()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with the MNIST idx files, plain or .gz")
-    kinds: dict[str, Callable[[str], Any]] = {
+    usual = Recipe()
+    parser = options(__doc__)
+    parser.add_argument("--model", default="lenet5", help="lenet5, or an .onnx by train_lenet.py")
+    given: dict[str, Callable[[str], Any]] = {
         "code": str, "epochs": int, "seed": int, "vector": int, "activation_bits": int
     }  # fmt: skip
-    for key, kind in kinds.items():
-        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, default=getattr(recipe, key), help="%(default)s")
+    for key, kind in given.items():
+        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, default=getattr(usual, key), help="%(default)s")
     parser.add_argument("--two-scales", action="store_true", help="levels of either sign have a scale of their own")
     parser.add_argument("--qualities", action="store_true", help="measure the accuracy at every quality too")
-    parser.add_argument("-o", "--out", type=Path, help="default: lenet5-CODE.safetensors; a .json goes beside it")
+    parser.add_argument("-o", "--out", type=Path, help="default: MODEL-CODE.safetensors; a .json goes beside it")
     args = parser.parse_args()
-    recipe = replace(recipe, two_scales=args.two_scales, **{key: getattr(args, key) for key in kinds})
-    out = args.out or Path(f"{file_name(recipe)}.safetensors")
-    torch.set_num_threads(1)
-    start = time.time()
-    data = load_mnist(args.data)
-    teacher = read_lenet()
+    source = floats().get(args.model, Path(args.model))
+    recipe = replace(usual, two_scales=args.two_scales, **{key: getattr(args, key) for key in given})
+    words = ["--model", source.stem] if args.model != parser.get_default("model") else []
+    words += [word for key in given for word in (f"--{key.replace('_', '-')}", str(getattr(recipe, key)))]
+    words += ["--two-scales"] * recipe.two_scales + ["--qualities"] * args.qualities
+    out = args.out or Path(f"{file_name(source.stem, recipe)}.safetensors")
+    job = start(args.data, out, f"python models/train_codes.py --data DIR {shlex.join(words)}")
+    data, test = job.data, (job.data.test_images, job.data.test_labels)
+    teacher = read_lenet(source)
 
-    at_once = {f"{bits} bits" if bits else "float": quantized(read_lenet(), data, recipe, bits) for bits in (0, 8)}
-    model = quantized(read_lenet(), data, recipe, recipe.activation_bits)
-    for bits, one in {**at_once, "fine-tuned": model}.items():
-        held_out = accuracy(scores_of(one, as_float(data.held_out_images)), data.held_out_labels)
-        print(f"without retraining, activations {bits}: held out {held_out:.2f} %", flush=True)
-    fine_tune(model, teacher, data, recipe)
-
-    network = to_network(model, out.stem)
-    save(network, out)
-    test = data.test_images, data.test_labels
-    exact = integer_accuracy(network, *test)
-    torch_says = accuracy(scores_of(model, as_float(test[0])), test[1])
-    print(f"test {exact:.2f} % in integers, {torch_says:.2f} % in torch, {time.time() - start:.0f} s; wrote {out}")
-    settings = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(getattr(recipe, key)))}" for key in kinds)
-    settings += " --two-scales" * recipe.two_scales + " --qualities" * args.qualities
-    record = {
-        "command": f"python models/train_codes.py --data DIR {settings}",
-        "data": "mnist",
-        "test_accuracy": exact,
-        "torch_accuracy": torch_says,
-        "held_out_accuracy": accuracy(scores_of(model, as_float(data.held_out_images)), data.held_out_labels),
-        "float_accuracy": accuracy(scores_of(teacher, as_float(test[0])), test[1]),
-        "accuracy_without_retraining": {
-            "float activations": accuracy(scores_of(at_once["float"], as_float(test[0])), test[1]),
-            "uint8 activations": integer_accuracy(to_network(at_once["8 bits"], "at-once"), *test),
-        },
-        "weights": sum(part.weight.numel() for part in model if isinstance(part, Quantized)),
-        "seconds": round(time.time() - start),
-        "recipe": asdict(recipe),
+    at_once = {bits: quantized(read_lenet(source), data, recipe, bits) for bits in (0, 8)}
+    model = quantized(read_lenet(source), data, recipe, recipe.activation_bits)
+    for bits, one in {**at_once, recipe.activation_bits: model}.items():
+        width = f"of {bits} bits" if bits else "in float"
+        print(f"without retraining, activations {width}: held out {held_out_accuracy(one, data):.2f} %", flush=True)
+    without_retraining = {
+        "float activations": accuracy(scores_of(at_once[0], as_float(test[0])), test[1]),
+        "uint8 activations": integer_accuracy(to_network(at_once[8], "at-once"), *test),
     }
+    fine_tune(model, teacher, data, recipe)
+    network = to_network(model, out.stem)
+    facts = {"data": "mnist", **job.export(network, model, as_float)}
+    facts["float_accuracy"] = accuracy(scores_of(teacher, as_float(test[0])), test[1])
+    facts["accuracy_without_retraining"] = without_retraining
     if args.qualities:
         at_each = {quality: integer_accuracy(network, *test, quality) for quality in range(1, network.digits + 1)}
-        record["accuracy_by_quality"] = at_each
-    out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        facts["accuracy_by_quality"] = at_each
+    facts["weights"] = sum(part.weight.numel() for part in model if isinstance(part, Quantized))
+    job.write(recipe, facts)
 
 
 if __name__ == "__main__":

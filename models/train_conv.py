@@ -23,12 +23,8 @@ are used once, at the end, on the exported integers.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import time
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,7 +33,6 @@ from torch.nn import functional as F
 
 from fewbit.golden.codes import BINARY, TERNARY
 from fewbit.golden.dtype import DType
-from fewbit.golden.file import save
 from fewbit.golden.network import (
     ArgMax,
     Conv,
@@ -50,21 +45,18 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
+from fewbit.models.script import preset_job
 from fewbit.models.training import (
     CLASSES,
     Level,
     Recipe,
     Sign,
+    Student,
     Ternary,
-    accuracy,
-    as_float,
+    as_it_is,
+    distil,
     fold,
     integer_accuracy,
-    load_mnist,
-    make_copies,
-    scores_of,
-    train_student,
-    train_teacher,
 )
 
 SHIPPED = 2000
@@ -129,7 +121,7 @@ PRESETS = {
 }
 
 
-class Student(nn.Module):
+class ConvStudent(Student):
     """The few-bit network, with real-valued latent weights and batch-norms while it trains."""
 
     def __init__(self, recipe: ConvNet) -> None:
@@ -164,7 +156,7 @@ class Student(nn.Module):
         return F.linear(x.flatten(1), self.quantize(self.weights[-1])) * self.scale
 
 
-def to_network(student: Student, name: str) -> Network:
+def to_network(student: ConvStudent, name: str) -> Network:
     """The trained student as a network of integers: uint8 pixels in, class index out."""
     recipe = student.recipe
     if student.scale.item() <= 0:
@@ -205,50 +197,15 @@ def cost(network: Network) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset", choices=PRESETS)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the idx files, plain or .gz")
-    parser.add_argument("--epochs", type=int, help="default: the preset's")
-    parser.add_argument("--seed", type=int, help="default: the preset's")
-    parser.add_argument("-o", "--out", type=Path, help="default: PRESET.safetensors; a .json goes beside it")
-    args = parser.parse_args()
-    changes = {key: getattr(args, key) for key in ("epochs", "seed") if getattr(args, key) is not None}
-    recipe = replace(PRESETS[args.preset], **changes)
-    out = args.out or Path(f"{args.preset}.safetensors")
-    torch.set_num_threads(1)
-    start = time.time()
-    data = load_mnist(args.data)
-
-    torch.manual_seed(recipe.seed)
-    teacher = train_teacher(data, recipe)
-    held_out = accuracy(scores_of(teacher, as_float(data.held_out_images)), data.held_out_labels)
-    print(f"teacher: held out {held_out:.2f} %, {time.time() - start:.0f} s", flush=True)
-    copies = make_copies(data, teacher, recipe)
-    torch.manual_seed(recipe.seed)
-    student = Student(recipe)
-    train_student(student, list(student.weights), data, copies, recipe)
-
-    network = to_network(student, args.preset)
-    save(network, out)
-    exact = integer_accuracy(network, data.test_images, data.test_labels)
-    float_says = accuracy(scores_of(student, data.test_images), data.test_labels)
-    print(f"test {exact:.2f} % in integers, {float_says:.2f} % in torch, {time.time() - start:.0f} s; wrote {out}")
-    settings = f"--epochs {recipe.epochs} --seed {recipe.seed}"
-    record = {
-        "command": f"python models/train_conv.py {args.preset} --data DIR {settings}",
-        "data": recipe.data,
-        "test_accuracy": exact,
-        "torch_accuracy": float_says,
-        "held_out_accuracy": accuracy(scores_of(student, data.held_out_images), data.held_out_labels),
-        "teacher_held_out_accuracy": held_out,
-        **cost(network),
-        "seconds": round(time.time() - start),
-        "recipe": asdict(recipe),
-    }
+    preset, recipe, job = preset_job("train_conv.py", __doc__, PRESETS)
+    student, teacher_held_out = distil(recipe, job.data, lambda: ConvStudent(recipe))
+    network = to_network(student, preset)
+    facts = {"data": recipe.data, **job.export(network, student, as_it_is)}
+    facts |= {"teacher_held_out_accuracy": teacher_held_out, **cost(network)}
     if recipe.data != "mnist":
-        shipped = data.test_images[:SHIPPED], data.test_labels[:SHIPPED]
-        record["shipped_images_accuracy"] = integer_accuracy(network, *shipped)
-    out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        shipped = job.data.test_images[:SHIPPED], job.data.test_labels[:SHIPPED]
+        facts["shipped_images_accuracy"] = integer_accuracy(network, *shipped)
+    job.write(recipe, facts)
 
 
 if __name__ == "__main__":

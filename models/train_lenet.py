@@ -19,10 +19,7 @@ onnxruntime. Only ``lenet5`` is shipped.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +27,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewbit.models.training import CLASSES, Mnist, accuracy, as_float, load_mnist, scores_of, shift
+from fewbit.models.script import preset_job
+from fewbit.models.training import CLASSES, Mnist, as_float, fit, shift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,21 +72,12 @@ def make_lenet(recipe: LeNet) -> nn.Sequential:
 
 def train(model: nn.Module, data: Mnist, recipe: LeNet) -> None:
     """Train in place; prints the held-out accuracy every fifth epoch."""
-    batches = len(data.train_images) // recipe.batch + 1
-    optimizer = torch.optim.Adam(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, recipe.epochs * batches)
-    for epoch in range(recipe.epochs):
-        model.train()
-        for index in torch.randperm(len(data.train_images)).split(recipe.batch):
-            scores = model(as_float(shift(data.train_images[index], recipe.shift)))
-            loss = F.cross_entropy(scores, data.train_labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        if epoch % 5 == 4 or epoch == recipe.epochs - 1:
-            held_out = accuracy(scores_of(model, as_float(data.held_out_images)), data.held_out_labels)
-            print(f"epoch {epoch + 1}: loss {loss.item():.3f}, held out {held_out:.2f} %", flush=True)
+
+    def loss(_: int, index: Tensor) -> Tensor:
+        scores = model(as_float(shift(data.train_images[index], recipe.shift)))
+        return F.cross_entropy(scores, data.train_labels[index])
+
+    fit(model, data, loss, epochs=recipe.epochs, batch=recipe.batch, lr=recipe.lr, one_cycle=True, every=5)
 
 
 def to_onnx(model: nn.Sequential, name: str) -> onnx.ModelProto:
@@ -137,41 +126,17 @@ def onnx_accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset", choices=PRESETS)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the MNIST idx files, plain or .gz")
-    parser.add_argument("--epochs", type=int, help="default: the preset's")
-    parser.add_argument("--seed", type=int, help="default: the preset's")
-    parser.add_argument("-o", "--out", type=Path, help="default: PRESET.onnx; a .json goes beside it")
-    args = parser.parse_args()
-    changes = {key: getattr(args, key) for key in ("epochs", "seed") if getattr(args, key) is not None}
-    recipe = replace(PRESETS[args.preset], **changes)
-    path = args.out or Path(f"{args.preset}.onnx")
-    torch.set_num_threads(1)
-    start = time.time()
-    data = load_mnist(args.data)
+    preset, recipe, job = preset_job("train_lenet.py", __doc__, PRESETS, suffix=".onnx")
     torch.manual_seed(recipe.seed)
     model = make_lenet(recipe)
-    train(model, data, recipe)
-    model.eval()
-    path.write_bytes(to_onnx(model, args.preset).SerializeToString())
-    exported = onnx_accuracy(path, data.test_images.numpy(), data.test_labels.numpy())
-    torch_says = accuracy(scores_of(model, as_float(data.test_images)), data.test_labels)
-    print(f"test {exported:.2f} % (onnxruntime), {torch_says:.2f} % (torch), {time.time() - start:.0f} s; wrote {path}")
-    settings = f"--epochs {recipe.epochs} --seed {recipe.seed}"
-    record = {
-        "command": f"python models/train_lenet.py {args.preset} --data DIR {settings}",
-        "data": "mnist",
-        "kind": "float",
-        "test_accuracy": exported,
-        "torch_accuracy": torch_says,
-        "held_out_accuracy": accuracy(scores_of(model, as_float(data.held_out_images)), data.held_out_labels),
-        "weights": sum(value.numel() for value in model.parameters() if value.dim() > 1),
-        "seconds": round(time.time() - start),
-        "input": "float32 (1, 1, 28, 28), pixel / 255",
-        "recipe": asdict(recipe),
-    }
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    train(model, job.data, recipe)
+    job.out.write_bytes(to_onnx(model, preset).SerializeToString())
+    exported = onnx_accuracy(job.out, job.data.test_images.numpy(), job.data.test_labels.numpy())
+    facts = {"data": "mnist", "kind": "float", "test_accuracy": exported}
+    facts |= job.measured(model, as_float, f"test {exported:.2f} % by onnxruntime")
+    facts["weights"] = sum(value.numel() for value in model.parameters() if value.dim() > 1)
+    facts["input"] = "float32 (1, 1, 28, 28), pixel / 255"
+    job.write(recipe, facts)
 
 
 if __name__ == "__main__":

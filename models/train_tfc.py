@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("BREVITAS_JIT", "0")  # Brevitas cannot export a scripted model
@@ -39,17 +39,15 @@ from brevitas_examples.bnn_pynq.models.FC import FC
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewbit.models.training import Mnist, load_mnist, shift
+from fewbit.models.script import options
+from fewbit.models.training import Mnist, accuracy, fit, load_mnist, scores_of, shift
 
 NETWORKS = {"tfc-w1a1": "TFC_1W1A", "tfc-w1a2": "TFC_1W2A", "tfc-w2a2": "TFC_2W2A"}
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Percent of ``images`` (N, 28, 28) uint8 that the model puts in the right class."""
-    model.eval()
-    with torch.no_grad():
-        scores = torch.cat([model(part.float() / 255) for part in images.split(1000)])
-    return 100 * float((scores.argmax(1) == labels).float().mean())
+def takes(images: Tensor) -> Tensor:
+    """(N, 28, 28) uint8 -> in [0, 1]."""
+    return images.float() / 255
 
 
 def train(model: FC, data: Mnist, args: argparse.Namespace) -> None:
@@ -57,24 +55,12 @@ def train(model: FC, data: Mnist, args: argparse.Namespace) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = args.dropout
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    images, labels = data.train_images, data.train_labels
-    batches = math.ceil(len(images) / args.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * batches)
-    for epoch in range(args.epochs):
-        model.train()
-        for index in torch.randperm(len(images)).split(args.batch):
-            scores = model(shift(images[index], args.shift).float() / 255)
-            loss = F.cross_entropy(scores, labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                model.clip_weights(-1, 1)
-        if epoch % 10 == 9 or epoch == args.epochs - 1:
-            held_out = accuracy(model, data.held_out_images, data.held_out_labels)
-            print(f"  epoch {epoch + 1}: loss {loss.item():.3f}, held out {held_out:.2f} %", flush=True)
+
+    def loss(_: int, index: Tensor) -> Tensor:
+        return F.cross_entropy(model(takes(shift(data.train_images[index], args.shift))), data.train_labels[index])
+
+    clip = partial(model.clip_weights, -1, 1)
+    fit(model, data, loss, epochs=args.epochs, batch=args.batch, lr=args.lr, takes=takes, every=10, after_step=clip)
 
 
 def qonnx_accuracy(path: Path, images: Tensor, labels: Tensor) -> float:
@@ -94,8 +80,7 @@ def qonnx_accuracy(path: Path, images: Tensor, labels: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with the MNIST idx files")
+    parser = options(__doc__)
     parser.add_argument("--network", choices=NETWORKS, action="append", help="default: all three")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch", type=int, default=256)
@@ -120,7 +105,7 @@ def main() -> None:
         path = args.out / f"{name}.onnx"
         export_qonnx(model, args=torch.zeros(1, 1, 28, 28), export_path=str(path), dynamo=False)
         exported = qonnx_accuracy(path, data.test_images, data.test_labels)
-        torch_says = accuracy(model, data.test_images, data.test_labels)
+        torch_says = accuracy(scores_of(model, takes(data.test_images)), data.test_labels)
         print(f"  test {exported:.2f} % (qonnx), {torch_says:.2f} % (torch); {path.stat().st_size} bytes")
         command = f"python models/train_tfc.py --data DIR --network {name} --epochs {args.epochs} --seed {args.seed}"
         record = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -157,6 +158,15 @@ class Level(torch.autograd.Function):
         return gradient * ((x >= -0.5) & (x <= ctx.top + 0.5)), None
 
 
+class Student(nn.Module):
+    """A few-bit network that takes images as they are, with real-valued latent ``weights`` while it trains."""
+
+    weights: nn.ParameterList
+
+
+S = TypeVar("S", bound=Student)
+
+
 def make_teacher(first: int = 16, second: int = 32) -> nn.Module:
     """A float convolutional network of two stages, about 99.4 % on MNIST; takes what ``as_float`` gives."""
     return nn.Sequential(
@@ -172,25 +182,6 @@ def as_float(images: Tensor) -> Tensor:
     return images[:, None].float() / 255
 
 
-def train_teacher(data: Mnist, recipe: Recipe) -> nn.Module:
-    """Every batch is warped anew; a one-cycle step and smoothed labels."""
-    teacher = make_teacher(*recipe.teacher_filters)
-    batches = len(data.train_images) // 128 + 1
-    optimizer = torch.optim.Adam(teacher.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, recipe.teacher_epochs * batches)
-    for _ in range(recipe.teacher_epochs):
-        teacher.train()
-        for index in torch.randperm(len(data.train_images)).split(128):
-            scores = teacher(as_float(vary(data.train_images[index], recipe.teacher_warp, recipe.flip)))
-            loss = F.cross_entropy(scores, data.train_labels[index], label_smoothing=0.05)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    teacher.eval()
-    return teacher
-
-
 @torch.no_grad()
 def scores_of(model: nn.Module, images: Tensor) -> Tensor:
     """Scores (N, 10) of ``model`` in evaluation mode."""
@@ -201,6 +192,75 @@ def scores_of(model: nn.Module, images: Tensor) -> Tensor:
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Percent of frames whose largest score is at the label."""
     return 100 * float((scores.argmax(1) == labels).float().mean())
+
+
+def fit(
+    model: nn.Module,
+    data: Mnist,
+    loss: Callable[[int, Tensor], Tensor],
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    one_cycle: bool = False,
+    takes: Callable[[Tensor], Tensor] = as_float,
+    every: int = 0,
+    after_step: Callable[[], object] = lambda: None,
+) -> None:
+    """Train in place, by Adam with a cosine or a one-cycle step, and leave ``model`` in evaluation mode.
+
+    Parameters
+    ----------
+    loss : function
+        Of an epoch's number and the places of a batch among the training images.
+    takes : function
+        What ``model`` takes, of uint8 images.
+    every : int
+        Epochs after which the held-out accuracy is printed, and at the end; 0: never.
+    after_step : function
+        Called when the weights have changed.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    steps = epochs * math.ceil(len(data.train_images) / batch)
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    if one_cycle:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
+    else:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for epoch in range(epochs):
+        model.train()
+        for index in torch.randperm(len(data.train_images)).split(batch):
+            value = loss(epoch, index)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                after_step()
+        if every and (epoch % every == every - 1 or epoch == epochs - 1):
+            held_out = held_out_accuracy(model, data, takes)
+            print(f"epoch {epoch + 1}: loss {value.item():.4f}, held out {held_out:.2f} %", flush=True)
+    model.eval()
+
+
+def held_out_accuracy(model: nn.Module, data: Mnist, takes: Callable[[Tensor], Tensor] = as_float) -> float:
+    return accuracy(scores_of(model, takes(data.held_out_images)), data.held_out_labels)
+
+
+def as_it_is(images: Tensor) -> Tensor:
+    return images
+
+
+def train_teacher(data: Mnist, recipe: Recipe) -> nn.Module:
+    """Every batch is warped anew; smoothed labels."""
+    teacher = make_teacher(*recipe.teacher_filters)
+
+    def loss(_: int, index: Tensor) -> Tensor:
+        scores = teacher(as_float(vary(data.train_images[index], recipe.teacher_warp, recipe.flip)))
+        return F.cross_entropy(scores, data.train_labels[index], label_smoothing=0.05)
+
+    fit(teacher, data, loss, epochs=recipe.teacher_epochs, batch=128, lr=4e-3, one_cycle=True)
+    return teacher
 
 
 @torch.no_grad()
@@ -215,40 +275,48 @@ def make_copies(data: Mnist, teacher: nn.Module, recipe: Recipe) -> list[tuple[T
     return copies
 
 
-def train_student(
-    student: nn.Module, latent: Sequence[Tensor], data: Mnist, copies: list[tuple[Tensor, Tensor]], recipe: Recipe
-) -> None:
-    """Adam with a cosine step on the labels and the teacher's scores, one copy an epoch; ``latent`` weights stay within
-    [-1, 1]."""
-    optimizer = torch.optim.Adam(student.parameters(), lr=recipe.lr)
-    batches = math.ceil(len(data.train_images) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs * batches)
-    for epoch in range(recipe.epochs):
-        student.train()
+def distil(recipe: Recipe, data: Mnist, make: Callable[[], S]) -> tuple[S, float]:
+    """A teacher, and the student that it teaches; the held-out accuracy of the teacher."""
+    began = time.time()
+    torch.manual_seed(recipe.seed)
+    teacher = train_teacher(data, recipe)
+    held_out = held_out_accuracy(teacher, data)
+    print(f"teacher: held out {held_out:.2f} %, {time.time() - began:.0f} s", flush=True)
+    copies = make_copies(data, teacher, recipe)
+    torch.manual_seed(recipe.seed)
+    student = make()
+    train_student(student, data, copies, recipe)
+    return student, held_out
+
+
+def train_student(student: Student, data: Mnist, copies: list[tuple[Tensor, Tensor]], recipe: Recipe) -> None:
+    """On the labels and the teacher's scores, one copy an epoch; the weights stay within [-1, 1]."""
+
+    def loss(epoch: int, index: Tensor) -> Tensor:
         images, wanted = copies[epoch % len(copies)]
-        for index in torch.randperm(len(images)).split(recipe.batch):
-            scores = student(images[index])
-            loss = (1 - recipe.distill) * F.cross_entropy(scores, data.train_labels[index])
-            if recipe.distill:
-                t = recipe.temperature
-                loss = loss + recipe.distill * t * t * F.kl_div(
-                    F.log_softmax(scores / t, 1), F.softmax(wanted[index] / t, 1), reduction="batchmean"
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                for weight in latent:
-                    weight.clamp_(-1, 1)
-        if epoch % 10 == 9 or epoch == recipe.epochs - 1:
-            held_out = accuracy(scores_of(student, data.held_out_images), data.held_out_labels)
-            print(f"epoch {epoch + 1}: loss {loss.item():.3f}, held out {held_out:.2f} %", flush=True)
+        scores = student(images[index])
+        value = (1 - recipe.distill) * F.cross_entropy(scores, data.train_labels[index])
+        if recipe.distill:
+            t = recipe.temperature
+            value = value + recipe.distill * t * t * F.kl_div(
+                F.log_softmax(scores / t, 1), F.softmax(wanted[index] / t, 1), reduction="batchmean"
+            )
+        return value
+
+    def clip() -> None:
+        for weight in student.weights:
+            weight.clamp_(-1, 1)
+
+    fit(
+        student, data, loss, epochs=recipe.epochs, batch=recipe.batch, lr=recipe.lr, takes=as_it_is, every=10,
+        after_step=clip,
+    )  # fmt: skip
 
 
 def integer_accuracy(network: Network, images: Tensor, labels: Tensor, quality: int | None = None) -> float:
     """Percent of ``images`` (N, 28, 28) uint8 that the golden model puts in the right class."""
-    parts = [run(network, part.numpy()[:, None], quality).output for part in images.split(1000)]
+    frames = images.reshape(-1, *network.input.shape)
+    parts = [run(network, part.numpy(), quality).output for part in frames.split(1000)]
     return 100 * float((np.concatenate(parts) == labels.numpy()).mean())
 
 
