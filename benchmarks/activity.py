@@ -39,7 +39,7 @@ from fewbit.hw.rows import TREES
 from fewbit.sim.toggles import CARRY_DELAY, LUT_DELAY, Mapped, Settled
 
 DEVICES: dict[Target, str] = {"ice40": "hx8k", "ecp5": "ecp5-25k"}
-_OWN_FLOW: dict[Target, str] = {"ice40": "default", "ecp5": "abc"}  # abc9 drops instantiated carry cells in places
+OWN_FLOW: dict[Target, str] = {"ice40": "default", "ecp5": "abc"}  # abc9 drops instantiated carry cells in places
 WIDTHS = (8, 16)
 CASES = {"held": f"weights held for {HOLD} activations", "new": "a new weight for every product"}
 RARE = tuple(f"recoder, {tree}, {registers}" for tree in TREES for registers in ("rows", "all"))
@@ -136,7 +136,7 @@ def forms(width: int, family: Target) -> list[Form]:
     found.append(Form(name="*, Yosys' booth", like="*", block=plain(width, "none"), flow="booth"))
     rows = Multiplier(width, width, family)
     found.append(
-        Form(name=f"rows ({'Booth' if family == 'ice40' else 'binary'})", like="*", block=rows, flow=_OWN_FLOW[family])
+        Form(name=f"rows ({'Booth' if family == 'ice40' else 'binary'})", like="*", block=rows, flow=OWN_FLOW[family])
     )
     for recoded in (True, False):
         word = "digits" if recoded else "recoder"
@@ -155,7 +155,7 @@ def forms(width: int, family: Target) -> list[Form]:
 def _csd(width: int, family: Target, recoded: bool, tree: Any, registers: Any, name: str) -> Form:
     block = CsdMultiplier(width, width, recoded=recoded, target=family, tree=tree, registers=registers)
     return Form(
-        name=name, like=PLAIN[_LIKE[registers]], block=block, flow=_OWN_FLOW[family],
+        name=name, like=PLAIN[_LIKE[registers]], block=block, flow=OWN_FLOW[family],
         latency=block.latency, knob=True, recoded=recoded,
     )  # fmt: skip
 

@@ -32,6 +32,9 @@ from fewbit.hw.weights import rom_words
 class Lanes(wiring.Component):
     """Base of the lane components: ``sum_i w_i * x_i == step * o + offset + correction(w)``.
 
+    Changes of an activation whose weight is 0 stop at its gate; a lane of which that does not hold says so. ``python -m
+    benchmarks.dial --zeros`` counts them.
+
     **Latency**: ``stages`` cycles with ``en`` high. **Throughput**: one product of SIMD terms a cycle.
 
     Parameters
@@ -254,6 +257,9 @@ class TreeLanes(Lanes):
     ``o`` is a tree of adders that turn over or gate what they add at no cost, steered by what the words hold in place
     of the weights (:mod:`fewbit.hw.term_tree`): never more bits than their codes have. Weights of ±1 take the sums and
     differences of pairs of activations from a ``front`` that all outputs share.
+
+    On iCE40 a lane of 0, ±1 or 0, ±1, ±2 may be gated in the cell of the adder that it enters: with a weight of 0 its
+    carries, and a LUT that shifts, still move, though no sum does. No input is left to gate them with.
 
     Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 10.3, 9.0 with an eighth of the
     front; 0, ±1 14.3, 12.5; 0, ±1, ±2 20.0, 20.6; 0, ±1, ±2, ±4 28.1, 26.1; ``python -m benchmarks.lanes`` measures.

@@ -35,7 +35,8 @@ class CsdLanes(Lanes):
     """Any activation, weights of a ``csd`` code: a multiplier a lane, whose rows are the digits kept.
 
     A weight lies in memory as the word of its digits (:class:`fewbit.golden.digits.RowField`); a digit that is zero, or
-    beyond ``quality``, has a row that is gated.
+    beyond ``quality``, has a row that is gated. A bipolar bit becomes -1 or +1 in front of the rows, in a LUT that
+    moves whatever the weight.
 
     Cost: a CSD multiplier a lane, and the adders of their products.
     """

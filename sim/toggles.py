@@ -4,6 +4,7 @@
     settled = mapped.settle({"a": a, "b": b})  # arrays of (cycles, streams)
     settled.port("product", signed=True)       # what it computed: hold it to the golden model before counting
     settled.zero_delay(first=16), settled.glitches(first=16)
+    settled.transitions()[mapped.driven_by("row3")]  # of the nets of these cells, cycle by cycle
 
 Counted are the outputs of LUTs, carries and flip-flops; changes of primary inputs are not, what they cause is. Clock
 pins are counted apart. It is a proxy of dynamic energy, without loads of wires: transitions, not joules.
@@ -13,6 +14,7 @@ Streams are independent of one another: one bit of a word each, 64 to a word, al
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,14 +114,22 @@ class Mapped:
         self._count = 2
         self._gates: list[tuple[str, int, list[int], int]] = []
         self._flops: list[dict[str, Any]] = []
+        self._drivers: dict[int, str] = {}
         for name, port in module["ports"].items():
             self.ports[name] = (port["direction"], [self._net(bit) for bit in port["bits"]])
         for name, cell in module["cells"].items():
+            gates, flops = len(self._gates), len(self._flops)
             self._add(name, cell)
+            outputs = [gate[3] for gate in self._gates[gates:]] + [flop["output"] for flop in self._flops[flops:]]
+            self._drivers |= dict.fromkeys(outputs, name)
         self.levels = self._levelize()
         self.flops = self._gather()
         self.kinds: dict[int, str] = {output: kind for kind, _, _, output in self._gates}
         self.kinds |= dict.fromkeys(self.flops.outputs.tolist(), "flip_flops")
+
+    def driven_by(self, pattern: str) -> npt.NDArray[np.int64]:
+        """Nets of cells whose names hold the regular expression ``pattern``: synthesis keeps those of instances."""
+        return np.array([net for net, name in self._drivers.items() if re.search(pattern, name)], np.int64)
 
     def _net(self, bit: Any) -> int:
         if bit in ("0", "1", "x", "z"):
@@ -286,28 +296,32 @@ class Settled:
     def zero_delay(self, *, first: int = 1) -> Activity:
         """Nets that differ from one cycle to the next, from the change into cycle ``first`` on."""
         changes = np.bitwise_count(self.states[first:] ^ self.states[first - 1 : -1]).sum((0, 2), dtype=np.int64)
-        return self._sum(changes)
+        return self.activity(changes)
 
     def glitches(self, *, first: int = 1, lut: int = LUT_DELAY, carry: int = CARRY_DELAY) -> Activity:
         """Every transition on the way from one cycle's values to the next's, under transport delay.
 
         Inputs and flip-flops change at time 0; a gate's output follows its inputs after the delay of its kind.
         """
+        return self.activity(self.transitions(first=first, lut=lut, carry=carry).sum(1))
+
+    def transitions(self, *, first: int = 1, lut: int = LUT_DELAY, carry: int = CARRY_DELAY) -> Ints:
+        """Those of every net on the way into every cycle from ``first`` on, of all streams: (nets, cycles)."""
         delays = {"luts": lut, "carries": carry}
         before, after = (np.concatenate(list(part), 1) for part in (self.states[first - 1 : -1], self.states[first:]))
         values = before.copy()
         inputs = [net for way, nets in self.mapped.ports.values() if way == "input" for net in nets]
         given = np.unique([*inputs, *self.mapped.flops.outputs])
-        changes = np.zeros(len(values), np.int64)
+        changes = np.zeros((len(values), len(self.states) - first), np.int64)
         gates = self.mapped._group(list(range(len(self.mapped._gates))))
         pending: dict[int, list[tuple[npt.NDArray[np.int64], Words]]] = {0: [(given, after[given])]}
         time = 0
         while pending:
             changed = np.zeros(len(values), bool)
             for nets, new in pending.pop(time, []):
-                counts = np.bitwise_count(values[nets] ^ new).sum(1, dtype=np.int64)
-                changes[nets] += counts
-                changed[nets[counts > 0]] = True
+                counts = np.bitwise_count(values[nets] ^ new).reshape(len(nets), changes.shape[1], -1)
+                changes[nets] += counts.sum(2, dtype=np.int64)
+                changed[nets[counts.any((1, 2))]] = True
                 values[nets] = new
             for group in gates if changed.any() else ():
                 moved = group.pick(changed[group.inputs].any(1))
@@ -319,14 +333,15 @@ class Settled:
             raise FewbitError(
                 "the netlist does not settle to what it computes: its flip-flops or loops are not modelled"
             )
-        return self._sum(changes)
+        return changes
 
     def clocked(self, *, first: int = 1, where: npt.NDArray[np.bool_] | None = None) -> int:
         """Clock edges at flip-flops whose enable was high; only in the cycles and streams of ``where``, if given."""
         edges = unpack(self.enabled[first:])
         return int((edges if where is None else edges & where[first:, None]).sum())
 
-    def _sum(self, changes: npt.NDArray[np.int64]) -> Activity:
+    def activity(self, changes: Ints) -> Activity:
+        """Changes of all nets, by what drives them."""
         totals = dict.fromkeys(("luts", "carries", "flip_flops"), 0)
         for net, kind in self.mapped.kinds.items():
             totals[kind] += int(changes[net])

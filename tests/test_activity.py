@@ -17,7 +17,7 @@ from fewbit.sim.toggles import Mapped
 
 
 def netlist_of(component, family="ice40"):
-    _, design = mapped(component, activity.DEVICES[family], flow=activity._OWN_FLOW[family])
+    _, design = mapped(component, activity.DEVICES[family], flow=activity.OWN_FLOW[family])
     return Mapped(design, "top")
 
 
