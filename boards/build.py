@@ -21,6 +21,7 @@ from fewbit.boards.shell import BoardTop, Shell
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
 from fewbit.hw import synthesis
+from fewbit.hw.resources import target
 
 Progress = Callable[[str], object]
 
@@ -81,7 +82,7 @@ def build(
     yosys : ``"yowasp"``, ``"native"`` or ``"pyosys"``
         Which Yosys. They give different netlists for one design.
     dsp : bool
-        Whether iCE40 UltraPlus multiplications may use DSP blocks. On ECP5 they always may.
+        Whether multiplications may use DSP blocks, where the device has any.
     cycles_per_frame : int or None
         As planned; goes into the report.
     plan : mapping or None
@@ -118,7 +119,9 @@ def build(
         run = _Run(board, work, tell)
         tell("elaboration")
         top = BoardTop(board, shell, clock)
-        _, nextpnr_options, pack_options = _write_sources(board, top, work.folder, dsp and board.target == "up5k")
+        _, nextpnr_options, pack_options = _write_sources(
+            board, top, work.folder, dsp and target(board.target).dsp_bits > 0
+        )
         run("synthesis", yosys_command)
         met = run.place_and_route([nextpnr, *nextpnr_options], clock.hz, range(seed, seed + seeds))
         run("packing", [pack, *pack_options])

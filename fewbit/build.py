@@ -27,13 +27,20 @@ def board_design(
     clock_hz: float | None = None,
     fps: float | None = None,
     max_cells: int | None = None,
+    dsp: bool = False,
 ) -> Design:
     """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
     has_quality = network.digits > 0
     rams = protocol.buffer_rams(network.input, _buffer_frames(network, board), has_quality)
     reserve = SHELL + Cost(cells=QUALITY_GATE.cells * has_quality, rams=rams)
     return design(
-        network, board.target, clock_hz=clock_hz or board.clock_hz, fps=fps, reserve=reserve, max_cells=max_cells
+        network,
+        board.target,
+        clock_hz=clock_hz or board.clock_hz,
+        fps=fps,
+        reserve=reserve,
+        max_cells=max_cells,
+        dsp=dsp,
     )
 
 
@@ -51,6 +58,7 @@ def build(
     clock_hz: int | None = None,
     fps: float | None = None,
     max_cells: int | None = None,
+    dsp: bool = False,
     baud: int = protocol.BAUD,
     seed: int = 1,
     yosys: Yosys = "yowasp",
@@ -64,7 +72,7 @@ def build(
         If the board is unknown or too small, or the timing cannot be met.
     """
     found = catalogue.get(board)
-    made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells)
+    made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells, dsp=dsp)
     report = board_build.build(
         found,
         made.top(cells=True),
@@ -75,6 +83,7 @@ def build(
         clock_hz=clock_hz,
         baud=baud,
         buffer_frames=_buffer_frames(network, found),
+        dsp=made.plan.cost.dsps > 0,
         seed=seed,
         yosys=yosys,
         cycles_per_frame=made.plan.cycles_per_frame,

@@ -26,6 +26,10 @@ cells_option = click.option(
     "--max-lut", "max_cells", type=click.IntRange(min=1), metavar="N", help="Logic cells that the plan may take."
 )
 
+dsp_option = click.option(
+    "--dsp", is_flag=True, help="DSP blocks for scales as well: fewer cells; a lower --quality then saves no energy."
+)
+
 
 def _model(name: str, input_kind: str | None = None) -> Any:
     """The network in the file ``name``, or the shipped one of that name."""
@@ -72,9 +76,16 @@ def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: 
 @clock_option
 @fps_option
 @cells_option
+@dsp_option
 @input_option
 def info(
-    model: str, target: str, clock_mhz: float | None, fps: float | None, max_cells: int | None, input_kind: str | None
+    model: str,
+    target: str,
+    clock_mhz: float | None,
+    fps: float | None,
+    max_cells: int | None,
+    dsp: bool,
+    input_kind: str | None,
 ) -> None:
     """Layers, number kinds, memory, operations; and the folding onto a target with its exact cycles."""
     from fewbit.design import design
@@ -84,7 +95,7 @@ def info(
     print(describe_network(network))
     print()
     try:
-        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells)
+        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp)
     except FewbitError as error:
         print(f"no plan for {target}: {error}")
         return
@@ -206,6 +217,7 @@ cli.add_command(quantize)
 @clock_option
 @fps_option
 @cells_option
+@dsp_option
 @input_option
 @quiet_option
 def verilog(
@@ -218,6 +230,7 @@ def verilog(
     clock_mhz: float | None,
     fps: float | None,
     max_cells: int | None,
+    dsp: bool,
     input_kind: str | None,
     quiet: bool,
 ) -> None:
@@ -227,7 +240,7 @@ def verilog(
     from fewbit.export import export, run_exported_bench
 
     network = _model(model, input_kind)
-    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells)
+    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp)
     files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
     for file in files:
         print(f"wrote {file}")
@@ -248,6 +261,7 @@ def verilog(
 @clock_option
 @fps_option
 @cells_option
+@dsp_option
 @input_option
 @quiet_option
 def build(
@@ -260,6 +274,7 @@ def build(
     clock_mhz: float | None,
     fps: float | None,
     max_cells: int | None,
+    dsp: bool,
     input_kind: str | None,
     quiet: bool,
 ) -> None:
@@ -277,6 +292,7 @@ def build(
             clock_hz=None if hertz is None else round(hertz),
             fps=fps,
             max_cells=max_cells,
+            dsp=dsp,
             seed=seed,
             yosys=yosys,
             on_progress=step,

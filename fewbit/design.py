@@ -77,6 +77,7 @@ def design(
     fps: float | None = None,
     reserve: Cost = planning.SHELL,
     max_cells: int | None = None,
+    dsp: bool = False,
 ) -> Design:
     """Lowers and plans ``network`` for a target.
 
@@ -92,6 +93,8 @@ def design(
         Left free for what stands around the design.
     max_cells : int, optional
         Logic cells that the plan may take.
+    dsp : bool
+        Whether products of signed digits may take DSP blocks too.
 
     Raises
     ------
@@ -100,5 +103,5 @@ def design(
     """
     device = target(target_name)
     clock = DEFAULT_CLOCK_HZ[device.name] if clock_hz is None else clock_hz
-    made = planning.plan(lower(network), device, clock_hz=clock, fps=fps, reserve=reserve, max_cells=max_cells)
+    made = planning.plan(lower(network), device, clock_hz=clock, fps=fps, reserve=reserve, max_cells=max_cells, dsp=dsp)
     return Design(network, made)

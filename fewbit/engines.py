@@ -158,7 +158,7 @@ def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None,
         raise FewbitError(f"there is no netlist of {device.title} to run, only of up5k, hx8k, ecp5-25k and ecp5-85k")
     if len(frames) == 0:
         return run_golden(made.network, frames)
-    mapped = netlist(made.mapped_verilog, top=MODULE, family=device.family)
+    mapped = netlist(made.mapped_verilog, top=MODULE, family=device.family, dsp=made.plan.cost.dsps > 0)
     return _stream(made, compile_design(mapped, top=MODULE), frames, on_progress, quality=quality)
 
 

@@ -118,7 +118,7 @@ def _places(planned: LayerPlan) -> str:
     if not isinstance(layer, Linear):
         return fold.form
     rows = f", rows in {fold.lines}" if isinstance(layer, Conv) and fold.rows else ""
-    return f"{fold.memory}, vector in {fold.buffer}{rows}" + ", bit planes" * fold.serial
+    return f"{fold.memory}, vector in {fold.buffer}{rows}" + ", bit planes" * fold.serial + ", DSP blocks" * fold.dsp
 
 
 def _percent(share: float | None) -> str:
@@ -178,9 +178,11 @@ def describe_plan(plan: Plan) -> str:
         lines.append(f"weight bandwidth: {bandwidth}")
     if plan.target.capacity is not None:
         has = plan.target.capacity
+        blocks = f"{plan.cost.dsps} of {has.dsps} DSP blocks, " if plan.cost.dsps else ""
         lines.append(
             f"predicted: {plan.cost.cells:,} of {has.cells:,} logic cells, {plan.cost.rams} of {has.rams} block RAMs, "
-            f"shell included; left: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
+            f"{blocks}shell included; "
+            f"left: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
         )
     return "\n".join(lines)
 

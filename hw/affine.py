@@ -10,6 +10,9 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, TensorType
+from fewbit.hw.carry import Target
+from fewbit.hw.lanes import signed_bits
+from fewbit.hw.multiplier import Multiplier
 from fewbit.hw.schedule import Register, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
 
@@ -18,13 +21,17 @@ class AffineUnit(wiring.Component):
     """``y[c] = scale[c] * x[c] + bias[c]``, one channel a beat.
 
     **Latency**: 2 cycles: the product, then the sum. **Throughput**: a beat a cycle.
-    Cost: one multiplier and an adder; gains and offsets as constants in LUTs.
+    Cost: one multiplier, in cells or a DSP block, and an adder; gains and offsets as constants in LUTs.
 
     Parameters
     ----------
     layer : Affine
     source : TensorType
         A vector, or a map.
+    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+        What the multiplier is made of.
+    dsp : bool
+        Whether it is left to the device's DSP blocks.
 
     Members
     -------
@@ -39,12 +46,14 @@ class AffineUnit(wiring.Component):
 
     latency = 2
 
-    def __init__(self, layer: Affine, source: TensorType) -> None:
+    def __init__(self, layer: Affine, source: TensorType, target: Target = "generic", *, dsp: bool = False) -> None:
         if len(source.shape) not in (1, 3):
             raise FewbitError(f"layer {layer.name!r}: a gain a channel takes a vector or a map, not {source}")
         self.layer, self.source = layer, source
         self.cycles_per_frame = source.size
         self.sum = layer.output(source).dtype
+        self.gain = DType.holding(int(layer.scale.min()), int(layer.scale.max()))
+        self.multiplier = Multiplier(signed_bits(source.dtype), signed_bits(self.gain), "generic" if dsp else target)
         super().__init__(
             {"i": In(lane_stream(shape_of(source.dtype), 1)), "o": Out(lane_stream(shape_of(self.sum), 1))}
         )
@@ -56,6 +65,7 @@ class AffineUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         # Two elastic registers in a row: product and offset, then their sum.
         m = Module()
+        m.submodules.multiplier = multiplier = self.multiplier
         constants = []
         channel = Signal(range(self.layer.scale.size))
         for name in ("scale", "bias"):
@@ -68,6 +78,7 @@ class AffineUnit(wiring.Component):
             constants.append(read.data)
         scale, bias = constants
         product, offset = Signal(shape_of(self.sum), reset_less=True), Signal(bias.shape(), reset_less=True)
+        m.d.comb += [multiplier.a.eq(number(self.i.payload[0], self.source.dtype)), multiplier.b.eq(scale)]
         multiplied = Signal()
         free = Signal()
         m.d.comb += [free.eq(~self.o.valid | self.o.ready), self.i.ready.eq(~multiplied | free)]
@@ -75,7 +86,7 @@ class AffineUnit(wiring.Component):
             m.d.sync += multiplied.eq(self.i.valid)
             with m.If(self.i.valid):
                 m.d.sync += [
-                    product.eq(number(self.i.payload[0], self.source.dtype) * scale),
+                    product.eq(multiplier.product),
                     offset.eq(bias),
                     channel.eq(channel + 1),
                 ]

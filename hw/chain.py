@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from amaranth.lib import wiring
@@ -27,6 +27,7 @@ from fewbit.golden.network import (
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.bit_serial import BitSerialMatVec
+from fewbit.hw.carry import Target
 from fewbit.hw.conv import ConvUnit
 from fewbit.hw.matvec import FoldedMatVec, MatVec
 from fewbit.hw.pool import PoolUnit
@@ -64,6 +65,8 @@ class Fold:
         Ranks of registers in a lane sum.
     serial : bool
         Whether a layer with weights takes its activations as bit planes, one a cycle.
+    dsp : bool
+        Whether products of two numbers are made in DSP blocks: of a layer with weights, or of an affine one.
     window, rows, lines : int, int or None, str
         Of windows: channels at a time, rows of the map held, and where these lie, ``"block"`` or ``"distributed"``.
     form : str
@@ -76,6 +79,7 @@ class Fold:
     buffer: str = "block"
     stages: int = 1
     serial: bool = False
+    dsp: bool = False
     window: int = 1
     rows: int | None = None
     lines: str = "block"
@@ -134,7 +138,7 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
             wanted = given = fold.simd if layer.name in folding.folds else lanes
             unit = ThresholdUnit(layer, source, lanes=wanted, form=fold.form, memory=fold.memory)
         elif isinstance(layer, Affine):
-            unit = AffineUnit(layer, source)
+            unit = AffineUnit(layer, source, cast(Target, target), dsp=fold.dsp)
             wanted = given = 1
         else:
             raise FewbitError(f"layer {layer.name!r}: there is no hardware for a {layer.kind} layer")
@@ -163,7 +167,7 @@ def _linear(
         unit = SignMatVec(product, ridden, **options)
     else:
         made: type[FoldedMatVec] = BitSerialMatVec if fold.serial else MatVec
-        unit = made(product, kind, exact=exact, **options)
+        unit = made(product, kind, exact=exact, dsp=fold.dsp, **options)
     if isinstance(layer, Conv):
         result = layer.output(source).dtype if exact and ridden is None else None
         windows: dict[str, Any] = {"lanes": fold.window, "rows": fold.rows, "memory": fold.lines}

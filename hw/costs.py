@@ -13,11 +13,21 @@ from fewbit.golden.network import Dense, Linear
 from fewbit.hw import buffer as buffers
 from fewbit.hw.bit_serial import BIT
 from fewbit.hw.chain import Fold
+from fewbit.hw.lanes import signed_bits
+from fewbit.hw.multiplier import NARROW
 from fewbit.hw.resources import Cost, Target, lut_ram_cells, rom_cells
 from fewbit.hw.window import Geometry
 
 CELLS_FOR_A_RAM = 200
 """What a block RAM counts for where nothing is scarce; about the devices' own ratio."""
+
+CELLS_FOR_A_DSP = 80
+"""What a DSP block counts for there: about what the cells of an 8-bit product are."""
+
+
+def in_cells(cost: Cost) -> int:
+    """A cost as one number, where nothing is scarce."""
+    return cost.cells + CELLS_FOR_A_RAM * cost.rams + CELLS_FOR_A_DSP * cost.dsps
 
 
 def memories(depth: int, width: int, words: int, line: int, target: Target) -> Iterator[tuple[str, str, Cost]]:
@@ -67,22 +77,59 @@ def term_kind(layer: Linear, activation: DType) -> DType:
     return DType("int", activation.bits + int(abs(layer.code.levels).max()).bit_length() - 1)
 
 
-def scale_cells(layer: Linear, activation: DType, pe: int, simd: int) -> int:
+def products(layer: Linear, activation: DType, pe: int, simd: int) -> list[tuple[int, int, int]]:
+    """The products of two numbers that a unit makes at a time: how many, and the bits of their operands; none but by
+    plain integer and ``csd`` weights and by scales. A sum of few digits may take a bit more than all of them."""
+    found = []
+    kind = layer.scale_kind
+    operand = signed_bits(activation) + (kind.bits if kind is not None and layer.across else 0)
+    if isinstance(layer.code, CsdCode):
+        found.append((pe * simd, operand, layer.code.exponents + 2))
+    elif layer.code.name.startswith("int("):
+        found.append((pe * simd, operand, layer.code.bits))
+    if kind is not None:
+        sets = 1 if layer.negative_scales is None else 2
+        reach = simd * int(abs(layer.code.levels).max()) * max(activation.max, -activation.min)
+        many, wide = (simd, signed_bits(activation)) if layer.across else (pe * sets, DType.holding(-reach, reach).bits)
+        found.append((many, wide, kind.bits + 1))
+    return found
+
+
+def dsp_blocks(layer: Linear, activation: DType, pe: int, simd: int, target: Target) -> int:
+    """DSP blocks that these products take; 0 where there are none, or blocks do not take them."""
+    made = products(layer, activation, pe, simd)
+    served = all(target.multiplies(one, other) for _, one, other in made)
+    return sum(count for count, _, _ in made) if served else 0
+
+
+def scale_cells(layer: Linear, activation: DType, pe: int, simd: int, dsp: bool = False) -> int:
     """Logic cells of the multipliers by scales, and of the second lanes where negative weights have their own."""
     kind = layer.scale_kind
     if kind is None:
         return 0
-    if layer.across:
-        return simd * csd_cells(activation.bits + 1, kind.bits)
-    sets = 1 if layer.negative_scales is None else 2
-    partial = DType.holding(0, simd * int(abs(layer.code.levels).max()) * max(activation.max, -activation.min)).bits
-    return pe * sets * (csd_cells(partial, kind.bits) + partial)
+    count, wide, _ = products(layer, activation, pe, simd)[-1]
+    return count * ((factor_cells(kind.bits) if dsp else csd_cells(wide, kind.bits)) + (0 if layer.across else wide))
 
 
 def csd_cells(width_a: int, width_b: int) -> int:
-    """Of a multiplier of digits recoded beforehand: ``python -m benchmarks.datapaths``."""
+    """Of a multiplier of digits recoded beforehand: ``python -m benchmarks.dsp``."""
     rows = largest_count(width_b)
     return rows * (2 * width_a + 8)
+
+
+def factor_cells(width: int) -> int:
+    """Of digits summed for a DSP block, and"""
+    return 24 * width // 5
+
+
+def multiplier_cells(width_a: int, width_b: int, family: str) -> int:
+    """of an exact multiplier: the same."""
+    wide, narrow = max(width_a, width_b), min(width_a, width_b)
+    if family not in NARROW:
+        return 14 * wide * narrow // 5
+    if narrow <= NARROW[family]:
+        return 9 * wide * narrow // 5
+    return narrow * (wide + 1) + 3 if family == "ecp5" else -(-narrow // 2) * (4 * wide + 13) // 2
 
 
 def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -> tuple[int, str, Cost]:
@@ -112,7 +159,9 @@ def dense_cycles(layer: Dense, activation: DType, fold: Fold) -> int:
     return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
 
 
-def unit_cells(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, serial: bool) -> int:
+def unit_cells(
+    layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, serial: bool, dsp: bool = False
+) -> int:
     """Logic cells of a dense layer but for its memories."""
     depth = layer.outputs // pe * (layer.inputs // simd)
     low, high = layer.bounds(activation)
@@ -121,7 +170,7 @@ def unit_cells(layer: Dense, activation: DType, exact: bool, pe: int, simd: int,
     control = 3 * depth.bit_length() + 10
     starts = rom_cells(layer.outputs // pe, pe * accumulator) if exact else 0
     if not serial:
-        lanes = pe * (lane_cells(layer, activation, simd, family) + each * accumulator)
+        lanes = pe * (lane_cells(layer, activation, simd, family, dsp) + each * accumulator)
         return lanes + front_cells(layer, activation, simd, family) + control + starts
     plane = (1 if family in _LANE else 2) * (activation.bits + simd.bit_length())
     joined = each * accumulator if exact or layer.inputs > simd else 0
@@ -152,7 +201,7 @@ _MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)
 """of picking a plane of so many: ``python -m benchmarks.bit_serial``."""
 
 
-def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
+def lane_cells(layer: Dense, activation: DType, simd: int, family: str, dsp: bool = False) -> int:
     """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes` for what each is made of."""
     name = layer.code.name
     cells = family in _LANE
@@ -163,18 +212,20 @@ def lane_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
     if name.startswith("shift3"):
         name = "shift3"
     if isinstance(layer.code, CsdCode):
-        return simd * (
-            csd_cells(activation.bits + 1, layer.code.exponents + 1) + activation.bits + layer.code.exponents
-        )
+        width = layer.code.exponents + 1
+        one = factor_cells(width) if dsp else csd_cells(signed_bits(activation), width)
+        return simd * (one + activation.bits + layer.code.exponents)
+    if name.startswith("int("):
+        width = signed_bits(activation)
+        one = 0 if dsp else multiplier_cells(width, layer.code.bits, family)
+        return simd * one + (simd - 1) * 8 * (width + layer.code.bits) // 5
     bits = activation.bits + (activation.kind == "uint")
     if cells and name in _LANE[family]:
         slope, constant = _LANE[family][name]
         return round(simd * (slope * activation.bits + constant))
     if name in ("binary", "ternary"):
         return round(simd * (2.6 * bits + 2))
-    if name in ("quinary", "shift3"):
-        return round(simd * (4.5 * bits + 4))
-    return round(simd * (1.3 * bits * layer.code.bits + 2 * (bits + layer.code.bits)))
+    return round(simd * (4.5 * bits + 4))
 
 
 def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:

@@ -116,7 +116,8 @@ class CsdMultiplier(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Controls say which rows count; each forms its partial product; a tree of chains adds them up."""
         m = Module()
-        a, controls = list(self.a), self._given() if self.recoded else self._recode(m)
+        a = list(self.a)
+        controls = controls_of(self.digits, self.quality, self.width_b) if self.recoded else self._recode(m)
         if self.registers == "digits":
             a, controls = self._hold(m, a, controls)
         rows = [self._row(m, j, a, control) for j, control in enumerate(controls)]
@@ -138,17 +139,6 @@ class CsdMultiplier(wiring.Component):
             sums = joined
         m.d.comb += self.product.eq(Cat(*sums[0][0]).as_signed())
         return m
-
-    def _given(self) -> list[Control]:
-        """The rows as the word of digits has them."""
-        controls: list[Control] = []
-        for field in row_fields(self.width_b):
-            order = list(self.digits[field.offset : field.negative])
-            some = Cat(*order).any()
-            upper = self.digits[field.upper] if field.upper_bits else None
-            on = some & ~less(list(self.quality), order)
-            controls.append((on, self.digits[field.negative] & on, upper))
-        return controls
 
     def _recode(self, m: Module) -> list[Control]:
         """The rows by the recoder; one counts where fewer than ``quality`` above it do."""
@@ -203,6 +193,18 @@ class CsdMultiplier(wiring.Component):
         rank = Signal(len(bits), name=name, reset_less=True)
         advance(m, name, self.target, self.en, rank.eq(Cat(*bits)), self.gate)
         return list(rank)
+
+
+def controls_of(digits: Value, quality: Value, width: int) -> list[Control]:
+    """The rows of a number of ``width`` bits, the lowest first, as the word of its digits has them."""
+    controls: list[Control] = []
+    for field in row_fields(width):
+        order = list(digits[field.offset : field.negative])
+        some = Cat(*order).any()
+        upper = digits[field.upper] if field.upper_bits else None
+        on = some & ~less(list(quality), order)
+        controls.append((on, digits[field.negative] & on, upper))
+    return controls
 
 
 def less(a: list[Value], b: list[Value]) -> Value:

@@ -15,8 +15,10 @@ from fewbit.hw.chain import STREAM, Fold, takes_bias
 from fewbit.hw.conv import needs_windows
 from fewbit.hw.costs import (
     dense_cycles,
+    dsp_blocks,
     lane_cells,
     memories,
+    multiplier_cells,
     scale_bits,
     scale_cells,
     serves_vectors,
@@ -25,6 +27,7 @@ from fewbit.hw.costs import (
     unit_cells,
     window_cost,
 )
+from fewbit.hw.lanes import signed_bits
 from fewbit.hw.resources import Cost, Target, rom_cells
 from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.threshold import COMPARATORS, SEARCH
@@ -51,8 +54,11 @@ class Option:
         return max(self.cycles, default=1)
 
 
-def stage_options(network: Network, stage: list[int], target: Target, clock_hz: float) -> Iterator[Option]:
-    """Every way worth building for a stage: those that no other of the same lanes beats in cycles, cells and RAMs."""
+def stage_options(
+    network: Network, stage: list[int], target: Target, clock_hz: float, dsp: bool = False
+) -> Iterator[Option]:
+    """Every way worth building for a stage: those that no other of the same lanes beats in cycles and all that is
+    scarce. With ``dsp``, products of digits may be made in DSP blocks too."""
     if not stage or not isinstance(network.layers[stage[0]], Linear):
         # On the input lanes: thresholds are constants beside the stream, or a search with a lane for each.
         folds = [_on_lanes(network, index, 1, target)[0] for index in stage]
@@ -66,7 +72,7 @@ def stage_options(network: Network, stage: list[int], target: Target, clock_hz: 
             continue
         if not serves_vectors(work.layer, pe, simd):
             continue
-        for fold, cycles, cost in _linear(work, pe, simd, target, clock_hz):
+        for fold, cycles, cost in _linear(work, pe, simd, target, clock_hz, dsp):
             for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
                 option = Option(
                     _lanes_in(fold, work),
@@ -132,22 +138,38 @@ def _lanes_in(fold: Fold, work: _Work) -> int:
     return fold.simd if work.geometry is None else fold.window
 
 
-def _linear(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) -> Iterator[tuple[Fold, int, Cost]]:
+def _linear(
+    work: _Work, pe: int, simd: int, target: Target, clock_hz: float, digits: bool
+) -> Iterator[tuple[Fold, int, Cost]]:
     """Folds of a layer with weights with these lanes, their cycles and cost: one for each place where weights and
     vectors can lie, and each form."""
     layer, activation = work.layer, work.kind
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
     width, line = pe * simd * layer.code.bits, simd * activation.bits
     width += scale_bits(layer, pe, simd)
-    for serial in (False, True) if serves(activation, layer.code) and not layer.digits else (False,):
-        term = BIT if serial else term_kind(layer, activation)
-        stages = sum_stages(term, simd, target, clock_hz)
-        own = Cost(cells=unit_cells(layer.position(), activation, work.exact, pe, simd, target.family, serial))
-        own += Cost(cells=scale_cells(layer, activation, pe, simd))
-        for memory, buffer, cost in memories(depth, width, words, line, target):
-            fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial)
+    places = list(memories(depth, width, words, line, target))
+    for serial, blocks in _forms(work, pe, simd, target, digits):
+        term, dsp = BIT if serial else term_kind(layer, activation), blocks > 0
+        stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.name.startswith("int("))
+        own = Cost(
+            cells=unit_cells(layer.position(), activation, work.exact, pe, simd, target.family, serial, dsp)
+            + scale_cells(layer, activation, pe, simd, dsp),
+            dsps=blocks,
+        )
+        for memory, buffer, cost in places:
+            fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial, dsp=dsp)
             cycles = work.positions * dense_cycles(layer.position(), activation, fold)
             yield _windowed(work, fold, cycles, own + cost, target)
+
+
+def _forms(work: _Work, pe: int, simd: int, target: Target, digits: bool) -> Iterator[tuple[bool, int]]:
+    """Whether a unit takes bit planes, and the DSP blocks that it takes: every choice there is."""
+    yield False, 0
+    if serves(work.kind, work.layer.code) and not work.layer.digits:
+        yield True, 0
+    blocks = dsp_blocks(work.layer, work.kind, pe, simd, target) if digits or not work.layer.digits else 0
+    if blocks:
+        yield False, blocks
 
 
 def _windowed(work: _Work, fold: Fold, cycles: int, cost: Cost, target: Target) -> tuple[Fold, int, Cost]:
@@ -206,8 +228,12 @@ def _on_lanes(network: Network, index: int, lanes: int, target: Target) -> list[
     if isinstance(layer, Affine):
         scale = DType.holding(int(layer.scale.min()), int(layer.scale.max())).bits
         total = layer.output(source).dtype.bits
-        cells = 3 * bits * scale // 2 + 2 * total + 2 * rom_cells(layer.scale.size, scale)
-        return [(Fold(), source.size, Cost(cells=cells))]
+        width = signed_bits(source.dtype)
+        cells = 2 * total + 2 * rom_cells(layer.scale.size, scale)
+        ways = [(Fold(), source.size, Cost(cells=cells + multiplier_cells(width, scale, target.family)))]
+        if target.multiplies(width, scale):
+            ways.append((Fold(dsp=True), source.size, Cost(cells=cells, dsps=1)))
+        return ways
     if isinstance(layer, Pool):
         geometry = Geometry.of(layer, source, groups=source.shape[0] // lanes)
         rows, lines, cost = window_cost(geometry, source.dtype, lanes, target)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed, unsigned
@@ -19,8 +20,9 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.carry import check_target
+from fewbit.hw.carry import Target, check_target
 from fewbit.hw.exact_cells import ExactCells
+from fewbit.hw.multiplier import Multiplier
 from fewbit.hw.pair_sums import PairSums
 from fewbit.hw.popcount import GatedPopcount, XnorPopcount, sum_tree
 from fewbit.hw.streams import number
@@ -341,21 +343,50 @@ class ExactLanes(Lanes):
 
 
 class ProductLanes(Lanes):
-    """Any activation, two's-complement weights: ``o = sum_i w_i * x_i`` with plain multipliers. The yardstick."""
+    """Any activation, two's-complement weights: ``o = sum_i w_i * x_i``, a multiplier a lane. The yardstick.
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int) -> None:
+    The first of the ``stages`` ranks of registers is between products and adders. Cost: SIMD multipliers
+    (:class:`fewbit.hw.multiplier.Multiplier`), or with ``dsp`` DSP blocks, and the adders of their products.
+
+    Parameters
+    ----------
+    target : str
+        That of the multipliers.
+    dsp : bool
+        Whether products are left to the device's DSP blocks.
+    """
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic", *, dsp: bool = False
+    ) -> None:
+        self.multipliers = [
+            Multiplier(signed_bits(activation), code.bits, "generic" if dsp else target) for _ in range(simd)
+        ]
         reach = simd * max(-activation.min, activation.max) * int(-code.levels[0])
         super().__init__(simd, activation, code, stages, Shape.cast(range(-reach, reach + 1)))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        terms = [x * w.as_signed() for x, w in zip(self.activations(), self.weights())]
-        m.d.comb += self.o.eq(sum_tree(m, terms, self.stages, self.en, "sum"))
+        products: list[Value] = []
+        for lane, (multiplier, x, w) in enumerate(zip(self.multipliers, self.activations(), self.weights())):
+            m.submodules[f"multiplier_{lane}"] = multiplier
+            m.d.comb += [multiplier.a.eq(x), multiplier.b.eq(w)]
+            products.append(multiplier.product)
+            if self.stages:
+                products[-1] = held = Signal.like(multiplier.product, name=f"product_{lane}", reset_less=True)
+                with m.If(self.en):
+                    m.d.sync += held.eq(multiplier.product)
+        m.d.comb += self.o.eq(sum_tree(m, products, max(0, self.stages - 1), self.en, "sum"))
         return m
 
 
+def signed_bits(kind: DType) -> int:
+    """Bits of an activation as a signed operand."""
+    return DType.holding(kind.min, kind.max).bits
+
+
 def lane_kind(
-    activation: DType, code: Code, target: str = "generic", *, exact: bool = True
+    activation: DType, code: Code, target: str = "generic", *, exact: bool = True, dsp: bool = False
 ) -> Callable[[int, DType, Code, int], Lanes]:
     """The lane component for ``code`` weights and ``activation`` inputs, made for ``target``.
 
@@ -367,6 +398,8 @@ def lane_kind(
     exact : bool
         The weights come as plain code words, and what the lanes give needs no correction. Lanes for weights known
         beforehand are smaller.
+    dsp : bool
+        Whether products with plain integer weights are left to the device's DSP blocks.
 
     Raises
     ------
@@ -376,7 +409,7 @@ def lane_kind(
     check_target("a lane", target)
     cells = target in ("ice40", "ecp5")
     if code.name.startswith("int("):
-        return ProductLanes
+        return partial(ProductLanes, target=cast(Target, target), dsp=dsp)
     if code.name.startswith("csd("):
         raise FewbitError(f"lanes of {code} weights are those of fewbit.hw.scaled_lanes")
     if code.name == "binary" and activation.kind == "bipolar":

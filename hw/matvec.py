@@ -53,13 +53,14 @@ class FoldedMatVec(wiring.Component, ABC):
         target: str = "generic",
         exact: bool = True,
         groups: int = 1,
+        dsp: bool = False,
     ) -> None:
         check_fold(layer, pe, simd, memory, groups)
         if stages < 1:
             raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
         self.layer, self.activation = layer, activation
         self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
-        self.target, self.exact, self.groups = target, exact, groups
+        self.target, self.exact, self.groups, self.dsp = target, exact, groups, dsp
         taken = self._taken()
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
         self.cycles_per_frame = self.words * self.folds * self.planes
@@ -84,7 +85,7 @@ class FoldedMatVec(wiring.Component, ABC):
         return self._plain_lanes(taken)
 
     def _plain_lanes(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
-        kind = lane_kind(taken, self.layer.code, self.target, exact=False)
+        kind = lane_kind(taken, self.layer.code, self.target, exact=False, dsp=self.dsp)
         lanes = [kind(self.simd, taken, self.layer.code, self.stages) for _ in range(self.pe)]
         return lanes[0].front, lanes
 
@@ -181,6 +182,8 @@ class MatVec(FoldedMatVec):
         Whether ``o`` is ``y``; else it is ``sum``.
     groups : int
         Vectors that come one after the other, each for its own share of the outputs.
+    dsp : bool
+        Whether products of two numbers, by plain integer or ``csd`` weights and by scales, are left to DSP blocks.
 
     Attributes
     ----------
@@ -212,7 +215,9 @@ class MatVec(FoldedMatVec):
         layer, target = self.layer, cast(Target, self.target)
         kind, vector = layer.scale_kind, layer.vector
         if kind is None and layer.digits:
-            return None, [exact_lanes(taken, layer.code, self.simd, self.stages, target) for _ in range(self.pe)]
+            return None, [
+                exact_lanes(taken, layer.code, self.simd, self.stages, target, dsp=self.dsp) for _ in range(self.pe)
+            ]
         if kind is None:
             return self._plain_lanes(taken)
         side, extent, together = ("PE", layer.outputs, self.pe) if layer.across else ("SIMD", layer.inputs, self.simd)
@@ -220,13 +225,13 @@ class MatVec(FoldedMatVec):
             raise FewbitError(f"layer {layer.name!r}: {side} must divide the vectors of {vector}, not {together}")
         if not layer.across:
             two = layer.negative_scales is not None
-            options: dict[str, Any] = {"scale": kind, "two": two, "target": target}
+            options: dict[str, Any] = {"scale": kind, "two": two, "target": target, "dsp": self.dsp}
             return None, [ScaledLanes(self.simd, taken, layer.code, self.stages, **options) for _ in range(self.pe)]
         if layer.negative_scales is not None or layer.code.name.startswith("csd"):
             raise FewbitError(
                 f"layer {layer.name!r}: scales across outputs take no second scale and no {layer.code} weights"
             )
-        front = ScaleFront(self.simd, taken, kind, target)
+        front = ScaleFront(self.simd, taken, kind, target, dsp=self.dsp)
         return front, self._plain_lanes(front.kind)[1]
 
     def _memory_words(self) -> list[int]:

@@ -19,7 +19,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
 from fewbit.hw.bandwidth import WeightReads
 from fewbit.hw.chain import STREAM, Fold, Folding, timing
-from fewbit.hw.costs import CELLS_FOR_A_RAM
+from fewbit.hw.costs import in_cells
 from fewbit.hw.folds import Option, stage_options
 from fewbit.hw.resources import Cost, Target
 from fewbit.hw.schedule import Schedule
@@ -140,10 +140,12 @@ def plan(
     fps: float | None = None,
     reserve: Cost = SHELL,
     max_cells: int | None = None,
+    dsp: bool = False,
 ) -> Plan:
     """Folds ``network`` onto ``target``: the fastest that fits, or the cheapest that gives ``fps`` frames a second.
 
-    A plan takes at most ``max_cells`` logic cells, by default :data:`FILL` of the device and :data:`MOST_CELLS`.
+    A plan takes at most ``max_cells`` logic cells, by default :data:`FILL` of the device and :data:`MOST_CELLS`. Plain
+    products may take DSP blocks, products of signed digits only with ``dsp``: there a lower quality saves no switching.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def plan(
     if clock_hz <= 0:
         raise FewbitError(f"the clock must be above 0 Hz, not {clock_hz:g}")
     stages = _stages(network)
-    options = [list(stage_options(network, stage, target, clock_hz)) for stage in stages]
+    options = [list(stage_options(network, stage, target, clock_hz, dsp)) for stage in stages]
     budget = None
     if target.capacity is not None:
         cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if max_cells is None else max_cells
@@ -171,7 +173,7 @@ def plan(
             if made.cycles_per_frame <= limit:
                 return made
             bound = min(bound, max((option.slowest for option in label.options[1:]), default=bound)) - 1
-        best = plan(network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells)
+        best = plan(network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells, dsp=dsp)
         if best.cycles_per_frame <= limit:
             return best
         raise FewbitError(
@@ -261,7 +263,7 @@ def _cheapest(
     if budget is not None:
         ends = [label for label in ends if label.cost.within(budget)]
         return min(ends, key=lambda label: label.cost.share(budget), default=None)
-    return min(ends, key=lambda label: label.cost.cells + CELLS_FOR_A_RAM * label.cost.rams, default=None)
+    return min(ends, key=lambda label: in_cells(label.cost), default=None)
 
 
 def _undominated(labels: list[_Label]) -> list[_Label]:

@@ -33,8 +33,8 @@ class Cost:
         return self.cells <= other.cells and self.rams <= other.rams and self.dsps <= other.dsps
 
     def share(self, of: Cost) -> float:
-        """How much this takes of ``of``, what there is none of left out; the sum over all that is scarce."""
-        return sum(used / has for used, has in zip(self.scarce, of.scarce) if has > 0)
+        """How much this takes of the cells and the RAMs of ``of``; nothing else wants the multipliers."""
+        return sum(used / has for used, has in ((self.cells, of.cells), (self.rams, of.rams)) if has > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class Target:
         Aspect ratios of one block RAM; empty where there is none.
     fan_in_mhz : float
         Clock up to which a sum of 16 single bits goes into one pipeline stage: how fast the fabric is.
+    dsp_bits, dsp_least : int
+        Widest operand of a DSP block, and most bits of a product that Yosys still makes of LUTs.
     """
 
     name: str
@@ -59,6 +61,12 @@ class Target:
     capacity: Cost | None
     ram_shapes: tuple[tuple[int, int], ...]
     fan_in_mhz: float
+    dsp_bits: int = 0
+    dsp_least: int = 0
+
+    def multiplies(self, width_a: int, width_b: int) -> bool:
+        """Whether a DSP block takes a product of signed numbers of these widths."""
+        return max(width_a, width_b) <= self.dsp_bits and width_a + width_b > self.dsp_least
 
     @property
     def lut_ram(self) -> bool:
@@ -86,7 +94,7 @@ _ECP5_RAM = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 TARGETS: tuple[Target, ...] = (
     Target(
         name="up5k", title="Lattice iCE40UP5K", family="ice40", capacity=Cost(cells=5280, rams=30, dsps=8),
-        ram_shapes=_ICE40_RAM, fan_in_mhz=36,
+        ram_shapes=_ICE40_RAM, fan_in_mhz=36, dsp_bits=16, dsp_least=11,
     ),
     Target(
         name="hx8k", title="Lattice iCE40HX8K", family="ice40", capacity=Cost(cells=7680, rams=32),
@@ -94,11 +102,11 @@ TARGETS: tuple[Target, ...] = (
     ),
     Target(
         name="ecp5-25k", title="Lattice LFE5U-25F", family="ecp5", capacity=Cost(cells=24288, rams=56, dsps=28),
-        ram_shapes=_ECP5_RAM, fan_in_mhz=100,
+        ram_shapes=_ECP5_RAM, fan_in_mhz=100, dsp_bits=18, dsp_least=3,
     ),
     Target(
         name="ecp5-85k", title="Lattice LFE5U-85F", family="ecp5", capacity=Cost(cells=83640, rams=208, dsps=156),
-        ram_shapes=_ECP5_RAM, fan_in_mhz=100,
+        ram_shapes=_ECP5_RAM, fan_in_mhz=100, dsp_bits=18, dsp_least=3,
     ),
     Target(name="asic", title="standard cells", family="asic", capacity=None, ram_shapes=(), fan_in_mhz=200),
 )  # fmt: skip

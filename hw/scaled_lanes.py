@@ -14,8 +14,8 @@ from fewbit.golden.digits import digit_word, quality_bits, word_bits
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.carry import Target
-from fewbit.hw.csd import CsdMultiplier
-from fewbit.hw.lanes import Lanes, lane_kind
+from fewbit.hw.factor import digit_multiplier
+from fewbit.hw.lanes import Lanes, lane_kind, signed_bits
 from fewbit.hw.popcount import sum_tree
 from fewbit.hw.streams import number
 
@@ -26,11 +26,6 @@ def digit_words(values: Ints, width: int) -> list[int]:
     return [sum(digit_word(int(value), width) << place * bits for place, value in enumerate(row)) for row in values]
 
 
-def signed_bits(kind: DType) -> int:
-    """Bits of an activation as a signed operand."""
-    return DType.holding(kind.min, kind.max).bits
-
-
 class CsdLanes(Lanes):
     """Any activation, weights of a ``csd`` code: a multiplier a lane, whose rows are the digits kept.
 
@@ -38,14 +33,17 @@ class CsdLanes(Lanes):
     beyond ``quality``, has a row that is gated. A bipolar bit becomes -1 or +1 in front of the rows, in a LUT that
     moves whatever the weight.
 
-    Cost: a CSD multiplier a lane, and the adders of their products.
+    Cost: a CSD multiplier a lane, in cells or with ``dsp`` in DSP blocks, and the adders of their products.
     """
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic") -> None:
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic", *, dsp: bool = False
+    ) -> None:
         assert isinstance(code, CsdCode)
         self.width = code.exponents + 1
         self.multipliers = [
-            CsdMultiplier(signed_bits(activation), self.width, recoded=True, target=target) for _ in range(simd)
+            digit_multiplier(signed_bits(activation), self.width, registered=False, target=target, dsp=dsp)
+            for _ in range(simd)
         ]
         # Of few digits of a number the most significant alone can be twice as much as all.
         reach = simd * (2 << code.exponents) * max(-activation.min, activation.max)
@@ -78,11 +76,11 @@ class CsdLanes(Lanes):
         return m
 
 
-def exact_lanes(activation: DType, code: Code, simd: int, stages: int, target: Target) -> Lanes:
+def exact_lanes(activation: DType, code: Code, simd: int, stages: int, target: Target, *, dsp: bool = False) -> Lanes:
     """Lanes whose sum needs no correction, of any code."""
     if isinstance(code, CsdCode):
-        return CsdLanes(simd, activation, code, stages, target)
-    return lane_kind(activation, code, target, exact=True)(simd, activation, code, stages)
+        return CsdLanes(simd, activation, code, stages, target, dsp=dsp)
+    return lane_kind(activation, code, target, exact=True, dsp=dsp)(simd, activation, code, stages)
 
 
 class ScaledLanes(Lanes):
@@ -99,6 +97,8 @@ class ScaledLanes(Lanes):
     scale : DType
         Kind of the scales.
     two : bool
+    dsp : bool
+        Whether products are left to the device's DSP blocks.
     """
 
     def __init__(
@@ -111,19 +111,19 @@ class ScaledLanes(Lanes):
         scale: DType,
         two: bool = False,
         target: Target = "generic",
+        dsp: bool = False,
     ) -> None:
         if two and not code.contains(np.array([0])):
             raise FewbitError(f"{code} weights have no 0, which scales of their own for negative weights take")
         self.scale, self.target = scale, target
-        self.inner = [exact_lanes(activation, code, simd, stages, target) for _ in range(1 + two)]
+        self.inner = [exact_lanes(activation, code, simd, stages, target, dsp=dsp) for _ in range(1 + two)]
         inner = self.inner[0]
         reach = simd * int(np.abs(code.levels).max()) * max(-activation.min, activation.max)
         if isinstance(inner, CsdLanes):
             reach = 2 * reach
         self.sum = DType.holding(-reach, reach)
         self.multipliers = [
-            CsdMultiplier(self.sum.bits, scale.bits, recoded=True, target=target, registers="digits")
-            for _ in self.inner
+            digit_multiplier(self.sum.bits, scale.bits, registered=True, target=target, dsp=dsp) for _ in self.inner
         ]
         super().__init__(
             simd,
@@ -188,6 +188,8 @@ class ScaleFront(wiring.Component):
     ----------
     simd : int
     activation, scale : DType
+    dsp : bool
+        Whether products are left to the device's DSP blocks.
 
     Attributes
     ----------
@@ -206,12 +208,14 @@ class ScaleFront(wiring.Component):
 
     latency = 2
 
-    def __init__(self, simd: int, activation: DType, scale: DType, target: Target = "generic") -> None:
+    def __init__(
+        self, simd: int, activation: DType, scale: DType, target: Target = "generic", *, dsp: bool = False
+    ) -> None:
         self.simd, self.activation, self.scale = simd, activation, scale
         width = signed_bits(activation)
         self.kind = DType("int", width + scale.bits)
         self.multipliers = [
-            CsdMultiplier(width, scale.bits, recoded=True, target=target, registers="digits") for _ in range(simd)
+            digit_multiplier(width, scale.bits, registered=True, target=target, dsp=dsp) for _ in range(simd)
         ]
         super().__init__(
             {

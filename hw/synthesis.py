@@ -18,10 +18,11 @@ _CARRY_MAP = "ecp5_carries.v"
 def options(family: Family, *, dsp: bool) -> str:
     """What ``synth_ice40`` or ``synth_ecp5`` is given first; the passes of :func:`afterwards` follow.
 
-    ``dsp`` lets iCE40 multiplications use DSP blocks, which only UltraPlus has. On ECP5 they always may.
+    ``dsp`` lets multiplications use DSP blocks, which of iCE40 only UltraPlus has.
     """
     if family == "ecp5":
-        return "-nowidelut"  # the wide multiplexers that it uses otherwise double the LUTs of a popcount
+        # The wide multiplexers that it uses otherwise double the LUTs of a popcount.
+        return "-nowidelut" + ("" if dsp else " -nodsp")
     return f"{'-dsp ' if dsp else ''}-run begin:map_ram"
 
 

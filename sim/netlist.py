@@ -43,7 +43,7 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
         Name of its top module.
     family : ``"ice40"`` or ``"ecp5"``
     dsp : bool
-        Whether iCE40 multiplications may use DSP blocks; see :func:`fewbit.hw.synthesis.options`.
+        Whether multiplications may use DSP blocks; see :func:`fewbit.hw.synthesis.options`.
 
     Raises
     ------

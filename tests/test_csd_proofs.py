@@ -275,8 +275,8 @@ FAULTS = {
         "some & ~less(above or [ZERO], list(self.quality))", CsdMultiplier, bound_check, (3, 4), {},
     ),
     "word of digits": (
-        "hw.csd", "some & ~less(list(self.quality), order)",
-        "~less(list(self.quality), order)", CsdMultiplier, recoded_check, (3, 4), {"recoded": True},
+        "hw.csd", "some & ~less(list(quality), order)",
+        "~less(list(quality), order)", CsdMultiplier, recoded_check, (3, 4), {"recoded": True},
     ),
     "serial": ("hw.csd_serial", "busy & ends)", "busy & (left == 0))", CsdMultiplierSerial, serial_check, (2, 3), {}),
     "binary rows": (

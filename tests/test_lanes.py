@@ -148,7 +148,7 @@ FAULTS = {
         "- simd * known, reach + 1)",
         "// simd, reach // simd + 1)",
     ),
-    "weights unsigned": (ProductLanes, "x * w.as_signed()", "x * w"),
+    "weights halved": (ProductLanes, "multiplier.b.eq(w)", "multiplier.b.eq(w >> 1)"),
 }
 
 
@@ -178,7 +178,8 @@ def test_each_pair_of_kinds_has_its_lanes():
         ("bipolar", "binary", XnorLanes), ("uint1", "binary", TermLanes), ("bipolar", "ternary", TermLanes),
         ("int8", "ternary", TermLanes), ("uint8", "shift3", TermLanes), ("bipolar", "int(4)", ProductLanes),
     ):  # fmt: skip
-        assert lane_kind(DType.parse(activation), Code.parse(code)) is kind
+        found = DType.parse(activation), Code.parse(code)
+        assert type(lane_kind(*found)(2, *found, 1)) is kind
     for form in (True, False):
         message = r"^lanes of csd\(2,4\) weights are those of fewbit.hw.scaled_lanes$"
         with pytest.raises(FewbitError, match=message):

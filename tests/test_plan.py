@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from networks import random_conv_design, random_design, random_frames
 from streaming import simulate
 
+from fewbit.design import MODULE, design
+from fewbit.engines import differing_frames, run_golden, run_netlist
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
@@ -19,6 +22,7 @@ from fewbit.hw.costs import dense_cycles, sum_stages
 from fewbit.hw.plan import FILL, SHELL, Plan, plan
 from fewbit.hw.resources import TARGETS, Cost, target
 from fewbit.hw.top import Top
+from fewbit.sim.netlist import netlist
 from fewbit.sim.vectors import network_vectors
 
 CLOCK = 12e6
@@ -233,3 +237,45 @@ def test_a_wish_for_the_fastest_rate_is_met_to_the_cycle():
     for cycles in range(6, 12):
         made = plan(net, target("up5k"), clock_hz=CLOCK, fps=CLOCK / cycles)
         assert simulated(made)[1] == made.cycles_per_frame <= cycles
+
+
+@pytest.mark.parametrize("code, scaled, dsp, blocks", [
+    ("int(4)", False, False, True), ("shift3", True, False, False), ("shift3", True, True, True),
+    ("csd(2,6)", False, False, False), ("csd(2,6)", False, True, True), ("ternary", False, True, False),
+])  # fmt: skip
+@pytest.mark.parametrize("device", ["up5k", "hx8k", "ecp5-25k"])
+def test_products_take_the_dsp_blocks_there_are(device, code, scaled, dsp, blocks):
+    rng, kind = np.random.default_rng(3), Code.parse(code)
+    scales = {"scales": rng.integers(60, 127, (10, 16)), "vector": 4} if scaled else {}
+    layers = (
+        Dense(name="dense", weights=rng.choice(kind.levels, (10, 64)), code=kind, **scales),
+        ArgMax(name="argmax"),
+    )
+    net = Network(name="net", input=TensorType(DType.parse("uint8"), (64,)), layers=layers)
+    wish = {"clock_hz": CLOCK, "fps": 30_000, "dsp": dsp}
+    made = plan(net, target(device), **wish)
+    check(made)
+    has = made.target.capacity.dsps
+    assert (made.cost.dsps > 0) == (blocks and has > 0)
+    assert made.layers[0].fold.dsp == (made.cost.dsps > 0)
+    if made.cost.dsps:
+        without = plan(net, replace(made.target, capacity=replace(made.target.capacity, dsps=0)), **wish)
+        assert made.cost.dsps <= has
+        assert made.cost.cells < without.cost.cells
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device, cell", [("up5k", "SB_MAC16"), ("ecp5-25k", "MULT18X18D")])
+def test_blocks_in_the_netlist_are_those_of_the_plan(device, cell):
+    rng, kind = np.random.default_rng(4), Code.parse("int(6)")
+    layers = (
+        Dense(name="dense", weights=rng.choice(kind.levels, (10, 24)), code=kind),
+        Affine(name="affine", scale=rng.integers(-50, 50, 10), bias=rng.integers(-50, 50, 10)),
+        ArgMax(name="argmax"),
+    )
+    net = Network(name="net", input=TensorType(DType.parse("uint8"), (24,)), layers=layers)
+    made = design(net, device, fps=200_000)
+    frames = random_frames(rng, net.input.dtype, (20, 24))
+    text = netlist(made.mapped_verilog, top=MODULE, family=made.plan.target.family, dsp=True)
+    assert len(re.findall(rf"^\s+{cell} ", text, re.MULTILINE)) == made.plan.cost.dsps > 0
+    assert not len(differing_frames(run_netlist(made, frames), run_golden(net, frames)))

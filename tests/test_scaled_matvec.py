@@ -101,6 +101,17 @@ def test_one_vector_is_all(pe, simd, across):
     check(dense, "uint2", 2, pe=pe, simd=simd)
 
 
+@pytest.mark.parametrize("quality", [0, 1, 3])
+@pytest.mark.parametrize(
+    "code, vector, across, two",
+    [("shift3", 4, False, False), ("ternary", 4, False, True), ("int(3)", 3, True, False),
+     ("csd(2,5)", 4, False, False), ("csd(3,6)", 0, False, False), ("int(4)", 4, False, False)],
+)  # fmt: skip
+def test_products_for_dsp_blocks(code, vector, across, two, quality):
+    dense = layer(code, vector=vector, across=across, two=two)
+    check(dense, "uint4", min(quality, dense.digits), pe=3, simd=2, stages=2, dsp=True)
+
+
 @pytest.mark.parametrize("quality", [1, 3])
 @pytest.mark.parametrize("across", [False, True])
 def test_groups_have_their_own_scales(across, quality):
