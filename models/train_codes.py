@@ -286,9 +286,10 @@ def to_network(model: nn.Sequential, name: str) -> Network:
 
 
 def file_name(source: str, recipe: Recipe) -> str:
-    """``lenet5-csd-2-5`` for the code ``csd(2,5)``."""
+    """``lenet5-csd-2-5`` for the code ``csd(2,5)``; with activations of another width than usual it ends in ``-a8``."""
     code = Code.parse(recipe.code).name.replace("(", "-").replace(",", "-").removesuffix(")")
-    return f"{source}-{code}" + "-two-scales" * recipe.two_scales
+    width = f"-a{recipe.activation_bits}" if recipe.activation_bits != Recipe().activation_bits else ""
+    return f"{source}-{code}" + "-two-scales" * recipe.two_scales + width
 
 
 def main() -> None:

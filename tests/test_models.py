@@ -3,12 +3,16 @@
 import numpy as np
 import onnx
 import pytest
+from tiers import slow_but
 
 from fewbit import arrays, engines, models
-from fewbit.golden.network import ArgMax, Linear
+from fewbit.golden.network import ArgMax, Linear, Threshold
 from fewbit.load import load
 
 NATIVE = [name for name, path in models.shipped().items() if path.suffix == ".safetensors"]
+FINE_TUNED = [name for name in NATIVE if "two_scales" in models.facts(name)["recipe"]]
+"""By ``train_codes.py``."""
+QUICK = [name for name in models.shipped() if name not in FINE_TUNED or name == "lenet5-shift3"]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def test_fashion_images_are_the_first_of_its_test_set():
     assert labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
 
 
-@pytest.mark.parametrize("name", models.shipped())
+@pytest.mark.parametrize("name", slow_but(QUICK, models.shipped()))
 def test_accuracy_on_all_test_images(name):
     """Of Fashion-MNIST on the 2,000 that come with fewbit."""
     input_kind = "uint8/255" if models.shipped()[name].suffix == ".onnx" else None
@@ -55,6 +59,20 @@ def test_three_bit_lenet_is_as_good_as_in_float():
     assert facts["test_accuracy"] >= facts["float_accuracy"] - 0.15  # two standard errors of 10,000 images
     assert min(facts["accuracy_without_retraining"].values()) >= facts["float_accuracy"] - 0.3
     assert set(facts["accuracy_by_quality"]) == {str(quality) for quality in range(1, network.digits + 1)}
+
+
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_fine_tuned_networks_have_the_codes_and_scales_on_record(name):
+    facts, network = models.facts(name), load(models.shipped()[name])
+    recipe = facts["recipe"]
+    linear = [layer for layer in network.layers if isinstance(layer, Linear)]
+    assert {str(layer.code) for layer in linear} == {recipe["code"]}
+    assert {layer.negative_scales is not None for layer in linear} == {recipe["two_scales"]}
+    assert {layer.vector for layer in linear} == {recipe["vector"]}
+    assert all(layer.scale_kind.bits <= 8 for layer in linear)
+    assert {layer.dtype.bits for layer in network.layers if isinstance(layer, Threshold)} == {recipe["activation_bits"]}
+    assert sum(layer.weights.size for layer in linear) == facts["weights"]
+    assert all(option in facts["command"] for option in (f"--epochs {recipe['epochs']}", f"--seed {recipe['seed']}"))
 
 
 def test_float_models_are_no_networks():
