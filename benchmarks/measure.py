@@ -244,9 +244,7 @@ def _run(work: Path, command: list[str], log: str) -> str:
     return text
 
 
-_PORT = re.compile(
-    r"^\s*(input|output)\s+(?:wire\s+|reg\s+)?(?:signed\s+)?(?:\[(\d+):0\]\s*)?(\w+)\s*[;,]?", re.MULTILINE
-)
+_PORT = re.compile(r"\b(input|output)\s+(?:wire\s+|reg\s+)?(?:signed\s+)?(?:\[(\d+):0\]\s*)?(\w+)\s*[;,)]")
 
 
 def _wrapper(text: str, top: str) -> str:
@@ -257,6 +255,8 @@ def _wrapper(text: str, top: str) -> str:
     ports = [(way, int(high or 0) + 1, name) for way, high, name in _PORT.findall(body[0])]
     ins = [(width, name) for way, width, name in ports if way == "input" and name not in ("clk", "rst")]
     outs = [(width, name) for way, width, name in ports if way == "output"]
+    if not ins or not outs:
+        raise FewbitError(f"module {top} has no input or no output to put registers at")
     clocked = "".join(f".{name}({name}), " for _, _, name in ports if name in ("clk", "rst"))
     wide_in, wide_out = sum(width for width, _ in ins), sum(width for width, _ in outs)
     joined, places, offset = [], [], 0

@@ -11,7 +11,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from benchmarks import datapaths
-from benchmarks.measure import Measured, netlist
+from benchmarks.measure import Measured, _wrapper, netlist
+from fewbit.golden.errors import FewbitError
 from fewbit.golden.shift import decode_weight
 from fewbit.sim.toggles import Mapped
 
@@ -138,3 +139,14 @@ def test_the_plain_decoder_decodes():
     )
     assert np.array_equal(settled.port("weight", signed=True)[0], weight)
     assert np.array_equal(settled.port("illegal")[0], illegal)
+
+
+@pytest.mark.parametrize("text", [
+    "module top(input signed [7:0] a, input b, output wire signed [3:0] c);\nendmodule\n",
+    "module top(a, b, c);\n  input signed [7:0] a;\n  wire [7:0] a;\n  input b;\n  output [3:0] c;\nendmodule\n",
+])  # fmt: skip
+def test_a_block_gets_registers_at_all_its_ports(text):
+    made = _wrapper(text, "top")
+    assert "top block(.a(feed[7:0]), .b(feed[8:8]), .c(result[3:0]));" in made
+    with pytest.raises(FewbitError, match=r"^module top has no input or no output to put registers at$"):
+        _wrapper("module top(input a);\nendmodule\n", "top")
