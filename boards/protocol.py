@@ -113,17 +113,6 @@ def buffer_bytes(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, 
     return window(network_input, buffer_frames, has_quality) * request_bytes(network_input, has_quality)
 
 
-def buffer_rams(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_quality: bool = False) -> int:
-    """Block RAMs of 512 bytes that the receive buffer takes.
-
-    >>> buffer_rams(TensorType(DType("uint", 8), (784,))), buffer_rams(TensorType(DType("uint", 8), (784,)), 0)
-    (4, 0)
-    """
-    if buffer_frames == 0:
-        return 0
-    return -(-buffer_bytes(network_input, buffer_frames, has_quality) // _BLOCK_RAM_BYTES)
-
-
 def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
     """``frame``, integers of the shape of ``network_input``, as a request carries it.
 

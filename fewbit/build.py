@@ -13,11 +13,14 @@ from fewbit.boards.tools import Yosys
 from fewbit.design import Design, design
 from fewbit.golden.network import Dense, Network
 from fewbit.hw.plan import SHELL
-from fewbit.hw.resources import Cost
+from fewbit.hw.resources import Cost, target
 from fewbit.report import plan_figures
 
-QUALITY_GATE = Cost(cells=45)
+QUALITY_GATE = Cost(cells=45, ffs=25)
 """What the shell takes more where the host turns the quality."""
+
+RECEIVE_BUFFER = Cost(cells=90, ffs=70)
+"""What it takes more where it holds frames, beside the memory."""
 
 
 def board_design(
@@ -31,8 +34,10 @@ def board_design(
 ) -> Design:
     """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
     has_quality = network.digits > 0
-    rams = protocol.buffer_rams(network.input, _buffer_frames(network, board), has_quality)
-    reserve = SHELL + Cost(cells=QUALITY_GATE.cells * has_quality, rams=rams)
+    reserve = SHELL + int(has_quality) * QUALITY_GATE
+    if frames := _buffer_frames(network, board):
+        held = protocol.buffer_bytes(network.input, frames, has_quality)
+        reserve += RECEIVE_BUFFER + Cost(rams=target(board.target).block_rams(held, 8))
     return design(
         network,
         board.target,

@@ -161,9 +161,9 @@ def describe_plan(plan: Plan) -> str:
         word = "" if one.reads is None else f"{one.reads.word:,}"
         rows.append(
             (one.layer.name, _places(one), one.fold.pe, one.fold.simd, one.cycles, _percent(plan.busy(one)),
-             word, _percent(_weight_share(one)), one.cost.cells, one.cost.rams)
+             word, _percent(_weight_share(one)), one.cost.cells, one.cost.ffs, one.cost.rams)
         )  # fmt: skip
-    head = ("layer", "memory or form", "PE", "SIMD", "cycles", "of busiest", "word", "of RAMs", "cells", "RAMs")
+    head = ("layer", "memory or form", "PE", "SIMD", "cycles", "of busiest", "word", "of RAMs", "cells", "FFs", "RAMs")
     lines = [
         f"on {plan.target.title} at {plan.clock_hz / 1e6:g} MHz, {plan.folding.input_lanes} input lanes",
         "",
@@ -180,8 +180,8 @@ def describe_plan(plan: Plan) -> str:
         has = plan.target.capacity
         blocks = f"{plan.cost.dsps} of {has.dsps} DSP blocks, " if plan.cost.dsps else ""
         lines.append(
-            f"predicted: {plan.cost.cells:,} of {has.cells:,} logic cells, {plan.cost.rams} of {has.rams} block RAMs, "
-            f"{blocks}shell included; "
+            f"predicted: {plan.cost.cells:,} of {has.cells:,} logic cells, {plan.cost.ffs:,} flip-flops, "
+            f"{plan.cost.rams} of {has.rams} block RAMs, {blocks}shell included; "
             f"left: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
         )
     return "\n".join(lines)
@@ -190,7 +190,12 @@ def describe_plan(plan: Plan) -> str:
 def plan_figures(plan: Plan) -> dict[str, Any]:
     """What a plan promises, for a build's report: resources, the busiest layer, balance, weight bandwidth."""
     return {
-        "predicted": {"logic_cells": plan.cost.cells, "block_rams": plan.cost.rams, "dsps": plan.cost.dsps},
+        "predicted": {
+            "logic_cells": plan.cost.cells,
+            "flip_flops": plan.cost.ffs,
+            "block_rams": plan.cost.rams,
+            "dsps": plan.cost.dsps,
+        },
         "bottleneck": plan.bottleneck.layer.name,
         "balance": round(plan.balance, 4),
         "weight_bits_per_cycle": round(plan.weight_bits_per_cycle, 2),

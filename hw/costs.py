@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from math import ceil, log
+from math import ceil, log, log2
 
 from fewbit.golden.codes import CsdCode
 from fewbit.golden.digits import largest_count, word_bits
@@ -15,7 +15,8 @@ from fewbit.hw.bit_serial import BIT
 from fewbit.hw.chain import Fold
 from fewbit.hw.lanes import signed_bits
 from fewbit.hw.multiplier import NARROW
-from fewbit.hw.resources import Cost, Target, lut_ram_cells, rom_cells
+from fewbit.hw.resources import Cost, Target
+from fewbit.hw.stream_costs import buffer_cost, rom_cells, window_unit_cost
 from fewbit.hw.window import Geometry
 
 CELLS_FOR_A_RAM = 200
@@ -30,22 +31,21 @@ def in_cells(cost: Cost) -> int:
     return cost.cells + CELLS_FOR_A_RAM * cost.rams + CELLS_FOR_A_DSP * cost.dsps
 
 
-def memories(depth: int, width: int, words: int, line: int, target: Target) -> Iterator[tuple[str, str, Cost]]:
-    """Where ``depth`` words of ``width`` bits and vectors of ``words`` words of ``line`` bits can lie."""
-    memories = [("logic", Cost(cells=rom_cells(depth, width)))]
+def memories(
+    depth: int, width: int, words: int, line: int, target: Target, *, scales: tuple[int, int] = (1, 0)
+) -> Iterator[tuple[str, str, Cost]]:
+    """Where ``depth`` words of ``width`` bits and vectors of ``words`` words of ``line`` bits can lie. Of the former,
+    ``scales`` is how many different ones there are and their bits."""
+    weights = width - scales[1]
+    memories = [("logic", Cost(cells=rom_cells(depth, weights) + rom_cells(*scales), ffs=weights))]
     if target.ram_shapes:
         memories.append(("block", Cost(rams=target.block_rams(depth, width))))
-    vectors = [(buffers.RING, Cost(cells=(2 * words + 1) * line))]
-    if target.ram_shapes:
-        vectors.append(
-            (buffers.BLOCK, Cost(cells=4 * words.bit_length() + 12, rams=target.block_rams(2 * words, line)))
-        )
-    if target.lut_ram:
-        vectors.append(
-            (buffers.DISTRIBUTED, Cost(cells=lut_ram_cells(2 * words, line) + line + 4 * words.bit_length() + 12))
-        )
-    for (memory, memory_cost), (buffer, buffer_cost) in product(memories, vectors):
-        yield memory, buffer, memory_cost + buffer_cost
+    styles = [buffers.RING]
+    styles += [buffers.BLOCK] if target.ram_shapes else []
+    styles += [buffers.DISTRIBUTED] if target.lut_ram else []
+    vectors = [(style, buffer_cost(words, line, style, target)) for style in styles]
+    for (memory, held), (buffer, waiting) in product(memories, vectors):
+        yield memory, buffer, held + waiting
 
 
 def serves_vectors(layer: Linear, pe: int, simd: int) -> bool:
@@ -102,13 +102,39 @@ def dsp_blocks(layer: Linear, activation: DType, pe: int, simd: int, target: Tar
     return sum(count for count, _, _ in made) if served else 0
 
 
-def scale_cells(layer: Linear, activation: DType, pe: int, simd: int, dsp: bool = False) -> int:
-    """Logic cells of the multipliers by scales, and of the second lanes where negative weights have their own."""
+def scale_words(layer: Linear, pe: int, simd: int) -> tuple[int, int]:
+    """How many different words of scales a memory holds, and how many bits they take in a word of its."""
     kind = layer.scale_kind
     if kind is None:
-        return 0
+        return 1, 0
+    extent = layer.outputs if layer.across else layer.inputs
+    vectors = -(-extent // layer.vector)
+    if layer.across:
+        return vectors * (layer.inputs // simd), simd * word_bits(kind.bits)
+    sets = 1 if layer.negative_scales is None else 2
+    return vectors * (layer.outputs // pe), pe * sets * word_bits(kind.bits)
+
+
+_EXACT = {"ice40": 3.5, "ecp5": 7.0}
+"""Logic cells that a lane in front of a scale takes more: its negation cannot be left to what follows."""
+
+
+def scale_cost(
+    layer: Linear, activation: DType, pe: int, simd: int, stages: int, family: str, dsp: bool = False
+) -> Cost:
+    """Of the multipliers by scales, and of the second lanes where negative weights have their own."""
+    kind = layer.scale_kind
+    if kind is None:
+        return Cost()
+    digits = word_bits(kind.bits)
     count, wide, _ = products(layer, activation, pe, simd)[-1]
-    return count * ((factor_cells(kind.bits) if dsp else csd_cells(wide, kind.bits)) + (0 if layer.across else wide))
+    each = factor_cells(kind.bits) if dsp else csd_cells(wide, kind.bits)
+    if layer.across:
+        return count * Cost(cells=each, ffs=2 * activation.bits + kind.bits + digits)
+    more = round(_EXACT.get(family, 2.0) * (simd - 1))
+    held = (stages + 1) * digits + 2 * wide + kind.bits
+    alone = 0 if family == "ecp5" else stages * digits  # on ECP5 a flip-flop takes no LUT
+    return count * Cost(cells=each + more + alone, ffs=held)
 
 
 def csd_cells(width_a: int, width_b: int) -> int:
@@ -138,19 +164,18 @@ def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -
     row = geometry.shape[2] * geometry.shape[0] // lanes
     width = lanes * source.bits
     rows = geometry.least_rows
-    address = (rows * row).bit_length()
-    cells = 8 * address + 30 + (lanes * source.bits if any(geometry.padding) else 0)
-    ways: list[tuple[str, Cost]] = []
-    if target.ram_shapes:
-        ways.append(("block", Cost(cells=cells, rams=target.block_rams(rows * row, width))))
-    if target.lut_ram:
-        ways.append(("distributed", Cost(cells=cells + lut_ram_cells(rows * row, width))))
-    if not ways:
-        return rows, "block", Cost(cells=cells + rows * row * width)
+    rams = Cost(rams=target.block_rams(rows * row, width)) if target.ram_shapes else Cost()
+    styles = ["block"] + (["distributed"] if target.lut_ram else [])
+    ways = [(style, window_unit_cost(geometry, source.bits, lanes, rows, style, target)) for style in styles]
+    ways[0] = (ways[0][0], ways[0][1] + rams)
     lines, cost = min(ways, key=lambda way: way[1].cells + CELLS_FOR_A_RAM * way[1].rams)
+    if not target.ram_shapes:
+        return rows, lines, cost
     most = geometry.shape[1] + geometry.kernel[0]
     while lines == "block" and rows < most and target.block_rams((rows + 1) * row, width) == cost.rams:
         rows += 1
+    if lines == "block":
+        cost = rams + window_unit_cost(geometry, source.bits, lanes, rows, lines, target)
     return rows, lines, cost
 
 
@@ -159,23 +184,45 @@ def dense_cycles(layer: Dense, activation: DType, fold: Fold) -> int:
     return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
 
 
-def unit_cells(
-    layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, serial: bool, dsp: bool = False
-) -> int:
-    """Logic cells of a dense layer but for its memories."""
+def unit_cost(
+    layer: Dense,
+    activation: DType,
+    exact: bool,
+    pe: int,
+    simd: int,
+    stages: int,
+    family: str,
+    serial: bool,
+    dsp: bool = False,
+) -> Cost:
+    """Of a dense layer but for its memories and scales."""
     depth = layer.outputs // pe * (layer.inputs // simd)
     low, high = layer.bounds(activation)
     accumulator = DType.holding(int(low.min()), int(high.max())).bits
     each = 2 if family not in _LANE or exact else 1
-    control = 3 * depth.bit_length() + 10
-    starts = rom_cells(layer.outputs // pe, pe * accumulator) if exact else 0
+    cost = Cost(cells=3 * depth.bit_length() + 10, ffs=2 * depth.bit_length() + 2 * stages + 5)
+    if exact:
+        cost += Cost(cells=rom_cells(layer.outputs // pe, pe * accumulator))
     if not serial:
-        lanes = pe * (lane_cells(layer, activation, simd, family, dsp) + each * accumulator)
-        return lanes + front_cells(layer, activation, simd, family) + control + starts
-    plane = (1 if family in _LANE else 2) * (activation.bits + simd.bit_length())
-    joined = each * accumulator if exact or layer.inputs > simd else 0
-    lanes = pe * (lane_cells(layer, BIT, simd, family) + plane + joined)
-    return lanes + mux_cells(activation, simd) + control + starts + 8
+        lanes = Cost(
+            cells=lane_cells(layer, activation, simd, family, stages, dsp) + each * accumulator,
+            ffs=sum_ffs(activation, simd, stages) + accumulator,
+        )
+        return cost + pe * lanes + Cost(cells=front_cells(layer, activation, simd, family))
+    plane = activation.bits + simd.bit_length()
+    joined = accumulator if exact or layer.inputs > simd else 0
+    lanes = Cost(
+        cells=lane_cells(layer, BIT, simd, family) + (1 if family in _LANE else 2) * plane + each * joined,
+        ffs=sum_ffs(BIT, simd, stages) + plane + joined,
+    )
+    return cost + pe * lanes + Cost(cells=mux_cells(activation, simd) + 8, ffs=simd + 2 * activation.bits.bit_length())
+
+
+def sum_ffs(term: DType, simd: int, stages: int) -> int:
+    """Flip-flops of a sum of ``simd`` terms in ranks: each has fewer sums of more terms than the one before."""
+    ranks = [rank / stages for rank in range(1, stages + 1)]
+    total: float = sum(simd ** (1 - rank) * int(term.bits + rank * log2(simd)) for rank in ranks)
+    return round(total)
 
 
 def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) -> int:
@@ -201,7 +248,7 @@ _MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)
 """of picking a plane of so many: ``python -m benchmarks.bit_serial``."""
 
 
-def lane_cells(layer: Dense, activation: DType, simd: int, family: str, dsp: bool = False) -> int:
+def lane_cells(layer: Dense, activation: DType, simd: int, family: str, stages: int = 1, dsp: bool = False) -> int:
     """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes` for what each is made of."""
     name = layer.code.name
     cells = family in _LANE
@@ -222,10 +269,17 @@ def lane_cells(layer: Dense, activation: DType, simd: int, family: str, dsp: boo
     bits = activation.bits + (activation.kind == "uint")
     if cells and name in _LANE[family]:
         slope, constant = _LANE[family][name]
-        return round(simd * (slope * activation.bits + constant))
+        return round(simd * (slope * activation.bits + constant) + _joins(activation, simd, stages, family))
     if name in ("binary", "ternary"):
         return round(simd * (2.6 * bits + 2))
     return round(simd * (4.5 * bits + 4))
+
+
+def _joins(activation: DType, simd: int, stages: int, family: str) -> float:
+    """Logic cells of the adders of ``simd`` lanes beyond one a lane: there is one less, and in front of each but the
+    last rank of registers each sum ends in one of its own."""
+    sums: float = simd ** (1 - 1 / stages) - 1
+    return 2.5 * sums if family == "ecp5" else sums - activation.bits - 2
 
 
 def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:

@@ -20,16 +20,19 @@ from fewbit.hw.costs import (
     memories,
     multiplier_cells,
     scale_bits,
-    scale_cells,
+    scale_cost,
+    scale_words,
     serves_vectors,
+    sum_ffs,
     sum_stages,
     term_kind,
-    unit_cells,
+    unit_cost,
     window_cost,
 )
 from fewbit.hw.lanes import signed_bits
-from fewbit.hw.resources import Cost, Target, rom_cells
+from fewbit.hw.resources import Cost, Target
 from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
+from fewbit.hw.stream_costs import gearbox_cost, rom_cells
 from fewbit.hw.threshold import COMPARATORS, SEARCH
 from fewbit.hw.window import Geometry
 
@@ -147,15 +150,12 @@ def _linear(
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
     width, line = pe * simd * layer.code.bits, simd * activation.bits
     width += scale_bits(layer, pe, simd)
-    places = list(memories(depth, width, words, line, target))
+    places = list(memories(depth, width, words, line, target, scales=scale_words(layer, pe, simd)))
     for serial, blocks in _forms(work, pe, simd, target, digits):
         term, dsp = BIT if serial else term_kind(layer, activation), blocks > 0
         stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.name.startswith("int("))
-        own = Cost(
-            cells=unit_cells(layer.position(), activation, work.exact, pe, simd, target.family, serial, dsp)
-            + scale_cells(layer, activation, pe, simd, dsp),
-            dsps=blocks,
-        )
+        own = unit_cost(layer.position(), activation, work.exact, pe, simd, stages, target.family, serial, dsp)
+        own += scale_cost(layer, activation, pe, simd, stages, target.family, dsp) + Cost(dsps=blocks)
         for memory, buffer, cost in places:
             fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial, dsp=dsp)
             cycles = work.positions * dense_cycles(layer.position(), activation, fold)
@@ -182,8 +182,7 @@ def _windowed(work: _Work, fold: Fold, cycles: int, cost: Cost, target: Target) 
     needed = {one: geometry.elements // gcd(one, fold.simd) for one in lanes}
     window = next((one for one in lanes if needed[one] <= cycles), min(lanes, key=lambda one: needed[one]))
     rows, lines, own = window_cost(geometry, work.source.dtype, window, target)
-    if window != fold.simd:
-        own += Cost(cells=fold.simd * work.kind.bits + 4)
+    own += gearbox_cost(work.kind.bits, window, fold.simd, target)
     return replace(fold, window=window, rows=rows, lines=lines), max(cycles, needed[window]), cost + own
 
 
@@ -200,11 +199,15 @@ def _streamed(
     if not (fuses(layer, after) and has_starts(layer.inputs, simd) and stages <= words):
         return
     depth = folds * (words + STARTS)
-    cells = pe * (lane_cells(layer, work.kind, simd, target.family) + sum_bits(layer.inputs) + 3) + simd
+    bits = sum_bits(layer.inputs)
+    lanes = Cost(
+        cells=lane_cells(layer, work.kind, simd, target.family) + bits + 3,
+        ffs=sum_ffs(work.kind, simd, stages) + bits + 1,
+    )
+    own = pe * lanes + Cost(cells=3 * depth.bit_length() + 24 + simd, ffs=3 * depth.bit_length() + 20 + simd)
     for memory, buffer, cost in memories(depth, pe * simd, words, simd, target):
         fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
-        whole = Cost(cells=cells + 3 * depth.bit_length() + 24) + cost
-        fold, cycles, whole = _windowed(work, fold, work.positions * depth, whole, target)
+        fold, cycles, whole = _windowed(work, fold, work.positions * depth, own + cost, target)
         rider = Fold(pe=pe, simd=pe, form=STREAM)
         yield Option(_lanes_in(fold, work), (fold, rider), (cycles, cycles), (whole, Cost()))
 
@@ -214,7 +217,7 @@ def _elementwise(network: Network, index: int, lanes: int, target: Target) -> It
     lanes it is smaller, and the beats of the layer before are taken apart."""
     bits = network.types[index].dtype.bits
     for fewer in divisors(lanes):
-        apart = Cost(cells=lanes * bits + 4) if fewer < lanes else Cost()
+        apart = gearbox_cost(bits, lanes, fewer, target)
         for fold, cycles, cost in _on_lanes(network, index, fewer, target):
             yield fold, cycles, cost + apart
         if isinstance(network.layers[index], Affine):
@@ -229,36 +232,39 @@ def _on_lanes(network: Network, index: int, lanes: int, target: Target) -> list[
         scale = DType.holding(int(layer.scale.min()), int(layer.scale.max())).bits
         total = layer.output(source).dtype.bits
         width = signed_bits(source.dtype)
-        cells = 2 * total + 2 * rom_cells(layer.scale.size, scale)
-        ways = [(Fold(), source.size, Cost(cells=cells + multiplier_cells(width, scale, target.family)))]
+        own = Cost(cells=2 * total + 2 * rom_cells(layer.scale.size, scale) + 8, ffs=3 * total + 6)
+        ways = [(Fold(), source.size, own + Cost(cells=multiplier_cells(width, scale, target.family)))]
         if target.multiplies(width, scale):
-            ways.append((Fold(dsp=True), source.size, Cost(cells=cells, dsps=1)))
+            ways.append((Fold(dsp=True), source.size, own + Cost(dsps=1)))
         return ways
     if isinstance(layer, Pool):
         geometry = Geometry.of(layer, source, groups=source.shape[0] // lanes)
         rows, lines, cost = window_cost(geometry, source.dtype, lanes, target)
         fold = Fold(pe=lanes, simd=lanes, rows=rows, lines=lines)
-        return [(fold, geometry.elements // lanes, cost + Cost(cells=lanes * 2 * layer.output(source).dtype.bits))]
+        kept = layer.output(source).dtype.bits
+        reduced = Cost(cells=2 * lanes * kept + 6, ffs=lanes * kept + 4)
+        return [(fold, geometry.elements // lanes, cost + reduced)]
     assert isinstance(layer, Threshold)
     count = int(layer.thresholds.shape[1])
     steps = count.bit_length()
     beats, groups = source.size // lanes, max(1, layer.channels // lanes)
     shared = layer.channels == 1
-    every = 0 if shared else rom_cells(groups, lanes * count * bits)
+    walk = 0 if groups == 1 else 2 * groups.bit_length() + 4
+    rows = 0 if shared else rom_cells(groups, lanes * count * bits)
+    # A threshold for all is a constant beside the comparator; one a channel comes from a table.
+    each = lanes * (count * (bits // 2 if shared else bits + 2) + count + layer.dtype.bits)
+    out = lanes * layer.dtype.bits + groups.bit_length() + 1
     folds = [
-        (
-            Fold(pe=lanes, simd=lanes, form=COMPARATORS),
-            beats,
-            Cost(cells=lanes * (count * bits * (1 if shared else 2) // 2 + 3 * count // 2 + layer.dtype.bits) + every),
-        )
+        (Fold(pe=lanes, simd=lanes, form=COMPARATORS), beats, Cost(cells=each + rows + walk + 2, ffs=out)),
     ]
     if count > 1:
-        search = lanes * (2 * bits + 3 * steps) + 12
-        places = [("logic", Cost(cells=lanes * rom_cells(groups << steps, bits)))]
+        search = lanes * Cost(cells=2 * bits + 2 * steps + 4, ffs=bits + 2 * steps + 1)
+        search += Cost(cells=16 + 2 * walk, ffs=2 * groups.bit_length() + steps + 4)
+        places = [("logic", lanes * Cost(cells=rom_cells(groups << steps, bits), ffs=bits))]
         if target.ram_shapes:
             places.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits))))
         folds += [
-            (Fold(pe=lanes, simd=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + Cost(cells=search))
+            (Fold(pe=lanes, simd=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
             for place, cost in places
         ]
     return folds

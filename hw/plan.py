@@ -23,12 +23,13 @@ from fewbit.hw.costs import in_cells
 from fewbit.hw.folds import Option, stage_options
 from fewbit.hw.resources import Cost, Target
 from fewbit.hw.schedule import Schedule
+from fewbit.hw.stream_costs import argmax_cost, gearbox_cost
 
-SHELL = Cost(cells=260)
-"""What the board's shell around the design takes: UART, frame assembly, reset."""
+SHELL = Cost(cells=170, ffs=90)
+"""What the board's shell around the design takes: UART, frame assembly, reset; without a receive buffer."""
 
-FILL = 0.8
-"""Share of a device's cells that a plan may fill; above it, routing gets slow and the clock drops."""
+FILL = 0.98
+"""Share of a device's cells that a plan may fill: what it predicts may be a little too little."""
 
 MOST_CELLS = 16_000
 """Cells that a plan takes at most unless more are asked for: beyond it, place and route takes very long."""
@@ -168,7 +169,7 @@ def plan(
         # A layer's own cycles are a lower bound: a ring moves its vector over, a gearbox pauses. So a choice that turns
         # out slower than the wish is taken again with less to spare.
         bound = limit
-        while (label := _cheapest(network, stages, options, bound, budget)) is not None:
+        while (label := _cheapest(network, stages, options, bound, target, budget)) is not None:
             made = _plan(network, target, clock_hz, stages, label, reserve)
             if made.cycles_per_frame <= limit:
                 return made
@@ -207,9 +208,9 @@ def _fastest(
     if budget is None:  # nothing is scarce: one lane less would do as well, so stop where a plan stays readable
         limits = [limit for limit in limits if limit >= 16] or limits[-1:]
     low, high = 0, len(limits) - 1
-    best = _cheapest(network, stages, options, limits[high], budget)
+    best = _cheapest(network, stages, options, limits[high], target, budget)
     if best is None:
-        least = _cheapest(network, stages, options, limits[high], None)
+        least = _cheapest(network, stages, options, limits[high], target, None)
         assert least is not None
         assert budget is not None
         wants = []
@@ -224,7 +225,7 @@ def _fastest(
         )
     while low < high:
         middle = (low + high) // 2
-        label = _cheapest(network, stages, options, limits[middle], budget)
+        label = _cheapest(network, stages, options, limits[middle], target, budget)
         if label is None:
             low = middle + 1
         else:
@@ -233,7 +234,12 @@ def _fastest(
 
 
 def _cheapest(
-    network: Network, stages: Sequence[list[int]], options: list[list[Option]], limit: int, budget: Cost | None
+    network: Network,
+    stages: Sequence[list[int]],
+    options: list[list[Option]],
+    limit: int,
+    target: Target,
+    budget: Cost | None,
 ) -> _Label | None:
     """The cheapest choice of an option a stage with at most ``limit`` cycles a frame, within ``budget``."""
     # Of a stage, the next one sees only on how many lanes its results come.
@@ -251,19 +257,33 @@ def _cheapest(
                 common = gcd(lanes, simd)
                 if size // common > limit:
                     continue
-                box = (lanes * bits if lanes != common else 0) + (simd * bits if simd != common else 0)
-                extra = option.cost + Cost(cells=box)
+                extra = option.cost + gearbox_cost(bits, lanes, simd, target)
+                if not before:
+                    extra += gearbox_cost(network.input.dtype.bits, 1, lanes, target)
                 found = fresh.setdefault(option.folds[-1].pe, [])
                 for label in before_labels:
                     cost = label.cost + extra
                     if budget is None or cost.within(budget):
                         found.append(_Label(cost, (*label.options, option)))
         labels = {lanes: _undominated(found) for lanes, found in fresh.items()}
-    ends = [label for found in labels.values() for label in found if network.scores.size <= limit]
+    ends = [
+        _Label(label.cost + _scores_cost(network, lanes, target), label.options)
+        for lanes, found in labels.items()
+        for label in found
+        if network.scores.size <= limit
+    ]
     if budget is not None:
         ends = [label for label in ends if label.cost.within(budget)]
         return min(ends, key=lambda label: label.cost.share(budget), default=None)
     return min(ends, key=lambda label: in_cells(label.cost), default=None)
+
+
+def _scores_cost(network: Network, lanes: int, target: Target) -> Cost:
+    """Of what brings scores on ``lanes`` lanes out one by one, with the arg-max."""
+    scores = network.scores
+    return gearbox_cost(scores.dtype.bits, max(1, lanes), 1, target) + argmax_cost(
+        scores.dtype.bits, scores.size, target
+    )
 
 
 def _undominated(labels: list[_Label]) -> list[_Label]:

@@ -11,21 +11,31 @@ from fewbit.hw.synthesis import Family
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a block takes: logic cells (LUT4 with flip-flop), block RAMs, and multiplier blocks."""
+    """What a block takes: logic cells (LUT4 with flip-flop; on ECP5 LUT4 alone), flip-flops, block RAMs, and multiplier
+    blocks."""
 
     cells: int = 0
+    ffs: int = 0
     rams: int = 0
     dsps: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(cells=self.cells + other.cells, rams=self.rams + other.rams, dsps=self.dsps + other.dsps)
+        return Cost(
+            cells=self.cells + other.cells,
+            ffs=self.ffs + other.ffs,
+            rams=self.rams + other.rams,
+            dsps=self.dsps + other.dsps,
+        )
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(cells=self.cells - other.cells, rams=self.rams - other.rams, dsps=self.dsps - other.dsps)
+        return self + -1 * other
+
+    def __rmul__(self, times: int) -> Cost:
+        return Cost(cells=times * self.cells, ffs=times * self.ffs, rams=times * self.rams, dsps=times * self.dsps)
 
     @property
     def scarce(self) -> tuple[int, ...]:
-        """What a device can run out of."""
+        """What a device can run out of. Flip-flops are not: there is one beside every logic cell."""
         return self.cells, self.rams, self.dsps
 
     def within(self, other: Cost) -> bool:
@@ -118,14 +128,3 @@ def target(name: str) -> Target:
         if one.name == name:
             return one
     raise FewbitError(f"unknown target {name!r}; there are {', '.join(one.name for one in TARGETS)}")
-
-
-def rom_cells(depth: int, width: int) -> int:
-    """LUT4s of constants: a LUT holds 16 bits, and two join in a multiplexer."""
-    return width * -(-depth // 16) * 4 // 3 if depth > 1 else 0
-
-
-def lut_ram_cells(depth: int, width: int) -> int:
-    """ECP5 LUT RAM: a block of 16 words by 4 bits takes four LUTs, and blocks join in multiplexers."""
-    blocks = -(-depth // 16)
-    return blocks * -(-width // 4) * 4 + (blocks - 1) * width
