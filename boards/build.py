@@ -39,6 +39,7 @@ _CELLS = {
     "MULT18X18D": "dsps",
     "ICESTORM_SPRAM": "sprams",
 }
+_OUTPUTS = {"--asc", "--textcfg", "--report"}
 _ROUTER2_STUCK = 1_000
 _ITERATION = re.compile(r"Info:\s+iter=(\d+)")
 _UTILIZATION = re.compile(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%")
@@ -93,14 +94,14 @@ def build(
     Raises
     ------
     FewbitError
-        If an option does not suit the board, a tool is absent or fails, the design does not fit, or no seed meets the
-        timing.
+        If an option does not suit the board, a tool is absent or fails, it does not fit (:class:`Misfit`), or no seed
+        meets the timing.
     """
     board = catalogue.get(board) if isinstance(board, str) else board
     asked_hz = board.clock_hz if clock_hz is None else clock_hz
     if seeds < 1:
         raise FewbitError(f"at least 1 seed must be tried, not {seeds}")
-    tell: Progress = on_progress or (lambda stage: None)
+    tell: Progress = on_progress or _silent
     clock = ClockReset(board, asked_hz)
     shell = Shell(
         design,
@@ -157,6 +158,46 @@ def build(
         )
     tell("done")
     return report
+
+
+def pack(
+    board: Board | str,
+    design: Any,
+    *,
+    input: TensorType,
+    scores: TensorType,
+    has_index: bool,
+    buffer_frames: int = protocol.BUFFER_FRAMES,
+    dsp: bool = False,
+    on_progress: Progress | None = None,
+) -> tuple[Usage, ...]:
+    """What ``design`` takes on ``board`` with its shell: synthesized and packed as :func:`build` does it, but neither
+    placed nor routed, and whether or not it fits.
+
+    Parameters and errors as there.
+    """
+    board = catalogue.get(board) if isinstance(board, str) else board
+    clock = ClockReset(board, board.clock_hz)
+    shell = Shell(
+        design,
+        input=input,
+        scores=scores,
+        has_index=has_index,
+        clock_hz=clock.hz,
+        buffer_frames=buffer_frames,
+    )
+    nextpnr = tools.require(_NEXTPNR[board.family])
+    with tempfile.TemporaryDirectory(prefix="fewbit-") as name, _Workshop(Path(name) / "packed") as work:
+        run = _Run(board, work, on_progress or _silent)
+        _, options, _ = _write_sources(board, BoardTop(board, shell, clock), work.folder, dsp)
+        run("synthesis", tools.yosys_command("yowasp", f"{_TOP}.ys"))
+        inputs = [option for before, option in zip(["", *options], options) if not {before, option} & _OUTPUTS]
+        run("packing", [nextpnr, *inputs, "--pack-only"])
+        return run.usage()
+
+
+def _silent(stage: str) -> None:
+    pass
 
 
 def _version_of(package: str) -> tuple[str, str]:
@@ -232,6 +273,14 @@ class _Workshop:
             raise FewbitError(f"cannot write to {self.out}: {error.strerror}") from None
 
 
+class Misfit(FewbitError):
+    """A design needs more than its device has: of ``usage`` most."""
+
+    def __init__(self, message: str, usage: Usage) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
 class _StuckError(Exception):
     """Router2 does not converge."""
 
@@ -299,8 +348,9 @@ class _Run:
         if not over:
             return
         worst = max(over, key=lambda usage: usage.percent)
-        raise FewbitError(
-            f"the design does not fit {self.board.name}: it needs {worst}; fold it more, or build for a larger board"
+        raise Misfit(
+            f"the design does not fit {self.board.name}: it needs {worst}; fold it more, or build for a larger board",
+            worst,
         )
 
     def _logged_usage(self) -> list[Usage]:
@@ -337,11 +387,7 @@ class _Run:
         )
 
     def usage(self) -> tuple[Usage, ...]:
-        found: dict[str, Usage] = {}
-        for cell, row in self._read("report.json")["utilization"].items():
-            if cell in _CELLS and row["available"]:
-                kind = _CELLS[cell]
-                found[kind] = Usage(kind=kind, used=row["used"], available=row["available"])
+        found = {use.kind: use for use in self._logged_usage()}
         cells = self._read("stat.json")["design"]["num_cells_by_type"]
         capacity = found["logic_cells"].available
         for kind, prefixes in {"luts": ("SB_LUT4", "LUT4"), "flip_flops": ("SB_DFF", "TRELLIS_FF")}.items():

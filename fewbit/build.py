@@ -7,10 +7,12 @@ from pathlib import Path
 
 from fewbit.boards import build as board_build
 from fewbit.boards import catalogue, protocol
+from fewbit.boards.build import Misfit
 from fewbit.boards.catalogue import Board
-from fewbit.boards.report import Report
+from fewbit.boards.report import Report, Usage
 from fewbit.boards.tools import Yosys
 from fewbit.design import Design, design
+from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Network
 from fewbit.hw.plan import SHELL
 from fewbit.hw.resources import Cost, target
@@ -21,6 +23,10 @@ QUALITY_GATE = Cost(cells=45, ffs=25)
 
 RECEIVE_BUFFER = Cost(cells=90, ffs=70)
 """What it takes more where it holds frames, beside the memory."""
+
+
+REPLANS = 2
+"""How often a design that does not fit is planned again."""
 
 
 def board_design(
@@ -71,6 +77,8 @@ def build(
 ) -> tuple[Design, Report]:
     """Builds the bitstream of ``network`` for ``board`` into ``out_dir``; the design, and what it takes and reaches.
 
+    A plan is a prediction: a design that turns out too large is planned again for fewer logic cells.
+
     Raises
     ------
     FewbitError
@@ -78,8 +86,35 @@ def build(
     """
     found = catalogue.get(board)
     made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells, dsp=dsp)
-    report = board_build.build(
-        found,
+    for _ in range(REPLANS):
+        try:
+            return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+        except Misfit as misfit:
+            if misfit.usage.kind != "logic_cells":
+                raise
+            fewer = int(made.plan.cost.cells * misfit.usage.available / misfit.usage.used * 0.99)
+            if on_progress is not None:
+                on_progress(f"{misfit.usage}: planning again for {fewer:,} logic cells")
+            try:
+                made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=fewer, dsp=dsp)
+            except FewbitError:
+                raise misfit from None
+    return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+
+
+def _build(
+    made: Design,
+    board: Board,
+    out_dir: str | Path,
+    clock_hz: int | None,
+    baud: int,
+    seed: int,
+    yosys: Yosys,
+    on_progress: Callable[[str], object] | None,
+) -> Report:
+    network = made.network
+    return board_build.build(
+        board,
         made.top(cells=True),
         input=network.input,
         scores=network.scores,
@@ -87,7 +122,7 @@ def build(
         out_dir=out_dir,
         clock_hz=clock_hz,
         baud=baud,
-        buffer_frames=_buffer_frames(network, found),
+        buffer_frames=_buffer_frames(network, board),
         dsp=made.plan.cost.dsps > 0,
         seed=seed,
         yosys=yosys,
@@ -95,4 +130,25 @@ def build(
         plan=plan_figures(made.plan),
         on_progress=on_progress,
     )
-    return made, report
+
+
+def pack(network: Network, board: str) -> tuple[Design, tuple[Usage, ...]]:
+    """``network`` as planned for ``board``, and what that takes there, synthesized and packed but not placed.
+
+    Raises
+    ------
+    FewbitError
+        If the board is unknown or too small.
+    """
+    found = catalogue.get(board)
+    made = board_design(network, found)
+    usage = board_build.pack(
+        found,
+        made.top(cells=True),
+        input=network.input,
+        scores=network.scores,
+        has_index=network.classifies,
+        buffer_frames=_buffer_frames(network, found),
+        dsp=made.plan.cost.dsps > 0,
+    )
+    return made, usage

@@ -1,0 +1,66 @@
+"""Resources that plans predict, against what synthesis and packing make of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from tiers import slow_but
+
+from benchmarks.resources import KINDS, Comparison, compare, parts
+from fewbit import models
+from fewbit.boards.catalogue import BOARDS
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.resources import TARGETS, Cost, target
+from fewbit.hw.stream_costs import gearbox_cost, rom_cells
+
+TOLERANCE = 0.15
+
+
+def check(pair: str, found: Comparison) -> None:
+    for kind, ours, theirs in zip(KINDS, found.predicted, found.real):
+        slack = 1 if kind in ("block_rams", "dsps") else 0  # one of a few is no share of them
+        assert abs(ours - theirs) <= max(TOLERANCE * theirs, slack), (
+            f"{pair}: {ours:,} {kind} predicted, {theirs:,} are"
+        )
+
+
+@pytest.mark.parametrize(
+    "pair",
+    slow_but(["tfc-w1a1@icebreaker"], [f"{name}@{board.name}" for name in models.shipped() for board in BOARDS]),
+)
+def test_shipped_networks_take_what_their_plans_say(pair: str) -> None:
+    with suppress(FewbitError):  # some have no plan for the smaller boards
+        check(pair, compare(pair))
+
+
+QUICK = ["buffer, 9 words of 8 x 1 bits, block", "gearbox, 32 to 1 of 1 bits", "arg-max, 10 of 12 bits"]
+PARTS = {part.title: part for part in parts()}
+
+
+@pytest.mark.parametrize("device", ["up5k", "ecp5-25k"])
+@pytest.mark.parametrize("title", slow_but(QUICK, PARTS))
+def test_parts_cost_what_they_take(title: str, device: str) -> None:
+    if "distributed" in title and not target(device).lut_ram:
+        return
+    found = PARTS[title].compare(target(device))
+    cells, ffs = found.off[:2]
+    # A part alone has no neighbours to merge with: it may take more than its share of a design, hardly ever less.
+    assert -0.35 < cells < 0.35, found
+    assert abs(ffs) < 0.2, found
+
+
+def test_costs_add_up() -> None:
+    one = Cost(cells=3, ffs=5, rams=1, dsps=2)
+    assert one + one == 2 * one == Cost(cells=6, ffs=10, rams=2, dsps=4)
+    assert 2 * one - one == one
+
+
+def test_constants_cost_a_lut_for_16_words_and_one_to_join_two() -> None:
+    assert [rom_cells(depth, 10) for depth in (1, 16, 32, 64, 128)] == [0, 10, 30, 70, 150]
+
+
+@pytest.mark.parametrize("device", TARGETS, ids=lambda device: device.name)
+def test_as_many_lanes_cost_nothing(device) -> None:
+    assert gearbox_cost(8, 3, 3, device) == Cost()
+    assert gearbox_cost(8, 3, 2, device).ffs >= 8 * (3 + 2)
