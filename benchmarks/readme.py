@@ -1,8 +1,8 @@
 """Writes the figures of README.md anew, each from the command that prints it.
 
-    python -m benchmarks.readme [demo] [models] [boards]
+    python -m benchmarks.readme [demo] [models] [boards] [codes]
 
-Without arguments it does all three. ``demo`` takes its page from build/demo/demo.txt, which ``make demo`` leaves.
+Without arguments it does all. ``demo`` takes its page from build/demo/demo.txt, which ``make demo`` leaves.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import boards, models
+from benchmarks import boards, codes, models
 
 README = Path(__file__).parent.parent / "README.md"
 PAGE = README.parent / "build" / "demo" / "demo.txt"
@@ -27,6 +27,7 @@ def demo() -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "models": lambda: models.markdown(models.HEAD, models.rows()),
+    "codes": lambda: "\n".join(codes.table()),
     "boards": lambda: models.markdown(boards.HEAD, [boards.row(pair) for pair in boards.PAIRS]),
 }
 

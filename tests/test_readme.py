@@ -7,11 +7,12 @@ import click
 import pytest
 from tiers import slow_but
 
-from benchmarks import boards, models, readme
+from benchmarks import boards, codes, models, readme
 from fewbit import cli
 from fewbit import models as shipped
 from fewbit.boards import catalogue
 from fewbit.build import board_design
+from fewbit.golden.network import Linear
 from fewbit.load import load
 
 TEXT = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -57,6 +58,49 @@ def test_table_of_boards_has_the_planned_cycles(pair, row):
 @pytest.mark.parametrize("pair, row", list(zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))[:3])
 def test_table_of_boards_is_what_a_build_gives(pair, row):
     assert cells(row) == list(boards.row(pair))
+
+
+CODE_ROWS = [(cells(row)[0].strip("`"), row) for row in part("codes").splitlines()[2:]]
+
+
+def test_table_of_codes_is_in_the_order_of_the_benchmark():
+    named = [code for code, _ in CODE_ROWS]
+    assert named == [code for code in codes.CODES if code in named]
+
+
+@pytest.mark.parametrize("code", codes.CODES)
+def test_every_code_has_a_network(code):
+    network = codes.row_of(code).network
+    assert {str(one.code) for one in network.layers if isinstance(one, Linear)} == {code.removesuffix(codes.TWO_SCALES)}
+
+
+@pytest.mark.parametrize("code, row", CODE_ROWS)
+def test_table_of_codes_has_the_accuracies_on_record(code, row):
+    assert cells(row)[:4] == [f"`{code}`", *codes.exact_cells(codes.row_of(code))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code, row", CODE_ROWS)
+def test_table_of_codes_has_the_planned_cycles(code, row):
+    network = codes.row_of(code).network
+    plan = board_design(network, catalogue.get(codes.BOARD), clock_hz=codes.CLOCK_HZ, fps=codes.FPS).plan
+    found = dict(zip(codes.FIGURES, cells(row)[1:], strict=True))
+    assert found["cycles a frame"] == f"{plan.cycles_per_frame:,}"
+    assert found["frames/s"] == f"{plan.frames_per_second:,.0f}"
+
+
+@pytest.mark.parametrize("code, trained", [("shift3(1)", "ternary"), ("shift3(2)", "quinary")])
+def test_codes_with_the_same_levels_share_a_network(code, trained):
+    rows = codes.row_of(code), codes.row_of(trained)
+    weights = [[one.weights for one in row.network.layers if isinstance(one, Linear)] for row in rows]
+    assert {str(one.code) for one in rows[0].network.layers if isinstance(one, Linear)} == {code}
+    assert all((one == other).all() for one, other in zip(*weights, strict=True))
+    assert rows[0].accuracy == rows[1].accuracy
+
+
+def test_a_code_without_a_network_is_named():
+    with pytest.raises(LookupError, match=re.escape("no LeNet-5 with int(3) weights and activations of 3 bits")):
+        codes.row_of("int(3)")
 
 
 def test_every_command_is_in_the_table():
