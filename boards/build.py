@@ -16,7 +16,7 @@ from typing import Any
 from fewbit.boards import catalogue, protocol, tools
 from fewbit.boards.catalogue import Board
 from fewbit.boards.pll import ClockReset, settings
-from fewbit.boards.report import REPORT_NAME, Link, Report, Timing, Usage
+from fewbit.boards.report import IMAGE_NAME, REPORT_NAME, Link, Report, Timing, Usage
 from fewbit.boards.shell import BoardTop, Shell
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
@@ -67,8 +67,8 @@ def build(
     """Build the bitstream of ``design`` on ``board``.
 
     ``out_dir`` gets the bitstream ``<board>.bin`` or ``.bit``, ``report.json``, ``report.txt``, ``build.log``, the
-    synthesized ``netlist.json`` and the pin constraints. All is made in a folder beside it and moved there at the end;
-    a failed build leaves ``build.log`` and touches nothing else.
+    synthesized ``netlist.json``, the pin constraints, and ``weights.bin`` where it has to be loaded. All is made in
+    a folder beside it and moved there at the end; a failed build leaves ``build.log`` and touches nothing else.
 
     Parameters
     ----------
@@ -144,18 +144,21 @@ def build(
                 baud=baud,
                 window=shell.window,
                 has_quality=shell.has_quality,
+                image_bytes=shell.image_bytes,
             ),
             cycles_per_frame=cycles_per_frame,
             plan=plan,
         )
-        work.deliver(
-            {
-                f"{_TOP}{board.suffix}": report.bitstream,
-                f"{_TOP}.json": "netlist.json",
-                _PINS[board.family]: board.name + Path(_PINS[board.family]).suffix,
-            },
-            report,
-        )
+        products = {
+            f"{_TOP}{board.suffix}": report.bitstream,
+            f"{_TOP}.json": "netlist.json",
+            _PINS[board.family]: board.name + Path(_PINS[board.family]).suffix,
+        }
+        if shell.image_bytes:
+            image = b"".join(word.to_bytes(2, "little") for word in design.image)
+            (work.folder / IMAGE_NAME).write_bytes(image)
+            products[IMAGE_NAME] = IMAGE_NAME
+        work.deliver(products, report)
     tell("done")
     return report
 

@@ -66,6 +66,8 @@ class BoardLink:
     baud : int
     has_quality : bool
         Whether the design's quality can be turned.
+    image : bytes
+        What the design is loaded with at the start, where it is.
     window : int or None
         Frames under way at a time; None for as many as a shell with the usual buffer takes. The build report has it.
     timeout_s : float
@@ -88,18 +90,19 @@ class BoardLink:
         baud: int = protocol.BAUD,
         *,
         has_quality: bool = False,
+        image: bytes = b"",
         window: int | None = None,
         timeout_s: float = 2.0,
         pause_s: float = protocol.PAUSE_S,
     ) -> None:
         self.port, self.input, self.scores, self.has_index, self.baud = port, input, scores, has_index, baud
-        self.has_quality = has_quality
-        self.window = protocol.window(input, has_quality=has_quality) if window is None else window
+        self.has_quality, self.image, self.has_front = has_quality, image, has_quality or bool(image)
+        self.window = protocol.window(input, has_front=self.has_front) if window is None else window
         if self.window < 1:
             raise FewbitError(f"the window must be at least 1 frame, not {self.window}")
         self.timeout_s, self.pause_s = timeout_s, pause_s
-        exchange = protocol.request_bytes(input, has_quality) + protocol.reply_bytes(scores, has_index)
-        self._reply_s = timeout_s + self.window * 10 / baud * exchange
+        exchange = protocol.request_bytes(input, self.has_front) + protocol.reply_bytes(scores, has_index)
+        self._reply_s = timeout_s + 10 / baud * max(self.window * exchange, len(image))
         self._serial = _open(port, baud, self._reply_s)
         self._clean = False
 
@@ -123,8 +126,9 @@ class BoardLink:
     ) -> tuple[Ints, Ints | None]:
         """Scores (N, \\*scores.shape) and class indices (N,), or None, of ``frames`` (N, \\*input.shape).
 
-        ``on_progress`` is called with the number of replies so far; ``quality`` is how many signed digits count, in
-        every frame or one number a frame; None is all. After an error the link may be used again.
+        A board that has to be loaded, and is not, is loaded first. ``on_progress`` is called with the number of
+        replies so far; ``quality`` is how many signed digits count, in every frame or one number a frame; None is
+        all. After an error the link may be used again.
 
         Raises
         ------
@@ -138,6 +142,8 @@ class BoardLink:
         try:
             self._settle()
             self._clean = False
+            if self.image:
+                self._load()
             sent = 0
             for received in range(len(requests)):
                 ahead = min(received + self.window, len(requests))
@@ -154,18 +160,34 @@ class BoardLink:
         return scores, (indices if self.has_index else None)
 
     def _requests(self, frames: list[Ints], quality: int | Sequence[int] | None) -> list[bytes]:
+        if quality is not None and not self.has_quality:
+            raise FewbitError(f"the design on {self.port} has no quality to turn")
         if not isinstance(quality, Sequence):
-            return [protocol.encode_request(self.input, frame, self.has_quality, quality) for frame in frames]
+            return [protocol.encode_request(self.input, frame, self.has_front, quality) for frame in frames]
         if len(quality) != len(frames):
             raise FewbitError(f"there must be a quality for each of the {len(frames)} frames, not {len(quality)}")
         each = zip(frames, quality)
-        return [protocol.encode_request(self.input, frame, self.has_quality, one) for frame, one in each]
+        return [protocol.encode_request(self.input, frame, self.has_front, one) for frame, one in each]
 
     def _settle(self) -> None:
         """Let the board forget what an earlier host or an error left half sent, and throw its answers away."""
         if not self._clean:
             time.sleep(1.5 * self.pause_s)
             self._serial.reset_input_buffer()
+
+    def _load(self) -> None:
+        """Load the board, unless it is."""
+        for request in (bytes([protocol.ASK]), bytes([protocol.LOAD]) + self.image):
+            self._serial.write(request)
+            answer = self._serial.read(1)
+            if answer == b"\x01":
+                return
+            if answer != b"\x00":
+                raise FewbitError(
+                    f"the board on {self.port} does not say whether it is loaded: check that it runs this design at "
+                    f"{self.baud} baud (fewbit flash)"
+                )
+        raise FewbitError(f"the board on {self.port} did not take its {len(self.image):,} bytes of weights: try again")
 
     def _reply(self, number: int) -> tuple[Ints, int | None]:
         length = protocol.reply_bytes(self.scores, self.has_index)

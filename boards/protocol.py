@@ -4,11 +4,18 @@
 narrower than a byte go several to a byte, the first in the lowest bits: as many as the largest power of two that fits a
 byte *and* divides the elements of a frame, so a frame needs no padding elements. Wider slots are little-endian bytes.
 
-**Quality.** Where the design can be turned, its multiplications being by signed digits, a request has a byte in front:
-how many of the most significant digits count in each of them, for this frame. At and above the most that the design has
-all count, so that 255 is always all. A board holds a request back while frames of another quality are in the design.
-Every request says its own, so host and board cannot come to disagree, whatever the line loses. Other designs have no
-such byte.
+**The byte in front.** Where a design can be turned, or has to be loaded, a request has a byte in front; where neither,
+it has none.
+
+Where it can be turned, its multiplications being by signed digits, the byte says how many of the most significant
+digits count in each of them, for this frame. At and above the most that the design has all count, so that 255 is always
+all. A board holds a request back while frames of another quality are in the design. Every request says its own, so host
+and board cannot come to disagree, whatever the line loses.
+
+Where memories of it have to be loaded before the first frame, 254 is followed by their whole image instead of a frame,
+16 bits at a time, little-endian. 253 is followed by nothing. To both the board replies with one byte, once no frame is
+under way: 1 if all is loaded, else 0. It drops frames until then, without a reply. What is loaded outlasts a discarded
+frame; an image that is begun and not completed leaves the board unloaded.
 
 **Reply.** Every score in channel order, extended to whole bytes, little-endian: signed kinds with their sign, others
 with zeros. Then the class index, in as many bytes as the largest index needs, where the design gives one.
@@ -43,6 +50,9 @@ BUFFER_FRAMES = 2
 ALL_DIGITS = 255
 """The quality at which all digits count, whatever the design."""
 
+LOAD, ASK = 254, 253
+"""First bytes of requests to a design that has to be loaded: the image follows; whether it is loaded."""
+
 _BLOCK_RAM_BYTES = 512
 
 
@@ -67,13 +77,13 @@ def frame_bytes(network_input: TensorType) -> int:
     return network_input.size // slots_per_byte(network_input) * _slot_bytes(network_input.dtype)
 
 
-def request_bytes(network_input: TensorType, has_quality: bool = False) -> int:
+def request_bytes(network_input: TensorType, has_front: bool = False) -> int:
     """Bytes of one request.
 
     >>> request_bytes(TensorType(DType("uint", 8), (784,))), request_bytes(TensorType(DType("uint", 8), (784,)), True)
     (784, 785)
     """
-    return has_quality + frame_bytes(network_input)
+    return has_front + frame_bytes(network_input)
 
 
 def score_bytes(scores: TensorType) -> int:
@@ -95,7 +105,7 @@ def reply_bytes(scores: TensorType, has_index: bool) -> int:
     return scores.size * score_bytes(scores) + has_index * index_bytes(scores)
 
 
-def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_quality: bool = False) -> int:
+def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_front: bool = False) -> int:
     """Frames that may be under way: ``buffer_frames``, or more where a block RAM holds more; 1 without a buffer.
 
     >>> window(TensorType(DType("bipolar", 1), (784,))), window(TensorType(DType("uint", 8), (784,)))
@@ -103,14 +113,14 @@ def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_qu
     """
     if buffer_frames == 0:
         return 1
-    return max(buffer_frames, _BLOCK_RAM_BYTES // request_bytes(network_input, has_quality))
+    return max(buffer_frames, _BLOCK_RAM_BYTES // request_bytes(network_input, has_front))
 
 
-def buffer_bytes(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_quality: bool = False) -> int:
+def buffer_bytes(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_front: bool = False) -> int:
     """Bytes that the receive buffer holds: a window of requests, or the one on its way into the design."""
     if buffer_frames == 0:
         return 1
-    return window(network_input, buffer_frames, has_quality) * request_bytes(network_input, has_quality)
+    return window(network_input, buffer_frames, has_front) * request_bytes(network_input, has_front)
 
 
 def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
@@ -154,9 +164,9 @@ def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
 
 
 def encode_request(
-    network_input: TensorType, frame: Ints, has_quality: bool = False, quality: int | None = None
+    network_input: TensorType, frame: Ints, has_front: bool = False, quality: int | None = None
 ) -> bytes:
-    """The request for ``frame``, at ``quality`` where the design has one to turn; None for all digits.
+    """The request for ``frame``, at ``quality`` where there is a byte in front; None for all digits.
 
     >>> encode_request(TensorType(DType("uint", 8), (2,)), np.array([1, 2]), True, 3).hex()
     '030102'
@@ -166,17 +176,16 @@ def encode_request(
     FewbitError
         If ``frame`` has another shape, or a value that the kind does not have, or there is no such quality.
     """
-    if quality is not None and not has_quality:
-        raise FewbitError("the design on the board has no quality to turn")
     if quality is not None and quality < 0:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
-    front = bytes([ALL_DIGITS if quality is None else min(quality, ALL_DIGITS)]) if has_quality else b""
+    # From the first of its other meanings on, the byte would be more digits than any design has.
+    front = bytes([ALL_DIGITS if quality is None or quality >= ASK else quality]) if has_front else b""
     return front + encode_frame(network_input, frame)
 
 
-def decode_request(network_input: TensorType, has_quality: bool, sent: bytes) -> tuple[Ints, int | None]:
+def decode_request(network_input: TensorType, has_front: bool, sent: bytes) -> tuple[Ints, int | None]:
     """Frame and quality of a request, as a board reads it. The inverse of :func:`encode_request`."""
-    if not has_quality:
+    if not has_front:
         return decode_frame(network_input, sent), None
     return decode_frame(network_input, sent[1:]), sent[0]
 

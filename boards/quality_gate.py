@@ -21,7 +21,7 @@ class QualityGate(wiring.Component):
     most : int
         Frames that may be under way behind the gate.
     bits : int
-        Of ``quality``.
+        Of ``quality``; 0 where there is none to turn.
 
     Members
     -------
@@ -33,19 +33,22 @@ class QualityGate(wiring.Component):
         A frame leaves what is behind the gate in this cycle.
     quality : Out(bits)
         What the last request said, or all ones where that does not fit; all ones after a reset.
+    idle : Out(1)
+        No frame is under way.
     """
 
     def __init__(self, frame_bytes: int, most: int, bits: int) -> None:
         self.frame_bytes, self.most, self.bits = frame_bytes, most, bits
         byte = stream.Signature(8)
         quality = Out(bits, init=(1 << bits) - 1)
-        super().__init__({"i": In(byte), "o": Out(byte), "done": In(1), "quality": quality})
+        super().__init__({"i": In(byte), "o": Out(byte), "done": In(1), "quality": quality, "idle": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         # `place` counts the bytes of a request, `under_way` the frames that came in and have not gone out.
         m = Module()
         place, under_way = Signal(range(self.frame_bytes + 1)), Signal(range(self.most + 1))
         asked, enters = Signal.like(self.quality), Signal()
+        m.d.comb += self.idle.eq(under_way == 0)
         m.d.comb += [asked.eq(saturated(self.i.payload, self.bits)), self.o.payload.eq(self.i.payload)]
         with m.If(place == 0):
             same = (asked == self.quality) & (under_way != self.most)

@@ -15,6 +15,8 @@ from fewbit.golden.network import TensorType
 
 FORMAT = 1
 REPORT_NAME = "report.json"
+IMAGE_NAME = "weights.bin"
+"""What a board is loaded with at the start, beside the report of a build that wants it."""
 
 _TITLES = {
     "logic_cells": "logic cells",
@@ -70,11 +72,17 @@ class Link:
     baud: int
     window: int
     has_quality: bool = False
+    image_bytes: int = 0
+
+    @property
+    def has_front(self) -> bool:
+        """Whether requests have a byte in front."""
+        return self.has_quality or self.image_bytes > 0
 
     @property
     def frames_per_second(self) -> float:
         """What the serial line carries at most: the longer of request and reply, 10 bits a byte."""
-        request = protocol.request_bytes(self.input, self.has_quality)
+        request = protocol.request_bytes(self.input, self.has_front)
         longest = max(request, protocol.reply_bytes(self.scores, self.has_index))
         return self.baud / 10 / longest
 
@@ -182,6 +190,8 @@ class Report:
         lines.append(f"  serial link: {link.baud:,} baud, up to {link.frames_per_second:,.0f} frames a second")
         if link.has_quality:
             lines.append("  quality: set by each request (fewbit run --quality)")
+        if link.image_bytes:
+            lines.append(f"  weights: {link.image_bytes:,} bytes, loaded at the start ({IMAGE_NAME})")
         lines.append(f"  place and route: seed {self.seed}, attempt {self.seeds_tried}")
         lines.append("  " + ", ".join(f"{name} {number}" for name, number in self.tools.items()))
         return "\n".join(lines) + "\n"

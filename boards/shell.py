@@ -15,6 +15,7 @@ from amaranth.hdl import (
     ResetSignal,
     Shape,
     Signal,
+    Value,
     unsigned,
 )
 from amaranth.lib import io, stream, wiring
@@ -23,6 +24,7 @@ from amaranth.lib.wiring import In, Out
 
 from fewbit.boards import protocol
 from fewbit.boards.catalogue import Board
+from fewbit.boards.load_gate import LoadGate
 from fewbit.boards.pll import ClockReset
 from fewbit.boards.quality_gate import QualityGate
 from fewbit.boards.uart import UARTReceiver, UARTTransmitter, divisor
@@ -38,7 +40,8 @@ class Shell(wiring.Component):
     byte, however long the design takes. Replies wait in the design until the line has taken them.
 
     A design whose quality can be turned gets that of each frame from its request. A request of another quality than the
-    frames in the design waits in the buffer until they have left; a flush sets the full quality, as a reset does.
+    frames in the design waits in the buffer until they have left; a flush sets the full quality, as a reset does. A
+    design with memories to be loaded gets no frame before they are; what is loaded outlasts a flush.
 
     **Recovery.** A silence of ``pause_s`` inside a frame discards it, and resets the design with all that is still in
     it: frames whose reply has not left by then are lost as well. A framing error, or a byte that the buffer has no room
@@ -46,14 +49,16 @@ class Shell(wiring.Component):
 
     **Latency**: a byte reaches the design 4 cycles after it was received, plus the lane conversion; a score leaves in
     the cycle after it is valid. **Throughput**: the line's: a byte in 10 bits each way. **Cost**: about 260 logic
-    cells on iCE40 and a block RAM for every 512 bytes of buffer; 160 without a buffer; 45 more for a quality.
+    cells on iCE40 and a block RAM for every 512 bytes of buffer; 160 without a buffer; 45 more for a quality,
+    115 more for loading.
 
     Parameters
     ----------
     design : wiring.Component
         With ``i``: In(stream of ArrayLayout(b bits, lanes)), elements already encoded, and ``o``: Out(stream of
         StructLayout(score, index, last)), a beat a score, ``index`` the class once ``last`` is set. In ``sync``. Where
-        it has ``quality``: In(bits), that is turned by the host.
+        it has ``quality``: In(bits), that is turned by the host; where it has ``load``: In(stream of 16 bits) and
+        ``loaded``: Out(1), it is loaded with its ``image``.
     input : TensorType
         One frame.
     scores : TensorType
@@ -72,7 +77,11 @@ class Shell(wiring.Component):
     Attributes
     ----------
     has_quality : bool
-        Whether a request begins with a quality.
+        Whether the host turns a quality.
+    image_bytes : int
+        What the design is loaded with at the start.
+    has_front : bool
+        Whether a request has a byte in front.
 
     Members
     -------
@@ -111,7 +120,9 @@ class Shell(wiring.Component):
         self.clock_hz, self.baud, self.buffer_frames, self.pause_s = Fraction(clock_hz), baud, buffer_frames, pause_s
         self.divisor = divisor(clock_hz, baud)
         self.has_quality = "quality" in design.signature.members
-        self.window = protocol.window(input, buffer_frames, self.has_quality)
+        self.image_bytes = 2 * len(design.image) if "load" in design.signature.members else 0
+        self.has_front = self.has_quality or self.image_bytes > 0
+        self.window = protocol.window(input, buffer_frames, self.has_front)
         self.lanes = self._check_design()
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1), "error": Out(1)})
 
@@ -144,12 +155,18 @@ class Shell(wiring.Component):
 
         # A byte is let through a cycle after it came, so that it can never fall into the cycle of a flush.
         arrived, broken = Signal(), Signal()
-        length = protocol.request_bytes(self.input, self.has_quality)
-        place = Signal(range(length))
+        length = protocol.request_bytes(self.input, self.has_front)
+        place = Signal(range(max(length, 1 + self.image_bytes)))
+        ends: Value = place == length - 1
+        if self.image_bytes:
+            front, image = place == 0, Signal()
+            with m.If(core.i.valid & front):
+                m.d.sync += image.eq(core.i.payload == protocol.LOAD)
+            ends = Mux(front, core.i.payload == protocol.ASK, Mux(image, place == self.image_bytes, ends))
         m.d.sync += arrived.eq(receiver.o.valid)
         m.d.comb += [core.i.payload.eq(receiver.o.payload), core.i.valid.eq(arrived & ~broken)]
         with m.If(arrived & ~broken):
-            m.d.sync += place.eq(Mux(place == length - 1, 0, place + 1))
+            m.d.sync += place.eq(Mux(ends, 0, place + 1))
 
         longest = int(self.pause_s * self.clock_hz)
         silence = Signal(range(longest + 1), init=longest)
@@ -196,15 +213,25 @@ class _Core(wiring.Component):
         m = Module()
         shell = self.shell
         m.submodules.design = design = shell.design
+        scored = Signal()
+        answer = None
         depth = protocol.buffer_bytes(shell.input, shell.buffer_frames, shell.has_quality)
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=8, depth=depth)
         m.d.comb += [buffer.w_data.eq(self.i.payload), buffer.w_en.eq(self.i.valid), self.i.ready.eq(buffer.w_rdy)]
         taken = buffer.r_stream
-        if shell.has_quality:
-            gate = QualityGate(protocol.frame_bytes(shell.input), shell.window, len(design.quality))
-            m.submodules.gate = gate
+        if shell.has_front:
+            frame, bits = protocol.frame_bytes(shell.input), len(design.quality) if shell.has_quality else 0
+            m.submodules.gate = gate = QualityGate(frame, shell.window, bits)
+            m.d.comb += gate.done.eq(scored)
+            if shell.has_quality:
+                m.d.comb += design.quality.eq(gate.quality)
+            if shell.image_bytes:
+                m.submodules.loading = loading = LoadGate(frame, shell.image_bytes)
+                wiring.connect(m, taken, loading.i)
+                wiring.connect(m, loading.words, design.load)
+                m.d.comb += [loading.idle.eq(gate.idle), loading.loaded.eq(design.loaded)]
+                taken, answer = loading.o, loading.answer
             wiring.connect(m, taken, gate.i)
-            m.d.comb += [design.quality.eq(gate.quality), gate.done.eq(self.done)]
             taken = gate.o
 
         shape = design.i.payload.shape().elem_shape
@@ -233,10 +260,15 @@ class _Core(wiring.Component):
             self.o.valid.eq(design.o.valid),
             self.o.payload.eq(Cat(score, beat.index).word_select(place, 8)),
             design.o.ready.eq(self.o.ready & (place == length)),
-            self.done.eq(design.o.valid & design.o.ready & beat.last),
+            scored.eq(design.o.valid & design.o.ready & beat.last),
+            self.done.eq(scored),
         ]
-        with m.If(self.o.valid & self.o.ready):
+        with m.If(design.o.valid & self.o.ready):
             m.d.sync += place.eq(Mux(place == length, 0, place + 1))
+        if answer is not None:  # the design is idle then, and gives nothing
+            m.d.comb += answer.ready.eq(self.o.ready)
+            with m.If(answer.valid):
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(answer.payload), self.done.eq(self.o.ready)]
         return m
 
 

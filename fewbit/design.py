@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewbit import __version__
 from fewbit.golden.network import Network
 from fewbit.hw import plan as planning
@@ -42,11 +45,22 @@ class Design:
         family = self.plan.target.family
         return Top(self.plan.network, self.plan.folding, family if cells else "generic")
 
+    def image(self, *, cells: bool = False) -> NDArray[np.uint16]:
+        """What :meth:`top` is loaded with at the start; empty where all its memories are full by then."""
+        made = self.top(cells=cells)
+        return np.array(made.image if made.filled else [], np.uint16)
+
     @property
     def _dial(self) -> list[str]:
         """The line about the quality, where there is one."""
         digits = self.plan.network.digits
         return [f"quality: signed digits that count in a product, {digits} and more for all"] if digits else []
+
+    @property
+    def _loading(self) -> list[str]:
+        """The line about loading, where there is some."""
+        words = len(self.image())
+        return [f"load: {words:,} words of 16 bits fill its memories, before the first frame"] if words else []
 
     @cached_property
     def verilog(self) -> str:
@@ -60,6 +74,7 @@ class Design:
             f"output: {network.scores}, a score a beat in the lowest bits; above it the arg-max so far, then last",
             f"{plan.cycles_per_frame} cycles a frame, {plan.latency} from a frame's first beat to its last score",
             *self._dial,
+            *self._loading,
         ]
         return "".join(f"// {line}\n" for line in header) + verilog(self.top(), MODULE)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewbit.boards import catalogue, protocol
 from fewbit.boards.host import BoardLink, find_port
-from fewbit.boards.report import Link, Report
+from fewbit.boards.report import IMAGE_NAME, Link, Report
 from fewbit.design import MODULE, Design, design
 from fewbit.golden import run as golden
 from fewbit.golden.dtype import Ints
@@ -142,7 +143,7 @@ def run_rtl(
     if len(frames) == 0:
         return run_golden(made.network, frames)
     compiled = compile_design(made.verilog, top=MODULE)
-    return _stream(made, compiled, frames, on_progress, valid_pattern, ready_pattern, seed, quality)
+    return _stream(made, compiled, frames, on_progress, valid_pattern, ready_pattern, seed, quality, load=made.image())
 
 
 def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None, quality: int | None = None) -> Run:
@@ -159,7 +160,8 @@ def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None,
     if len(frames) == 0:
         return run_golden(made.network, frames)
     mapped = netlist(made.mapped_verilog, top=MODULE, family=device.family, dsp=made.plan.cost.dsps > 0)
-    return _stream(made, compile_design(mapped, top=MODULE), frames, on_progress, quality=quality)
+    compiled = compile_design(mapped, top=MODULE)
+    return _stream(made, compiled, frames, on_progress, quality=quality, load=made.image(cells=True))
 
 
 def run_bitstream(
@@ -181,7 +183,7 @@ def run_bitstream(
         return run_golden(network, frames)
     bitstream = build_dir / report.bitstream
     unpacked = unpack(bitstream, bitstream.with_suffix(".pcf"), target=report.target, clock_hz=report.clock_hz)
-    requests = [protocol.encode_request(network.input, frame, link.has_quality, quality) for frame in frames]
+    requests = [protocol.encode_request(network.input, frame, link.has_front, quality) for frame in frames]
     length = protocol.reply_bytes(link.scores, link.has_index)
     replies = unpacked.exchange(
         requests,
@@ -212,6 +214,21 @@ def _build_of(network: Network, build_dir: Path, quality: int | None) -> tuple[R
     return report, link
 
 
+def _image_of(link: Link, build_dir: Path) -> bytes:
+    """What the board of the build in ``build_dir`` is loaded with."""
+    if link.image_bytes == 0:
+        return b""
+    try:
+        image = (build_dir / IMAGE_NAME).read_bytes()
+    except OSError as error:
+        raise FewbitError(f"cannot read {build_dir / IMAGE_NAME}: {error.strerror}") from None
+    if len(image) != link.image_bytes:
+        raise FewbitError(
+            f"{build_dir / IMAGE_NAME} has {len(image):,} bytes, not {link.image_bytes:,}: run fewbit build again"
+        )
+    return image
+
+
 def _stream(
     made: Design,
     compiled: CompiledDesign,
@@ -221,8 +238,10 @@ def _stream(
     ready_pattern: str = "always",
     seed: int = 0,
     quality: int | None = None,
+    *,
+    load: NDArray[np.uint16],
 ) -> Run:
-    """Streams ``frames`` through a compiled design and reads its scores and classes."""
+    """Streams ``frames`` through a compiled design, loaded with ``load``, and reads its scores and classes."""
     network, plan = made.network, made.plan
     kind, lanes, scores = network.input.dtype, plan.folding.input_lanes, network.scores
     elements = to_stream(golden.check_frames(network, frames), network.input.shape)
@@ -236,6 +255,7 @@ def _stream(
         ready_pattern=ready_pattern,
         seed=seed,
         quality=network.digits if quality is None else min(quality, network.digits),
+        load=load,
         on_progress=on_progress and (lambda outputs, _cycles: on_progress(outputs // scores.size)),
     )
     bits = scores.dtype.bits
@@ -274,6 +294,7 @@ def run_board(
     else:
         report, link = _build_of(network, build_dir, quality)
         options |= {"baud": link.baud, "window": link.window, "has_quality": link.has_quality}
+        options["image"] = _image_of(link, build_dir)
         board = report.board
     with BoardLink(port or find_port(board), network.input, network.scores, network.classifies, **options) as serial:
         scores, index = serial.run(frames, on_progress, quality=quality)

@@ -12,6 +12,7 @@ from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.accumulate import accumulate
 from fewbit.hw.matvec import FoldedMatVec, holding, start_values
+from fewbit.hw.weights import place
 
 BIT = DType("uint", 1)
 """What a lane sees of an activation."""
@@ -115,8 +116,7 @@ class BitSerialMatVec(FoldedMatVec):
         # to the accumulators. Everything advances together, unless a finished beat waits for its receiver.
         m = Module()
         m.submodules.buffer = buffer = self.buffer
-        m.submodules.weights = weights = self._weights()
-        read = weights.read_port()
+        read = place(m, self, self.target)
         wiring.connect(m, wiring.flipped(self.i), buffer.i)
 
         advance, issue, begin = Signal(), Signal(), Signal()

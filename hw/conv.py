@@ -15,6 +15,7 @@ from fewbit.hw.matvec import FoldedMatVec
 from fewbit.hw.schedule import Step
 from fewbit.hw.sign_matvec import SignMatVec
 from fewbit.hw.streams import Gearbox, in_a_row, lane_stream, shape_of
+from fewbit.hw.weights import Stored
 from fewbit.hw.window import Geometry, WindowUnit
 
 
@@ -51,8 +52,8 @@ class ConvUnit(wiring.Component):
     -------
     i : In(stream of lanes)
     o : Out(stream of ``unit``)
-    quality : In
-        That of ``unit``, if it has one.
+    quality, fill : In
+        Those of ``unit``, if it has them.
 
     Raises
     ------
@@ -86,12 +87,16 @@ class ConvUnit(wiring.Component):
             if lanes != unit.simd:
                 self.parts.append(Gearbox(shape_of(kind), lanes, unit.simd))
         kept = unit.signature.members["o"].signature if result is None else lane_stream(shape_of(result), unit.pe)
-        dial = {name: member for name, member in unit.signature.members.items() if name == "quality"}
+        dial = {name: member for name, member in unit.signature.members.items() if name in ("quality", "fill")}
         super().__init__({"i": In(lane_stream(shape_of(source.dtype), self.lanes)), "o": Out(kept)} | dial)
 
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
         return [step for part in (*self.parts, self.unit) for step in part.timing()]
+
+    def stored(self) -> Stored:
+        """What the memory of weights holds."""
+        return self.unit.stored()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -100,6 +105,8 @@ class ConvUnit(wiring.Component):
         wiring.connect(m, source, unit.i)
         if "quality" in unit.signature.members:
             m.d.comb += unit.quality.eq(self.quality)
+        if "fill" in unit.signature.members:
+            wiring.connect(m, wiring.flipped(self.fill), unit.fill)
         m.d.comb += [self.o.valid.eq(unit.o.valid), unit.o.ready.eq(self.o.ready)]
         m.d.comb += [kept.eq(given) for kept, given in zip(self.o.payload, unit.o.payload)]
         return m

@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.dtype import DType, Ints
@@ -23,7 +22,7 @@ from fewbit.hw.pair_sums import PairSums
 from fewbit.hw.scaled_lanes import ScaledLanes, ScaleFront, exact_lanes, saturated
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.weights import BLOCK, LOGIC, join_words, weight_memory
+from fewbit.hw.weights import LOGIC, PLACES, Stored, fill_member, join_words, place, weight_memory
 
 Front = PairSums | ScaleFront
 """What stands between the activations and the lanes of all outputs."""
@@ -71,6 +70,7 @@ class FoldedMatVec(wiring.Component, ABC):
         self._plain = holding(int(((low - self.bias) // self.step).min()), int(((high - self.bias) // self.step).max()))
         self.sum = layer.sum_kind(activation) if exact else self._plain
         dial = {"quality": In(layer.digits.bit_length())} if layer.digits else {}
+        dial |= fill_member(layer, memory, self.stored)
         streams = {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
         super().__init__(streams | dial)
 
@@ -130,8 +130,9 @@ class FoldedMatVec(wiring.Component, ABC):
                 m.d.sync += address.eq(0)
         return address, last_of(m, address, depth, self.groups, step)
 
-    def _weights(self) -> Memory:
-        return weight_memory(self._memory_bits(), self._memory_words(), self.memory)
+    def stored(self) -> Stored:
+        """What the memory of weights holds."""
+        return self._memory_bits(), self._memory_words()
 
     def _memory_bits(self) -> int:
         return self.pe * self.lanes[0].w_bits
@@ -170,7 +171,7 @@ class MatVec(FoldedMatVec):
         Outputs at a time; divides ``layer.outputs``.
     simd : int
         Inputs at a time; divides ``layer.inputs``.
-    memory : ``"block"`` or ``"logic"``
+    memory : ``"block"``, ``"logic"`` or ``"spram"``
         Where the weights lie.
     buffer : ``"block"``, ``"distributed"`` or ``"ring"``
         Where the vectors lie.
@@ -200,6 +201,8 @@ class MatVec(FoldedMatVec):
     quality : In
         Signed digits that count in every product with a scale or a ``csd`` weight; absent where there are none. It
         holds for all that is under way, so it is changed between frames.
+    fill : In(fill_signature())
+        Fills SPRAM with what is ``stored()``, while no vector is there; absent where the weights lie elsewhere.
 
     Raises
     ------
@@ -271,8 +274,7 @@ class MatVec(FoldedMatVec):
         # accumulators. Everything advances together, unless a finished beat waits for its receiver.
         m = Module()
         m.submodules.buffer = buffer = self.buffer
-        m.submodules.weights = weights = self._weights()
-        read = weights.read_port()
+        read = place(m, self, self.target)
         wiring.connect(m, wiring.flipped(self.i), buffer.i)
 
         advance, issue = Signal(), Signal()
@@ -358,8 +360,8 @@ def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> No
         raise FewbitError(f"layer {layer.name!r}: PE must divide the {outputs} outputs{of_group}, not {pe}")
     if simd < 1 or layer.inputs % simd:
         raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
-    if memory not in (BLOCK, LOGIC):
-        raise FewbitError(f'layer {layer.name!r}: weights lie in "block" or "logic", not {memory!r}')
+    if memory not in PLACES:
+        raise FewbitError(f'layer {layer.name!r}: weights lie in "block", "logic" or "spram", not {memory!r}')
 
 
 def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | None = None) -> list[int]:

@@ -20,7 +20,7 @@ from fewbit.hw.buffer import RING, VectorBuffer
 from fewbit.hw.matvec import check_fold
 from fewbit.hw.schedule import RunStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.weights import BLOCK, rom_words, weight_memory
+from fewbit.hw.weights import BLOCK, Stored, fill_member, place, rom_words
 
 STARTS = 2
 """Words of the memory that a sum begins with instead of weights."""
@@ -77,7 +77,7 @@ class SignUnit(wiring.Component):
         Follows the layer; one threshold a channel, or one for all.
     pe, simd : int
         Outputs and inputs at a time; they divide the layer's.
-    memory : ``"block"`` or ``"logic"``
+    memory : ``"block"``, ``"logic"`` or ``"spram"``
         Where the weights lie.
     stages : int
         Ranks of registers in a popcount, 1 to ``inputs / SIMD + 1``.
@@ -97,6 +97,8 @@ class SignUnit(wiring.Component):
         With ``next``: the vector is read for the last time.
     word : In(simd)
     o : Out(stream of PE lanes)
+    fill : In(fill_signature())
+        Fills SPRAM with what is ``stored()``, while no vector is there; absent where the weights lie elsewhere.
 
     Raises
     ------
@@ -142,6 +144,7 @@ class SignUnit(wiring.Component):
                 "word": In(simd),
                 "o": Out(lane_stream(shape_of(threshold.dtype), pe)),
             }
+            | fill_member(layer, memory, self.stored)
         )
 
     def _encode_starts(self) -> tuple[int, Ints]:
@@ -160,6 +163,10 @@ class SignUnit(wiring.Component):
             f"layer {self.layer.name!r}: a SIMD of {self.simd} is too small for thresholds that ride with the weights"
         )
 
+    def stored(self) -> Stored:
+        """What the memory of weights holds."""
+        return self.pe * self.simd, self._memory_words()
+
     def _memory_words(self) -> list[int]:
         """The words in the order in which they are read: a start, weights, the other start, the rest."""
         turned = self.layer.weights * np.where(self.threshold.sign < 0, -1, 1)[:, None]
@@ -177,8 +184,7 @@ class SignUnit(wiring.Component):
         m = Module()
         m.submodules.mac = mac = self.mac
         m.submodules.results = results = SyncFIFO(width=self.pe, depth=self.results)
-        m.submodules.weights = weights = weight_memory(self.pe * self.simd, self._memory_words(), self.memory)
-        read = weights.read_port()
+        read = place(m, self, self.target)
 
         begin, issue, start, taken = Signal(), Signal(), Signal(), Signal()
         share = self.folds // self.groups
@@ -260,6 +266,8 @@ class SignMatVec(wiring.Component):
     -------
     i : In(stream of SIMD lanes)
     o : Out(stream of PE lanes)
+    fill : In
+        That of :class:`SignUnit`, if it has one.
     """
 
     def __init__(
@@ -269,9 +277,12 @@ class SignMatVec(wiring.Component):
         self.layer, self.threshold, self.pe, self.simd = layer, threshold, pe, simd
         self.words, self.cycles_per_frame, self.latency = self.unit.words, self.unit.cycles_per_frame, self.unit.latency
         self.buffer = VectorBuffer(shape_of(BIPOLAR), simd, self.words, buffer)
-        super().__init__(
-            {"i": In(lane_stream(shape_of(BIPOLAR), simd)), "o": Out(lane_stream(shape_of(threshold.dtype), pe))}
-        )
+        streams = {"i": In(lane_stream(shape_of(BIPOLAR), simd)), "o": Out(lane_stream(shape_of(threshold.dtype), pe))}
+        super().__init__(streams | {name: one for name, one in self.unit.signature.members.items() if name == "fill"})
+
+    def stored(self) -> Stored:
+        """What the memory of weights holds."""
+        return self.unit.stored()
 
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
@@ -299,6 +310,8 @@ class SignMatVec(wiring.Component):
             buffer.last.eq(unit.last),
             unit.word.eq(buffer.word),
         ]
+        if "fill" in self.signature.members:
+            wiring.connect(m, wiring.flipped(self.fill), unit.fill)
         return m
 
 

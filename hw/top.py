@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Any
+
 from amaranth.hdl import Module
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.network import Network
 from fewbit.hw.argmax import score_stream
 from fewbit.hw.chain import Folding, chain
 from fewbit.hw.conv import ConvUnit
+from fewbit.hw.loader import Loader
 from fewbit.hw.matvec import FoldedMatVec
 from fewbit.hw.scaled_lanes import saturated
+from fewbit.hw.spram import LANE_BITS, image, lanes_of
 from fewbit.hw.streams import lane_stream, shape_of
 
 
@@ -37,6 +42,15 @@ class Top(wiring.Component):
     quality : In
         Signed digits that count in every product with a scale or a ``csd`` weight; absent where the network has none.
         It holds for all frames under way, so it is changed between frames; left open, all count.
+    load : In(stream.Signature(16))
+        Fills the memories that are empty at the start with ``image``, while no frame is under way; always ready.
+    loaded : Out(1)
+        They are full. Until then frames give wrong scores. Both are absent where all memories are full from the start.
+
+    Attributes
+    ----------
+    image : list of int
+        What ``load`` takes: 16 bits at a time, layer by layer.
     """
 
     def __init__(self, network: Network, folding: Folding, target: str = "generic") -> None:
@@ -44,11 +58,20 @@ class Top(wiring.Component):
         self.units = chain(network, folding, target)
         bits = network.digits.bit_length()
         dial = {"quality": In(bits, init=(1 << bits) - 1)} if network.digits else {}
+        units: list[Any] = [unit for _, unit in self.units]
+        self.filled = [unit for unit in units if "fill" in unit.signature.members]
+        if self.filled:
+            dial |= {"load": In(stream.Signature(LANE_BITS)), "loaded": Out(1)}
         streams = {
             "i": In(lane_stream(shape_of(network.input.dtype), folding.input_lanes)),
             "o": Out(score_stream(shape_of(network.scores.dtype), network.scores.size)),
         }
         super().__init__(streams | dial)
+
+    @cached_property
+    def image(self) -> list[int]:
+        stored = [unit.stored() for unit in self.filled]
+        return [part for bits, words in stored for part in image(words, bits)]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -60,4 +83,11 @@ class Top(wiring.Component):
             if isinstance(unit, (FoldedMatVec, ConvUnit)) and "quality" in unit.signature.members:
                 m.d.comb += unit.quality.eq(saturated(self.quality, len(unit.quality)))
         wiring.connect(m, source, wiring.flipped(self.o))
+        if self.filled:
+            stored = [unit.stored() for unit in self.filled]
+            m.submodules.loader = loader = Loader([(lanes_of(bits), len(words)) for bits, words in stored])
+            wiring.connect(m, wiring.flipped(self.load), loader.i)
+            m.d.comb += self.loaded.eq(loader.loaded)
+            for fill, unit in zip(loader.fill, self.filled):
+                wiring.connect(m, fill, unit.fill)
         return m

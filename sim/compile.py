@@ -101,6 +101,8 @@ class CompiledDesign:
         self._lib.fewbit_open.argtypes = [i32, i32, ctypes.c_uint64]
         self._lib.fewbit_quality.restype = None
         self._lib.fewbit_quality.argtypes = [pointer, ctypes.c_uint64]
+        self._lib.fewbit_load.restype = None
+        self._lib.fewbit_load.argtypes = [pointer, pointer, i64]
         self._lib.fewbit_close.restype = None
         self._lib.fewbit_close.argtypes = [pointer]
         self._lib.fewbit_advance.restype = None
@@ -118,6 +120,7 @@ class CompiledDesign:
         ready_pattern: str = "always",
         seed: int = 0,
         quality: int = 0,
+        load: NDArray[np.uint16] | None = None,
         on_progress: Callable[[int, int], Any] | None = None,
     ) -> Trace:
         """Stream ``words`` in until ``outputs`` words have come out. Ctrl-C stops it within a second.
@@ -137,6 +140,8 @@ class CompiledDesign:
             Of the patterns' random numbers; one seed gives one run, on every machine.
         quality : int
             What the port ``quality`` is held at, where the design has one.
+        load : uint16 (n,) or None
+            What goes into the stream ``load``, where the design has one, before cycle 0.
         on_progress : callable (outputs, cycles)
             Called several times a second with the words delivered and the cycles run so far.
 
@@ -164,6 +169,9 @@ class CompiledDesign:
         handle = self._lib.fewbit_open(PATTERNS.index(valid_pattern), PATTERNS.index(ready_pattern), seed % (1 << 63))
         try:
             self._lib.fewbit_quality(handle, quality)
+            if load is not None:
+                image = np.ascontiguousarray(load, np.uint16)
+                self._lib.fewbit_load(handle, image.ctypes.data, len(image))
             chunk = _FIRST_CHUNK
             while progress[1] < outputs and progress[2] < max_cycles:
                 began, before = time.perf_counter(), int(progress[2])
@@ -289,6 +297,7 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
                               f"{', '.join(_DATA_PORTS)}")  # fmt: skip
     (work / "stream.cc").write_text(driver, encoding="utf-8")
     defines = [f"-DHAS_{name.upper()}" for name in ("clk", "rst", "quality") if name in ports]
+    defines += ["-DHAS_LOAD"] if "load__payload" in ports else []
     command = [*compiler, *_FLAGS, *defines, f"-I{cxxrtl_include()}", "stream.cc", "-o", _LIBRARY]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -126,6 +126,21 @@ EXPORT void fewbit_quality(void *run, uint64_t quality) {
 #endif
 }
 
+// A word of 16 bits a cycle, before any frame and outside the count of cycles; a design that takes none has no `load`.
+EXPORT void fewbit_load(void *handle, const uint16_t *words, int64_t n) {
+#ifdef HAS_LOAD
+  Run &run = *static_cast<Run *>(handle);
+  for (int64_t k = 0; k < n; k++) {
+    const uint64_t word = words[k];
+    put_words(drive(run.top.p_load____payload), &word);
+    put_bit(run.top.p_load____valid, true);
+    run.clock(false);
+    run.clock(true);
+  }
+  put_bit(run.top.p_load____valid, false);
+#endif
+}
+
 EXPORT void fewbit_close(void *handle) { delete static_cast<Run *>(handle); }
 
 // Runs until all n_out words are out or `cycles` cycles have passed. progress[0..2] hold the words

@@ -26,7 +26,10 @@ BAD_FOLDS = [
     ({"pe": 0, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 0"),
     ({"pe": 1, "simd": 3}, "layer 'dense': SIMD must divide the 10 inputs, not 3"),
     ({"pe": 1, "simd": 1, "stages": 0}, "layer 'dense': the sum needs at least 1 stage, not 0"),
-    ({"pe": 1, "simd": 1, "memory": "tape"}, "layer 'dense': weights lie in \"block\" or \"logic\", not 'tape'"),
+    (
+        {"pe": 1, "simd": 1, "memory": "tape"},
+        'layer \'dense\': weights lie in "block", "logic" or "spram", not \'tape\'',
+    ),
     (
         {"pe": 1, "simd": 1, "buffer": "tape"},
         'a vector buffer must be "block", "distributed" or "ring", not \'tape\'',

@@ -95,7 +95,7 @@ def test_every_frame_goes_out_with_its_quality(board):
 @pytest.mark.parametrize(
     "has_quality, quality, message",
     [
-        (False, 1, "the design on the board has no quality to turn"),
+        (False, 1, "the design on {port} has no quality to turn"),
         (True, -1, "the quality must be 0 or more, not -1"),
         (True, [1, 2], "there must be a quality for each of the 3 frames, not 2"),
     ],
@@ -104,7 +104,7 @@ def test_a_quality_that_does_not_suit(board, has_quality, quality, message):
     fake = board(has_quality=has_quality)
     with (
         host.BoardLink(fake.port, SOURCE, SCORES, True, has_quality=has_quality) as link,
-        pytest.raises(FewbitError, match=f"^{re.escape(message)}$"),
+        pytest.raises(FewbitError, match=f"^{re.escape(message.format(port=fake.port))}$"),
     ):
         link.run(frames(3), quality=quality)
     assert not fake.answered

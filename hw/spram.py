@@ -1,0 +1,135 @@
+"""Weights in RAM that is empty at the start: the four single-port blocks of 16,384 words by 16 bits of an UltraPlus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.errors import FewbitError
+
+SPRAM = "spram"
+"""Where weights lie that are not there from the start."""
+
+LANE_BITS, DEPTH, MOST_LANES = 16, 16_384, 4
+"""Words of a block, and how many blocks a device has."""
+
+
+def lanes_of(bits: int) -> int:
+    """Blocks side by side that words of ``bits`` bits take."""
+    return -(-bits // LANE_BITS)
+
+
+def fits(depth: int, bits: int) -> bool:
+    """Whether a memory can be one of these."""
+    return depth <= DEPTH and lanes_of(bits) <= MOST_LANES
+
+
+def fill_signature() -> wiring.Signature:
+    """A write of 16 bits: block ``lane`` at ``address``, while ``enable``."""
+    return wiring.Signature(
+        {
+            "enable": Out(1),
+            "lane": Out(range(MOST_LANES)),
+            "address": Out(range(DEPTH)),
+            "data": Out(LANE_BITS),
+        }
+    )
+
+
+def image(words: Sequence[int], bits: int) -> list[int]:
+    """What a memory of ``words`` is filled with, in order: word by word, the lowest 16 bits first.
+
+    >>> [hex(one) for one in image([0x12345, 0xABCDE], 20)]
+    ['0x2345', '0x1', '0xbcde', '0xa']
+    """
+    mask = (1 << LANE_BITS) - 1
+    return [word >> lane * LANE_BITS & mask for word in words for lane in range(lanes_of(bits))]
+
+
+class Spram(wiring.Component):
+    """``depth`` words of ``bits`` bits in up to four blocks side by side, all read or one written in a cycle.
+
+    Nothing is in it before it was filled. **Latency**: a word stands on ``read.data`` a cycle after ``read.en``, until
+    ``read.en`` again; as of a read port of :class:`amaranth.lib.memory.Memory`. A write leaves ``read.data`` undefined.
+    Cost: a block for every 16 bits, and a logic cell for every bit of the address.
+
+    Source: Lattice FPGA-TN-02022, iCE40 SPRAM usage guide.
+
+    Parameters
+    ----------
+    bits : int
+        At most 64.
+    depth : int
+        At most 16,384.
+    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+        Blocks of iCE40 UltraPlus, or a memory that any simulator reads.
+
+    Attributes
+    ----------
+    lanes : int
+        Blocks.
+
+    Members
+    -------
+    fill : In(fill_signature())
+    read : In(addr, en; data)
+
+    Raises
+    ------
+    FewbitError
+        If it does not fit the four blocks.
+    """
+
+    def __init__(self, bits: int, depth: int, target: str = "generic") -> None:
+        if not fits(depth, bits):
+            raise FewbitError(
+                f"SPRAM holds at most {DEPTH:,} words of up to {MOST_LANES * LANE_BITS} bits, not {depth:,} of {bits}"
+            )
+        self.bits, self.depth, self.target = bits, depth, target
+        self.lanes = lanes_of(bits)
+        read = wiring.Signature({"addr": Out(range(depth)), "en": Out(1, init=1), "data": In(bits)})
+        super().__init__({"fill": In(fill_signature()), "read": In(read)})
+
+    def read_port(self) -> wiring.PureInterface:
+        """``read``, by the name that memories have for it."""
+        return self.read
+
+    def elaborate(self, platform: object) -> Module:
+        # The one port is the filler's while it writes; nothing is read then.
+        m = Module()
+        fill, read = self.fill, self.read
+        address = Signal(range(DEPTH))
+        m.d.comb += address.eq(Mux(fill.enable, fill.address, read.addr))
+        words = []
+        for lane in range(self.lanes):
+            chosen, word = Signal(name=f"chosen_{lane}"), Signal(LANE_BITS, name=f"word_{lane}")
+            m.d.comb += chosen.eq(fill.enable & (fill.lane == lane))
+            if self.target == "ice40":
+                self._block(m, lane, address, chosen, word)
+            else:
+                m.submodules[f"block_{lane}"] = memory = Memory(shape=LANE_BITS, depth=self.depth, init=[])
+                write, port = memory.write_port(), memory.read_port()
+                m.d.comb += [write.addr.eq(address), write.data.eq(fill.data), write.en.eq(chosen)]
+                m.d.comb += [port.addr.eq(address), port.en.eq(read.en), word.eq(port.data)]
+            words.append(word)
+        m.d.comb += read.data.eq(Cat(*words))
+        return m
+
+    def _block(self, m: Module, lane: int, address: Signal, chosen: Signal, word: Signal) -> None:
+        m.submodules[f"block_{lane}"] = Instance(
+            "SB_SPRAM256KA",
+            i_ADDRESS=address,
+            i_DATAIN=self.fill.data,
+            i_MASKWREN=Const(0b1111, 4),
+            i_WREN=chosen,
+            i_CHIPSELECT=chosen | self.read.en,
+            i_CLOCK=ClockSignal(),
+            i_STANDBY=Const(0, 1),
+            i_SLEEP=Const(0, 1),
+            i_POWEROFF=Const(1, 1),
+            o_DATAOUT=word,
+        )

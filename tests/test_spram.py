@@ -1,0 +1,285 @@
+"""Weights that are loaded at the start: the same integers and the same cycles as with block RAM."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+from dense import layer
+from dial_networks import small_dial
+from faults import mutant
+from networks import random_design, random_frames
+from tiers import slow_but, slow_but_at
+
+from fewbit import engines
+from fewbit.design import Design, design
+from fewbit.golden.codes import BINARY, Code
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Conv, Dense, Flatten, Linear, Network, TensorType, Threshold
+from fewbit.hw import top
+from fewbit.hw.chain import Fold, Folding
+from fewbit.hw.loader import Loader
+from fewbit.hw.matvec import MatVec
+from fewbit.hw.spram import Spram, fits, image, lanes_of
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+class Memories(wiring.Component):
+    """A loader and its memories, read together at one address."""
+
+    def __init__(self, shapes, loader=Loader, memory=Spram):
+        self.sprams = [memory(bits, depth) for bits, depth in shapes]
+        self.loader = loader([(one.lanes, one.depth) for one in self.sprams])
+        super().__init__(
+            {"i": In(stream.Signature(16)), "loaded": Out(1), "addr": In(14), "en": In(1)}
+            | {f"data_{index}": Out(bits) for index, (bits, _) in enumerate(shapes)}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.loader = self.loader
+        wiring.connect(m, wiring.flipped(self.i), self.loader.i)
+        m.d.comb += self.loaded.eq(self.loader.loaded)
+        for index, memory in enumerate(self.sprams):
+            m.submodules[f"spram_{index}"] = memory
+            wiring.connect(m, self.loader.fill[index], memory.fill)
+            m.d.comb += [memory.read.addr.eq(self.addr), memory.read.en.eq(self.en)]
+            m.d.comb += getattr(self, f"data_{index}").eq(memory.read.data)
+        return m
+
+
+SHAPES = [(1, 1), (16, 5), (17, 3), (64, 4), (40, 1), (33, 8)]
+
+
+def contents(shapes, seed):
+    rng = random.Random(seed)
+    return [[rng.getrandbits(bits) for _ in range(depth)] for bits, depth in shapes]
+
+
+def filled(shapes, words):
+    return [part for (bits, _), own in zip(shapes, words) for part in image(own, bits)]
+
+
+def play(memories, script):
+    """Plays what ``script`` does with (send, read, flush, ctx) to ``memories``."""
+    flush = Signal()
+
+    async def testbench(ctx):
+        rng = random.Random(1)
+
+        async def send(words):
+            for word in words:
+                while rng.random() < 0.3:
+                    ctx.set(memories.i.payload, rng.getrandbits(16))
+                    await ctx.tick()
+                ctx.set(memories.i.valid, 1)
+                ctx.set(memories.i.payload, word)
+                assert ctx.get(memories.i.ready)
+                await ctx.tick()
+                ctx.set(memories.i.valid, 0)
+
+        async def read(address):
+            ctx.set(memories.addr, address)
+            ctx.set(memories.en, 1)
+            await ctx.tick()
+            ctx.set(memories.en, 0)
+            ctx.set(memories.addr, address ^ 1)
+            found = [ctx.get(getattr(memories, f"data_{index}")) for index in range(len(memories.sprams))]
+            await ctx.tick()
+            again = [ctx.get(getattr(memories, f"data_{index}")) for index in range(len(memories.sprams))]
+            assert found == again, "a word stays until the next is asked for"
+            return found
+
+        async def restart():
+            ctx.set(flush, 1)
+            await ctx.tick()
+            ctx.set(flush, 0)
+
+        await script(send, read, restart, ctx)
+
+    sim = Simulator(ResetInserter(flush)(memories))
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def holds(shapes, **parts):
+    """Whether memories hold what they were loaded with, twice, the second time over a reset in the midst of it."""
+    memories, seen = Memories(shapes, **parts), []
+
+    async def check(read, words):
+        for address in range(max(depth for _, depth in shapes)):
+            found = await read(address)
+            seen.extend(own[address] == one for own, one, (_, depth) in zip(words, found, shapes) if address < depth)
+
+    async def script(send, read, restart, ctx):
+        first, second = contents(shapes, 1), contents(shapes, 2)
+        seen.append(not ctx.get(memories.loaded))
+        await send(filled(shapes, first)[:-1])
+        seen.append(not ctx.get(memories.loaded))
+        await send(filled(shapes, first)[-1:])
+        seen.append(ctx.get(memories.loaded))
+        await check(read, first)
+        await restart()
+        seen.append(ctx.get(memories.loaded))
+        await send(filled(shapes, second)[:-1])
+        seen.append(not ctx.get(memories.loaded))
+        await restart()
+        seen.append(not ctx.get(memories.loaded))
+        await send(filled(shapes, second))
+        seen.append(ctx.get(memories.loaded))
+        await check(read, second)
+
+    play(memories, script)
+    return all(seen)
+
+
+@pytest.mark.parametrize("shapes", [SHAPES, [(1, 2)], [(64, 1)], [(16, 2), (16, 2)], [(48, 3)]])
+def test_what_is_loaded_is_read(shapes):
+    assert holds(shapes)
+
+
+@pytest.mark.parametrize(
+    "module, old, new",
+    [
+        ("hw.spram", "fill.lane == lane", "fill.lane == 0"),
+        ("hw.spram", "Mux(fill.enable, fill.address, read.addr)", "read.addr"),
+        ("hw.loader", "& (address == depth - 1)", "& (address == depth)"),
+        ("hw.loader", "mine = turn == index", "mine = turn == 0"),
+        ("hw.loader", "Signal(reset_less=True)", "Signal()"),
+        ("hw.loader", "loaded.eq(last)", "loaded.eq(loaded | last)"),
+    ],
+)
+def test_planted_faults_are_seen(module, old, new):
+    faulty = mutant(module, old, new)
+    assert not holds(SHAPES, **({"memory": faulty.Spram} if module == "hw.spram" else {"loader": faulty.Loader}))
+
+
+def test_image_is_the_words_from_the_lowest_bits_up():
+    assert image([0x1_2345, 0xF_FFFF], 20) == [0x2345, 0x1, 0xFFFF, 0xF]
+    assert image([3, 1], 2) == [3, 1]
+    assert [lanes_of(bits) for bits in (1, 16, 17, 48, 49, 64)] == [1, 1, 2, 3, 4, 4]
+    assert (fits(16384, 64), fits(16385, 1), fits(1, 65)) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs, pe, simd, message",
+    [
+        (65, 2, 1, 65, "SPRAM holds at most 16,384 words of up to 64 bits, not 2 of 65"),
+        (113, 145, 1, 1, "SPRAM holds at most 16,384 words of up to 64 bits, not 16,385 of 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(inputs, outputs, pe, simd, message):
+    with pytest.raises(FewbitError, match="^layer 'dense': " + re.escape(message) + "$"):
+        MatVec(layer(outputs, inputs), BIPOLAR, pe=pe, simd=simd, memory="spram")
+
+
+def moved(made: Design, **changes) -> Design:
+    """``made`` with the weights of every layer in SPRAM."""
+    plan = made.plan
+    folds = dict(plan.folding.folds)
+    for one in plan.network.layers:
+        if isinstance(one, Linear):
+            folds[one.name] = replace(folds[one.name], memory="spram", **changes)
+    return Design(made.network, replace(plan, folding=replace(plan.folding, folds=folds)))
+
+
+def folded(network: Network, folding: Folding, target="up5k") -> Design:
+    """A design of ``network`` in a folding of our own."""
+    made = design(network, target, fps=1)
+    return Design(made.network, replace(made.plan, folding=folding))
+
+
+def equal(made: Design, frames=12, seed=1) -> bool:
+    x = random_frames(np.random.default_rng(seed), made.network.input.dtype, (frames, *made.network.input.shape))
+    golden, rtl = engines.run_golden(made.network, x), engines.run_rtl(made, x)
+    assert rtl.cycles == made.plan.latency + (frames - 1) * made.plan.cycles_per_frame
+    return not len(engines.differing_frames(rtl, golden))
+
+
+@pytest.mark.parametrize("seed", slow_but([1], range(8)))
+def test_random_networks_give_the_same_integers_in_the_same_cycles(seed):
+    network, folding = random_design(np.random.default_rng(seed))
+    in_block = folded(network, folding)
+    in_spram = moved(in_block)
+    assert in_spram.plan.schedule == in_block.plan.schedule
+    assert equal(in_block)
+    assert equal(in_spram)
+    assert len(in_spram.image())
+    assert not len(in_block.image())
+
+
+def signs() -> tuple[Network, Folding]:
+    """Binary layers, one with its thresholds in the weight stream, and a convolution with them."""
+    rng = np.random.default_rng(4)
+
+    def steps(name, count):
+        return Threshold(
+            name=name, thresholds=rng.integers(-3, 3, (count, 1)), sign=np.ones(count), dtype=BIPOLAR, base=-1
+        )
+
+    network = Network(
+        name="signs",
+        input=TensorType(BIPOLAR, (2, 4, 4)),
+        layers=(
+            Conv(name="conv", weights=rng.choice([-1, 1], (4, 2, 3, 3)), code=BINARY),
+            steps("t1", 4),
+            Flatten(name="flatten", channels_last=True),
+            Dense(name="one", weights=rng.choice([-1, 1], (6, 16)), code=BINARY),
+            steps("t2", 6),
+            Dense(name="two", weights=rng.choice([-1, 1], (3, 6)), code=BINARY),
+        ),
+    )
+    stream = Fold(pe=2, simd=2, form="stream")
+    folds = {
+        "conv": Fold(pe=2, simd=9, window=1),
+        "t1": stream,
+        "one": Fold(pe=2, simd=8, stages=2),
+        "t2": stream,
+        "two": Fold(pe=1, simd=3, memory="logic"),
+    }
+    return network, Folding(input_lanes=1, folds=folds)
+
+
+def planes() -> tuple[Network, Folding]:
+    """Bit planes."""
+    rng = np.random.default_rng(5)
+    code = Code.parse("ternary")
+    network = Network(
+        name="planes",
+        input=TensorType(DType.parse("int3"), (8,)),
+        layers=(Dense(name="one", weights=rng.choice(code.levels, (4, 8)), code=code),),
+    )
+    return network, Folding(input_lanes=2, folds={"one": Fold(pe=2, simd=4, serial=True)})
+
+
+@pytest.mark.parametrize("make", [signs, planes, lambda: small_dial("uint2", 6)])
+def test_every_unit(make):
+    made = moved(folded(*make()))
+    assert all(one.memory == "spram" for name, one in made.plan.folding.folds.items() if name in ("one", "conv"))
+    assert equal(made)
+
+
+def test_a_wrong_word_is_seen(monkeypatch):
+    made = moved(folded(*signs()))
+    assert equal(made)
+    monkeypatch.setattr(top, "image", lambda words, bits: image([words[0] ^ 1, *words[1:]], bits))
+    assert not equal(made)
+
+
+@pytest.mark.parametrize("make", slow_but_at([0], [signs, planes, lambda: small_dial("uint2", 6)]))
+def test_the_netlist_with_the_vendors_cells(make):
+    made = moved(folded(*make()))
+    x = random_frames(np.random.default_rng(1), made.network.input.dtype, (12, *made.network.input.shape))
+    assert "SB_SPRAM256KA" in made.mapped_verilog
+    golden, mapped = engines.run_golden(made.network, x), engines.run_netlist(made, x)
+    assert engines.differing_frames(mapped, golden).tolist() == []
