@@ -37,6 +37,7 @@ def board_design(
     fps: float | None = None,
     max_cells: int | None = None,
     dsp: bool = False,
+    spram: bool | None = None,
 ) -> Design:
     """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
     has_quality = network.digits > 0
@@ -52,6 +53,7 @@ def board_design(
         reserve=reserve,
         max_cells=max_cells,
         dsp=dsp,
+        spram=spram,
     )
 
 
@@ -70,6 +72,7 @@ def build(
     fps: float | None = None,
     max_cells: int | None = None,
     dsp: bool = False,
+    spram: bool | None = None,
     baud: int = protocol.BAUD,
     seed: int = 1,
     yosys: Yosys = "yowasp",
@@ -85,7 +88,7 @@ def build(
         If the board is unknown or too small, or the timing cannot be met.
     """
     found = catalogue.get(board)
-    made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells, dsp=dsp)
+    made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells, dsp=dsp, spram=spram)
     for _ in range(REPLANS):
         try:
             return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
@@ -96,7 +99,7 @@ def build(
             if on_progress is not None:
                 on_progress(f"{misfit.usage}: planning again for {fewer:,} logic cells")
             try:
-                made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=fewer, dsp=dsp)
+                made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=fewer, dsp=dsp, spram=spram)
             except FewbitError:
                 raise misfit from None
     return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)

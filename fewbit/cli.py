@@ -30,6 +30,12 @@ dsp_option = click.option(
     "--dsp", is_flag=True, help="DSP blocks for scales as well: fewer cells; a lower --quality then saves no energy."
 )
 
+spram_option = click.option(
+    "--spram/--no-spram",
+    default=None,
+    help="Whether weights may lie in memories that the host loads at the start.  [default: where nothing else fits]",
+)
+
 
 def _model(name: str, input_kind: str | None = None) -> Any:
     """The network in the file ``name``, or the shipped one of that name."""
@@ -77,6 +83,7 @@ def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: 
 @fps_option
 @cells_option
 @dsp_option
+@spram_option
 @input_option
 def info(
     model: str,
@@ -85,6 +92,7 @@ def info(
     fps: float | None,
     max_cells: int | None,
     dsp: bool,
+    spram: bool | None,
     input_kind: str | None,
 ) -> None:
     """Layers, number kinds, memory, operations; and the folding onto a target with its exact cycles."""
@@ -95,7 +103,7 @@ def info(
     print(describe_network(network))
     print()
     try:
-        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp)
+        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp, spram=spram)
     except FewbitError as error:
         print(f"no plan for {target}: {error}")
         return
@@ -218,6 +226,7 @@ cli.add_command(quantize)
 @fps_option
 @cells_option
 @dsp_option
+@spram_option
 @input_option
 @quiet_option
 def verilog(
@@ -231,6 +240,7 @@ def verilog(
     fps: float | None,
     max_cells: int | None,
     dsp: bool,
+    spram: bool | None,
     input_kind: str | None,
     quiet: bool,
 ) -> None:
@@ -240,7 +250,7 @@ def verilog(
     from fewbit.export import export, run_exported_bench
 
     network = _model(model, input_kind)
-    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp)
+    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp, spram=spram)
     files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
     for file in files:
         print(f"wrote {file}")
@@ -262,6 +272,7 @@ def verilog(
 @fps_option
 @cells_option
 @dsp_option
+@spram_option
 @input_option
 @quiet_option
 def build(
@@ -275,6 +286,7 @@ def build(
     fps: float | None,
     max_cells: int | None,
     dsp: bool,
+    spram: bool | None,
     input_kind: str | None,
     quiet: bool,
 ) -> None:
@@ -293,6 +305,7 @@ def build(
             fps=fps,
             max_cells=max_cells,
             dsp=dsp,
+            spram=spram,
             seed=seed,
             yosys=yosys,
             on_progress=step,

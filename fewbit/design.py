@@ -93,6 +93,7 @@ def design(
     reserve: Cost = planning.SHELL,
     max_cells: int | None = None,
     dsp: bool = False,
+    spram: bool | None = None,
 ) -> Design:
     """Lowers and plans ``network`` for a target.
 
@@ -110,6 +111,8 @@ def design(
         Logic cells that the plan may take.
     dsp : bool
         Whether products of signed digits may take DSP blocks too.
+    spram : bool, optional
+        Whether weights may lie in memories that are loaded at the start; by default where nothing else does.
 
     Raises
     ------
@@ -118,5 +121,7 @@ def design(
     """
     device = target(target_name)
     clock = DEFAULT_CLOCK_HZ[device.name] if clock_hz is None else clock_hz
-    made = planning.plan(lower(network), device, clock_hz=clock, fps=fps, reserve=reserve, max_cells=max_cells, dsp=dsp)
+    made = planning.plan(
+        lower(network), device, clock_hz=clock, fps=fps, reserve=reserve, max_cells=max_cells, dsp=dsp, spram=spram
+    )
     return Design(network, made)

@@ -58,6 +58,7 @@ def export(
         input_lanes=plan.folding.input_lanes,
         latency=plan.latency,
         interval=plan.cycles_per_frame if len(values) >= _SETTLED else 0,
+        image=made.image().tolist(),
     )
     texts = {
         f"{MODULE}.v": made.verilog,

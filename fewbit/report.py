@@ -12,6 +12,7 @@ from rich.table import Table
 from fewbit.golden.network import Conv, Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.sparsity import Sparsity
 from fewbit.hw.plan import LayerPlan, Plan
+from fewbit.hw.spram import SPRAM
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
@@ -142,7 +143,8 @@ def describe_bandwidth(plan: Plan) -> str:
         )
     elif reads is not None:
         parts.append(
-            f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, from LUTs"
+            f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, from "
+            + ("SPRAM" if weighted.fold.memory == SPRAM else "LUTs")
         )
     if plan.bandwidth_share is not None:
         parts.append(
@@ -179,6 +181,7 @@ def describe_plan(plan: Plan) -> str:
     if plan.target.capacity is not None:
         has = plan.target.capacity
         blocks = f"{plan.cost.dsps} of {has.dsps} DSP blocks, " if plan.cost.dsps else ""
+        blocks += f"{plan.cost.sprams} of {has.sprams} SPRAMs, loaded at the start, " if plan.cost.sprams else ""
         lines.append(
             f"predicted: {plan.cost.cells:,} of {has.cells:,} logic cells, {plan.cost.ffs:,} flip-flops, "
             f"{plan.cost.rams} of {has.rams} block RAMs, {blocks}shell included; "
@@ -195,6 +198,7 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
             "flip_flops": plan.cost.ffs,
             "block_rams": plan.cost.rams,
             "dsps": plan.cost.dsps,
+            "sprams": plan.cost.sprams,
         },
         "bottleneck": plan.bottleneck.layer.name,
         "balance": round(plan.balance, 4),

@@ -11,6 +11,7 @@ from fewbit.golden.digits import largest_count, word_bits
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear
 from fewbit.hw import buffer as buffers
+from fewbit.hw import spram
 from fewbit.hw.bit_serial import BIT
 from fewbit.hw.chain import Fold
 from fewbit.hw.lanes import signed_bits
@@ -40,6 +41,8 @@ def memories(
     memories = [("logic", Cost(cells=rom_cells(depth, weights) + rom_cells(*scales), ffs=weights))]
     if target.ram_shapes:
         memories.append(("block", Cost(rams=target.block_rams(depth, width))))
+    if target.capacity is not None and target.capacity.sprams and spram.fits(depth, width):
+        memories.append((spram.SPRAM, Cost(cells=spram.ADDRESS_CELLS, sprams=spram.lanes_of(width))))
     styles = [buffers.RING]
     styles += [buffers.BLOCK] if target.ram_shapes else []
     styles += [buffers.DISTRIBUTED] if target.lut_ram else []

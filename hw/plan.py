@@ -9,11 +9,13 @@ is exact for the costs it is given.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import gcd
 from statistics import fmean
+from typing import Any
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
@@ -27,6 +29,9 @@ from fewbit.hw.stream_costs import argmax_cost, gearbox_cost
 
 SHELL = Cost(cells=170, ffs=90)
 """What the board's shell around the design takes: UART, frame assembly, reset; without a receive buffer."""
+
+LOADING = Cost(cells=175, ffs=90)
+"""What a design and its shell take more where memories have to be loaded at the start."""
 
 FILL = 0.98
 """Share of a device's cells that a plan may fill: what it predicts may be a little too little."""
@@ -133,7 +138,35 @@ class _Label:
     options: tuple[Option, ...]
 
 
+class MisfitError(FewbitError):
+    """There is no plan within what the device has, or what is allowed."""
+
+
 def plan(
+    network: Network,
+    target: Target,
+    *,
+    clock_hz: float,
+    reserve: Cost = SHELL,
+    spram: bool | None = None,
+    **wishes: Any,
+) -> Plan:
+    """:func:`plan_within` the memories that are full at the start; with ``spram`` also those that a host has to load,
+    where ``target`` has any. By default these are used only where there is no plan without."""
+    if not spram or target.full_at_start is target:
+        try:
+            made = plan_within(network, target.full_at_start, clock_hz=clock_hz, reserve=reserve, **wishes)
+        except MisfitError as misfit:
+            if spram is False or target.full_at_start is target:
+                raise
+            with contextlib.suppress(MisfitError):
+                return plan_within(network, target, clock_hz=clock_hz, reserve=reserve + LOADING, **wishes)
+            raise misfit from None
+        return replace(made, target=target)
+    return plan_within(network, target, clock_hz=clock_hz, reserve=reserve + LOADING, **wishes)
+
+
+def plan_within(
     network: Network,
     target: Target,
     *,
@@ -174,10 +207,10 @@ def plan(
             if made.cycles_per_frame <= limit:
                 return made
             bound = min(bound, max((option.slowest for option in label.options[1:]), default=bound)) - 1
-        best = plan(network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells, dsp=dsp)
+        best = plan_within(network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells, dsp=dsp)
         if best.cycles_per_frame <= limit:
             return best
-        raise FewbitError(
+        raise MisfitError(
             f"{fps:g} frames a second are out of reach on {target.title} at {clock_hz / 1e6:g} MHz; "
             f"the fastest that fits gives {best.frames_per_second:,.0f}"
         )
@@ -219,7 +252,7 @@ def _fastest(
         if least.cost.cells > budget.cells or not wants:
             wants.append(f"{least.cost.cells:,} logic cells where {max(0, budget.cells):,} are free")
         bits = sum(layer.weights.size * layer.code.bits for layer in network.layers if isinstance(layer, Linear))
-        raise FewbitError(
+        raise MisfitError(
             f"network {network.name!r} does not fit {target.title}: it needs about {' and '.join(wants)} "
             f"for its {bits:,} weight bits; take a larger board, more --max-lut, or a smaller network"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fewbit.golden.errors import FewbitError
@@ -11,13 +11,14 @@ from fewbit.hw.synthesis import Family
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a block takes: logic cells (LUT4 with flip-flop; on ECP5 LUT4 alone), flip-flops, block RAMs, and multiplier
-    blocks."""
+    """What a block takes: logic cells (LUT4 with flip-flop; on ECP5 LUT4 alone), flip-flops, block RAMs, multiplier
+    blocks, and SPRAMs."""
 
     cells: int = 0
     ffs: int = 0
     rams: int = 0
     dsps: int = 0
+    sprams: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -25,26 +26,34 @@ class Cost:
             ffs=self.ffs + other.ffs,
             rams=self.rams + other.rams,
             dsps=self.dsps + other.dsps,
+            sprams=self.sprams + other.sprams,
         )
 
     def __sub__(self, other: Cost) -> Cost:
         return self + -1 * other
 
     def __rmul__(self, times: int) -> Cost:
-        return Cost(cells=times * self.cells, ffs=times * self.ffs, rams=times * self.rams, dsps=times * self.dsps)
+        return Cost(
+            cells=times * self.cells,
+            ffs=times * self.ffs,
+            rams=times * self.rams,
+            dsps=times * self.dsps,
+            sprams=times * self.sprams,
+        )
 
     @property
     def scarce(self) -> tuple[int, ...]:
         """What a device can run out of. Flip-flops are not: there is one beside every logic cell."""
-        return self.cells, self.rams, self.dsps
+        return self.cells, self.rams, self.dsps, self.sprams
 
     def within(self, other: Cost) -> bool:
         """Whether this takes no more than ``other`` of anything."""
-        return self.cells <= other.cells and self.rams <= other.rams and self.dsps <= other.dsps
+        return all(used <= has for used, has in zip(self.scarce, other.scarce))
 
     def share(self, of: Cost) -> float:
         """How much this takes of the cells and the RAMs of ``of``; nothing else wants the multipliers."""
-        return sum(used / has for used, has in ((self.cells, of.cells), (self.rams, of.rams)) if has > 0)
+        wanted = (self.cells, of.cells), (self.rams, of.rams), (self.sprams, of.sprams)
+        return sum(used / has for used, has in wanted if has > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +93,13 @@ class Target:
         return self.family == "ecp5"
 
     @property
+    def full_at_start(self) -> Target:
+        """The device without the memories that have to be loaded first."""
+        if self.capacity is None or not self.capacity.sprams:
+            return self
+        return replace(self, capacity=replace(self.capacity, sprams=0))
+
+    @property
     def widest_word(self) -> int:
         """Bits of the widest word of a block RAM; 0 where there is none."""
         return max((width for _, width in self.ram_shapes), default=0)
@@ -103,7 +119,7 @@ _ECP5_RAM = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
 TARGETS: tuple[Target, ...] = (
     Target(
-        name="up5k", title="Lattice iCE40UP5K", family="ice40", capacity=Cost(cells=5280, rams=30, dsps=8),
+        name="up5k", title="Lattice iCE40UP5K", family="ice40", capacity=Cost(cells=5280, rams=30, dsps=8, sprams=4),
         ram_shapes=_ICE40_RAM, fan_in_mhz=36, dsp_bits=16, dsp_least=11,
     ),
     Target(

@@ -17,6 +17,9 @@ SPRAM = "spram"
 LANE_BITS, DEPTH, MOST_LANES = 16, 16_384, 4
 """Words of a block, and how many blocks a device has."""
 
+ADDRESS_CELLS = 20
+"""Logic cells that a memory takes beside its blocks: two addresses, and who writes."""
+
 
 def lanes_of(bits: int) -> int:
     """Blocks side by side that words of ``bits`` bits take."""

@@ -264,8 +264,9 @@ class Bench:
         self.monitor = StreamMonitor(dut, "o", ready, random.Random(f"{seed} monitor"))
         self.checker = StreamChecker(dut, "o", random.Random(f"{seed} checker"))
 
-    async def start(self) -> None:
-        """Start the clock, reset, and let driver, monitor and checker loose."""
+    async def start(self, image: Sequence[int] = ()) -> None:
+        """Start the clock, reset, let driver, monitor and checker loose, and load ``image`` into a design that wants it,
+        16 bits at a time."""
         dut = self.dut
         dut.i__valid.value = 0
         dut.i__payload.value = 0
@@ -274,11 +275,19 @@ class Bench:
             dut.rst.value = 1
         if hasattr(dut, "quality"):
             dut.quality.value = (1 << len(dut.quality)) - 1
+        if image:
+            dut.load__valid.value = 0
         dut.clk.value = 0
         Clock(dut.clk, 10, unit="ns").start(start_high=False)
         for agent in (self.driver, self.monitor, self.checker):
             cocotb.start_soon(agent.run())
         await self.reset()
+        for word in image:
+            dut.load__payload.value = word
+            dut.load__valid.value = 1
+            await FallingEdge(dut.clk)
+        if image:
+            dut.load__valid.value = 0
 
     async def reset(self, cycles: int = 2) -> None:
         """Hold ``rst`` for some cycles, at any time, mid-frame too. Words queued or received so far are forgotten."""

@@ -82,6 +82,22 @@ module SB_RAM40_4K (
   end
 endmodule
 
+// Single-port RAM of 16,384 words by 16 bits, written in fours. Yosys' own takes 16,384 registers for it. What stands on
+// DATAOUT after a write is undefined: here it is wrong.
+module SB_SPRAM256KA (
+  input [13:0] ADDRESS, input [15:0] DATAIN, input [3:0] MASKWREN,
+  input WREN, CHIPSELECT, CLOCK, STANDBY, SLEEP, POWEROFF,
+  output reg [15:0] DATAOUT
+);
+  reg [15:0] memory [0:16383];
+  wire [15:0] mask = {{4{MASKWREN[3]}}, {4{MASKWREN[2]}}, {4{MASKWREN[1]}}, {4{MASKWREN[0]}}};
+  wire on = CHIPSELECT & POWEROFF & ~SLEEP & ~STANDBY;
+  always @(posedge CLOCK) begin
+    if (on & WREN) memory[ADDRESS] <= (memory[ADDRESS] & ~mask) | (DATAIN & mask);
+    if (on) DATAOUT <= WREN ? ~DATAIN : memory[ADDRESS];
+  end
+endmodule
+
 // PLLs, once simulation counts the cycles of what they make: locked, and with the clock they are given.
 module SB_PLL40_CORE (
   input REFERENCECLK, EXTFEEDBACK, BYPASS, RESETB, LATCHINPUTVALUE, SDI, SCLK, input [7:0] DYNAMICDELAY,

@@ -25,8 +25,6 @@ CELLS: dict[str, set[str]] = {"ice40": {"SB_LUT4", "SB_CARRY"}, "ecp5": {"LUT4",
 
 _MODULE = re.compile(r"^module\s+(\w+)\b.*?^endmodule\b", re.MULTILINE | re.DOTALL)
 _SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.MULTILINE | re.DOTALL)
-_POWER_OFF = re.compile(r"^\s*always @\(negedge POWEROFF\) begin\n.*?^\tend\n", re.MULTILINE | re.DOTALL)
-"""How SPRAM forgets: a write port a word, for what no design does."""
 _MACROS = re.compile(r"^`(?!timescale).*$", re.MULTILINE)
 
 
@@ -110,7 +108,7 @@ def _models(family: synthesis.Family) -> dict[str, str]:
         found[""] = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" + _header(texts[0])
     for text in texts:
         for module in _MODULE.finditer(text):
-            found[module[1]] = _POWER_OFF.sub("", _SPECIFY.sub("", module[0]))
+            found[module[1]] = _SPECIFY.sub("", module[0])
     return found
 
 

@@ -34,7 +34,7 @@ def check(got: Sequence[int], expected: Sequence[int], vectors: Vectors) -> None
 async def frames(dut: Any, valid: str, ready: str) -> None:
     """All frames, back to back as far as the patterns let them."""
     bench = Bench(dut, valid=valid, ready=ready)
-    await bench.start()
+    await bench.start(VECTORS.image)
     check(await bench.run(VECTORS.words, len(VECTORS.expected)), VECTORS.expected, VECTORS)
 
 
@@ -42,7 +42,7 @@ async def frames(dut: Any, valid: str, ready: str) -> None:
 async def idle_gaps(dut: Any) -> None:
     """Frames one at a time, each into an idle design, pauses of every length from 0 to 20 between them."""
     bench = Bench(dut)
-    await bench.start()
+    await bench.start(VECTORS.image)
     for index in range(min(VECTORS.frames, 8)):
         words, expected = VECTORS.frame(index)
         check(await bench.run(words, len(expected), after=(index * 7) % 21), expected, VECTORS)
@@ -52,7 +52,7 @@ async def idle_gaps(dut: Any) -> None:
 async def reset_in_mid_frame(dut: Any) -> None:
     """A reset after any number of cycles forgets what went in: the next frame is whole and right."""
     bench = Bench(dut, valid="always", ready="random")
-    await bench.start()
+    await bench.start(VECTORS.image)
     for round_, cycles in enumerate([*range(1, 12), 17, 29]):
         bench.driver.queue.extend(VECTORS.words)
         await bench.idle(cycles)

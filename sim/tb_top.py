@@ -21,7 +21,7 @@ frames, idle_gaps, reset_in_mid_frame = tb_stream.frames, tb_stream.idle_gaps, t
 async def cycles_as_planned(dut: Any) -> None:
     """Both ends always willing: latency of the first frame and interval in a full pipeline, to the cycle."""
     bench = Bench(dut)
-    await bench.start()
+    await bench.start(VECTORS.image)
     await bench.idle(3)
     began = bench.monitor.cycle
     bench.driver.queue.extend(VECTORS.words)

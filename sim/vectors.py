@@ -53,6 +53,8 @@ class Vectors:
         0 where none is promised.
     interval : int
         Cycles from a frame to the next where both ends are always willing and the pipeline is full; 0 likewise.
+    image : tuple of int
+        What the design is loaded with before the first frame, 16 bits at a time.
     """
 
     words: list[int]
@@ -62,6 +64,7 @@ class Vectors:
     beats_out: int
     latency: int = 0
     interval: int = 0
+    image: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         frames = len(self.words) // self.beats_in
@@ -97,6 +100,7 @@ class Vectors:
             raise FewbitError(f"{path}: vectors of another version of fewbit")
         for name in ("words", "expected"):
             plain[name] = [int(word, 16) for word in plain[name]]
+        plain["image"] = tuple(plain.get("image", ()))
         return cls(**plain | {"fields": tuple(Field(**field) for field in plain["fields"])})
 
 
@@ -162,7 +166,13 @@ def folded_vectors(layer: Dense, inputs: Beats, outputs: Beats, *, name: str) ->
 
 
 def network_vectors(
-    network: Network, frames: Ints, *, input_lanes: int, latency: int = 0, interval: int = 0
+    network: Network,
+    frames: Ints,
+    *,
+    input_lanes: int,
+    latency: int = 0,
+    interval: int = 0,
+    image: Sequence[int] = (),
 ) -> Vectors:
     """Vectors of a whole design: ``frames`` (N, *input shape) integers, and the scores that the golden model gives."""
     result = run(network, frames)
@@ -175,6 +185,7 @@ def network_vectors(
         beats_out=network.scores.size,
         latency=latency,
         interval=interval,
+        image=tuple(image),
     )
 
 

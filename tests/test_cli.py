@@ -71,7 +71,7 @@ def test_info_shows_layers_and_cycles(fewbit, tiny):
 
 
 def test_info_of_a_network_too_large_for_the_target_still_describes_it(fewbit):
-    status, out, _ = fewbit("info", "mnist-large", "--target", "up5k")
+    status, out, _ = fewbit("info", "mnist-large", "--target", "up5k", "--no-spram")
     assert status == 0
     assert "668,672 weights" in out
     assert "no plan for up5k: network 'mnist-large' does not fit Lattice iCE40UP5K" in out
@@ -203,7 +203,7 @@ def test_unknown_board(refused, tiny, tmp_path):
 
 
 def test_board_that_is_too_small(refused, tmp_path):
-    message = refused("build", "mnist-large", "--board", "icebreaker", "-o", tmp_path / "out")
+    message = refused("build", "mnist-large", "--board", "icebreaker", "--no-spram", "-o", tmp_path / "out")
     assert message.startswith("network 'mnist-large' does not fit Lattice iCE40UP5K: it needs about ")
     assert message.endswith("take a larger board, more --max-lut, or a smaller network")
     assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Layer, Network, TensorType, Threshold
 from fewbit.hw.chain import chain
 from fewbit.hw.costs import dense_cycles, sum_stages
-from fewbit.hw.plan import FILL, SHELL, Plan, plan
+from fewbit.hw.plan import FILL, SHELL, MisfitError, Plan, plan
 from fewbit.hw.resources import TARGETS, Cost, target
 from fewbit.hw.top import Top
 from fewbit.sim.netlist import netlist
@@ -279,3 +279,29 @@ def test_blocks_in_the_netlist_are_those_of_the_plan(device, cell):
     text = netlist(made.mapped_verilog, top=MODULE, family=made.plan.target.family, dsp=True)
     assert len(re.findall(rf"^\s+{cell} ", text, re.MULTILINE)) == made.plan.cost.dsps > 0
     assert not len(differing_frames(run_netlist(made, frames), run_golden(net, frames)))
+
+
+def test_memories_that_are_loaded_are_taken_where_nothing_else_fits():
+    """What needs more block RAM than the device has goes into SPRAM, unless that is not wanted; nothing else does."""
+    large, small = network(512, 256, 10), network(64, 32, 10)
+    options = {"clock_hz": CLOCK}
+    made = plan(large, target("up5k"), **options)
+    check(made)
+    assert made.folding.folds["dense_0"].memory == "spram"
+    assert 0 < made.cost.sprams <= 4
+    with pytest.raises(MisfitError, match="^network 'net' does not fit Lattice iCE40UP5K: it needs about"):
+        plan(large, target("up5k"), spram=False, **options)
+    with pytest.raises(MisfitError, match="^network 'net' does not fit Lattice iCE40HX8K: it needs about"):
+        plan(large, target("hx8k"), **options)
+    without = plan(small, target("up5k"), **options)
+    assert without.cost.sprams == 0
+    assert without.target == target("up5k")
+    allowed = plan(small, target("up5k"), spram=True, **options)
+    assert allowed.cycles_per_frame <= without.cycles_per_frame
+
+
+def test_a_network_too_large_for_all_memories_is_refused_as_without_them():
+    with pytest.raises(
+        MisfitError, match="^network 'net' does not fit Lattice iCE40UP5K: it needs about .* block RAMs"
+    ):
+        plan(network(2048, 512, 10), target("up5k"), clock_hz=CLOCK)

