@@ -265,8 +265,8 @@ class Bench:
         self.checker = StreamChecker(dut, "o", random.Random(f"{seed} checker"))
 
     async def start(self, image: Sequence[int] = ()) -> None:
-        """Start the clock, reset, let driver, monitor and checker loose, and load ``image`` into a design that wants it,
-        16 bits at a time."""
+        """Start the clock, reset, let driver, monitor and checker loose, and load ``image``, 16 bits at a time, into a
+        design that wants it."""
         dut = self.dut
         dut.i__valid.value = 0
         dut.i__payload.value = 0

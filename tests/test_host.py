@@ -92,6 +92,48 @@ def test_every_frame_goes_out_with_its_quality(board):
         assert np.array_equal(scores, [golden(frame, protocol.ALL_DIGITS) for frame in x])
 
 
+IMAGE = bytes(range(256)) * 300
+
+
+@pytest.mark.parametrize("has_quality", [False, True])
+def test_a_board_is_loaded_once(board, has_quality):
+    fake = board(has_quality=has_quality, image=IMAGE)
+    for seed in range(2):
+        with host.BoardLink(fake.port, SOURCE, SCORES, True, has_quality=has_quality, image=IMAGE) as link:
+            for _ in range(2):
+                expected = [golden(frame, protocol.ALL_DIGITS) for frame in frames(4, seed)]
+                assert np.array_equal(link.run(frames(4, seed))[0], expected)
+    assert fake.loads == 1
+    fake.loaded = False  # as after a power cycle
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, has_quality=has_quality, image=IMAGE) as link:
+        link.run(frames(1))
+    assert fake.loads == 2
+
+
+UNSURE = (
+    "the board on {port} does not say whether it is loaded: check that it runs this design at 1000000 baud "
+    "(fewbit flash)"
+)
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (b"", UNSURE),
+        (b"\x07", UNSURE),
+        (b"\x00", "the board on {port} did not take its 76,800 bytes of weights: try again"),
+    ],
+)
+def test_a_board_that_cannot_be_loaded(board, answer, message):
+    fake = board(image=IMAGE, mangle=lambda number, reply: answer)
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True, image=IMAGE, timeout_s=0.2) as link,
+        pytest.raises(FewbitError, match=f"^{re.escape(message.format(port=fake.port))}$"),
+    ):
+        link.run(frames(2))
+    assert not fake.answered
+
+
 @pytest.mark.parametrize(
     "has_quality, quality, message",
     [

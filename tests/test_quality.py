@@ -9,12 +9,12 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from fake_board import FakeBoard
+from fake_board import FakeBoard, report_of
 from networks import random_frames, random_threshold
 from tiers import slow_but
 
 from fewbit import cli, engines, models
-from fewbit.boards.report import Link, Report
+from fewbit.boards.report import Report
 from fewbit.design import design
 from fewbit.golden import file
 from fewbit.golden.codes import Code
@@ -191,21 +191,10 @@ def build_of(tmp_path):
     """A folder with the report of a build, and no more; without ``has_quality`` as a build of before wrote it."""
 
     def make(net, has_quality):
-        link = Link(
-            input=net.input,
-            scores=net.scores,
-            has_index=net.classifies,
-            baud=1_000_000,
-            window=2,
-            has_quality=has_quality,
-        )
-        usual = {"clock_asked_hz": 1, "clock_hz": 1.0, "timing": (), "usage": (), "seed": 1, "seeds_tried": 1}
-        report = Report(
-            board="ulx3s-25f", target="ecp5-25k", bitstream="b", tools={}, link=link, cycles_per_frame=1, **usual
-        )
+        report = report_of(net, has_quality=has_quality)
         tree = json.loads(report.to_json())
         if not has_quality:
-            del tree["link"]["has_quality"]
+            del tree["link"]["has_quality"], tree["link"]["image_bytes"]
         (tmp_path / "report.json").write_text(json.dumps(tree))
         assert Report.load(tmp_path) == report
         return str(tmp_path)

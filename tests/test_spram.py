@@ -16,22 +16,27 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from dense import layer
 from dial_networks import small_dial
+from fake_board import FakeBoard, report_of
 from faults import mutant
 from networks import random_design, random_frames
 from tiers import slow_but, slow_but_at
 
-from fewbit import engines
+from fewbit import arrays, engines, models
+from fewbit.boards import catalogue
+from fewbit.build import board_design
 from fewbit.design import Design, design
 from fewbit.export import export, run_exported_bench
 from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Dense, Flatten, Linear, Network, TensorType, Threshold
+from fewbit.golden.run import run
 from fewbit.hw import top
 from fewbit.hw.chain import Fold, Folding
 from fewbit.hw.loader import Loader
 from fewbit.hw.matvec import MatVec
 from fewbit.hw.spram import Spram, fits, image, lanes_of
+from fewbit.load import load
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.compile import compile_design
 
@@ -332,6 +337,47 @@ def test_the_model_of_a_block_is_that_of_yosys():
     assert compared > count // 4
 
 
+def test_the_board_engine_loads_what_lies_beside_the_report(tmp_path):
+    network, _ = small_dial()
+    x = random_frames(np.random.default_rng(1), network.input.dtype, (3, *network.input.shape))
+    contents = bytes(range(100))
+    report = report_of(network, has_quality=True, image_bytes=len(contents))
+    (tmp_path / "report.json").write_text(report.to_json())
+    with pytest.raises(FewbitError, match=rf"^cannot read {re.escape(str(tmp_path))}/weights.bin: No such file"):
+        engines.run(network, x, "board", build_dir=tmp_path)
+    (tmp_path / "weights.bin").write_bytes(contents[1:])
+    with pytest.raises(FewbitError, match=r"weights.bin has 99 bytes, not 100: run fewbit build again$"):
+        engines.run(network, x, "board", build_dir=tmp_path)
+    (tmp_path / "weights.bin").write_bytes(contents)
+    board = FakeBoard(
+        lambda frame, quality: run(network, frame[None], quality).scores[0],
+        network.input,
+        network.scores,
+        has_quality=True,
+        image=contents,
+    )
+    try:
+        result = engines.run(network, x, "board", build_dir=tmp_path, port=board.port, quality=1)
+    finally:
+        board.close()
+    assert engines.differing_frames(result, engines.run_golden(network, x, quality=1)).tolist() == []
+    assert board.loads == 1
+
+
+@pytest.mark.slow
+def test_the_largest_network_on_an_icebreaker():
+    """Its weights are more than the block RAM, and fit the SPRAM."""
+    network = load(models.shipped()["mnist-large"])
+    made = board_design(network, catalogue.get("icebreaker"))
+    assert [made.plan.folding.folds[name].memory for name in ("dense1", "dense2")] == ["spram", "spram"]
+    assert made.plan.cost.sprams == 4
+    x = arrays.read(models.TEST_IMAGES)[:100]
+    rtl = engines.run_rtl(made, x)
+    assert engines.differing_frames(rtl, engines.run_golden(network, x)).tolist() == []
+    assert rtl.cycles == made.plan.latency + 99 * made.plan.cycles_per_frame
+
+
+@pytest.mark.slow
 def test_the_exported_bench(tmp_path):
     """It loads the design, and everything in it is as with other designs: cycles, resets in mid-frame, stalls."""
     made = moved(folded(*planes()))
