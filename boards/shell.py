@@ -215,7 +215,7 @@ class _Core(wiring.Component):
         m.submodules.design = design = shell.design
         scored = Signal()
         answer = None
-        depth = protocol.buffer_bytes(shell.input, shell.buffer_frames, shell.has_quality)
+        depth = protocol.buffer_bytes(shell.input, shell.buffer_frames, shell.has_front)
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=8, depth=depth)
         m.d.comb += [buffer.w_data.eq(self.i.payload), buffer.w_en.eq(self.i.valid), self.i.ready.eq(buffer.w_rdy)]
         taken = buffer.r_stream

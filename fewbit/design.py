@@ -14,6 +14,7 @@ from fewbit.hw import plan as planning
 from fewbit.hw.emit import verilog
 from fewbit.hw.plan import Plan
 from fewbit.hw.resources import Cost, target
+from fewbit.hw.spram import SPRAM
 from fewbit.hw.top import Top
 from fewbit.passes import lower
 
@@ -47,8 +48,9 @@ class Design:
 
     def image(self, *, cells: bool = False) -> NDArray[np.uint16]:
         """What :meth:`top` is loaded with at the start; empty where all its memories are full by then."""
-        made = self.top(cells=cells)
-        return np.array(made.image if made.filled else [], np.uint16)
+        if all(one.memory != SPRAM for one in self.plan.folding.folds.values()):
+            return np.zeros(0, np.uint16)
+        return np.array(self.top(cells=cells).image, np.uint16)
 
     @property
     def _dial(self) -> list[str]:
