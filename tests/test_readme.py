@@ -42,7 +42,9 @@ def test_demo_page_has_the_exact_figures_of_accuracy_and_cycles():
 ROWS = list(zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))
 
 
-@pytest.mark.parametrize("pair, row", slow_but([one for one in ROWS if "ulx3s" not in one[0] and "large" not in one[0]], ROWS))
+@pytest.mark.parametrize(
+    "pair, row", slow_but([one for one in ROWS if "ulx3s" not in one[0] and "large" not in one[0]], ROWS)
+)
 def test_table_of_boards_has_the_planned_cycles(pair, row):
     name, board = pair.split("@")
     path = shipped.shipped()[name]
