@@ -197,7 +197,7 @@ def test_a_wish_that_cannot_be_is_refused(net, options, message):
 
 def test_a_misfit_says_what_is_scarce():
     with pytest.raises(FewbitError) as refused:
-        plan(network(1024, 512, 10), target("up5k"), clock_hz=CLOCK)
+        plan(network(1024, 512, 10), target("up5k"), clock_hz=CLOCK, spram=False)
     pattern = (
         r"network 'net' does not fit Lattice iCE40UP5K: it needs about "
         r"(\d+ block RAMs where 30 are free|[\d,]+ logic cells where 5,004 are free)"
