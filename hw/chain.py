@@ -24,6 +24,7 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
+from fewbit.golden.reach import threshold_reach
 from fewbit.hw.affine import AffineUnit
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.bit_serial import BitSerialMatVec
@@ -58,11 +59,12 @@ class Fold:
     pe, simd : int
         Outputs and inputs at a time; of a threshold unit, its lanes.
     memory : str
-        Where weights lie, ``"block"`` or ``"logic"``; for thresholds in a search, where those lie.
+        Where weights lie, ``"block"`` or ``"logic"``; for thresholds in a search, where those lie; of a multiply-shift,
+        its constants.
     buffer : str
         Where the input vectors lie: ``"block"``, ``"distributed"`` or ``"ring"``.
     stages : int
-        Ranks of registers in a lane sum.
+        Ranks of registers in a lane sum, or in the sum of a multiply-shift.
     serial : bool
         Whether a layer with weights takes its activations as bit planes, one a cycle.
     dsp : bool
@@ -70,7 +72,8 @@ class Fold:
     window, rows, lines : int, int or None, str
         Of windows: channels at a time, rows of the map held, and where these lie, ``"block"`` or ``"distributed"``.
     form : str
-        Of a threshold unit: ``"comparators"`` or ``"search"``, or ``"stream"``, with the weights of the layer before.
+        Of a threshold unit: ``"comparators"``, ``"search"`` or ``"multiply-shift"``, or ``"stream"``, with the weights
+        of the layer before.
     """
 
     pe: int = 1
@@ -131,12 +134,15 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
             unit = PoolUnit(layer, source, lanes=fold.simd, rows=fold.rows, memory=fold.lines)
             wanted = given = fold.simd
         elif isinstance(layer, Threshold):
+            low, high = threshold_reach(network, index)
             if unbiased is not None:
                 layer = biased(layer, unbiased.step, unbiased.bias)
                 source = TensorType(unbiased.sum, source.shape)
+                low, high = ((end - unbiased.bias) // unbiased.step for end in (low, high))
                 unbiased = None
             wanted = given = fold.simd if layer.name in folding.folds else lanes
-            unit = ThresholdUnit(layer, source, lanes=wanted, form=fold.form, memory=fold.memory)
+            made: dict[str, Any] = {"form": fold.form, "memory": fold.memory, "stages": fold.stages, "target": target}
+            unit = ThresholdUnit(layer, source, lanes=wanted, reach=(low, high), **made)
         elif isinstance(layer, Affine):
             unit = AffineUnit(layer, source, cast(Target, target), dsp=fold.dsp)
             wanted = given = 1

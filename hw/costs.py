@@ -16,6 +16,7 @@ from fewbit.hw.bit_serial import BIT
 from fewbit.hw.chain import Fold
 from fewbit.hw.lanes import signed_bits
 from fewbit.hw.multiplier import NARROW
+from fewbit.hw.multiply_shift import LaneForm
 from fewbit.hw.resources import Cost, Target
 from fewbit.hw.stream_costs import buffer_cost, rom_cells, window_unit_cost
 from fewbit.hw.window import Geometry
@@ -294,3 +295,15 @@ def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
 def mux_cells(activation: DType, simd: int) -> int:
     """Logic cells that pick a plane of the activations, once for all outputs."""
     return simd * (_MUX[activation.bits] if activation.bits < len(_MUX) else activation.bits - 2)
+
+
+def row_stages(form: LaneForm, target: Target, clock_hz: float) -> int:
+    """Ranks of registers that a multiply-shift needs at this clock: ``python -m benchmarks.requantization --place``."""
+    together = max(1, int(1.6e6 * target.fan_in_mhz / clock_hz))
+    return max(1, ceil(len(form.rows) / together))
+
+
+def multiply_shift_cells(form: LaneForm, lanes: int, groups: int, stages: int) -> int:
+    """Logic cells of a multiply-shift, its constants in LUTs included: ``python -m benchmarks.requantization``."""
+    walk = 0 if groups == 1 else 2 * groups.bit_length() + 4
+    return lanes * form.cells(stages) + rom_cells(groups, lanes * form.word_bits) + walk + 2 * stages

@@ -11,13 +11,16 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType, Threshold
+from fewbit.hw.carry import Target
+from fewbit.hw.multiply_shift import LaneForm, MultiplyShiftLane, cheapest
 from fewbit.hw.popcount import sum_tree
 from fewbit.hw.schedule import Register, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
-from fewbit.hw.weights import BLOCK, LOGIC, rom_words
+from fewbit.hw.weights import BLOCK, LOGIC, join_words, rom_words, weight_memory
 
-COMPARATORS, SEARCH = "comparators", "search"
-"""Forms: every threshold at once, or a binary search in memory, one comparison a cycle."""
+COMPARATORS, SEARCH, MULTIPLY_SHIFT = "comparators", "search", "multiply-shift"
+"""Forms: every threshold at once; a binary search in memory, one comparison a cycle; or one multiplication, addition
+and shift, where that gives the same levels (:mod:`fewbit.golden.multiply_shift`)."""
 
 
 def element(level: Value, layer: Threshold) -> Value:
@@ -31,9 +34,10 @@ class ThresholdUnit(wiring.Component):
     Lanes of a beat are neighbouring channels; beats walk through the channels, again and again. With
     one row of thresholds all elements share it, whatever the shape of a frame.
 
-    **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat``: 1 with comparators, the output
-    bits + 1 with the search. Cost: comparators: about a LUT4 a bit and threshold, and the thresholds as constants in
-    LUTs; search: one comparator a lane and a memory of 2^bits thresholds a channel.
+    **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat``: the output bits + 1 with the
+    search, else 1. Cost: comparators: about a LUT4 a bit and threshold, and the thresholds as constants; search: one
+    comparator a lane and a memory of 2^bits thresholds a channel; multiply-shift: an adder for every digit of the
+    multiplier, and the addends as constants.
 
     Parameters
     ----------
@@ -42,9 +46,16 @@ class ThresholdUnit(wiring.Component):
         Kind and shape of the input.
     lanes : int
         Divides the elements of a frame; with thresholds a channel, it divides the channels.
-    form : ``"comparators"`` or ``"search"``
+    form : ``"comparators"``, ``"search"`` or ``"multiply-shift"``
     memory : ``"block"`` or ``"logic"``
-        Where the search finds its thresholds.
+        Where the search has its thresholds, and the multiplication its constants.
+    reach : pair of int arrays (channels,), optional
+        Lowest and highest input of each row of thresholds, where that is less than the kind of the input holds. A
+        multiply-shift is exact in it.
+    stages : int
+        Ranks of registers of a multiply-shift, at least 1.
+    target : str
+        What a multiply-shift is made of: see :class:`fewbit.hw.multiply_shift.MultiplyShiftLane`.
 
     Members
     -------
@@ -54,15 +65,29 @@ class ThresholdUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the lanes do not divide the channels, the frame has more axes than the thresholds allow, or there is no such
-        form or memory.
+        If the lanes do not divide the channels, the frame has more axes than the thresholds allow, there is no such
+        form or memory, or no multiply-shift gives these levels.
     """
 
     def __init__(
-        self, layer: Threshold, source: TensorType, *, lanes: int, form: str = COMPARATORS, memory: str = "logic"
+        self,
+        layer: Threshold,
+        source: TensorType,
+        *,
+        lanes: int,
+        form: str = COMPARATORS,
+        memory: str = "logic",
+        reach: tuple[Ints, Ints] | None = None,
+        stages: int = 1,
+        target: Target = "generic",
     ) -> None:
-        if form not in (COMPARATORS, SEARCH):
-            raise FewbitError(f'layer {layer.name!r}: thresholds have the form "comparators" or "search", not {form!r}')
+        if form not in (COMPARATORS, SEARCH, MULTIPLY_SHIFT):
+            raise FewbitError(
+                f'layer {layer.name!r}: thresholds have the form "comparators", "search" or "multiply-shift", '
+                f"not {form!r}"
+            )
+        if stages < 1:
+            raise FewbitError(f"layer {layer.name!r}: a multiply-shift needs at least 1 stage, not {stages}")
         if memory not in (BLOCK, LOGIC):
             raise FewbitError(f'layer {layer.name!r}: thresholds lie in "block" or "logic", not {memory!r}')
         channels = layer.channels if layer.channels > 1 else source.size
@@ -71,9 +96,11 @@ class ThresholdUnit(wiring.Component):
         if layer.channels > 1 and len(source.shape) not in (1, 3):
             raise FewbitError(f"layer {layer.name!r}: thresholds a channel take a vector or a map, not {source}")
         self.layer, self.source, self.lanes, self.form, self.memory = layer, source, lanes, form, memory
+        self.stages, self.target = stages, target
+        self.reach = reach or (np.array([source.dtype.min]), np.array([source.dtype.max]))
         self.steps = int(layer.thresholds.shape[1]).bit_length()
-        self.cycles_per_beat = 1 if form == COMPARATORS else self.steps + 1
-        self.latency = self.cycles_per_beat
+        self.cycles_per_beat = self.steps + 1 if form == SEARCH else 1
+        self.latency = stages if form == MULTIPLY_SHIFT else self.cycles_per_beat
         self.beats = source.size // lanes
         self.cycles_per_frame = self.beats * self.cycles_per_beat
         self.groups = max(1, layer.channels // lanes)
@@ -84,6 +111,7 @@ class ThresholdUnit(wiring.Component):
             np.clip(layer.thresholds, ends[0], ends[-1] + 1), [(0, 0), (0, padding)], constant_values=ends[-1] + 1
         )
         self._kind = DType.holding(int(self._thresholds.min()), int(self._thresholds.max()))
+        self.multiply_shift = self._multiply_shift() if form == MULTIPLY_SHIFT else None
         super().__init__(
             {
                 "i": In(lane_stream(shape_of(source.dtype), lanes)),
@@ -91,18 +119,31 @@ class ThresholdUnit(wiring.Component):
             }
         )
 
+    def _multiply_shift(self) -> LaneForm:
+        low, high = self.reach
+        found = cheapest(self.layer, low, high, self.target)
+        if found is None:
+            raise FewbitError(
+                f"layer {self.layer.name!r}: no multiplication and shift gives the levels of its thresholds"
+            )
+        return found
+
     def timing(self) -> list[Step]:
         """Fresh timing models of this component, in stream order."""
-        return [Register(self.latency)]
+        return [Register() for _ in range(self.stages)] if self.form == MULTIPLY_SHIFT else [Register(self.latency)]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        group = Signal(range(self.groups))
+        group, following = Signal(range(self.groups)), Signal(range(self.groups))
+        m.d.comb += following.eq(group)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += group.eq(group + 1)
-            with m.If(group == self.groups - 1):
-                m.d.sync += group.eq(0)
-        negative = self._constants(m, "negative", (self.layer.sign < 0)[:, None], 1, group)
+            m.d.comb += following.eq(Mux(group == self.groups - 1, 0, group + 1))
+        m.d.sync += group.eq(following)
+        if self.multiply_shift is not None:
+            self._multiply(m, self.multiply_shift, group, following)
+            return m
+        words = rom_words((self.layer.sign < 0)[:, None], 1)
+        negative = self._constants(m, "negative", words, 1, group)
         signed_inputs = [self._signed_input(lane, negative) for lane in range(self.lanes)]
         if self.form == COMPARATORS:
             self._compare(m, group, signed_inputs)
@@ -110,39 +151,69 @@ class ThresholdUnit(wiring.Component):
             self._search(m, group, signed_inputs)
         return m
 
-    def _signed_input(self, lane: int, negative: Value) -> Value:
+    def _signed_input(self, lane: int, negative: list[Value]) -> Value:
         x = number(self.i.payload[lane], self.source.dtype)
         if (self.layer.sign > 0).all():
             return x
-        return Mux(negative[0 if self.layer.channels == 1 else lane], -x, x)
+        return Mux(negative[lane], -x, x)
 
-    def _constants(self, m: Module, name: str, table: Ints, bits: int, group: Value) -> Value:
-        """Row ``group`` of a table (channels, n), the lanes' channels side by side, ``bits`` an entry."""
+    def _constants(
+        self, m: Module, name: str, words: list[int], bits: int, group: Value, following: Value | None = None
+    ) -> list[Value]:
+        """Words of ``bits`` bits, one a channel, those of the lanes' channels side by side. From block RAM where it is
+        known which ``following`` group is next."""
         if self.layer.channels == 1:
-            return Const(rom_words(table, bits)[0], table.shape[1] * bits)
-        words = rom_words(table.reshape(self.groups, -1), bits)
-        width = self.lanes * table.shape[1] * bits
+            return [Const(words[0], bits)] * self.lanes
+        joined, width = join_words(words, bits, self.lanes), self.lanes * bits
         if self.groups == 1:
-            return Const(words[0], width)
-        memory = Memory(shape=width, depth=self.groups, init=words, attrs={"ram_style": "logic"})
-        m.submodules[name] = memory
-        read = memory.read_port(domain="comb")
-        m.d.comb += read.addr.eq(group)
-        return read.data
+            read: Value = Const(joined[0], width)
+        else:
+            memory = weight_memory(width, joined, LOGIC if following is None else BLOCK)
+            m.submodules[name] = memory
+            port = memory.read_port(domain="comb" if following is None else "sync")
+            m.d.comb += port.addr.eq(group if following is None else following)
+            read = port.data
+        return [read.word_select(lane, bits) for lane in range(self.lanes)]
 
     def _compare(self, m: Module, group: Value, inputs: list[Value]) -> None:
         # Every threshold of every lane at once; the level is how many of them were reached.
         bits, count = self._kind.bits, self._thresholds.shape[1]
-        table = self._constants(m, "thresholds", self._kind.encode(self._thresholds), bits, group)
+        words = rom_words(self._kind.encode(self._thresholds), bits)
+        rows = self._constants(m, "thresholds", words, bits * count, group)
         m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
         with m.If(self.i.ready):
             m.d.sync += self.o.valid.eq(self.i.valid)
-        for lane, x in enumerate(inputs):
-            row = table if self.layer.channels == 1 else table.word_select(lane, bits * count)
+        for lane, (x, row) in enumerate(zip(inputs, rows)):
             reached = [x >= row.word_select(index, bits).as_signed() for index in range(count)]
             level = sum_tree(m, reached, 0, Const(1), f"level_{lane}")
             with m.If(self.i.ready & self.i.valid):
                 m.d.sync += self.o.payload[lane].eq(element(level, self.layer))
+
+    def _multiply(self, m: Module, form: LaneForm, group: Value, following: Value) -> None:
+        # Elastic registers in a row. A block RAM gives the constants of a beat while the one before is taken, and of
+        # the first beat a cycle after reset.
+        primed = Signal()
+        m.d.sync += primed.eq(1)
+        block = self.memory == BLOCK and self.groups > 1 and form.word_bits > 0
+        words = self._constants(m, "constants", form.encoded[1], form.word_bits, group, following if block else None)
+        valid = [self.i.valid & primed if block else self.i.valid]
+        free: list[Value] = [self.o.ready]
+        held = [Signal(name=f"valid_{stage}") for stage in range(self.stages)]
+        for stage in reversed(range(self.stages)):
+            free.insert(0, ~held[stage] | free[0])
+        valid += held
+        m.d.comb += [self.i.ready.eq(free[0] & primed if block else free[0]), self.o.valid.eq(held[-1])]
+        for stage in range(self.stages):
+            with m.If(free[stage]):
+                m.d.sync += held[stage].eq(valid[stage])
+        for lane, word in enumerate(words):
+            m.submodules[f"lane_{lane}"] = multiplier = MultiplyShiftLane(form, self.stages)
+            m.d.comb += [
+                multiplier.x.eq(number(self.i.payload[lane], self.source.dtype)),
+                multiplier.word.eq(word),
+                multiplier.en.eq(Cat(free[stage] & valid[stage] for stage in range(self.stages))),
+                self.o.payload[lane].eq(element(multiplier.o, self.layer)),
+            ]
 
     def _search(self, m: Module, group: Value, inputs: list[Value]) -> None:
         # The thresholds of a channel form a search tree, the root in word 1, the children of node n in 2n and 2n + 1.

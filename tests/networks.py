@@ -56,6 +56,31 @@ def random_threshold(
     )
 
 
+def requantization(
+    rng: np.random.Generator,
+    channels: int,
+    count: int,
+    bits: int,
+    *,
+    alike: bool = False,
+    signs: tuple[int, ...] = (-1, 1),
+) -> tuple[Threshold, Ints, Ints]:
+    """Thresholds as a folded batch normalization leaves them, equally spaced and rounded up, and each channel's reach
+    in sums of ``bits`` bits; ``alike``: equally spaced in all channels."""
+    widest = 1 << bits - 1
+    spacing = rng.uniform(0.1, 2 * widest / count, 1 if alike else channels)
+    middle = rng.uniform(-widest / 2, widest / 2, channels)
+    places = np.arange(count) - (count - 1) / 2
+    layer = Threshold(
+        name="t",
+        thresholds=np.ceil(middle[:, None] + np.resize(spacing, channels)[:, None] * places),
+        sign=rng.choice(signs, channels),
+        dtype=DType("uint", count.bit_length()),
+        base=0,
+    )
+    return layer, -rng.integers(1, widest + 1, channels), rng.integers(0, widest, channels)
+
+
 def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
     """A network of one to three dense layers, and a folding of it."""
     dtype = DType.parse(rng.choice(["uint8", "bipolar", "bipolar", "uint2", "int3"]))

@@ -1,0 +1,124 @@
+# amaranth: UnusedElaboratable=no
+"""Requantization in its three forms: what each costs and takes, predicted and synthesized.
+
+    python -m benchmarks.requantization                   # folded batch norms at 1, 2, 3, 4 and 8 bits, shipped layers
+    python -m benchmarks.requantization hx8k bn4 act4     # these devices and layers
+    python -m benchmarks.requantization --place           # and the clocks that they reach
+
+One lane each. ``bnK`` is a batch normalization of 64 channels, gains and offsets drawn as trained ones are spread,
+rounded to K bits; ``shared`` has one gain for all, as where a scale serves a whole tensor. The search is in block RAM,
+the rest in LUTs. A form that does not exist, since no multiplication and shift gives the levels, has no row, and
+comparators whose constants alone outgrow the device are not synthesized. Cells are predicted for a multiply-shift.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.lanes import FAMILIES, FLOW
+from benchmarks.measure import measure
+from fewbit import models
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import TensorType, Threshold
+from fewbit.golden.reach import threshold_reach
+from fewbit.hw.costs import multiply_shift_cells, row_stages
+from fewbit.hw.multiply_shift import cheapest
+from fewbit.hw.resources import target
+from fewbit.hw.stream_costs import rom_cells
+from fewbit.hw.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH, ThresholdUnit
+from fewbit.load import load
+from fewbit.passes import lower
+
+CLOCK_HZ = {"hx8k": 48e6, "ecp5-25k": 50e6}
+CHANNELS = 64
+OUTPUT_BITS = (1, 2, 3, 4, 8)
+SHIPPED = {"pixels": ("fashion-conv", "pixels"), "act1": ("mnist-conv", "act1"), "act2": ("fashion-conv", "act2"),
+           "act4": ("lenet5-shift3", "act4")}  # fmt: skip
+
+Layer = tuple[Threshold, TensorType, tuple[np.ndarray, np.ndarray]]
+
+
+def folded(bits: int, *, shared: bool = False, seed: int = 1) -> Layer:
+    """A batch normalization and a quantizer behind sums of ``bits + 9`` bits, folded into thresholds."""
+    rng, levels, width = np.random.default_rng(seed), (1 << bits) - 1, bits + 9 - bits // 2
+    gain = np.full(CHANNELS, 1.1) if shared else rng.uniform(0.6, 1.7, CHANNELS)
+    spacing = (1 << width - 2) / levels * gain
+    middle = rng.normal(0, 1 << width - 4, CHANNELS)
+    places = np.arange(levels) - (levels - 1) / 2
+    layer = Threshold(
+        name="folded", thresholds=np.ceil(middle[:, None] + spacing[:, None] * places), sign=np.ones(CHANNELS),
+        dtype=DType("uint", bits), base=0,
+    )  # fmt: skip
+    kind = DType("int", width)
+    return layer, TensorType(kind, (CHANNELS,)), (np.full(CHANNELS, kind.min), np.full(CHANNELS, kind.max))
+
+
+def shipped(model: str, name: str) -> Layer:
+    """The thresholds called ``name`` of a shipped network."""
+    network = lower(load(models.shipped()[model]))
+    index = [layer.name for layer in network.layers].index(name)
+    layer = network.layers[index]
+    if not isinstance(layer, Threshold):
+        raise FewbitError(f"{model}: layer {name!r} has no thresholds")
+    return layer, network.types[index], threshold_reach(network, index)
+
+
+def layers() -> dict[str, Layer]:
+    """Everything there is to measure, by name."""
+    made = {f"bn{bits}": folded(bits) for bits in OUTPUT_BITS}
+    made |= {f"shared{bits}": folded(bits, shared=True) for bits in OUTPUT_BITS[1:]}
+    return made | {name: shipped(*place) for name, place in SHIPPED.items()}
+
+
+def forms(one: Layer, device: str) -> Iterator[tuple[str, ThresholdUnit, int | None]]:
+    """Units of every form, on one lane, and the cells that are predicted of a multiply-shift."""
+    layer, source, reach = one
+    yield COMPARATORS, ThresholdUnit(layer, source, lanes=1), None
+    if layer.thresholds.shape[1] > 1:
+        yield SEARCH, ThresholdUnit(layer, source, lanes=1, form=SEARCH, memory="block"), None
+    form = cheapest(layer, *reach, FAMILIES[device])
+    if form is not None:
+        stages = row_stages(form, target(device), CLOCK_HZ[device])
+        made: dict[str, Any] = {"form": MULTIPLY_SHIFT, "reach": reach, "stages": stages, "target": FAMILIES[device]}
+        unit = ThresholdUnit(layer, source, lanes=1, **made)
+        yield MULTIPLY_SHIFT, unit, multiply_shift_cells(form, 1, layer.channels, stages)
+
+
+def outgrows(layer: Threshold, source: TensorType, device: str) -> bool:
+    """Whether the thresholds alone are more constants than the device has LUTs for."""
+    capacity = target(device).capacity
+    constants = rom_cells(layer.channels, layer.thresholds.shape[1] * source.dtype.bits)
+    return capacity is not None and constants > capacity.cells
+
+
+def main(arguments: list[str]) -> None:
+    place = "--place" in arguments
+    every = layers()
+    devices = [name for name in arguments if name in FAMILIES] or list(FAMILIES)
+    names = [name for name in arguments if name in every] or list(every)
+    print("device    layer    levels channels form            rows  predicted    LC   off  RAM  cycles   MHz")
+    for device in devices:
+        for name in names:
+            layer, source, _ = every[name]
+            for form, unit, cells in forms(every[name], device):
+                rows = len(unit.multiply_shift.rows) if unit.multiply_shift is not None else ""
+                head = f"{device:9} {name:8} {layer.thresholds.shape[1] + 1:6} {layer.channels:8} {form:15} {rows:4}"
+                if form == COMPARATORS and outgrows(layer, source, device):
+                    print(f"{head}                -", flush=True)
+                    continue
+                # Only a multiply-shift is made of the family's cells, which ECP5 takes the older ABC for.
+                flow = FLOW[device] if form == MULTIPLY_SHIFT else "default"
+                used = measure(unit, device, flow=flow, place=place)
+                wrong = f"{100 * (cells / used['lc'] - 1):+4.0f}%" if cells else ""
+                off = f"{cells or '':10} {used['lc']:5} {wrong:5}"
+                clock = f"{used['fmax']:5.0f}" if used["fmax"] else ""
+                print(f"{head} {off} {used['ram']:4} {unit.cycles_per_beat:7} {clock}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
