@@ -120,13 +120,13 @@ class Linear(Layer):
             levels = truncate(levels, kept)
         if self.scales is None:
             return levels
-        scales = self._each(truncate(self.scales, kept))
+        scales = self.each_scale(truncate(self.scales, kept))
         if self.negative_scales is not None:
-            scales = np.where(levels < 0, self._each(truncate(self.negative_scales, kept)), scales)
+            scales = np.where(levels < 0, self.each_scale(truncate(self.negative_scales, kept)), scales)
         return levels * scales
 
-    def _each(self, scales: Ints) -> Ints:
-        """The scale of every weight."""
+    def each_scale(self, scales: Ints) -> Ints:
+        """The scale of every weight, of such as :attr:`scales`.  # (outputs, vectors) -> (outputs, inputs)"""
         if self.across:
             return np.repeat(scales, self.vector, axis=0)[: self.outputs]
         return np.repeat(scales, self.vector, axis=1)[:, : self.inputs]
