@@ -119,7 +119,8 @@ def _places(planned: LayerPlan) -> str:
     if not isinstance(layer, Linear):
         return fold.form
     rows = f", rows in {fold.lines}" if isinstance(layer, Conv) and fold.rows else ""
-    return f"{fold.memory}, vector in {fold.buffer}{rows}" + ", bit planes" * fold.serial + ", DSP blocks" * fold.dsp
+    form = ", bit planes" * fold.serial + ", DSP blocks" * fold.dsp + ", terms" * fold.terms
+    return f"{fold.memory}, vector in {fold.buffer}{rows}{form}"
 
 
 def _percent(share: float | None) -> str:

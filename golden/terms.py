@@ -68,9 +68,24 @@ class TermStream:
         return result
 
 
+@lru_cache(maxsize=64)
 def term_counts(layer: Linear) -> Ints:
     """Terms of every output of ``layer``, without the terms themselves.  # () -> (outputs,) int64"""
     return np.asarray((_digit_counts(layer.matrix) * _digit_counts(_scales(layer))).sum(1))
+
+
+@lru_cache(maxsize=64)
+def term_exponents(layer: Linear) -> tuple[int, ...]:
+    """The exponents that the terms of ``layer`` have, ascending; 0 alone if it has no terms."""
+    scales = _scales(layer)
+    low = int(scales.min())
+    pairs = np.unique((layer.matrix.astype(np.int64) << 33) + (scales - low))
+    found = {
+        exponent
+        for pair in pairs.tolist()
+        for _, exponent, _ in _terms(pair >> 33, (pair & (1 << 33) - 1) + low, layer.code.name.startswith("csd"))
+    }
+    return tuple(sorted(found)) or (0,)
 
 
 def _digit_counts(values: Ints) -> Ints:

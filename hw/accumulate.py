@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Value
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
+from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.carry import (
     ZERO,
@@ -19,6 +21,7 @@ from fewbit.hw.carry import (
     lut,
     table,
 )
+from fewbit.hw.weights import LOGIC, weight_memory
 
 
 def accumulate(
@@ -95,3 +98,24 @@ def _ice40_cell(m: Module, name: str, old: Value, bit: Value, first: Value, begi
         return table(lambda begin, old, first, carry: begin if first else old ^ carry), begin, old, first
     held = lut(m, name, "ice40", lambda first, begin, old: begin if first else old, first, begin, old)
     return table(lambda first, held, bit, carry: held if first else held ^ bit ^ carry), first, held, bit
+
+
+def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list[tuple[Value, Value]]:
+    """What each sum of a group starts at to end with its bias, in units of ``step``, and the bits below them; ``done``
+    when a group is."""
+    folds, below = len(bias) // pe, step.bit_length() - 1
+    table = np.stack([bias // step, bias % step], 1).reshape(folds, pe, 2)
+    kind = DType.holding(int(table[..., 0].min()), int(table[..., 0].max()))
+    if (table == table[:1]).all():
+        return [(Const(int(start), kind.bits).as_signed(), Const(int(rest), below)) for start, rest in table[0]]
+    width = kind.bits + below
+    words = kind.encode(table[..., 0]).astype(object) << below | table[..., 1]
+    joined = [sum(int(word) << place * width for place, word in enumerate(row)) for row in words]
+    m.submodules.starts = starts = weight_memory(pe * width, joined, LOGIC)
+    group = Signal(range(folds))
+    with m.If(done):
+        m.d.sync += group.eq(Mux(group == folds - 1, 0, group + 1))
+    read = starts.read_port(domain="comb")
+    m.d.comb += read.addr.eq(group)
+    parts = [read.data.word_select(place, width) for place in range(pe)]
+    return [(part[below:].as_signed(), part[:below]) for part in parts]

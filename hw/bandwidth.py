@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewbit.golden.network import Linear
+from fewbit.golden.network import Conv, Linear
 from fewbit.hw.chain import Fold
 from fewbit.hw.costs import scale_bits
 from fewbit.hw.resources import Target
 from fewbit.hw.sign_matvec import STARTS
+from fewbit.hw.term_serial import term_memory
 from fewbit.hw.weights import BLOCK
 
 
@@ -39,8 +40,12 @@ class WeightReads:
     @classmethod
     def of(cls, layer: Linear, fold: Fold, target: Target, *, positions: int = 1, rides: bool = False) -> WeightReads:
         """Those of ``layer``, which is ``positions`` products a frame; ``rides``: thresholds are among them."""
-        word = fold.pe * fold.simd * layer.code.bits + scale_bits(layer, fold.pe, fold.simd)
-        depth = layer.outputs // fold.pe * (layer.inputs // fold.simd + (STARTS if rides else 0))
+        if fold.terms:
+            groups = layer.groups if isinstance(layer, Conv) else 1
+            depth, word = term_memory(layer.position(), fold.pe, fold.simd, groups)
+        else:
+            word = fold.pe * fold.simd * layer.code.bits + scale_bits(layer, fold.pe, fold.simd)
+            depth = layer.outputs // fold.pe * (layer.inputs // fold.simd + (STARTS if rides else 0))
         rams = target.block_rams(depth, word) if fold.memory == BLOCK and target.ram_shapes else 0
         return cls(word=word, depth=depth, words=positions * depth, rams=rams, gives=rams * target.widest_word)
 

@@ -10,8 +10,8 @@ from amaranth.lib import wiring
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.accumulate import accumulate
-from fewbit.hw.matvec import FoldedMatVec, holding, start_values
+from fewbit.hw.accumulate import accumulate, start_values
+from fewbit.hw.matvec import FoldedMatVec, holding
 from fewbit.hw.weights import place
 
 BIT = DType("uint", 1)

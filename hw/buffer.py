@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -20,9 +20,12 @@ class VectorBuffer(wiring.Component):
     The reader raises ``next`` for a word, in order, only while ``available``; the word stands on ``word`` from the next
     cycle until ``next`` again. With ``last`` it gives the vector back; before that, reading wraps to word 0.
 
+    With ``readers`` each of these reads, all at once, the word at an ``address`` of its own.
+
     **Latency**: ``available`` rises ``latency`` cycles after the last word came. **Throughput**: a word a cycle on both
     sides; in rings the input pauses for the one cycle in which a vector moves over.
-    Cost: block RAM for ``2 * words`` words, or LUT RAM, or ``2 * words + 1`` words of logic cells.
+    Cost: block RAM for ``2 * words`` words, or LUT RAM, or ``2 * words + 1`` words of logic cells; with ``readers`` a
+    copy each, of a power of two.
 
     Parameters
     ----------
@@ -32,26 +35,34 @@ class VectorBuffer(wiring.Component):
     words : int
         Beats in a vector.
     style : ``"block"``, ``"distributed"`` or ``"ring"``
+    readers : int
+        That read at addresses; 0: one, which reads in order.
 
     Members
     -------
     i : In(stream of lanes)
     available : Out(1)
     next, last : In(1)
+    address : In
+        The word of each reader, the first in the lowest bits; absent without ``readers``.
     word : Out(lanes * width)
+        Of each reader, likewise.
 
     Raises
     ------
     FewbitError
-        If lanes or words are below 1, or there is no such style.
+        If lanes or words are below 1, there is no such style, or a ring is to be read at addresses.
     """
 
-    def __init__(self, shape: Shape, lanes: int, words: int, style: str) -> None:
+    def __init__(self, shape: Shape, lanes: int, words: int, style: str, readers: int = 0) -> None:
         if lanes < 1 or words < 1:
             raise FewbitError(f"a vector buffer needs at least 1 lane and 1 word, not {lanes} and {words}")
         if style not in (BLOCK, DISTRIBUTED, RING):
             raise FewbitError(f'a vector buffer must be "block", "distributed" or "ring", not {style!r}')
+        if readers and style == RING:
+            raise FewbitError('a vector that is read at addresses lies in "block" or "distributed", not "ring"')
         self.shape, self.lanes, self.words, self.style = Shape.cast(shape), lanes, words, style
+        self.readers, self.address_bits = readers, (words - 1).bit_length()
         self.width = self.shape.width * lanes
         self.latency = 2 if style == RING else 1
         super().__init__(
@@ -60,7 +71,8 @@ class VectorBuffer(wiring.Component):
                 "available": Out(1),
                 "next": In(1),
                 "last": In(1),
-                "word": Out(self.width),
+                **({"address": In(readers * self.address_bits)} if readers else {}),
+                "word": Out(max(1, readers) * self.width),
             }
         )
 
@@ -69,24 +81,27 @@ class VectorBuffer(wiring.Component):
 
     def _banks(self) -> Module:
         # A memory of two banks. `full` says which banks hold a whole vector; writer and reader take them in turn.
+        # A bank of a power of two has an adder in front of no reader's address.
         m = Module()
+        bank = 1 << self.address_bits if self.readers else self.words
         m.submodules.memory = memory = Memory(
-            shape=self.width, depth=2 * self.words, init=[], attrs={"ram_style": self.style}
+            shape=self.width, depth=2 * bank, init=[], attrs={"ram_style": self.style}
         )
-        write, read = memory.write_port(), memory.read_port()
+        write, reads = memory.write_port(), [memory.read_port() for _ in range(max(1, self.readers))]
         full = [Signal(name="full_0"), Signal(name="full_1")]
         writing, reading = Signal(), Signal()
         written, taken = Signal(range(self.words)), Signal(range(self.words))
         m.d.comb += [
             self.i.ready.eq(~Mux(writing, full[1], full[0])),
             self.available.eq(Mux(reading, full[1], full[0])),
-            write.addr.eq(Mux(writing, written + self.words, written)),
+            write.addr.eq(Mux(writing, written + bank, written)),
             write.data.eq(self.i.payload),
             write.en.eq(self.i.valid & self.i.ready),
-            read.addr.eq(Mux(reading, taken + self.words, taken)),
-            read.en.eq(self.next),
-            self.word.eq(read.data),
+            self.word.eq(Cat(read.data for read in reads)),
         ]
+        for reader, read in enumerate(reads):
+            place = self.address.word_select(reader, self.address_bits) if self.readers else taken
+            m.d.comb += [read.addr.eq(Mux(reading, place + bank, place)), read.en.eq(self.next)]
         with m.If(write.en):
             m.d.sync += written.eq(written + 1)
             with m.If(written == self.words - 1):

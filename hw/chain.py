@@ -35,6 +35,7 @@ from fewbit.hw.pool import PoolUnit
 from fewbit.hw.schedule import Schedule, Step, schedule
 from fewbit.hw.sign_matvec import SignMatVec
 from fewbit.hw.streams import Gearbox, shape_of, to_stream
+from fewbit.hw.term_serial import TermSerialMatVec
 from fewbit.hw.threshold import COMPARATORS, ThresholdUnit
 
 STREAM = "stream"
@@ -69,6 +70,8 @@ class Fold:
         Whether a layer with weights takes its activations as bit planes, one a cycle.
     dsp : bool
         Whether products of two numbers are made in DSP blocks: of a layer with weights, or of an affine one.
+    terms : bool
+        Whether it takes its weights as non-zero terms, one a cycle and output.
     window, rows, lines : int, int or None, str
         Of windows: channels at a time, rows of the map held, and where these lie, ``"block"`` or ``"distributed"``.
     form : str
@@ -83,6 +86,7 @@ class Fold:
     stages: int = 1
     serial: bool = False
     dsp: bool = False
+    terms: bool = False
     window: int = 1
     rows: int | None = None
     lines: str = "block"
@@ -172,7 +176,7 @@ def _linear(
             raise FewbitError(f"layer {ridden.name!r}: thresholds ride with the weights of bipolar inputs, not {kind}")
         unit = SignMatVec(product, ridden, **options)
     else:
-        made: type[FoldedMatVec] = BitSerialMatVec if fold.serial else MatVec
+        made: type[FoldedMatVec] = TermSerialMatVec if fold.terms else BitSerialMatVec if fold.serial else MatVec
         unit = made(product, kind, exact=exact, dsp=fold.dsp, **options)
     if isinstance(layer, Conv):
         result = layer.output(source).dtype if exact and ridden is None else None

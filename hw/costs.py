@@ -10,6 +10,7 @@ from fewbit.golden.codes import CsdCode
 from fewbit.golden.digits import largest_count, word_bits
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear
+from fewbit.golden.terms import term_exponents
 from fewbit.hw import buffer as buffers
 from fewbit.hw import spram
 from fewbit.hw.bit_serial import BIT
@@ -19,6 +20,7 @@ from fewbit.hw.multiplier import NARROW
 from fewbit.hw.multiply_shift import LaneForm
 from fewbit.hw.resources import Cost, Target
 from fewbit.hw.stream_costs import buffer_cost, rom_cells, window_unit_cost
+from fewbit.hw.term_serial import term_cycles, term_fields, term_memory
 from fewbit.hw.window import Geometry
 
 CELLS_FOR_A_RAM = 200
@@ -34,20 +36,33 @@ def in_cells(cost: Cost) -> int:
 
 
 def memories(
-    depth: int, width: int, words: int, line: int, target: Target, *, scales: tuple[int, int] = (1, 0)
+    depth: int,
+    width: int,
+    words: int,
+    line: int,
+    target: Target,
+    *,
+    scales: tuple[int, int] = (1, 0),
+    readers: int = 0,
 ) -> Iterator[tuple[str, str, Cost]]:
     """Where ``depth`` words of ``width`` bits and vectors of ``words`` words of ``line`` bits can lie. Of the former,
-    ``scales`` is how many different ones there are and their bits."""
+    ``scales`` is how many different ones there are and their bits; of the latter ``readers`` at addresses have a copy
+    each."""
     weights = width - scales[1]
     memories = [("logic", Cost(cells=rom_cells(depth, weights) + rom_cells(*scales), ffs=weights))]
     if target.ram_shapes:
         memories.append(("block", Cost(rams=target.block_rams(depth, width))))
-    if target.capacity is not None and target.capacity.sprams and spram.fits(depth, width):
+    if not readers and target.capacity is not None and target.capacity.sprams and spram.fits(depth, width):
         memories.append((spram.SPRAM, Cost(cells=spram.ADDRESS_CELLS, sprams=spram.lanes_of(width))))
-    styles = [buffers.RING]
+    styles = [] if readers else [buffers.RING]
     styles += [buffers.BLOCK] if target.ram_shapes else []
     styles += [buffers.DISTRIBUTED] if target.lut_ram else []
-    vectors = [(style, buffer_cost(words, line, style, target)) for style in styles]
+    bank = 1 << (words - 1).bit_length() if readers else words
+    vectors = []
+    for style in styles:
+        cost = buffer_cost(bank, line, style, target)
+        copy = Cost(rams=cost.rams) if style == buffers.BLOCK else cost
+        vectors.append((style, cost + (max(1, readers) - 1) * copy))
     for (memory, held), (buffer, waiting) in product(memories, vectors):
         yield memory, buffer, held + waiting
 
@@ -183,8 +198,10 @@ def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -
     return rows, lines, cost
 
 
-def dense_cycles(layer: Dense, activation: DType, fold: Fold) -> int:
+def dense_cycles(layer: Dense, activation: DType, fold: Fold, groups: int = 1) -> int:
     """Cycles that a matrix-vector unit takes for a vector a group."""
+    if fold.terms:
+        return term_cycles(layer, fold.pe, fold.simd, groups)
     return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
 
 
@@ -227,6 +244,24 @@ def sum_ffs(term: DType, simd: int, stages: int) -> int:
     ranks = [rank / stages for rank in range(1, stages + 1)]
     total: float = sum(simd ** (1 - rank) * int(term.bits + rank * log2(simd)) for rank in ranks)
     return round(total)
+
+
+def term_cost(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, stages: int) -> Cost:
+    """Of a unit that walks terms, but for its memories: ``python -m benchmarks.serial``."""
+    fields, exponents = term_fields(layer, simd), term_exponents(layer)
+    bits = DType.holding(activation.min, activation.max).bits
+    width = bits + exponents[-1] - exponents[0]
+    low, high = layer.bounds(activation)
+    total = DType.holding(int(low.min()), int(high.max())).bits
+    held = 2 + fields["exponent"] + fields["lane"] + (stages > 1) * (bits + 1 + fields["exponent"])
+    picks = activation.bits * (simd - 1) * 2 // 3 + width * (len(exponents) + 2) // 3 + fields["order"]
+    each = Cost(
+        cells=picks + held + total * (2 if family not in _LANE or exact else 1),
+        ffs=held + width * max(1, stages - 1) + total,
+    )
+    address = term_memory(layer, pe, simd)[0].bit_length()
+    starts = rom_cells(layer.outputs // pe, pe * total) if exact else 0
+    return pe * each + Cost(cells=2 * address + 14 + starts, ffs=address + 3 * stages + 6)
 
 
 def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) -> int:

@@ -9,7 +9,8 @@ from itertools import product
 from math import gcd
 
 from fewbit.golden.dtype import BIPOLAR, DType
-from fewbit.golden.network import Affine, Conv, Linear, Network, Pool, TensorType, Threshold
+from fewbit.golden.network import Affine, Conv, Dense, Linear, Network, Pool, TensorType, Threshold
+from fewbit.golden.terms import term_exponents
 from fewbit.hw.bit_serial import BIT, serves
 from fewbit.hw.chain import STREAM, Fold, takes_bias
 from fewbit.hw.conv import needs_windows
@@ -25,6 +26,7 @@ from fewbit.hw.costs import (
     serves_vectors,
     sum_ffs,
     sum_stages,
+    term_cost,
     term_kind,
     unit_cost,
     window_cost,
@@ -33,6 +35,7 @@ from fewbit.hw.lanes import signed_bits
 from fewbit.hw.resources import Cost, Target
 from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.stream_costs import gearbox_cost, rom_cells
+from fewbit.hw.term_serial import least_simd, term_memory
 from fewbit.hw.threshold import COMPARATORS, SEARCH
 from fewbit.hw.window import Geometry
 
@@ -72,8 +75,6 @@ def stage_options(
     found: dict[tuple[int, int], list[Option]] = {}  # by what the neighbours see: lanes in, lanes out
     for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.inputs)):
         if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
-            continue
-        if not serves_vectors(work.layer, pe, simd):
             continue
         for fold, cycles, cost in _linear(work, pe, simd, target, clock_hz, dsp):
             for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
@@ -124,6 +125,11 @@ class _Work:
     geometry: Geometry | None
     source: TensorType
 
+    @cached_property
+    def product(self) -> Dense:
+        """The layer at one position."""
+        return self.layer.position()
+
     @classmethod
     def of(cls, network: Network, index: int) -> _Work:
         layer, source = network.layers[index], network.types[index]
@@ -142,11 +148,14 @@ def _lanes_in(fold: Fold, work: _Work) -> int:
 
 
 def _linear(
-    work: _Work, pe: int, simd: int, target: Target, clock_hz: float, digits: bool
+    work: _Work, pe: int, simd: int, target: Target, clock_hz: float, digits: bool = True
 ) -> Iterator[tuple[Fold, int, Cost]]:
     """Folds of a layer with weights with these lanes, their cycles and cost: one for each place where weights and
     vectors can lie, and each form."""
     layer, activation = work.layer, work.kind
+    yield from _by_terms(work, pe, simd, target, clock_hz)
+    if not serves_vectors(layer, pe, simd):
+        return
     words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
     width, line = pe * simd * layer.code.bits, simd * activation.bits
     width += scale_bits(layer, pe, simd)
@@ -170,6 +179,23 @@ def _forms(work: _Work, pe: int, simd: int, target: Target, digits: bool) -> Ite
     blocks = dsp_blocks(work.layer, work.kind, pe, simd, target) if digits or not work.layer.digits else 0
     if blocks:
         yield False, blocks
+
+
+def _by_terms(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) -> Iterator[tuple[Fold, int, Cost]]:
+    """Folds that walk the terms of a layer, where it has zeros or signed digits, with no more inputs at a time than
+    keep up."""
+    layer, activation, groups = work.product, work.kind, work.groups
+    if not (layer.digits or (layer.weights == 0).any()) or simd != least_simd(layer, pe, groups):
+        return
+    depth, width = term_memory(layer, pe, simd, groups)
+    # Picking an activation and its shift is as deep as a sum of as many bits.
+    stages = sum_stages(BIT, max(2, simd * len(term_exponents(layer))), target, clock_hz)
+    own = term_cost(layer, activation, work.exact, pe, simd, target.family, stages)
+    words, line = layer.inputs // simd, simd * activation.bits
+    for memory, buffer, cost in memories(depth, width, words, line, target, readers=pe):
+        fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, terms=True)
+        cycles = work.positions * dense_cycles(layer, activation, fold, groups)
+        yield _windowed(work, fold, cycles, own + cost, target)
 
 
 def _windowed(work: _Work, fold: Fold, cycles: int, cost: Cost, target: Target) -> tuple[Fold, int, Cost]:

@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
-from fewbit.hw.accumulate import accumulate
+from fewbit.hw.accumulate import accumulate, start_values
 from fewbit.hw.buffer import RING, VectorBuffer
 from fewbit.hw.carry import Target
 from fewbit.hw.lanes import Lanes, lane_kind
@@ -22,8 +22,9 @@ from fewbit.hw.pair_sums import PairSums
 from fewbit.hw.scaled_lanes import ScaledLanes, ScaleFront, exact_lanes, saturated
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.weights import LOGIC, PLACES, Stored, fill_member, join_words, place, weight_memory
+from fewbit.hw.weights import PLACES, Stored, fill_member, join_words, place
 
+Starts = list[tuple[Value, Value]] | None
 Front = PairSums | ScaleFront
 """What stands between the activations and the lanes of all outputs."""
 
@@ -144,6 +145,25 @@ class FoldedMatVec(wiring.Component, ABC):
         if lanes.quality_bits:
             m.d.comb += lanes.quality.eq(saturated(self.quality, lanes.quality_bits))
         return lanes
+
+    def _accumulate(self, m: Module, index: int, operand: Value, first: Value, enable: Value, starts: Starts) -> None:
+        """The sum of output ``index`` of a group, of operands while ``enable`` is high, begun with the ``first``."""
+        if starts is None:
+            total = Signal(self._plain.bits, name=f"sum_{index}", reset_less=True)
+            following = accumulate(m, f"add_{index}", self.target, total, operand, first)
+            m.d.comb += self.o.payload[index].eq(total.as_signed() if self._plain.signed else total)
+        else:
+            # The sum is counted in units of `step`: 2 popcount - n is the count, started at -n / 2, a bit below it.
+            start, rest = starts[index]
+            bits = DType.holding(self.sum.min // self.step, self.sum.max // self.step).bits
+            total = Signal(bits, name=f"sum_{index}", reset_less=True)
+            following = Mux(first, start, total.as_signed()) + operand
+            below = Signal(len(rest), name=f"below_{index}", reset_less=True)
+            with m.If(enable):
+                m.d.sync += below.eq(rest)  # by the time of the beat the next group's is read
+            m.d.comb += self.o.payload[index].eq(Cat(below, total).as_signed())
+        with m.If(enable):
+            m.d.sync += total.eq(following)
 
 
 class MatVec(FoldedMatVec):
@@ -320,22 +340,7 @@ class MatVec(FoldedMatVec):
         starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
         for index in range(self.pe):
             lanes = self._feed(m, index, x, words, advance)
-            if starts is None:
-                total = Signal(self._plain.bits, name=f"sum_{index}", reset_less=True)
-                following = accumulate(m, f"add_{index}", self.target, total, lanes.o, first)
-                m.d.comb += self.o.payload[index].eq(total.as_signed() if self._plain.signed else total)
-            else:
-                # The sum is counted in units of `step`: 2 popcount - n is the count, started at -n / 2, a bit below it.
-                start, rest = starts[index]
-                bits = DType.holding(self.sum.min // self.step, self.sum.max // self.step).bits
-                total = Signal(bits, name=f"sum_{index}", reset_less=True)
-                following = Mux(first, start, total.as_signed()) + lanes.o
-                below = Signal(len(rest), name=f"below_{index}", reset_less=True)
-                with m.If(advance & valid):
-                    m.d.sync += below.eq(rest)  # by the time of the beat the next group's is read
-                m.d.comb += self.o.payload[index].eq(Cat(below, total).as_signed())
-            with m.If(advance & valid):
-                m.d.sync += total.eq(following)
+            self._accumulate(m, index, lanes.o, first, advance & valid, starts)
         with m.If(advance):
             m.d.sync += self.o.valid.eq(valid & last)
         return m
@@ -373,27 +378,6 @@ def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | N
 
     rows = folded(layer.weights.reshape(-1, lanes.simd))
     return join_words(lanes.words(rows, None if scales is None else folded(scales)), lanes.w_bits, pe)
-
-
-def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list[tuple[Value, Value]]:
-    """What each sum of a group starts at to end with its bias, in units of ``step``, and the bits below them; ``done``
-    when a group is."""
-    folds, below = len(bias) // pe, step.bit_length() - 1
-    table = np.stack([bias // step, bias % step], 1).reshape(folds, pe, 2)
-    kind = DType.holding(int(table[..., 0].min()), int(table[..., 0].max()))
-    if (table == table[:1]).all():
-        return [(Const(int(start), kind.bits).as_signed(), Const(int(rest), below)) for start, rest in table[0]]
-    width = kind.bits + below
-    words = kind.encode(table[..., 0]).astype(object) << below | table[..., 1]
-    joined = [sum(int(word) << place * width for place, word in enumerate(row)) for row in words]
-    m.submodules.starts = starts = weight_memory(pe * width, joined, LOGIC)
-    group = Signal(range(folds))
-    with m.If(done):
-        m.d.sync += group.eq(Mux(group == folds - 1, 0, group + 1))
-    read = starts.read_port(domain="comb")
-    m.d.comb += read.addr.eq(group)
-    parts = [read.data.word_select(place, width) for place in range(pe)]
-    return [(part[below:].as_signed(), part[:below]) for part in parts]
 
 
 def holding(low: int, high: int) -> DType:

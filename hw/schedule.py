@@ -136,17 +136,22 @@ class Pipeline(Step):
 class FoldStep(_VectorStep, Pipeline):
     """The folded unit behind its buffer of two vectors: ``words`` reads a beat, ``folds`` beats a frame.
 
-    A word is used for ``planes`` cycles. ``depth`` cycles lie between the last of them and its effect on the output;
+    A word is used for ``planes`` cycles; or the beats of vector after vector, in turn, take so many ``reads`` each.
+    ``depth`` cycles lie between the last of them and its effect on the output;
     all of them stand still while a beat waits.
     """
 
     planes: int = field(default=1, kw_only=True)
+    reads: Sequence[Sequence[int]] = field(default=(), kw_only=True)
     _used: int = field(default=-1, init=False)
+    _vectors: int = field(default=0, init=False)
 
     def _run(self, start: int) -> None:
         cycle = max(start - 1, self._used)
-        for _ in range(self.folds):
-            for _ in range(self.words):
+        reads = self.reads[self._vectors % len(self.reads)] if self.reads else [self.words] * self.folds
+        self._vectors += 1
+        for count in reads:
+            for _ in range(count):
                 read = cycle = self._moving(cycle + 1)
                 for _ in range(self.planes - 1):
                     cycle = self._moving(cycle + 1)

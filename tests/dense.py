@@ -12,14 +12,18 @@ from streaming import Trace, simulate
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
-from fewbit.golden.network import Dense
+from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 from fewbit.hw import matvec
+from fewbit.hw.chain import Folding, timing
 from fewbit.hw.emit import verilog
+from fewbit.hw.plan import Plan
+from fewbit.hw.schedule import Schedule, Sink, schedule
+from fewbit.hw.top import Top
 from fewbit.hw.weights import join_words
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist
 from fewbit.sim.run import pack_words
-from fewbit.sim.vectors import Vectors, product_vectors
+from fewbit.sim.vectors import Vectors, network_vectors, product_vectors
 
 BAD_FOLDS = [
     ({"pe": 4, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 4"),
@@ -57,6 +61,50 @@ def check(unit: Any, case: Vectors, **patterns: Any) -> Trace:
     trace = simulate(unit, case.words, len(case.expected), **patterns)
     assert trace.words == case.expected
     return trace
+
+
+def check_times(unit: Any, case: Vectors, trace: Trace) -> Schedule:
+    """Every transfer is when the timing model of ``unit`` says; what that promises of frames after each other."""
+    promised = schedule(unit.timing(), case.beats_in, case.beats_out, unit.cycles_per_frame)
+    assert trace.latency(case.beats_out) == promised.latency
+    assert trace.intervals(case.beats_out)[-1] == promised.interval == unit.cycles_per_frame
+    (step,) = unit.timing()
+    step.following = sink = Sink()
+    taken: list[int] = []
+    for _ in case.words:
+        taken.append(step.accept(taken[-1] + 1 if taken else 0))
+    assert (trace.taken, trace.given) == (taken, sink.times)
+    return promised
+
+
+def check_network(network: Network, folding: Folding, seed: int, frames: int) -> None:
+    """Data, latency and interval of a folded network are exact."""
+    x = random_frames(np.random.default_rng(seed), network.input.dtype, (frames, *network.input.shape))
+    case = network_vectors(network, x, input_lanes=folding.input_lanes)
+    for valid, ready in (("always", "always"), ("burst", "random")):
+        trace = simulate(Top(network, folding), case.words, len(case.expected), valid=valid, ready=ready, seed=seed)
+        assert trace.words == case.expected, f"seed {seed}: {network.types}, {folding}"
+        if valid == "always":
+            promised = timing(network, folding)
+            measured = (trace.latency(case.beats_out), trace.intervals(case.beats_out)[-1])
+            assert measured == (promised.latency, promised.interval), f"seed {seed}: {network.types}, {folding}"
+
+
+def scores(dense: Dense, source: str) -> Network:
+    """A network of one layer and an arg-max."""
+    kind = TensorType(DType.parse(source), (dense.inputs,))
+    return Network(name="scores", input=kind, layers=(dense, ArgMax(name="argmax")))
+
+
+def check_plan(made: Plan, frames: int = 4) -> None:
+    """A plan is as exact as what it plans."""
+    network, inputs = made.network, made.network.input
+    x = random_frames(np.random.default_rng(1), inputs.dtype, (frames, *inputs.shape))
+    case = network_vectors(network, x, input_lanes=made.folding.input_lanes)
+    trace = simulate(Top(network, made.folding), case.words, len(case.expected))
+    assert trace.words == case.expected
+    assert trace.latency(case.beats_out) == made.latency
+    assert trace.intervals(case.beats_out)[-1] == made.cycles_per_frame
 
 
 def whole(unit: Any, words: Sequence[int], case: Vectors) -> list[int]:

@@ -8,26 +8,36 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dense import BAD_FOLDS, check, flip_weight_bit, layer, mapped_words, products, vectors, whole
+from dense import (
+    BAD_FOLDS,
+    check,
+    check_network,
+    check_plan,
+    check_times,
+    flip_weight_bit,
+    layer,
+    mapped_words,
+    products,
+    scores,
+    vectors,
+    whole,
+)
 from faults import mutant
-from networks import divisors, random_design, random_frames
-from streaming import PAIRS, simulate
+from networks import divisors, random_design
+from streaming import PAIRS
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 from fewbit.hw.bit_serial import BitSerialMatVec, serves
-from fewbit.hw.chain import Fold, Folding, chain, timing
+from fewbit.hw.chain import Fold, Folding, chain
 from fewbit.hw.folds import _linear, _Work
 from fewbit.hw.matvec import FoldedMatVec, MatVec
 from fewbit.hw.plan import plan
 from fewbit.hw.resources import target
-from fewbit.hw.schedule import Sink, schedule
-from fewbit.hw.top import Top
 from fewbit.report import describe_plan
 from fewbit.sim.cocotb_run import BenchFailure
-from fewbit.sim.vectors import network_vectors
 
 FAMILIES = ("ice40", "ecp5")
 CODES = ("binary", "ternary")
@@ -36,17 +46,9 @@ ACTIVATIONS = ("uint2", "uint3", "int2", "int4", "uint8")
 
 def check_cycles(unit, case, trace):
     """Every transfer is when the timing model says, and frames are as fast as the docstring says."""
-    promised = schedule(unit.timing(), case.beats_in, case.beats_out, unit.cycles_per_frame)
-    assert trace.latency(case.beats_out) == promised.latency
+    promised = check_times(unit, case, trace)
     assert promised.latency == unit.words + unit.buffer.latency + unit.cycles_per_frame - 1 + unit.latency
-    assert trace.intervals(case.beats_out)[-1] == promised.interval == unit.cycles_per_frame
     assert unit.cycles_per_frame == unit.words * unit.folds * unit.activation.bits
-    (step,) = unit.timing()
-    step.following = sink = Sink()
-    taken: list[int] = []
-    for _ in case.words:
-        taken.append(step.accept(taken[-1] + 1 if taken else 0))
-    assert (trace.taken, trace.given) == (taken, sink.times)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -236,18 +238,8 @@ def serially(network: Network, folding: Folding) -> Folding:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_random_networks_to_the_cycle(seed):
-    rng = np.random.default_rng(seed)
-    network, folding = random_design(rng)
-    folding = serially(network, folding)
-    x = random_frames(rng, network.input.dtype, (12, *network.input.shape))
-    case = network_vectors(network, x, input_lanes=folding.input_lanes)
-    for valid, ready in (("always", "always"), ("burst", "random")):
-        trace = simulate(Top(network, folding), case.words, len(case.expected), valid=valid, ready=ready, seed=seed)
-        assert trace.words == case.expected, f"seed {seed}: {network.types}, {folding}"
-        if valid == "always":
-            promised = timing(network, folding)
-            measured = (trace.latency(case.beats_out), trace.intervals(case.beats_out)[-1])
-            assert measured == (promised.latency, promised.interval), f"seed {seed}: {network.types}, {folding}"
+    network, folding = random_design(np.random.default_rng(seed))
+    check_network(network, serially(network, folding), seed, 12)
 
 
 def test_a_chain_builds_what_the_fold_says():
@@ -257,11 +249,6 @@ def test_a_chain_builds_what_the_fold_says():
         fold = Fold(pe=3, simd=4, serial=serial)
         units = dict(chain(network, Folding(input_lanes=4, folds={"dense": fold})))
         assert type(units["layer_0_dense"]) is kind
-
-
-def scores(dense: Dense, source: str) -> Network:
-    kind = TensorType(DType.parse(source), (dense.inputs,))
-    return Network(name="scores", input=kind, layers=(dense, ArgMax(name="argmax")))
 
 
 @pytest.mark.parametrize("device", ["hx8k", "ecp5-25k"])
@@ -275,12 +262,7 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
     assert fold.serial
     assert made.cycles_per_frame <= cycles
     assert ", bit planes" in describe_plan(made)
-    x = random_frames(np.random.default_rng(1), network.input.dtype, (8, 31))
-    case = network_vectors(network, x, input_lanes=made.folding.input_lanes)
-    trace = simulate(Top(network, made.folding), case.words, len(case.expected))
-    assert trace.words == case.expected
-    assert trace.latency(case.beats_out) == made.latency
-    assert trace.intervals(case.beats_out)[-1] == made.cycles_per_frame
+    check_plan(made, 8)
     # Whole activations on as many lanes are dearer; where there is no time for planes, they are taken all the same.
     ways = list(_linear(_Work.of(network, 0), 1, 31, made.target, 12e6))
     least = {form: min(cost.cells for one, _, cost in ways if one.serial is form) for form in (False, True)}

@@ -24,10 +24,14 @@ def cases(words: int, width: int, vectors: int = 6, seed: int = 1) -> tuple[list
     ]
 
 
-def play(buffer, vectors, reads, fill="always", take="always") -> tuple[list[int], int, int]:
-    """What a reader sees, the cycle in which the first vector was whole, and the first in which it was available."""
+def play(buffer, vectors, reads, fill="always", take="always", places=()) -> tuple[list[int], int, int]:
+    """What a reader sees, the cycle in which the first vector was whole, and the first in which it was available.
+
+    It reads every vector so often from end to end; with ``places`` so many words, at these addresses.
+    """
     source = [word for vector in vectors for word in vector]
-    ends = [turn == times - 1 for times in reads for turn in range(times)]
+    size = 1 if places else buffer.words
+    ends = [read == times * size - 1 for times in reads for read in range(times * size)]
     got: list[int] = []
     filling, taking = Pattern(fill, random.Random("fill")), Pattern(take, random.Random("take"))
     first = {}
@@ -35,7 +39,7 @@ def play(buffer, vectors, reads, fill="always", take="always") -> tuple[list[int
     async def testbench(ctx):
         position = asked = cycle = 0
         offering = standing = False
-        while len(got) < len(ends) * buffer.words:
+        while len(got) < len(ends):
             offering = offering or (position < len(source) and filling.next())
             ctx.set(buffer.i.valid, offering)
             ctx.set(buffer.i.payload.as_value(), source[position] if offering else 0)
@@ -44,10 +48,11 @@ def play(buffer, vectors, reads, fill="always", take="always") -> tuple[list[int
                 first.setdefault("available", cycle)
             if standing:
                 got.append(ctx.get(buffer.word))
-            asks = bool(available) and asked < len(ends) * buffer.words and taking.next()
+            asks = bool(available) and asked < len(ends) and taking.next()
             ctx.set(buffer.next, asks)
-            last = asked % buffer.words == buffer.words - 1 and asked // buffer.words < len(ends)
-            ctx.set(buffer.last, last and ends[asked // buffer.words])
+            ctx.set(buffer.last, asked < len(ends) and ends[asked])
+            if places and asked < len(ends):
+                ctx.set(buffer.address, places[asked])
             asked, standing = asked + asks, asks
             if offering and ctx.get(buffer.i.ready):
                 position, offering = position + 1, False
@@ -98,13 +103,34 @@ def as_json(vectors, reads) -> dict:
     return {"vectors": [[f"{word:x}" for word in vector] for vector in vectors], "reads": reads}
 
 
+@pytest.mark.parametrize("fill, take", [("always", "always"), ("burst", "random"), ("always", "slow")])
+@pytest.mark.parametrize("words", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("style", [BLOCK, DISTRIBUTED])
+def test_readers_at_addresses_of_their_own(style, words, fill, take):
+    buffer, rng = VectorBuffer(unsigned(5), 1, words, style, readers=3), random.Random(words)
+    vectors, _ = cases(words, 5)
+    reads = [rng.randint(1, 6) for _ in vectors]
+    looked = [[rng.randrange(words) for _ in range(3)] for _ in range(sum(reads))]
+    bits = (words - 1).bit_length()
+    places = [sum(place << reader * bits for reader, place in enumerate(one)) for one in looked]
+    of = [vector for vector, times in zip(vectors, reads) for _ in range(times)]
+    expected = [sum(vector[place] << 5 * k for k, place in enumerate(one)) for vector, one in zip(of, looked)]
+    assert play(buffer, vectors, reads, fill, take, places)[0] == expected
+
+
+def test_a_ring_is_not_read_at_addresses():
+    message = 'a vector that is read at addresses lies in "block" or "distributed", not "ring"'
+    with pytest.raises(FewbitError, match=f"^{message}$"):
+        VectorBuffer(unsigned(1), 1, 4, RING, readers=1)
+
+
 FAULTS = {
     "a full bank is overwritten": (
         BLOCK,
         "self.i.ready.eq(~Mux(writing, full[1], full[0]))",
         "self.i.ready.eq(1)",
     ),
-    "banks overlap": (BLOCK, "Mux(writing, written + self.words, written)", "written"),
+    "banks overlap": (BLOCK, "Mux(writing, written + bank, written)", "written"),
     "reading stays in its bank": (BLOCK, "reading.eq(~reading)", "reading.eq(reading)"),
     "a ring shifts without a read": (
         RING,

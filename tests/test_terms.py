@@ -7,7 +7,7 @@ import pytest
 
 from fewbit.golden.codes import Code
 from fewbit.golden.network import Conv, Dense
-from fewbit.golden.terms import TermStream, term_counts
+from fewbit.golden.terms import TermStream, term_counts, term_exponents
 
 
 def test_worked_by_hand():
@@ -54,6 +54,7 @@ def test_terms_are_the_layer_at_every_quality(code, kind):
             if quality or layer.digits or quality is None:
                 assert np.array_equal(stream.factors(layer.inputs, quality), layer.factors(quality)), (seed, quality)
         assert np.array_equal(stream.counts, term_counts(layer))
+        assert term_exponents(layer) == tuple(sorted(set(stream.exponent[stream.sign != 0].tolist())))
 
 
 def test_a_convolution_streams_in_the_order_of_its_windows():
@@ -62,3 +63,10 @@ def test_a_convolution_streams_in_the_order_of_its_windows():
     layer = Conv(name="conv", weights=rng.choice(code.levels, (4, 3, 2, 3)), code=code)
     assert np.array_equal(TermStream.of(layer).factors(layer.inputs), layer.matrix)
     assert np.array_equal(term_counts(layer), (layer.matrix != 0).sum(1))
+
+
+def test_a_layer_of_zeros_has_no_terms():
+    layer = Dense(name="dense", weights=np.zeros((2, 3)), code=Code.parse("ternary"))
+    assert TermStream.of(layer).sign.tolist() == [[0], [0]]
+    assert term_counts(layer).tolist() == [0, 0]
+    assert term_exponents(layer) == (0,)
