@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Fixed-point gain and offset a channel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The multiplier of canonic signed digits in a DSP block: the digits kept are summed to a factor, which multiplies."""
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from math import gcd
 
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.network import Affine, Conv, Dense, Linear, Network, Pool, TensorType, Threshold
+from fewbit.golden.reach import threshold_reach
 from fewbit.golden.terms import term_exponents
 from fewbit.hw.bit_serial import BIT, serves
 from fewbit.hw.chain import STREAM, Fold, takes_bias
@@ -20,6 +21,8 @@ from fewbit.hw.costs import (
     lane_cells,
     memories,
     multiplier_cells,
+    multiply_shift_cells,
+    row_stages,
     scale_bits,
     scale_cost,
     scale_words,
@@ -32,11 +35,13 @@ from fewbit.hw.costs import (
     window_cost,
 )
 from fewbit.hw.lanes import signed_bits
+from fewbit.hw.multiply_shift import LaneForm, cheapest
 from fewbit.hw.resources import Cost, Target
 from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.stream_costs import gearbox_cost, rom_cells
 from fewbit.hw.term_serial import least_simd, term_memory
-from fewbit.hw.threshold import COMPARATORS, SEARCH
+from fewbit.hw.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH
+from fewbit.hw.weights import BLOCK, LOGIC
 from fewbit.hw.window import Geometry
 
 _MOST_LANES = 1024
@@ -66,18 +71,19 @@ def stage_options(
     """Every way worth building for a stage: those that no other of the same lanes beats in cycles and all that is
     scarce. With ``dsp``, products of digits may be made in DSP blocks too."""
     if not stage or not isinstance(network.layers[stage[0]], Linear):
-        # On the input lanes: thresholds are constants beside the stream, or a search with a lane for each.
-        folds = [_on_lanes(network, index, 1, target)[0] for index in stage]
+        # On the input lanes: thresholds in a form that takes a beat a cycle.
+        folds = [_input_fold(network, index, target, clock_hz) for index in stage]
         ways = zip(*folds) if folds else ((), (), ())
         yield Option(1, *(tuple(one) for one in ways))
         return
     work = _Work.of(network, stage[0])
+    forms = {index: _multiply_shift(network, index, target, clock_hz) for index in stage[1:]}
     found: dict[tuple[int, int], list[Option]] = {}  # by what the neighbours see: lanes in, lanes out
     for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.inputs)):
         if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
             continue
         for fold, cycles, cost in _linear(work, pe, simd, target, clock_hz, dsp):
-            for rest in product(*(_elementwise(network, index, pe, target) for index in stage[1:])):
+            for rest in product(*(_elementwise(network, index, pe, target, forms[index]) for index in stage[1:])):
                 option = Option(
                     _lanes_in(fold, work),
                     (fold, *(one for one, _, _ in rest)),
@@ -238,19 +244,40 @@ def _streamed(
         yield Option(_lanes_in(fold, work), (fold, rider), (cycles, cycles), (whole, Cost()))
 
 
-def _elementwise(network: Network, index: int, lanes: int, target: Target) -> Iterator[tuple[Fold, int, Cost]]:
+Multiplied = tuple[LaneForm, int] | None
+"""The multiply-shift of a layer, where there is one, and its ranks of registers."""
+
+
+def _multiply_shift(network: Network, index: int, target: Target, clock_hz: float) -> Multiplied:
+    layer = network.layers[index]
+    form = cheapest(layer, *threshold_reach(network, index), target.family) if isinstance(layer, Threshold) else None
+    return None if form is None else (form, row_stages(form, target, clock_hz))
+
+
+def _input_fold(network: Network, index: int, target: Target, clock_hz: float) -> tuple[Fold, int, Cost]:
+    """The smallest of the forms on the input lanes that take a beat a cycle, and no more block RAMs than the first."""
+    ways = _on_lanes(network, index, 1, target, _multiply_shift(network, index, target, clock_hz))
+    swift = [way for way in ways if way[1] == ways[0][1] and way[2].rams <= ways[0][2].rams and not way[2].dsps]
+    return min(swift, key=lambda way: way[2].cells)
+
+
+def _elementwise(
+    network: Network, index: int, lanes: int, target: Target, multiplied: Multiplied
+) -> Iterator[tuple[Fold, int, Cost]]:
     """Folds of a threshold, affine or pooling layer behind ``lanes`` lanes, each with its cycles and its cost. On fewer
     lanes it is smaller, and the beats of the layer before are taken apart."""
     bits = network.types[index].dtype.bits
     for fewer in divisors(lanes):
         apart = gearbox_cost(bits, lanes, fewer, target)
-        for fold, cycles, cost in _on_lanes(network, index, fewer, target):
+        for fold, cycles, cost in _on_lanes(network, index, fewer, target, multiplied):
             yield fold, cycles, cost + apart
         if isinstance(network.layers[index], Affine):
             return
 
 
-def _on_lanes(network: Network, index: int, lanes: int, target: Target) -> list[tuple[Fold, int, Cost]]:
+def _on_lanes(
+    network: Network, index: int, lanes: int, target: Target, multiplied: Multiplied
+) -> list[tuple[Fold, int, Cost]]:
     """Folds of a threshold, affine or pooling layer on ``lanes`` lanes."""
     layer, source = network.layers[index], network.types[index]
     bits = source.dtype.bits
@@ -283,6 +310,16 @@ def _on_lanes(network: Network, index: int, lanes: int, target: Target) -> list[
     folds = [
         (Fold(pe=lanes, simd=lanes, form=COMPARATORS), beats, Cost(cells=each + rows + walk + 2, ffs=out)),
     ]
+    if multiplied is not None:
+        form, ranks = multiplied
+        width = lanes * form.word_bits
+        ffs = out + (ranks - 1) * (lanes * (form.total.bits + bits) + 2)
+        own = Cost(cells=multiply_shift_cells(form, lanes, groups, ranks), ffs=ffs)
+        fold = Fold(pe=lanes, simd=lanes, form=MULTIPLY_SHIFT, memory=LOGIC, stages=ranks)
+        folds.append((fold, beats, own))
+        if target.ram_shapes and groups > 1 and width:
+            block = Cost(cells=own.cells - rom_cells(groups, width), rams=target.block_rams(groups, width), ffs=ffs)
+            folds.append((replace(fold, memory=BLOCK), beats, block))
     if count > 1:
         search = lanes * Cost(cells=2 * bits + 2 * steps + 4, ffs=bits + 2 * steps + 1)
         search += Cost(cells=16 + 2 * walk, ffs=2 * groups.bit_length() + steps + 4)
@@ -293,4 +330,10 @@ def _on_lanes(network: Network, index: int, lanes: int, target: Target) -> list[
             (Fold(pe=lanes, simd=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
             for place, cost in places
         ]
-    return folds
+    return [way for way in folds if not any(_beats(other, way) for other in folds)]
+
+
+def _beats(one: tuple[Fold, int, Cost], other: tuple[Fold, int, Cost]) -> bool:
+    """Whether ``one`` takes less of something and no more of anything, cycles among it."""
+    (_, swift, small), (_, cycles, cost) = one, other
+    return swift <= cycles and small.within(cost) and (swift, small.scarce) != (cycles, cost.scarce)

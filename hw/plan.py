@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import gcd
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
@@ -281,9 +281,7 @@ def _cheapest(
         size = network.types[stage[0]].size
         bits = network.types[stage[0]].dtype.bits
         fresh: dict[int, list[_Label]] = {}
-        for option in candidates:
-            if option.slowest > limit:
-                continue
+        for option in _fast_enough(candidates, limit):
             simd = option.lanes
             for before, before_labels in labels.items():
                 lanes = before or _input_lanes(size, simd, limit)
@@ -319,11 +317,29 @@ def _scores_cost(network: Network, lanes: int, target: Target) -> Cost:
     )
 
 
-def _undominated(labels: list[_Label]) -> list[_Label]:
-    kept: list[_Label] = []
-    for label in sorted(labels, key=lambda label: label.cost.scarce):
-        if not any(one.cost.within(label.cost) for one in reversed(kept)):
-            kept.append(label)
+def _fast_enough(options: list[Option], limit: int) -> list[Option]:
+    """Of the options with at most ``limit`` cycles, those that no other of the same lanes beats in cost."""
+    found: dict[tuple[int, int], list[Option]] = {}
+    for option in options:
+        if option.slowest <= limit:
+            found.setdefault((option.lanes, option.folds[-1].pe), []).append(option)
+    return [option for same in found.values() for option in _undominated(same)]
+
+
+class _Priced(Protocol):
+    @property
+    def cost(self) -> Cost: ...
+
+
+P = TypeVar("P", bound=_Priced)
+
+
+def _undominated(choices: list[P]) -> list[P]:
+    """Those that no other beats in everything that is scarce."""
+    kept: list[P] = []
+    for choice in sorted(choices, key=lambda choice: choice.cost.scarce):
+        if not any(one.cost.within(choice.cost) for one in reversed(kept)):
+            kept.append(choice)
     return kept
 
 

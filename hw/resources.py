@@ -48,7 +48,12 @@ class Cost:
 
     def within(self, other: Cost) -> bool:
         """Whether this takes no more than ``other`` of anything."""
-        return all(used <= has for used, has in zip(self.scarce, other.scarce))
+        return (
+            self.cells <= other.cells
+            and self.rams <= other.rams
+            and self.dsps <= other.dsps
+            and self.sprams <= other.sprams
+        )
 
     def share(self, of: Cost) -> float:
         """How much this takes of the cells and the RAMs of ``of``; nothing else wants the multipliers."""

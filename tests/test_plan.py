@@ -21,6 +21,7 @@ from fewbit.hw.chain import chain
 from fewbit.hw.costs import dense_cycles, sum_stages
 from fewbit.hw.plan import FILL, SHELL, MisfitError, Plan, plan
 from fewbit.hw.resources import TARGETS, Cost, target
+from fewbit.hw.threshold import MULTIPLY_SHIFT
 from fewbit.hw.top import Top
 from fewbit.sim.netlist import netlist
 from fewbit.sim.vectors import network_vectors
@@ -305,3 +306,25 @@ def test_a_network_too_large_for_all_memories_is_refused_as_without_them():
         MisfitError, match="^network 'net' does not fit Lattice iCE40UP5K: it needs about .* block RAMs"
     ):
         plan(network(2048, 512, 10), target("up5k"), clock_hz=CLOCK)
+
+
+@pytest.mark.parametrize("device", ["up5k", "ecp5-25k"])
+@pytest.mark.parametrize("even", [True, False])
+def test_thresholds_are_a_multiplication_where_that_is_smallest(device, even):
+    rng = np.random.default_rng(5)
+    steps = 7 * np.arange(1, 16) if even else np.sort(rng.choice(np.arange(-100, 100), 15, replace=False))
+    layers = (
+        Dense(name="dense", weights=rng.choice([-1, 0, 1], (8, 32)), code=Code.parse("ternary")),
+        Threshold(
+            name="levels",
+            thresholds=np.resize(steps, (8, 15)) + rng.integers(-40, 0, 8)[:, None],
+            sign=np.ones(8),
+            dtype=DType.parse("uint4"),
+            base=0,
+        ),
+    )
+    net = Network(name="net", input=TensorType(DType.parse("uint4"), (32,)), layers=layers)
+    made = plan(net, target(device), clock_hz=CLOCK, fps=700_000)
+    check(made)
+    assert (made.folding.folds["levels"].form == MULTIPLY_SHIFT) == even
+    assert simulated(made) == (made.latency, made.cycles_per_frame)
