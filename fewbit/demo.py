@@ -53,7 +53,7 @@ def demo(
     """
     show = reporter or Reporter()
     found = catalogue.get(board)
-    name, network = _choose(board, model_name)
+    name, network = choose(board, model_name)
     images, labels = (arrays.read(path) for path in models.test_set(name))
     made = board_design(network, found)
     frames = network_inputs(network, images)
@@ -67,10 +67,10 @@ def demo(
     return page
 
 
-def _choose(board: str, model_name: str | None) -> tuple[str, Network]:
+def choose(board: str, model_name: str | None = None) -> tuple[str, Network]:
     """The network asked for, or the most accurate of the shipped native ones that fits the board.
 
-    Of those for MNIST that are dense throughout: these build in minutes.
+    Of those for MNIST that are dense throughout, which build in minutes, and whose weights are in the bitstream.
     """
     shipped = models.shipped()
     if model_name is not None:
@@ -87,7 +87,7 @@ def _choose(board: str, model_name: str | None) -> tuple[str, Network]:
         if any(isinstance(layer, Conv) for layer in network.layers):
             continue
         try:
-            board_design(network, catalogue.get(board))
+            board_design(network, catalogue.get(board), spram=False)
         except FewbitError as error:
             reasons.append(str(error))
             continue

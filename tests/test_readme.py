@@ -8,7 +8,7 @@ import pytest
 from tiers import slow_but
 
 from benchmarks import boards, codes, models, readme
-from fewbit import cli
+from fewbit import cli, demo
 from fewbit import models as shipped
 from fewbit.boards import catalogue
 from fewbit.build import board_design
@@ -37,6 +37,11 @@ def test_demo_page_has_the_exact_figures_of_accuracy_and_cycles():
     assert f"{shipped.facts('mnist-small')['test_accuracy']:.2f} % on 10,000 test images" in page
     assert f"{plan.cycles_per_frame:,}, {plan.latency:,} from first beat to last score" in page
     assert f"in {plan.latency + 999 * plan.cycles_per_frame:,} cycles" in page
+
+
+def test_demo_page_is_of_the_network_that_the_demo_takes():
+    name, network = demo.choose("icebreaker")
+    assert f"model            {name}, {network.input} to {network.output}" in part("demo")
 
 
 ROWS = list(zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))
