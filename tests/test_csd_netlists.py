@@ -214,7 +214,7 @@ def test_a_clock_that_stops_too_early_is_seen():
 @pytest.mark.parametrize(
     "module, old, new, kind",
     [
-        ("hw.csd", "some & ~less(list(self.quality), order)", "some", CsdMultiplier),
+        ("hw.csd", "some & ~less(list(quality), order)", "some", CsdMultiplier),
         ("hw.csd_serial", "budget.eq(budget - 1)", "budget.eq(budget)", CsdMultiplierSerial),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_row_that_is_not_gated_first_is_seen(family, monkeypatch):
 
 @pytest.mark.slow
 def test_a_gate_that_is_missing_makes_other_sums(monkeypatch):
-    faulty = mutant("hw.csd", "some & ~less(list(self.quality), order)", "some").CsdMultiplier
+    faulty = mutant("hw.csd", "some & ~less(list(quality), order)", "some").CsdMultiplier
     monkeypatch.setattr(scaled_lanes, "CsdMultiplier", faulty)
     made = bench(scaled(), "ecp5")
     with pytest.raises(FewbitError, match=r"^layer 'dense': output \d at quality 1 is not the golden sum$"):
