@@ -60,7 +60,8 @@ def test_imports_run_one_way(folder, path):
 
 
 def test_hw_takes_only_the_vocabulary_from_golden():
-    vocabulary = {"errors", "dtype", "codes", "digits", "network", "terms"}
+    vocabulary = {"errors", "dtype", "codes", "digits", "network"}
+    vocabulary |= {"terms", "reach", "multiply_shift"}  # other ways to write a layer down, and when they are exact
     for path in (ROOT / "hw").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fewbit.golden."):

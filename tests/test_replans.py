@@ -18,7 +18,9 @@ CAPACITY = 5280
 NETWORK = Network(
     name="net",
     input=TensorType(DType("uint", 4), (48,)),
-    layers=(Dense(name="dense", weights=np.eye(24, 48, dtype=int), code=Code.parse("ternary")),),
+    layers=(
+        Dense(name="dense", weights=np.random.default_rng(1).choice([-1, 1], (24, 48)), code=Code.parse("binary")),
+    ),
 )
 
 
