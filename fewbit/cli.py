@@ -11,30 +11,12 @@ from typing import Any
 import click
 
 from fewbit import FewbitError, __version__
-from fewbit.cli_options import input_option, model_argument, quiet_option
+from fewbit.cli_ip import ip
+from fewbit.cli_options import input_option, model_argument, quiet_option, wish_options
 from fewbit.cli_quantize import quantize
 from fewbit.progress import Reporter
 
 _TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
-
-clock_option = click.option("--clock", "clock_mhz", type=float, metavar="MHZ", help="Clock to plan for, in MHz.")
-fps_option = click.option(
-    "--fps", type=float, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
-)
-
-cells_option = click.option(
-    "--max-lut", "max_cells", type=click.IntRange(min=1), metavar="N", help="Logic cells that the plan may take."
-)
-
-dsp_option = click.option(
-    "--dsp", is_flag=True, help="DSP blocks for scales as well: fewer cells; a lower --quality then saves no energy."
-)
-
-spram_option = click.option(
-    "--spram/--no-spram",
-    default=None,
-    help="Whether weights may lie in memories that the host loads at the start.  [default: where nothing else fits]",
-)
 
 
 def _model(name: str, input_kind: str | None = None) -> Any:
@@ -79,22 +61,9 @@ def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: 
 @cli.command()
 @model_argument
 @click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device to fold onto.")
-@clock_option
-@fps_option
-@cells_option
-@dsp_option
-@spram_option
+@wish_options
 @input_option
-def info(
-    model: str,
-    target: str,
-    clock_mhz: float | None,
-    fps: float | None,
-    max_cells: int | None,
-    dsp: bool,
-    spram: bool | None,
-    input_kind: str | None,
-) -> None:
+def info(model: str, target: str, input_kind: str | None, **wishes: Any) -> None:
     """Layers, number kinds, memory, operations; and the folding onto a target with its exact cycles."""
     from fewbit.design import design
     from fewbit.report import describe_network, describe_plan
@@ -103,7 +72,7 @@ def info(
     print(describe_network(network))
     print()
     try:
-        made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp, spram=spram)
+        made = design(network, target, **wishes)
     except FewbitError as error:
         print(f"no plan for {target}: {error}")
         return
@@ -211,6 +180,7 @@ def run(
 
 
 cli.add_command(quantize)
+cli.add_command(ip)
 
 
 @cli.command()
@@ -222,11 +192,7 @@ cli.add_command(quantize)
 )
 @click.option("--frames", default=16, show_default=True, type=click.IntRange(min=1), help="Frames in the vectors.")
 @click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
-@clock_option
-@fps_option
-@cells_option
-@dsp_option
-@spram_option
+@wish_options
 @input_option
 @quiet_option
 def verilog(
@@ -236,13 +202,9 @@ def verilog(
     inputs: Path | None,
     frames: int,
     check: bool,
-    clock_mhz: float | None,
-    fps: float | None,
-    max_cells: int | None,
-    dsp: bool,
-    spram: bool | None,
     input_kind: str | None,
     quiet: bool,
+    **wishes: Any,
 ) -> None:
     """Write MODEL as Verilog, with a cocotb bench and test vectors from the golden model."""
     from fewbit import arrays
@@ -250,7 +212,7 @@ def verilog(
     from fewbit.export import export, run_exported_bench
 
     network = _model(model, input_kind)
-    made = design(network, target, clock_hz=_hertz(clock_mhz), fps=fps, max_cells=max_cells, dsp=dsp, spram=spram)
+    made = design(network, target, **wishes)
     files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
     for file in files:
         print(f"wrote {file}")
@@ -268,11 +230,7 @@ def verilog(
 @click.option("--baud", type=click.IntRange(min=1), help="Bits a second of the serial link.  [default: 1000000]")
 @click.option("--seed", default=1, show_default=True, help="First seed of place and route.")
 @click.option("--yosys", type=click.Choice(("yowasp", "native", "pyosys")), default="yowasp", show_default=True)
-@clock_option
-@fps_option
-@cells_option
-@dsp_option
-@spram_option
+@wish_options
 @input_option
 @quiet_option
 def build(
@@ -282,34 +240,25 @@ def build(
     baud: int | None,
     seed: int,
     yosys: Any,
-    clock_mhz: float | None,
-    fps: float | None,
-    max_cells: int | None,
-    dsp: bool,
-    spram: bool | None,
     input_kind: str | None,
     quiet: bool,
+    **wishes: Any,
 ) -> None:
     """Build the bitstream of MODEL for a board, with a report of what it takes and reaches."""
     from fewbit.build import build as run_build
 
     network = _model(model, input_kind)
-    options = {} if baud is None else {"baud": baud}
-    hertz = _hertz(clock_mhz)
+    options: dict[str, Any] = {} if baud is None else {"baud": baud}
     with Reporter(quiet).steps(f"building for {board}") as step:
         _, report = run_build(
             network,
             board,
             out_dir,
-            clock_hz=None if hertz is None else round(hertz),
-            fps=fps,
-            max_cells=max_cells,
-            dsp=dsp,
-            spram=spram,
             seed=seed,
             yosys=yosys,
             on_progress=step,
             **options,
+            **wishes,
         )
     print(report, end="")
     print(f"wrote {out_dir / report.bitstream}")
@@ -324,121 +273,6 @@ def flash(build_dir: Path, dry_run: bool, permanent: bool) -> None:
     from fewbit.boards.flash import flash as run_flash
 
     print(run_flash(build_dir, permanent=permanent, dry_run=dry_run))
-
-
-@cli.group(context_settings={"show_default": True})
-def ip() -> None:
-    """Write one datapath as a single Verilog-2001 file, its datasheet as the header."""
-
-
-_file = click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Standard output if absent.")
-_testbench = click.option("--testbench", is_flag=True, help="Write a cocotb bench beside FILE.")
-
-
-def _block(name: str, out: Path | None, testbench: bool, **options: Any) -> None:
-    from fewbit.ip import ip as make
-    from fewbit.ip import write_ip
-
-    if out is None:
-        if testbench:
-            raise FewbitError("a bench is written beside the file: name one with -o FILE")
-        print(make(name, **options), end="")
-        return
-    for file in write_ip(name, out, testbench=testbench, **options):
-        print(f"wrote {file}")
-
-
-@ip.command("shift-decoder")
-@click.option("--scale-width", type=int, required=True, metavar="B", help="Bits of the scale.")
-@_file
-@_testbench
-def shift_decoder(scale_width: int, out: Path | None, testbench: bool) -> None:
-    """The 3-bit shift-and-invert weight decoder: code, scale to weight (B + 3 bits, signed), illegal."""
-    _block("shift-decoder", out, testbench, scale_width=scale_width)
-
-
-@ip.command("xnor-popcount")
-@click.option("--width", type=int, required=True, metavar="N", help="Bits of each operand.")
-@click.option("--stages", type=int, default=0, help="Ranks of registers; 0 is combinational.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
-@_file
-@_testbench
-def xnor_popcount(width: int, stages: int, target: str, out: Path | None, testbench: bool) -> None:
-    """The binary MAC: a, b (N bits) to count, the number of bits in which they agree; clk and rst if pipelined."""
-    _block("xnor-popcount", out, testbench, width=width, stages=stages, target=target)
-
-
-@ip.command("csd-multiplier")
-@click.option("--width-a", type=int, required=True, metavar="A", help="Bits of a, signed.")
-@click.option("--width-b", type=int, required=True, metavar="B", help="Bits of b, signed: the recoded operand.")
-@click.option("--form", type=click.Choice(("parallel", "serial")), default="parallel", help="All rows, or one a cycle.")
-@click.option("--recoded", is_flag=True, help="Take a port `digits`, recoded beforehand, in place of b.")
-@_file
-@_testbench
-def csd_multiplier(width_a: int, width_b: int, form: str, recoded: bool, out: Path | None, testbench: bool) -> None:
-    """The canonic-signed-digit multiplier: a, b, quality to product (A + B bits, signed).
-
-    The serial form adds clk, rst, start and done.
-    """
-    _block("csd-multiplier", out, testbench, width_a=width_a, width_b=width_b, form=form, recoded=recoded)
-
-
-@ip.command("binary-mac")
-@click.option("--pe", type=int, required=True, metavar="P", help="Sums at a time.")
-@click.option("--simd", type=int, required=True, metavar="S", help="Bits of an input word.")
-@click.option("--bits", type=int, required=True, metavar="A", help="Bits of a sum.")
-@click.option("--stages", type=int, default=1, help="Ranks of registers in a popcount.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
-@_file
-@_testbench
-def binary_mac(pe: int, simd: int, bits: int, stages: int, target: str, out: Path | None, testbench: bool) -> None:
-    """The binary MAC array: x (S bits), w (P x S bits), first, preset to sum (P x A bits) and sign (P bits).
-
-    Each clock cycle sum p takes in the bits in which x and word p of w agree. A sum whose preset is 2**(A - 1) less a
-    threshold has the answer in its sign.
-    """
-    _block("binary-mac", out, testbench, pe=pe, simd=simd, bits=bits, stages=stages, target=target)
-
-
-@ip.command("matvec")
-@click.option("--weights", type=click.Path(path_type=Path), required=True, metavar="W.npy", help="Outputs x inputs.")
-@click.option("--code", default="binary", metavar="CODE", help="Of the weights: binary, ternary, int(4) ...")
-@click.option("--activation", default="bipolar", metavar="TYPE", help="Of the inputs: bipolar, uint2, int8 ...")
-@click.option("--pe", type=int, default=1, help="Outputs at a time.")
-@click.option("--simd", type=int, default=1, help="Inputs at a time.")
-@click.option("--memory", type=click.Choice(("block", "logic")), default="block", help="Where the weights lie.")
-@click.option(
-    "--buffer", type=click.Choice(("block", "distributed", "ring")), default="block", help="Where a vector lies."
-)
-@click.option("--stages", type=int, default=1, help="Ranks of registers in a sum of lanes.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
-@_file
-@_testbench
-def matvec(weights: Path, out: Path | None, testbench: bool, **options: Any) -> None:
-    """The folded matrix-vector unit with its weights: a stream of S inputs in, a stream of P sums out."""
-    from fewbit import arrays
-
-    levels = arrays.read(weights)
-    if levels.ndim != 2 or levels.dtype.kind not in "iu" or 0 in levels.shape:
-        raise FewbitError(
-            f"{weights}: weights are integers on two axes, outputs x inputs, not {levels.dtype} {levels.shape}"
-        )
-    _block("matvec", out, testbench, weights=levels.astype("int64"), **options)
-
-
-@ip.command("shift-lane")
-@click.option("--code", default="shift3", metavar="CODE", help="binary, ternary, quinary or shift3.")
-@click.option("--simd", type=int, default=1, metavar="N", help="Lanes, whose products are summed.")
-@click.option("--activation", default="uint8", metavar="KIND", help="What x is: uint8, int4, bipolar and so on.")
-@click.option("--stages", type=int, default=0, help="Ranks of registers; 0 is combinational.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
-@_file
-@_testbench
-def shift_lane(
-    code: str, simd: int, activation: str, stages: int, target: str, out: Path | None, testbench: bool
-) -> None:
-    """The shift-and-invert MAC: x, code (N of each) to sum (signed), and illegal; clk and rst if pipelined."""
-    _block("shift-lane", out, testbench, code=code, simd=simd, activation=activation, stages=stages, target=target)
 
 
 @cli.command()
@@ -463,10 +297,6 @@ def boards() -> None:
             )
         )
     print(table(("board", "name", "device", "logic cells", "block RAMs", "clock MHz"), rows, left=3))
-
-
-def _hertz(mhz: float | None) -> float | None:
-    return None if mhz is None else mhz * 1e6
 
 
 def main(arguments: list[str] | None = None) -> None:
