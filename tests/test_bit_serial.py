@@ -25,6 +25,7 @@ from dense import (
 from faults import mutant
 from networks import divisors, random_design
 from streaming import PAIRS
+from tiers import slow_but
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
@@ -123,7 +124,7 @@ def test_the_widest():
     check(BitSerialMatVec(dense, kind, pe=1, simd=512, stages=3), vectors(dense, kind, 1, 512, frames=4))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(["ice40"], FAMILIES))
 @pytest.mark.parametrize(
     "code, activation, simd, exact",
     [("binary", "uint3", 12, True), pytest.param("ternary", "int4", 8, True, marks=pytest.mark.slow),

@@ -48,7 +48,7 @@ def blocks(text: str, cell: str) -> int:
 
 
 @pytest.mark.parametrize("registered", [False, True])
-@pytest.mark.parametrize("width_a, width_b", slow_but([(3, 5), (8, 8)], [(1, 1), (3, 5), (2, 2), (8, 8), (14, 8)]))
+@pytest.mark.parametrize("width_a, width_b", slow_but([(3, 5)], [(1, 1), (3, 5), (2, 2), (8, 8), (14, 8)]))
 def test_product_at_every_quality(held, width_a, width_b, registered):
     held(FactorMultiplier(width_a, width_b, registered=registered))
 
