@@ -102,16 +102,10 @@ def build(
     if seeds < 1:
         raise FewbitError(f"at least 1 seed must be tried, not {seeds}")
     tell: Progress = on_progress or _silent
-    clock = ClockReset(board, asked_hz)
-    shell = Shell(
-        design,
-        input=input,
-        scores=scores,
-        has_index=has_index,
-        clock_hz=clock.hz,
-        baud=baud,
-        buffer_frames=buffer_frames,
+    top = _in_shell(
+        board, design, asked_hz, input=input, scores=scores, has_index=has_index, baud=baud, buffer_frames=buffer_frames
     )
+    clock, shell = top.clock, top.shell
     yosys_command = tools.yosys_command(yosys, f"{_TOP}.ys")
     nextpnr, pack = tools.require(_NEXTPNR[board.family]), tools.require(_PACK[board.family])
 
@@ -119,7 +113,6 @@ def build(
     with _Workshop(out) as work:
         run = _Run(board, work, tell)
         tell("elaboration")
-        top = BoardTop(board, shell, clock)
         _, nextpnr_options, pack_options = _write_sources(
             board, top, work.folder, dsp and target(board.target).dsp_bits > 0
         )
@@ -180,19 +173,13 @@ def pack(
     Parameters and errors as there.
     """
     board = catalogue.get(board) if isinstance(board, str) else board
-    clock = ClockReset(board, board.clock_hz)
-    shell = Shell(
-        design,
-        input=input,
-        scores=scores,
-        has_index=has_index,
-        clock_hz=clock.hz,
-        buffer_frames=buffer_frames,
+    top = _in_shell(
+        board, design, board.clock_hz, input=input, scores=scores, has_index=has_index, buffer_frames=buffer_frames
     )
     nextpnr = tools.require(_NEXTPNR[board.family])
     with tempfile.TemporaryDirectory(prefix="fewbit-") as name, _Workshop(Path(name) / "packed") as work:
         run = _Run(board, work, on_progress or _silent)
-        _, options, _ = _write_sources(board, BoardTop(board, shell, clock), work.folder, dsp)
+        _, options, _ = _write_sources(board, top, work.folder, dsp)
         run("synthesis", tools.yosys_command("yowasp", f"{_TOP}.ys"))
         inputs = [option for before, option in zip(["", *options], options) if not {before, option} & _OUTPUTS]
         run("packing", [nextpnr, *inputs, "--pack-only"])
@@ -201,6 +188,12 @@ def pack(
 
 def _silent(stage: str) -> None:
     pass
+
+
+def _in_shell(board: Board, design: Any, clock_hz: int, **link: Any) -> BoardTop:
+    """``design`` on ``board``, in a shell of these settings, at the clock next to the one asked for."""
+    clock = ClockReset(board, clock_hz)
+    return BoardTop(board, Shell(design, clock_hz=clock.hz, **link), clock)
 
 
 def _version_of(package: str) -> tuple[str, str]:
