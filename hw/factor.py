@@ -18,7 +18,7 @@ class FactorMultiplier(wiring.Component):
     gate: digits beyond the quality are left out of the factor, and save no switching in the block.
 
     **Latency**: :attr:`latency` cycles with ``en`` high. **Throughput**: one a cycle. Cost: a DSP block, whose operands
-    are ``width_a`` and ``width_b + 1`` bits; 8-bit digits, 32 logic cells on iCE40 and 33 on ECP5:
+    are ``width_a`` and ``width_b + 1`` bits; 8-bit digits, 41 logic cells on iCE40 and 39 on ECP5:
     ``python -m benchmarks.dsp``.
 
     Parameters

@@ -36,7 +36,7 @@ from fewbit.hw.costs import (
 )
 from fewbit.hw.lanes import signed_bits
 from fewbit.hw.multiply_shift import LaneForm, cheapest
-from fewbit.hw.resources import Cost, Target
+from fewbit.hw.resources import Cost, Target, undominated
 from fewbit.hw.sign_matvec import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.stream_costs import gearbox_cost, rom_cells
 from fewbit.hw.term_serial import least_simd, term_memory
@@ -94,11 +94,7 @@ def stage_options(
         for option in _streamed(network, stage, work, pe, simd, target, clock_hz):
             found.setdefault((option.lanes, pe), []).append(option)
     for same in found.values():
-        kept: list[Option] = []
-        for option in sorted(same, key=lambda option: (option.slowest, *option.cost.scarce)):
-            if not any(one.cost.within(option.cost) for one in reversed(kept)):
-                kept.append(option)
-        yield from kept
+        yield from undominated(same, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
 
 
 def divisors(number: int) -> list[int]:
@@ -330,10 +326,4 @@ def _on_lanes(
             (Fold(pe=lanes, simd=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
             for place, cost in places
         ]
-    return [way for way in folds if not any(_beats(other, way) for other in folds)]
-
-
-def _beats(one: tuple[Fold, int, Cost], other: tuple[Fold, int, Cost]) -> bool:
-    """Whether ``one`` takes less of something and no more of anything, cycles among it."""
-    (_, swift, small), (_, cycles, cost) = one, other
-    return swift <= cycles and small.within(cost) and (swift, small.scarce) != (cycles, cost.scarce)
+    return undominated(folds, cost=lambda way: way[2], cycles=lambda way: way[1])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import gcd
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
@@ -23,7 +23,7 @@ from fewbit.hw.bandwidth import WeightReads
 from fewbit.hw.chain import STREAM, Fold, Folding, timing
 from fewbit.hw.costs import in_cells
 from fewbit.hw.folds import Option, stage_options
-from fewbit.hw.resources import Cost, Target
+from fewbit.hw.resources import Cost, Target, undominated
 from fewbit.hw.schedule import Schedule
 from fewbit.hw.stream_costs import argmax_cost, gearbox_cost
 
@@ -296,7 +296,7 @@ def _cheapest(
                     cost = label.cost + extra
                     if budget is None or cost.within(budget):
                         found.append(_Label(cost, (*label.options, option)))
-        labels = {lanes: _undominated(found) for lanes, found in fresh.items()}
+        labels = {lanes: undominated(found, _cost) for lanes, found in fresh.items()}
     ends = [
         _Label(label.cost + _scores_cost(network, lanes, target), label.options)
         for lanes, found in labels.items()
@@ -317,30 +317,17 @@ def _scores_cost(network: Network, lanes: int, target: Target) -> Cost:
     )
 
 
+def _cost(choice: _Label | Option) -> Cost:
+    return choice.cost
+
+
 def _fast_enough(options: list[Option], limit: int) -> list[Option]:
     """Of the options with at most ``limit`` cycles, those that no other of the same lanes beats in cost."""
     found: dict[tuple[int, int], list[Option]] = {}
     for option in options:
         if option.slowest <= limit:
             found.setdefault((option.lanes, option.folds[-1].pe), []).append(option)
-    return [option for same in found.values() for option in _undominated(same)]
-
-
-class _Priced(Protocol):
-    @property
-    def cost(self) -> Cost: ...
-
-
-P = TypeVar("P", bound=_Priced)
-
-
-def _undominated(choices: list[P]) -> list[P]:
-    """Those that no other beats in everything that is scarce."""
-    kept: list[P] = []
-    for choice in sorted(choices, key=lambda choice: choice.cost.scarce):
-        if not any(one.cost.within(choice.cost) for one in reversed(kept)):
-            kept.append(choice)
-    return kept
+    return [option for same in found.values() for option in undominated(same, _cost)]
 
 
 def _input_lanes(size: int, simd: int, limit: int) -> int:

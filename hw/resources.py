@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.synthesis import Family
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,16 @@ class Cost:
         """How much this takes of the cells and the RAMs of ``of``; nothing else wants the multipliers."""
         wanted = (self.cells, of.cells), (self.rams, of.rams), (self.sprams, of.sprams)
         return sum(used / has for used, has in wanted if has > 0)
+
+
+def undominated(choices: Iterable[T], cost: Callable[[T], Cost], cycles: Callable[[T], int] = lambda _: 0) -> list[T]:
+    """Those that no other equals or beats in cycles and in everything that is scarce, the quickest first."""
+    kept: list[tuple[T, Cost]] = []
+    for choice in sorted(choices, key=lambda choice: (cycles(choice), *cost(choice).scarce)):
+        own = cost(choice)
+        if not any(one.within(own) for _, one in reversed(kept)):
+            kept.append((choice, own))
+    return [choice for choice, _ in kept]
 
 
 @dataclass(frozen=True, kw_only=True)
