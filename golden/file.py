@@ -116,10 +116,19 @@ def _take(record: Any, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
             plain["shape"] = list(value.shape)
             value = record.code.pack(value)
         if isinstance(value, np.ndarray):
-            tensors[f"{prefix}.{field.name}"] = value
+            tensors[f"{prefix}.{field.name}"] = _narrow(value)
         else:
             plain[field.name] = str(value) if isinstance(value, (Code, DType)) else value
     return plain
+
+
+def _narrow(array: Any) -> Any:
+    """Integers in the narrowest kind that holds them all; a layer widens its own again. Reals as they are."""
+    if array.dtype.kind not in "iu" or not array.size:
+        return array
+    least, most = int(array.min()), int(array.max())
+    kinds = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64)
+    return array.astype(next(kind for kind in kinds if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max))
 
 
 def _give(record: Any, plain: dict[str, Any], prefix: str, tensors: dict[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.file import load, save
-from fewbit.golden.network import ArgMax, Dense, Flatten, InputQuantizer, Network, TensorType
+from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, InputQuantizer, Network, TensorType
 
 
 def small(code: str = "ternary") -> Network:
@@ -91,6 +91,22 @@ def test_output_scale_bias_and_shape_come_back(tmp_path):
 
 def test_weights_take_the_bits_of_their_code(path):
     assert described(path)["layers.1.weights"]["shape"] == [-(-5 * 6 * 2 // 8)]
+
+
+@pytest.mark.parametrize(
+    "values, kind",
+    [([0, 255], "U8"), ([-1, 127], "I8"), ([-1, 128], "I16"), ([0, 256], "U16"), ([-1, 1 << 16], "I32"),
+     ([0, 1 << 31], "U32"), ([-1, 1 << 31], "I64"), ([-(1 << 62), 1 << 62], "I64")],
+)  # fmt: skip
+def test_integers_take_the_fewest_bytes_that_hold_them(tmp_path, values, kind):
+    network = Network(
+        name="affine",
+        input=TensorType(DType.parse("uint1"), (2,)),
+        layers=(Affine(name="affine", scale=[1, 1], bias=values),),
+    )
+    save(network, tmp_path / "net.safetensors")
+    assert described(tmp_path / "net.safetensors")["layers.0.bias"]["dtype"] == kind
+    assert load(tmp_path / "net.safetensors") == network
 
 
 def test_saving_leaves_nothing_beside_the_file(path):
