@@ -48,8 +48,10 @@ $(RUNTIME): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.$(if $(EXTRA),[$(EXTRA)])'
 	@touch $@
 
+# A tool compiles itself when it runs first: once here, not once for each of two workers.
 $(TESTING): pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test$(if $(EXTRA),$(comma)$(EXTRA))]'
+	@for tool in yosys nextpnr-ice40 nextpnr-ecp5; do $(BIN)/yowasp-$$tool --version > /dev/null 2>&1; done
 	@touch $@ $(RUNTIME)
 
 comma := ,

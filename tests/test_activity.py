@@ -51,6 +51,7 @@ def test_weights_are_what_the_command_trains():
     assert operands.WEIGHTS.stat().st_size < 100_000
 
 
+@pytest.mark.slow
 def test_the_command_from_end_to_end(capsys, monkeypatch):
     """Four bits, one family: every line, every block, and the same again."""
     shown = ("digits, balanced", "digits, ripple, digits", "digits, serial", "recoder, ripple")

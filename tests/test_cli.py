@@ -209,8 +209,8 @@ def test_board_that_is_too_small(refused, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_frame_rate_out_of_reach(refused):
-    status_line = refused("verilog", "mnist-small", "-o", "never", "--fps", "1e9")
+def test_frame_rate_out_of_reach(refused, tiny):
+    status_line = refused("verilog", tiny, "-o", "never", "--fps", "1e9")
     assert status_line.startswith("1e+09 frames a second are out of reach on Lattice iCE40UP5K at 24 MHz; the fastest")
 
 

@@ -45,7 +45,7 @@ def held(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
 
 
 @pytest.mark.parametrize("recoded", [False, True])
-@pytest.mark.parametrize("width_a, width_b", slow_but([(3, 2), (8, 8)], [(1, 1), (3, 2), (2, 5), (8, 8)]))
+@pytest.mark.parametrize("width_a, width_b", slow_but([(3, 2)], [(1, 1), (3, 2), (2, 5), (8, 8)]))
 def test_parallel(held, width_a, width_b, recoded):
     held(CsdMultiplier(width_a, width_b, recoded=recoded))
 
@@ -60,7 +60,7 @@ def test_parallel_exhaustively(held, width_a, width_b, recoded, monkeypatch):
 
 
 @pytest.mark.parametrize("recoded", [False, True])
-@pytest.mark.parametrize("registers, latency", slow_but_at((0, 2), [("digits", 1), ("rows", 1), ("all", 3)]))
+@pytest.mark.parametrize("registers, latency", slow_but_at((2,), [("digits", 1), ("rows", 1), ("all", 3)]))
 def test_registers_and_enable(held, registers, latency, recoded):
     multiplier = CsdMultiplier(6, 7, recoded=recoded, tree="balanced", registers=registers)
     assert multiplier.latency == latency
