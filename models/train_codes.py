@@ -307,7 +307,8 @@ def main() -> None:
     args = parser.parse_args()
     source = floats().get(args.model, Path(args.model))
     recipe = replace(usual, two_scales=args.two_scales, **{key: getattr(args, key) for key in given})
-    words = ["--model", source.stem] if args.model != parser.get_default("model") else []
+    given_model = args.model if args.model in floats() else source.name
+    words = ["--model", given_model] if args.model != parser.get_default("model") else []
     words += [word for key in given for word in (f"--{key.replace('_', '-')}", str(getattr(recipe, key)))]
     words += ["--two-scales"] * recipe.two_scales + ["--qualities"] * args.qualities
     out = args.out or Path(f"{file_name(source.stem, recipe)}.safetensors")
