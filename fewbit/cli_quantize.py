@@ -40,8 +40,9 @@ _AXES = ("inputs", "outputs", "channel", "tensor")
     "--layer",
     "layers",
     multiple=True,
-    metavar="NAME=CODE[:RULE]",
-    help="Another code, and perhaps rule, for one layer; may be repeated.",
+    metavar="NAME=SETTING[:SETTING...]",
+    help="What one layer has in place of that: a code, a rule, two-scales, alpha-bits=B, alpha-fraction=F, vector=N, "
+    "axis=A; may be repeated.",
 )
 @click.option(
     "--calibration",
@@ -98,7 +99,10 @@ def quantize(
     if (inputs is None) != (labels is None):
         raise FewbitError("an accuracy takes both --inputs and --labels")
     vectors = WeightVectors(axis or ("channel" if vector is None else "inputs"), vector or 0)
-    recipe = Recipe(code=Code.parse(code), rule=rule, vectors=vectors, two_scales=two_scales)
+    recipe = Recipe(
+        code=Code.parse(code), rule=rule, vectors=vectors, two_scales=two_scales, scale_bits=alpha_bits,
+        scale_fraction=alpha_fraction,
+    )  # fmt: skip
     named = dict(recipe.named(layer) for layer in layers)
     path = Path(model)
     source = load_source(path if path.exists() else (shipped() | floats()).get(model, path))
@@ -114,8 +118,6 @@ def quantize(
             source,
             recipe,
             layers=named,
-            scale_bits=alpha_bits,
-            fraction=alpha_fraction,
             activations=activations,
             input=pixels,
             calibration=frames,

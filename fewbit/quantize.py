@@ -70,7 +70,8 @@ class Quantization:
         Behind each product; None where the network ends in sums. Of a network in integers empty: they stay.
     input : InputKind or None
         Of a network in integers None.
-    scale_bits : int
+    recipes : dict of Recipe
+        By layer, in order.
     """
 
     source: FloatNetwork | Network
@@ -78,12 +79,15 @@ class Quantization:
     weights: dict[str, Quantized]
     activations: tuple[Activation | None, ...] = ()
     input: InputKind | None = None
-    scale_bits: int
+    recipes: dict[str, Recipe]
+
+    def scale_bits(self, name: str) -> int:
+        """Of a stored scale of layer ``name``; 0 where thresholds have taken them in."""
+        return self.recipes[name].scale_bits if stores_scales(self.weights[name]) else 0
 
     def memory_bits(self, name: str) -> int:
-        """Of layer ``name``, by equation 12: its code words, and its scales unless thresholds have taken them in."""
-        made = self.weights[name]
-        return made.memory_bits(self.scale_bits if stores_scales(made) else 0)
+        """Of layer ``name``, by equation 12: its code words and its stored scales."""
+        return self.weights[name].memory_bits(self.scale_bits(name))
 
 
 def quantize(
@@ -91,8 +95,6 @@ def quantize(
     recipe: Recipe,
     *,
     layers: Mapping[str, Recipe] | None = None,
-    scale_bits: int = 8,
-    fraction: int | None = None,
     activations: int | None = None,
     input: str | None = None,
     calibration: Ints | None = None,
@@ -104,10 +106,6 @@ def quantize(
     ----------
     recipe : Recipe
         Of every layer but those that ``layers`` names.
-    scale_bits, fraction : int
-        Of scales that differ within an output, which are stored; and where scales differ between the outputs of the
-        last layer. See :func:`fewbit.golden.fixed_point.fixed_point`. One scale an output costs nothing before that:
-        thresholds take it in exactly.
     activations : int, optional
         Bits of the activations of a float network, 1 to 8; left out, 8.
     input : str, optional
@@ -133,9 +131,9 @@ def quantize(
         made = {}
         for name, matrix in matrices.items():
             tell(name)
-            made[name] = _made(name, matrix, recipes[name], scale_bits, fraction)
-        network = requantize(source, made, scale_bits)
-        return Quantization(source=source, network=network, weights=made, scale_bits=scale_bits)
+            made[name] = _made(name, matrix, recipes[name])
+        network = requantize(source, made, _last(recipes).scale_bits)
+        return Quantization(source=source, network=network, weights=made, recipes=recipes)
     bits = 8 if activations is None else activations
     if not 1 <= bits <= 8:
         raise FewbitError(f"activations have 1 to 8 bits, not {bits}")
@@ -155,16 +153,14 @@ def quantize(
         own, criterion = recipes[product.name], None
         if scores is not None and own.rule != "nearest":
             criterion = output_criterion(quantized, product.name, frames[: len(scores)], scores)
-        weights = _made(product.name, product.matrix, own, scale_bits, fraction, criterion)
+        weights = _made(product.name, product.matrix, own, criterion)
         made[product.name] = weights
         quantized = quantized.with_products({product.name: product.with_matrix(weights.reals)})
     tell("activations")
     chosen = choose_activations(quantized, frames, bits, margin)
     tell("thresholds")
-    network = to_integers(source, made, chosen, kind, scale_bits)
-    return Quantization(
-        source=source, network=network, weights=made, activations=chosen, input=kind, scale_bits=scale_bits
-    )
+    network = to_integers(source, made, chosen, kind, _last(recipes).scale_bits)
+    return Quantization(source=source, network=network, weights=made, activations=chosen, input=kind, recipes=recipes)
 
 
 def input_kind(text: str | None) -> InputKind:
@@ -179,9 +175,11 @@ def _recipes(matrices: Mapping[str, Floats], recipe: Recipe, named: Mapping[str,
     return {name: named.get(name, recipe) for name in matrices}
 
 
-def _made(
-    name: str, matrix: Floats, recipe: Recipe, scale_bits: int, fraction: int | None, criterion: Criterion | None = None
-) -> Quantized:
+def _last(recipes: Mapping[str, Recipe]) -> Recipe:
+    return list(recipes.values())[-1]
+
+
+def _made(name: str, matrix: Floats, recipe: Recipe, criterion: Criterion | None = None) -> Quantized:
     """Quantized weights, their scales in fixed point where the layer has to store them."""
     try:
         made = quantize_weights(
@@ -192,7 +190,7 @@ def _made(
             two_scales=recipe.two_scales,
             criterion=criterion,
         )
-        return made.in_fixed_point(scale_bits, fraction) if stores_scales(made) else made
+        return made.in_fixed_point(recipe.scale_bits, recipe.scale_fraction) if stores_scales(made) else made
     except FewbitError as error:
         raise FewbitError(f"layer {name!r}: {error}") from None
 

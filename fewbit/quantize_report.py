@@ -27,10 +27,14 @@ def describe(made: Quantization) -> str:
                 f"{np.unique(levels).size} of {weights.code.levels.size}",
                 f"{100 * weights.relative_error:.2f}",
                 f"{100 * np.mean(levels == 0):.1f}",
+                made.scale_bits(name) or "-",
                 made.memory_bits(name),
             )
         )
-    columns = ("layer", "code", "rule", "a scale each", "weights", "levels used", "error %", "zeros %", "memory bits")
+    columns = (
+        "layer", "code", "rule", "a scale each", "weights", "levels used", "error %", "zeros %", "scale bits",
+        "memory bits",
+    )  # fmt: skip
     weights_in_all = sum(weights.levels.size for weights in made.weights.values())
     bits = sum(made.memory_bits(name) for name in made.weights)
     floats = _FLOAT_BITS * weights_in_all

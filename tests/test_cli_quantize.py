@@ -12,7 +12,7 @@ from fewbit import arrays, models
 from fewbit.golden import file
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
-from fewbit.golden.network import Dense, Network, TensorType
+from fewbit.golden.network import Dense, Linear, Network, TensorType
 
 
 @pytest.fixture
@@ -77,12 +77,27 @@ def test_the_table(fewbit, small, tmp_path):
     lines = text.splitlines()
     assert lines[0].split("  ")[0] == "layer"
     assert lines[1].split()[:6] == ["fc", "ternary", "nearest", "inputs(2)", "8", "3"]
-    assert lines[1].split()[-1] == str(8 * 2 + 4 * 8)
+    assert lines[1].split()[-2:] == ["8", str(8 * 2 + 4 * 8)]
     assert lines[3:] == [
         "8 weights in 48 bits, 5.33 times fewer than in float32",
         "activations: input uint8, then sums",
         f"wrote {out}",
     ]
+
+
+def test_a_layer_has_scales_of_its_own(fewbit, tmp_path):
+    out = tmp_path / "o.safetensors"
+    own = ("conv0=alpha-bits=5", "gemm9=vector=32:alpha-bits=10:ternary:two-scales", "gemm11=int(6):axis=tensor")
+    layers = [word for setting in own for word in ("--layer", setting)]
+    status, text, _ = fewbit("quantize", "lenet5", "-o", out, "--vector", 16, *layers)
+    assert status == 0
+    rows = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert [name for name in rows if "inputs(32), two signs" in rows[name]] == ["gemm9"]
+    linear = {layer.name: layer for layer in file.load(out).layers if isinstance(layer, Linear)}
+    assert [str(layer.code) for layer in linear.values()] == ["shift3", "shift3", "shift3", "ternary", "int(6)"]
+    bits = {name: layer.scale_kind.bits for name, layer in linear.items() if layer.scales is not None}
+    assert bits["gemm9"] > 8 >= bits["gemm7"] > 5 >= bits["conv0"]
+    assert {name: layer.vector for name, layer in linear.items() if layer.scales is not None}["gemm9"] == 32
 
 
 def test_a_network_in_integers(fewbit, tmp_path, labelled):
@@ -106,11 +121,21 @@ def test_a_qonnx_network(fewbit, tmp_path):
     "options, message",
     [
         (("--code", "csd(9,4)"), "csd takes 1 to 8 terms and 1 to 16 exponents, not 9 and 4"),
-        (("--layer", "fc"), "a layer's own code is NAME=CODE or NAME=CODE:RULE, not 'fc'"),
+        (("--layer", "fc"), "a layer's own settings are NAME=SETTING or NAME=SETTING:SETTING, not 'fc'"),
+        (("--layer", "fc=:x"), "a layer's own settings are NAME=SETTING or NAME=SETTING:SETTING, not 'fc=:x'"),
+        (("--layer", "fc=alpha-bits=many"), "layer 'fc': alpha-bits takes a whole number, not 'many'"),
+        (
+            ("--layer", "fc=beta=2"),
+            "layer 'fc': a setting is a code, paper, least-squares, nearest, two-scales, alpha-bits=B, "
+            "alpha-fraction=F, vector=N or axis=tensor|channel|inputs|outputs, not 'beta=2'",
+        ),
+        (("--layer", "fc=axis=outputs"), "vectors along outputs have a length of 1 or more, not 0"),
+        (("--layer", "fc=vector=2:alpha-bits=1"), "layer 'fc': a scale has 2 to 32 bits, not 1"),
         (("--layer", "fc2=binary"), "there is no layer 'fc2' with weights, only fc"),
         (
             ("--layer", "fc=int(4):worst"),
-            "layer 'fc': the rule must be one of paper, least-squares, nearest, not 'worst'",
+            "layer 'fc': a setting is a code, paper, least-squares, nearest, two-scales, alpha-bits=B, "
+            "alpha-fraction=F, vector=N or axis=tensor|channel|inputs|outputs, not 'worst'",
         ),
         (
             ("--code", "int(4)", "--rule", "paper"),

@@ -44,7 +44,7 @@ def test_weights_that_the_code_has_leave_the_results_as_they_are(seed, axis):
     network = scaled(network, rng)
     frames = random_frames(rng, network.input.dtype, (20, *network.input.shape))
     vectors = TENSOR if axis == "tensor" else WeightVectors("inputs", 3)
-    made = quantize(network, Recipe(code=Code.parse("int(8)"), vectors=vectors), scale_bits=12, fraction=0)
+    made = quantize(network, Recipe(code=Code.parse("int(8)"), vectors=vectors, scale_bits=12, scale_fraction=0))
     for name, weights in made.weights.items():
         assert weights.relative_error == 0, name
     before, after = run(network, frames), run(made.network, frames)
