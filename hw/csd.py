@@ -141,7 +141,10 @@ class CsdMultiplier(wiring.Component):
         return m
 
     def _recode(self, m: Module) -> list[Control]:
-        """The rows by the recoder; one counts where fewer than ``quality`` above it do."""
+        """The rows by the recoder; one counts where fewer than ``quality`` above it do.
+
+        What several rows read has a name: as an expression it would double from row to row.
+        """
         m.submodules.recoder = recoder = Recoder(self.width_b, self.target)
         m.d.comb += recoder.i.eq(self.b)
         nonzero, negative = recoder.nonzero, recoder.negative
@@ -154,9 +157,12 @@ class CsdMultiplier(wiring.Component):
             sign = negative[2 * j]
             if upper is not None:
                 sign = (negative[2 * j + 1] & upper) | (negative[2 * j] & ~upper)
-            on = some & less(above or [ZERO], list(self.quality))
+            on = Signal(name=f"on{j}")
+            m.d.comb += on.eq(some & less(above or [ZERO], list(self.quality)))
             controls.insert(0, (on, sign & on, upper))
-            above = _increment(above, some, self.rows - j)
+            count = Signal((self.rows - j).bit_length(), name=f"count{j}")
+            m.d.comb += count.eq(Cat(*_increment(above, some, self.rows - j)))
+            above = list(count)
         return controls
 
     def _hold(self, m: Module, a: list[Value], controls: list[Control]) -> tuple[list[Value], list[Control]]:

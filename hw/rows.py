@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 
 from fewbit.hw.carry import (
     ZERO,
@@ -45,6 +45,10 @@ def row_term(m: Module, name: str, target: Target, a: Value, on: Value, upper: V
     Cost: a LUT4 a bit.
     """
     fabric = target in ("ice40", "ecp5")  # there, left to synthesis, ``a`` could reach a LUT before it is gated
+    if not fabric:
+        gate = Signal(name=f"{name}_on")
+        m.d.comb += gate.eq(on)
+        on = gate
     if upper is None:
         return [lut(m, f"{name}_{k}", target, int.__and__, x, on) if fabric else x & on for k, x in enumerate(a)]
     low, high = a[0] & on & ~upper, a[-1] & on
@@ -74,7 +78,8 @@ def chain_sum(m: Module, name: str, target: Target, rows: list[Row], width_a: in
     total: Value = Signal(width, name=name)
     parts = []
     for j, row in enumerate(rows):
-        term = Cat(*row.term).as_signed() ^ row.negative.replicate(len(row.term)).as_signed()
+        term = Signal(signed(len(row.term)), name=f"{name}_term{j}")
+        m.d.comb += term.eq(Cat(*row.term) ^ row.negative.replicate(len(row.term)))
         parts.append((term << 2 * j) + (row.negative << 2 * j))
     m.d.comb += total.eq(sum(parts[1:], parts[0]))
     return list(total)
