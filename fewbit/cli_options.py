@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -19,13 +20,28 @@ input_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
 
 
-def _hertz(context: click.Context, parameter: click.Parameter, mhz: float | None) -> int | None:
+def _above_zero(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"{text!r} is no number above 0.", context, parameter)
+    return number
+
+
+def _hertz(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    mhz = _above_zero(context, parameter, text)
     return None if mhz is None else round(mhz * 1e6)
 
 
 _WISHES = (
-    click.option("--clock", "clock_hz", type=float, callback=_hertz, metavar="MHZ", help="Clock to plan for, in MHz."),
-    click.option("--fps", type=float, metavar="N", help="Plan for N frames a second instead of the fastest that fits."),
+    click.option("--clock", "clock_hz", callback=_hertz, metavar="MHZ", help="Clock to plan for, in MHz."),
+    click.option(
+        "--fps", callback=_above_zero, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
+    ),
     click.option(
         "--max-lut", "max_cells", type=click.IntRange(min=1), metavar="N", help="Logic cells that the plan may take."
     ),

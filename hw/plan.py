@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import gcd
+from math import gcd, inf
 from statistics import fmean
 from typing import Any
 
@@ -186,7 +186,7 @@ def plan_within(
     FewbitError
         If the network does not fit, the wish is out of reach, or a layer has no hardware; the message says what to do.
     """
-    if clock_hz <= 0:
+    if not 0 < clock_hz < inf:
         raise FewbitError(f"the clock must be above 0 Hz, not {clock_hz:g}")
     stages = _stages(network)
     options = [list(stage_options(network, stage, target, clock_hz, dsp)) for stage in stages]
@@ -196,7 +196,7 @@ def plan_within(
         has = replace(target.capacity, cells=min(cells, target.capacity.cells))
         budget = has - reserve
     if fps is not None:
-        if fps <= 0:
+        if not 0 < fps < inf:
             raise FewbitError(f"the frame rate must be above 0, not {fps:g}")
         limit = int(clock_hz / fps * (1 + 1e-12))
         # A layer's own cycles are a lower bound: a ring moves its vector over, a gearbox pauses. So a choice that turns

@@ -214,10 +214,13 @@ def test_frame_rate_out_of_reach(refused, tiny):
     assert status_line.startswith("1e+09 frames a second are out of reach on Lattice iCE40UP5K at 24 MHz; the fastest")
 
 
-@pytest.mark.parametrize("clock", ["0", "-5"])
-def test_clock_of_nothing(refused, tiny, clock):
-    message = refused("verilog", tiny, "-o", "never", "--clock", clock)
-    assert message.startswith("the clock must be above 0 Hz")
+@pytest.mark.parametrize("option", ["--clock", "--fps"])
+@pytest.mark.parametrize("wish", ["0", "-5", "nan", "inf", "fast"])
+@pytest.mark.parametrize("command", [("verilog", "-o", "never"), ("info",)], ids=lambda command: command[0])
+def test_a_clock_or_a_rate_that_is_none(refused, tiny, command, option, wish):
+    name, *rest = command
+    message = refused(name, tiny, *rest, option, wish)
+    assert message == f"Invalid value for '{option}': '{wish}' is no number above 0. (see fewbit {name} --help)"
 
 
 def test_output_folder_that_is_a_file(refused, tiny, tmp_path):

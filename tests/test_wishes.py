@@ -142,6 +142,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no clock": ({"clock_hz": 0}, "the clock must be above 0 Hz, not 0"),
     "no rate": ({"fps": 0}, "the frame rate must be above 0, not 0"),
+    "a rate that is no number": ({"fps": float("nan")}, "the frame rate must be above 0, not nan"),
+    "a clock without end": ({"clock_hz": float("inf")}, "the clock must be above 0 Hz, not inf"),
 }
 
 
