@@ -15,7 +15,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
-from fewbit.hw import csd, lanes, scaled_lanes
+from fewbit.hw import csd, factor, lanes
 
 FAMILIES = ("ice40", "ecp5")
 UINT3 = DType("uint", 3)
@@ -61,7 +61,7 @@ def test_a_row_that_is_not_gated_first_is_seen(family, monkeypatch):
 @pytest.mark.slow
 def test_a_gate_that_is_missing_makes_other_sums(monkeypatch):
     faulty = mutant("hw.csd", "some & ~less(list(quality), order)", "some").CsdMultiplier
-    monkeypatch.setattr(scaled_lanes, "CsdMultiplier", faulty)
+    monkeypatch.setattr(factor, "CsdMultiplier", faulty)
     made = bench(scaled(), "ecp5")
     with pytest.raises(FewbitError, match=r"^layer 'dense': output \d at quality 1 is not the golden sum$"):
         made.count(1)
