@@ -85,10 +85,10 @@ class ExactCells(Cells):
 
     def lanes(self, lanes: list[tuple[list[Pin], list[Pin]]], *, first: bool) -> Sum:
         """The sum of some lanes, among them the ``first`` of all."""
-        if self.fabric == "ice40" or self.item.shifts or self.activation.bits == 1:
+        if self.fabric == "ice40" or self.code.bits == 3 or self.activation.bits == 1:
             terms = [self.term(x, w, alone=first and not place) for place, (x, w) in enumerate(lanes)]
             return self.joined(terms)
-        # The slot of an ECP5 inverts and gates by itself: a chain takes lanes as they are.
+        # The slot of an ECP5 inverts and gates by itself, as two bits say: a chain takes lanes as they are.
         count = ceil(len(lanes) / _CHAIN)
         chains = []
         for k in range(count):
@@ -101,7 +101,7 @@ class ExactCells(Cells):
 
     def negative(self, w: list[Pin]) -> tuple[Pin, Pin]:
         """Two pins that are 1 where the weight is negative."""
-        if self.item.shifts or self.code.bits == 3:
+        if self.code.bits == 3:
             return w[2], w[2]
         if self.item.zero:
             return w[1], w[0]

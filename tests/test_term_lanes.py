@@ -42,7 +42,7 @@ def cases(activations, simds, codes=CODES, exact=False):
 def test_netlist(family):
     some = [Case("uint2", "binary", 3), Case("int2", "binary", 6), Case("int2", "ternary", 3),
             Case("uint8", "ternary", 5), Case("int2", "quinary", 3), Case("uint2", "shift3", 2),
-            Case("uint4", "shift3", 3)]  # fmt: skip
+            Case("uint4", "shift3", 3), Case("uint2", "shift3(1)", 3, True)]  # fmt: skip
     assert not wrong(some, 0, family)
 
 
