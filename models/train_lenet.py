@@ -11,7 +11,7 @@ The graph takes float images of shape (1, 1, 28, 28) in [0, 1] (pixel / 255) and
 Nothing but Conv, Relu, MaxPool, Flatten and Gemm is in it. Each batch is moved by up to a pixel,
 the step is one-cycle, and the last epoch is exported. 5,000 training images are held out, to choose
 these settings; the test images are used once, at the end, on the exported file, executed by
-onnxruntime. Only ``lenet5`` is shipped.
+onnxruntime. ``lenet5`` is shipped as it is, ``lenet-caffe`` in 3-bit weights only (``train_codes.py``).
 
     pip install . torch==2.13.0 onnxruntime
     python models/train_lenet.py lenet5 --data mnist

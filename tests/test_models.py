@@ -49,9 +49,10 @@ def test_accuracy_on_all_test_images(name):
     assert accuracy == pytest.approx(models.facts(name)[wanted], abs=0.001)
 
 
-def test_three_bit_lenet_is_as_good_as_in_float():
-    facts = models.facts("lenet5-shift3")
-    network = load(models.shipped()["lenet5-shift3"])
+@pytest.mark.parametrize("name", ["lenet5-shift3", "lenet-caffe-shift3"])
+def test_three_bit_lenets_are_as_good_as_in_float(name):
+    facts = models.facts(name)
+    network = load(models.shipped()[name])
     linear = [layer for layer in network.layers if isinstance(layer, Linear)]
     assert {str(layer.code) for layer in linear} == {"shift3"}
     assert {layer.vector for layer in linear} == {16}
