@@ -128,16 +128,20 @@ def test_random_designs_have_every_code():
     assert codes == {"binary", "ternary", "quinary", "shift3", "int(3)"}
 
 
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
 @pytest.mark.parametrize(
-    "make, seed",
-    [
-        (random_design, 5001),
-        *(pytest.param(random_design, seed, marks=pytest.mark.slow) for seed in range(5002, 5010)),
-        *(pytest.param(streamed_design, seed, marks=pytest.mark.slow) for seed in range(1, 6)),
-        *(pytest.param(random_conv_design, seed, marks=pytest.mark.slow) for seed in range(1, 6)),
-    ],
-)
+    "make, seed, family",
+    slow_but(
+        [(random_design, 5001, "ice40")],
+        [
+            (make, seed, family)
+            for make, seeds in (
+                (random_design, range(5001, 5010)), (streamed_design, range(1, 6)), (random_conv_design, range(1, 6)),
+            )
+            for seed in seeds
+            for family in ("ice40", "ecp5")
+        ],
+    ),
+)  # fmt: skip
 def test_random_networks_in_the_cells_of_a_family(make, seed, family, tmp_path, monkeypatch):
     """What synthesis makes of the datapaths' own cells gives the golden scores, as plain RTL does."""
     monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
