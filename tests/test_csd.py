@@ -94,8 +94,13 @@ def test_gate_cells_are_of_any_name():
     assert "module dlclkp_1(input CLK, input GATE, output GCLK);" in cell.model()
 
 
-@pytest.mark.parametrize("recoded, tree", slow_but([(True, "ripple")], [(True, "ripple"), (False, "balanced")]))
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+@pytest.mark.parametrize(
+    "recoded, tree, family",
+    slow_but_at(
+        (1,),
+        [(True, "ripple", "ice40"), (True, "ripple", "ecp5"), (False, "balanced", "ice40"), (False, "balanced", "ecp5")],
+    ),
+)
 def test_netlists(held, family, recoded, tree):
     """Mapping itself can be wrong, so what is simulated is what comes out; tests/test_csd_netlists.py has more."""
     multiplier = CsdMultiplier(8, 8, recoded=recoded, target=family, tree=tree)
