@@ -26,6 +26,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Linear, Network
 from fewbit.load import load
 
+FLOAT = "lenet5"
 BOARD = "ulx3s-85f"
 CLOCK_HZ = 40_000_000
 FPS = 2000
@@ -84,7 +85,8 @@ def row_of(code: str) -> Row:
     for name in models.shipped():
         recipe = models.facts(name).get("recipe", {})
         if (
-            "two_scales" not in recipe
+            not name.startswith(f"{FLOAT}-")
+            or "two_scales" not in recipe
             or recipe["activation_bits"] != ACTIVATION_BITS
             or recipe["two_scales"] != two_scales
         ):
