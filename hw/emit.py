@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 
 from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
+
+WORDS_A_BLOCK = 32
+"""Most words of a memory that one ``initial`` block fills. Yosys takes time quadratic in a block's length to read it:
+25,000 words in one block took more than five minutes, in blocks of 32 five seconds."""
+
+_INITIAL = re.compile(r"^( *)initial begin\n((?:.*;\n)+?)\1end\n", re.MULTILINE)
 
 
 def verilog(component: wiring.Component | Elaboratable, name: str) -> str:
@@ -18,9 +25,18 @@ def verilog(component: wiring.Component | Elaboratable, name: str) -> str:
     try:
         from amaranth.back import verilog as backend
 
-        return str(backend.convert(component, name=name, strip_internal_attrs=True))
+        text = str(backend.convert(component, name=name, strip_internal_attrs=True))
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]
         else:
             os.environ["AMARANTH_USE_YOSYS"] = before
+    return _INITIAL.sub(_in_blocks, text)
+
+
+def _in_blocks(block: re.Match[str]) -> str:
+    """The assignments of an ``initial`` block in blocks of :data:`WORDS_A_BLOCK`."""
+    margin, words = block[1], block[2].splitlines(keepends=True)
+    starts = range(0, len(words), WORDS_A_BLOCK)
+    blocks = ("".join(words[start : start + WORDS_A_BLOCK]) for start in starts)
+    return "".join(f"{margin}initial begin\n{some}{margin}end\n" for some in blocks)
