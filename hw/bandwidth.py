@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fewbit.golden.network import Conv, Linear
 from fewbit.hw.chain import Fold
-from fewbit.hw.costs import scale_bits
+from fewbit.hw.costs import stored_words
 from fewbit.hw.resources import Target
 from fewbit.hw.sign_matvec import STARTS
 from fewbit.hw.term_serial import term_memory
@@ -20,7 +20,8 @@ class WeightReads:
     Attributes
     ----------
     word : int
-        Bits of a word of its memory: the weights that work at a time, and the digits of their scales.
+        Bits of a word of its memory: the weights that work at a time, and the digits of their scales, without what is
+        the same in every word.
     depth : int
         Words of the memory.
     words : int
@@ -44,9 +45,9 @@ class WeightReads:
             groups = layer.groups if isinstance(layer, Conv) else 1
             depth, word = term_memory(layer.position(), fold.pe, fold.simd, groups)
         else:
-            word = fold.pe * fold.simd * layer.code.bits + scale_bits(layer, fold.pe, fold.simd)
-            depth = layer.outputs // fold.pe * (layer.inputs // fold.simd + (STARTS if rides else 0))
-        rams = target.block_rams(depth, word) if fold.memory == BLOCK and target.ram_shapes else 0
+            stored = stored_words(layer.position(), fold.pe, fold.simd)
+            word, depth = stored.vary, stored.depth + (layer.outputs // fold.pe * STARTS if rides else 0)
+        rams = target.block_rams(depth, word, constant=True) if fold.memory == BLOCK and target.ram_shapes else 0
         return cls(word=word, depth=depth, words=positions * depth, rams=rams, gives=rams * target.widest_word)
 
     def bits_per_cycle(self, cycles: int) -> float:

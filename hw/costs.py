@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import ceil, log, log2
 
 from fewbit.golden.codes import CsdCode
-from fewbit.golden.digits import largest_count, word_bits
+from fewbit.golden.digits import largest_count
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear
 from fewbit.golden.terms import term_exponents
@@ -15,6 +17,7 @@ from fewbit.hw import buffer as buffers
 from fewbit.hw import spram
 from fewbit.hw.bit_serial import BIT
 from fewbit.hw.chain import Fold
+from fewbit.hw.columns import scale_columns, scale_field, weight_columns, weight_field
 from fewbit.hw.lanes import signed_bits
 from fewbit.hw.multiplier import NARROW
 from fewbit.hw.multiply_shift import LaneForm
@@ -35,25 +38,34 @@ def in_cells(cost: Cost) -> int:
     return cost.cells + CELLS_FOR_A_RAM * cost.rams + CELLS_FOR_A_DSP * cost.dsps
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A memory of weights: ``depth`` words of ``width`` bits, of which a block RAM holds those that ``vary`` and LUTs
+    ``columns``; beside these, constants hold ``scales``, how many different words and the columns of these."""
+
+    depth: int
+    width: int
+    vary: int
+    columns: int
+    scales: tuple[int, int] = (1, 0)
+
+
 def memories(
-    depth: int,
-    width: int,
-    words: int,
-    line: int,
-    target: Target,
-    *,
-    scales: tuple[int, int] = (1, 0),
-    readers: int = 0,
+    stored: Stored, words: int, line: int, target: Target, *, readers: int = 0
 ) -> Iterator[tuple[str, str, Cost]]:
-    """Where ``depth`` words of ``width`` bits and vectors of ``words`` words of ``line`` bits can lie. Of the former,
-    ``scales`` is how many different ones there are and their bits; of the latter ``readers`` at addresses have a copy
-    each."""
-    weights = width - scales[1]
-    memories = [("logic", Cost(cells=rom_cells(depth, weights) + rom_cells(*scales), ffs=weights))]
+    """Where ``stored`` words and vectors of ``words`` words of ``line`` bits can lie. Of the latter ``readers`` at
+    addresses have a copy each."""
+    held = rom_cells(stored.depth, stored.columns) + rom_cells(*stored.scales)
+    memories = [("logic", Cost(cells=held, ffs=stored.columns))]
     if target.ram_shapes:
-        memories.append(("block", Cost(rams=target.block_rams(depth, width))))
-    if not readers and target.capacity is not None and target.capacity.sprams and spram.fits(depth, width):
-        memories.append((spram.SPRAM, Cost(cells=spram.ADDRESS_CELLS, sprams=spram.lanes_of(width))))
+        memories.append(("block", Cost(rams=target.block_rams(stored.depth, stored.vary, constant=True))))
+    if (
+        not readers
+        and target.capacity is not None
+        and target.capacity.sprams
+        and spram.fits(stored.depth, stored.width)
+    ):
+        memories.append((spram.SPRAM, Cost(cells=spram.ADDRESS_CELLS, sprams=spram.lanes_of(stored.width))))
     styles = [] if readers else [buffers.RING]
     styles += [buffers.BLOCK] if target.ram_shapes else []
     styles += [buffers.DISTRIBUTED] if target.lut_ram else []
@@ -75,17 +87,17 @@ def serves_vectors(layer: Linear, pe: int, simd: int) -> bool:
     return layer.vector >= extent or layer.vector % together == 0
 
 
-def scale_bits(layer: Linear, pe: int, simd: int) -> int:
-    """Bits of a memory word beyond the stored bits of the weights: digits of scales, and what those of csd weights take
-    more."""
-    bits = 0
-    if isinstance(layer.code, CsdCode):
-        bits += pe * simd * (word_bits(layer.code.exponents + 1) - layer.code.bits)
-    if layer.scale_kind is not None:
-        sets = 1 if layer.negative_scales is None else 2
-        bits += (simd if layer.across else pe) * sets * word_bits(layer.scale_kind.bits)
-        bits += (sets - 1) * pe * simd * layer.code.bits
-    return bits
+def stored_words(layer: Linear, pe: int, simd: int) -> Stored:
+    """The memory of a unit that reads the weights of ``pe`` outputs and ``simd`` inputs at a time, and their scales."""
+    weight, scale = weight_field(layer), scale_field(layer)
+    lanes, scales = pe * simd, simd if layer.across else pe
+    return Stored(
+        depth=layer.outputs // pe * (layer.inputs // simd),
+        width=lanes * weight.bits + scales * scale.bits,
+        vary=lanes * weight.varying + scales * scale.varying,
+        columns=weight_columns(layer, pe, simd),
+        scales=scale_columns(layer, pe, simd),
+    )
 
 
 def term_kind(layer: Linear, activation: DType) -> DType:
@@ -121,19 +133,6 @@ def dsp_blocks(layer: Linear, activation: DType, pe: int, simd: int, target: Tar
     return sum(count for count, _, _ in made) if served else 0
 
 
-def scale_words(layer: Linear, pe: int, simd: int) -> tuple[int, int]:
-    """How many different words of scales a memory holds, and how many bits they take in a word of its."""
-    kind = layer.scale_kind
-    if kind is None:
-        return 1, 0
-    extent = layer.outputs if layer.across else layer.inputs
-    vectors = -(-extent // layer.vector)
-    if layer.across:
-        return vectors * (layer.inputs // simd), simd * word_bits(kind.bits)
-    sets = 1 if layer.negative_scales is None else 2
-    return vectors * (layer.outputs // pe), pe * sets * word_bits(kind.bits)
-
-
 _EXACT = {"ice40": 3.5, "ecp5": 7.0}
 """Logic cells that a lane in front of a scale takes more: its negation cannot be left to what follows."""
 
@@ -145,15 +144,15 @@ def scale_cost(
     kind = layer.scale_kind
     if kind is None:
         return Cost()
-    digits = word_bits(kind.bits)
+    _, digits = scale_columns(layer, pe, simd)
     count, wide, _ = products(layer, activation, pe, simd)[-1]
     each = factor_cells(kind.bits) if dsp else csd_cells(wide, kind.bits)
     if layer.across:
-        return count * Cost(cells=each, ffs=2 * activation.bits + kind.bits + digits)
+        return count * Cost(cells=each, ffs=2 * activation.bits + kind.bits) + Cost(ffs=digits)
     more = round(_EXACT.get(family, 2.0) * (simd - 1))
-    held = (stages + 1) * digits + 2 * wide + kind.bits
     alone = 0 if family == "ecp5" else stages * digits  # on ECP5 a flip-flop takes no LUT
-    return count * Cost(cells=each + more + alone, ffs=held)
+    held = Cost(cells=alone, ffs=(stages + 1) * digits)
+    return count * Cost(cells=each + more, ffs=2 * wide + kind.bits) + held
 
 
 def csd_cells(width_a: int, width_b: int) -> int:
@@ -205,6 +204,13 @@ def dense_cycles(layer: Dense, activation: DType, fold: Fold, groups: int = 1) -
     return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
 
 
+@lru_cache(maxsize=64)
+def _sum_bits(layer: Dense, activation: DType) -> int:
+    """Bits of a sum of products, one width for all outputs."""
+    low, high = layer.bounds(activation)
+    return DType.holding(int(low.min()), int(high.max())).bits
+
+
 def unit_cost(
     layer: Dense,
     activation: DType,
@@ -218,8 +224,7 @@ def unit_cost(
 ) -> Cost:
     """Of a dense layer but for its memories and scales."""
     depth = layer.outputs // pe * (layer.inputs // simd)
-    low, high = layer.bounds(activation)
-    accumulator = DType.holding(int(low.min()), int(high.max())).bits
+    accumulator = _sum_bits(layer, activation)
     each = 2 if family not in _LANE or exact else 1
     cost = Cost(cells=3 * depth.bit_length() + 10, ffs=2 * depth.bit_length() + 2 * stages + 5)
     if exact:
@@ -251,8 +256,7 @@ def term_cost(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, 
     fields, exponents = term_fields(layer, simd), term_exponents(layer)
     bits = DType.holding(activation.min, activation.max).bits
     width = bits + exponents[-1] - exponents[0]
-    low, high = layer.bounds(activation)
-    total = DType.holding(int(low.min()), int(high.max())).bits
+    total = _sum_bits(layer, activation)
     held = 2 + fields["exponent"] + fields["lane"] + (stages > 1) * (bits + 1 + fields["exponent"])
     picks = activation.bits * (simd - 1) * 2 // 3 + width * (len(exponents) + 2) // 3 + fields["order"]
     each = Cost(

@@ -16,6 +16,7 @@ from fewbit.hw.bit_serial import BIT, serves
 from fewbit.hw.chain import STREAM, Fold, takes_bias
 from fewbit.hw.conv import needs_windows
 from fewbit.hw.costs import (
+    Stored,
     dense_cycles,
     dsp_blocks,
     lane_cells,
@@ -23,10 +24,9 @@ from fewbit.hw.costs import (
     multiplier_cells,
     multiply_shift_cells,
     row_stages,
-    scale_bits,
     scale_cost,
-    scale_words,
     serves_vectors,
+    stored_words,
     sum_ffs,
     sum_stages,
     term_cost,
@@ -158,18 +158,16 @@ def _linear(
     yield from _by_terms(work, pe, simd, target, clock_hz)
     if not serves_vectors(layer, pe, simd):
         return
-    words, depth = layer.inputs // simd, layer.outputs // pe * (layer.inputs // simd)
-    width, line = pe * simd * layer.code.bits, simd * activation.bits
-    width += scale_bits(layer, pe, simd)
-    places = list(memories(depth, width, words, line, target, scales=scale_words(layer, pe, simd)))
+    words, line = layer.inputs // simd, simd * activation.bits
+    places = list(memories(stored_words(work.product, pe, simd), words, line, target))
     for serial, blocks in _forms(work, pe, simd, target, digits):
         term, dsp = BIT if serial else term_kind(layer, activation), blocks > 0
         stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.name.startswith("int("))
-        own = unit_cost(layer.position(), activation, work.exact, pe, simd, stages, target.family, serial, dsp)
-        own += scale_cost(layer, activation, pe, simd, stages, target.family, dsp) + Cost(dsps=blocks)
+        own = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
+        own += scale_cost(work.product, activation, pe, simd, stages, target.family, dsp) + Cost(dsps=blocks)
         for memory, buffer, cost in places:
             fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial, dsp=dsp)
-            cycles = work.positions * dense_cycles(layer.position(), activation, fold)
+            cycles = work.positions * dense_cycles(work.product, activation, fold)
             yield _windowed(work, fold, cycles, own + cost, target)
 
 
@@ -194,7 +192,8 @@ def _by_terms(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) 
     stages = sum_stages(BIT, max(2, simd * len(term_exponents(layer))), target, clock_hz)
     own = term_cost(layer, activation, work.exact, pe, simd, target.family, stages)
     words, line = layer.inputs // simd, simd * activation.bits
-    for memory, buffer, cost in memories(depth, width, words, line, target, readers=pe):
+    stored = Stored(depth=depth, width=width, vary=width, columns=width)
+    for memory, buffer, cost in memories(stored, words, line, target, readers=pe):
         fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, terms=True)
         cycles = work.positions * dense_cycles(layer, activation, fold, groups)
         yield _windowed(work, fold, cycles, own + cost, target)
@@ -219,7 +218,7 @@ def _streamed(
 ) -> Iterator[Option]:
     """A layer whose thresholds ride in its weight stream, where they can."""
     after = network.layers[stage[1]] if len(stage) == 2 else None
-    layer = work.layer.position()
+    layer = work.product
     if not isinstance(after, Threshold) or work.kind != BIPOLAR:
         return
     words, folds = layer.inputs // simd, layer.outputs // pe
@@ -233,7 +232,8 @@ def _streamed(
         ffs=sum_ffs(work.kind, simd, stages) + bits + 1,
     )
     own = pe * lanes + Cost(cells=3 * depth.bit_length() + 24 + simd, ffs=3 * depth.bit_length() + 20 + simd)
-    for memory, buffer, cost in memories(depth, pe * simd, words, simd, target):
+    stored = Stored(depth=depth, width=pe * simd, vary=pe * simd, columns=pe * simd)
+    for memory, buffer, cost in memories(stored, words, simd, target):
         fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
         fold, cycles, whole = _windowed(work, fold, work.positions * depth, own + cost, target)
         rider = Fold(pe=pe, simd=pe, form=STREAM)
@@ -314,14 +314,18 @@ def _on_lanes(
         fold = Fold(pe=lanes, simd=lanes, form=MULTIPLY_SHIFT, memory=LOGIC, stages=ranks)
         folds.append((fold, beats, own))
         if target.ram_shapes and groups > 1 and width:
-            block = Cost(cells=own.cells - rom_cells(groups, width), rams=target.block_rams(groups, width), ffs=ffs)
+            block = Cost(
+                cells=own.cells - rom_cells(groups, width),
+                rams=target.block_rams(groups, width, constant=True),
+                ffs=ffs,
+            )
             folds.append((replace(fold, memory=BLOCK), beats, block))
     if count > 1:
         search = lanes * Cost(cells=2 * bits + 2 * steps + 4, ffs=bits + 2 * steps + 1)
         search += Cost(cells=16 + 2 * walk, ffs=2 * groups.bit_length() + steps + 4)
         places = [("logic", lanes * Cost(cells=rom_cells(groups << steps, bits), ffs=bits))]
         if target.ram_shapes:
-            places.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits))))
+            places.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits, constant=True))))
         folds += [
             (Fold(pe=lanes, simd=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
             for place, cost in places

@@ -127,9 +127,13 @@ class Target:
         """Bits a cycle that all block RAMs give at their widest word: the most weights that a plan reads from them."""
         return self.widest_word * self.capacity.rams if self.capacity is not None else 0
 
-    def block_rams(self, depth: int, width: int) -> int:
-        """Block RAMs that a memory of ``depth`` words of ``width`` bits takes in the best aspect ratio."""
-        return min(-(-depth // one_depth) * -(-width // one_width) for one_depth, one_width in self.ram_shapes)
+    def block_rams(self, depth: int, width: int, *, constant: bool = False) -> int:
+        """Block RAMs that a memory of ``depth`` words of ``width`` bits takes in the best aspect ratio. Of a
+        ``constant`` one the parts beyond a RAM's depth lie side by side, and may share a RAM."""
+        return min(
+            -(-rows * width // one_width) if constant else rows * -(-width // one_width)
+            for rows, one_width in ((-(-depth // one_depth), one_width) for one_depth, one_width in self.ram_shapes)
+        )
 
 
 _ICE40_RAM = ((256, 16), (512, 8), (1024, 4), (2048, 2))
