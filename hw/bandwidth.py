@@ -20,8 +20,8 @@ class WeightReads:
     Attributes
     ----------
     word : int
-        Bits of a word of its memory: the weights that work at a time, and the digits of their scales, without what is
-        the same in every word.
+        Bits of a word of its memory that are not the same in every word: the weights that work at a time, and the
+        digits of their scales; of the weights at least the bits of their code.
     depth : int
         Words of the memory.
     words : int
@@ -44,10 +44,13 @@ class WeightReads:
         if fold.terms:
             groups = layer.groups if isinstance(layer, Conv) else 1
             depth, word = term_memory(layer.position(), fold.pe, fold.simd, groups)
+            held = word
         else:
             stored = stored_words(layer.position(), fold.pe, fold.simd)
-            word, depth = stored.vary, stored.depth + (layer.outputs // fold.pe * STARTS if rides else 0)
-        rams = target.block_rams(depth, word, constant=True) if fold.memory == BLOCK and target.ram_shapes else 0
+            depth = stored.depth + (layer.outputs // fold.pe * STARTS if rides else 0)
+            held, word = stored.vary, max(stored.vary, fold.pe * fold.simd * layer.code.bits)
+        block = fold.memory == BLOCK and target.ram_shapes
+        rams = target.block_rams(depth, held, constant=True) if block else 0
         return cls(word=word, depth=depth, words=positions * depth, rams=rams, gives=rams * target.widest_word)
 
     def bits_per_cycle(self, cycles: int) -> float:

@@ -55,16 +55,12 @@ def memories(
 ) -> Iterator[tuple[str, str, Cost]]:
     """Where ``stored`` words and vectors of ``words`` words of ``line`` bits can lie. Of the latter ``readers`` at
     addresses have a copy each."""
-    held = rom_cells(stored.depth, stored.columns) + rom_cells(*stored.scales)
-    memories = [("logic", Cost(cells=held, ffs=stored.columns))]
+    constants = rom_cells(stored.depth, stored.columns) + rom_cells(*stored.scales)
+    memories = [("logic", Cost(cells=constants, ffs=stored.columns))]
     if target.ram_shapes:
         memories.append(("block", Cost(rams=target.block_rams(stored.depth, stored.vary, constant=True))))
-    if (
-        not readers
-        and target.capacity is not None
-        and target.capacity.sprams
-        and spram.fits(stored.depth, stored.width)
-    ):
+    sprams = target.capacity.sprams if target.capacity is not None else 0
+    if not readers and sprams and spram.fits(stored.depth, stored.width):
         memories.append((spram.SPRAM, Cost(cells=spram.ADDRESS_CELLS, sprams=spram.lanes_of(stored.width))))
     styles = [] if readers else [buffers.RING]
     styles += [buffers.BLOCK] if target.ram_shapes else []
