@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fewbit.golden.codes import Code
+from fewbit.golden.codes import FAMILIES, Code
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.quantize import RULES
 from fewbit.golden.weight_vectors import AXES, WeightVectors
 
-_PLAIN_CODES = ("binary", "ternary", "quinary", "shift3")
 _NUMBERS = {"alpha-bits": "scale_bits", "alpha-fraction": "scale_fraction"}
 
 
@@ -52,7 +51,7 @@ class Recipe:
         changes: dict[str, Any] = {}
         axis, length = None, None
         for setting in settings.split(":"):
-            key, equals, value = setting.partition("=")
+            key, _, value = setting.partition("=")
             if not name or not setting:
                 raise FewbitError(f"a layer's own settings are NAME=SETTING or NAME=SETTING:SETTING, not {text!r}")
             if setting in RULES:
@@ -65,7 +64,7 @@ class Recipe:
                 length = _whole(name, key, value)
             elif key == "axis" and value in AXES:
                 axis = value
-            elif equals or ("(" not in setting and setting not in _PLAIN_CODES):
+            elif setting.partition("(")[0] not in FAMILIES:
                 raise FewbitError(
                     f"layer {name!r}: a setting is a code, {', '.join(RULES)}, two-scales, alpha-bits=B, "
                     f"alpha-fraction=F, vector=N or axis={'|'.join(AXES)}, not {setting!r}"

@@ -240,3 +240,6 @@ _FAMILIES: dict[tuple[str, int], Callable[..., Code]] = {
     ("csd", 2): CsdCode,
     ("int", 1): integer,
 }
+
+FAMILIES = tuple(dict.fromkeys(name for name, _ in _FAMILIES))
+"""Names of codes, those with parameters without them."""

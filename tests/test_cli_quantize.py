@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from onnx_models import GraphBuilder
 
-from fewbit import arrays, models
+from fewbit import arrays, cli_quantize, models
 from fewbit.golden import file
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear, Network, TensorType
+from fewbit.golden.quantize import RULES
+from fewbit.golden.weight_vectors import AXES
 
 
 @pytest.fixture
@@ -199,3 +201,9 @@ def test_files_that_cannot_be(refused, small, tmp_path):
     file.save(native, tmp_path / "native.safetensors")
     wanted = "activations is for float networks: 'native' is one in integers already"
     assert refused("quantize", tmp_path / "native.safetensors", "-o", out, "--activations", "4") == wanted
+
+
+def test_choices_are_those_of_the_golden_model():
+    """The command has names of its own, which spare ``--help`` the import."""
+    assert set(cli_quantize._RULES) == set(RULES)
+    assert set(cli_quantize._AXES) == set(AXES)
