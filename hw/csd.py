@@ -55,7 +55,7 @@ class CsdMultiplier(wiring.Component):
 
     **Latency**: :attr:`latency` cycles with ``en`` high; 0 without registers. **Throughput**: one a cycle.
 
-    Cost, 8 by 8, logic cells: recoded 97 on iCE40 and 98 on ECP5, else 108 and 115; a balanced tree 9 to 13 more.
+    Cost, 8 by 8, logic cells: recoded 97 on iCE40 and 98 on ECP5, else 108 and 113; a balanced tree 9 to 13 more.
 
     Parameters
     ----------
