@@ -1,33 +1,85 @@
 """Builds shipped networks for every board and prints what each takes and reaches.
 
-python -m benchmarks.boards [NAME@BOARD ...]
+python -m benchmarks.boards [NAME@BOARD[:clock=MHZ][:fps=N] ...]
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.models import markdown
-from fewbit import models
-from fewbit.build import build
-from fewbit.load import load
+from benchmarks.models import markdown, shipped
+from fewbit.boards import catalogue
+from fewbit.boards.report import Report
+from fewbit.build import board_design, build
+from fewbit.design import Design
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.plan import Plan
 
-PAIRS = (
-    "mnist-small@icebreaker",
-    "tfc-w1a1@icebreaker",
-    "mnist-conv@icebreaker",
-    "mnist-large@icebreaker",
-    "mnist-small@ice40-hx8k-b-evn",
-    "lenet5-shift3@ulx3s-25f",
-    "lenet5-shift3@ulx3s-85f",
-    "mnist-large@ulx3s-25f",
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A shipped network on a board, with what is wished of it."""
+
+    network: str
+    board: str
+    clock_mhz: float | None = None
+    fps: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """Of ``NAME@BOARD``, with ``:clock=MHZ`` and ``:fps=N`` behind it. Raises FewbitError on anything else."""
+        pair, *wishes = text.split(":")
+        name, at, board = pair.partition("@")
+        found = dict(wish.partition("=")[::2] for wish in wishes)
+        try:
+            numbers = {key: float(value) for key, value in found.items()}
+        except ValueError:
+            numbers = {"": 0.0}
+        if not at or not set(numbers) <= {"clock", "fps"}:
+            raise FewbitError(f"a build is NAME@BOARD with :clock=MHZ and :fps=N behind it, not {text!r}")
+        return cls(network=name, board=board, clock_mhz=numbers.get("clock"), fps=numbers.get("fps"))
+
+    @property
+    def wishes(self) -> str:
+        """As options of ``fewbit build``."""
+        found = [("--clock", self.clock_mhz), ("--fps", self.fps)]
+        return " ".join(f"{option} {value:g}" for option, value in found if value is not None)
+
+    @property
+    def clock_hz(self) -> int | None:
+        return None if self.clock_mhz is None else round(self.clock_mhz * 1e6)
+
+    def plan(self) -> Plan:
+        """What :meth:`build` begins with."""
+        return board_design(shipped(self.network), catalogue.get(self.board), clock_hz=self.clock_hz, fps=self.fps).plan
+
+    def build(self, out_dir: Path) -> tuple[Design, Report]:
+        return build(shipped(self.network), self.board, out_dir, clock_hz=self.clock_hz, fps=self.fps)
+
+
+CASES = tuple(
+    Case.parse(text)
+    for text in (
+        "mnist-small@icebreaker",
+        "tfc-w1a1@icebreaker",
+        "mnist-conv@icebreaker",
+        "mnist-conv@icebreaker:fps=1000",
+        "mnist-large@icebreaker",
+        "mnist-small@ice40-hx8k-b-evn",
+        "lenet5-shift3@ulx3s-25f",
+        "lenet5-shift3@ulx3s-85f",
+        "lenet-caffe-shift3@ulx3s-85f:clock=40:fps=1000",
+        "mnist-large@ulx3s-25f",
+    )
 )
 
 HEAD = (
     "network",
     "board",
+    "wishes",
     "logic cells",
     "block RAMs",
     "clock (fmax)",
@@ -37,18 +89,16 @@ HEAD = (
 )
 
 
-def row(pair: str) -> tuple[str, ...]:
-    """One build, ``network@board``."""
-    name, board = pair.split("@")
-    path = models.shipped()[name]
-    network = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
+def row(case: Case) -> tuple[str, ...]:
+    """One build."""
     with tempfile.TemporaryDirectory() as folder:
-        made, report = build(network, board, Path(folder) / "out")
+        made, report = case.build(Path(folder) / "out")
     fmax = min(timing.fmax_hz for timing in report.timing) / 1e6
     used = {use.kind: f"{use.used:,} of {use.available:,}" for use in report.usage}
     return (
-        f"`{name}`",
+        f"`{case.network}`",
         report.board,
+        f"`{case.wishes}`" if case.wishes else "",
         used["logic_cells"],
         used["block_rams"] + (f", {report.used('sprams')} SPRAMs" if report.used("sprams") else ""),
         f"{report.clock_hz / 1e6:.1f} MHz ({fmax:.1f})",
@@ -58,8 +108,8 @@ def row(pair: str) -> tuple[str, ...]:
     )
 
 
-def main(pairs: list[str]) -> None:
-    print(markdown(HEAD, [row(pair) for pair in pairs or PAIRS]))
+def main(texts: list[str]) -> None:
+    print(markdown(HEAD, [row(case) for case in map(Case.parse, texts)] if texts else map(row, CASES)))
 
 
 if __name__ == "__main__":

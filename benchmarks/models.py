@@ -11,14 +11,20 @@ HEAD = (
 )  # fmt: skip
 
 
+def shipped(name: str) -> Network:
+    """The network that comes with fewbit under this name, a QONNX file with pixels divided by 255."""
+    path = models.shipped()[name]
+    return load(path, input="uint8/255" if path.suffix == ".onnx" else None)
+
+
 def rows() -> list[tuple[str, ...]]:
     """Name, layers, number kinds, weight bits, products a frame, and the accuracy on record; one row a network.
 
     ``tests/test_models.py`` measures the accuracy anew.
     """
     found = []
-    for name, path in models.shipped().items():
-        network = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
+    for name in models.shipped():
+        network = shipped(name)
         found.append(
             (
                 f"`{name}`",

@@ -28,7 +28,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "models": lambda: models.markdown(models.HEAD, models.rows()),
     "codes": lambda: "\n".join(codes.table()),
-    "boards": lambda: models.markdown(boards.HEAD, [boards.row(pair) for pair in boards.PAIRS]),
+    "boards": lambda: models.markdown(boards.HEAD, [boards.row(case) for case in boards.CASES]),
 }
 
 

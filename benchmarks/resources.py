@@ -18,20 +18,18 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import wiring
 
 from benchmarks.measure import measure
-from benchmarks.models import markdown
+from benchmarks.models import markdown, shipped
 from fewbit import models
 from fewbit.boards.catalogue import BOARDS, get
 from fewbit.build import board_design, pack
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Network
 from fewbit.hw.argmax import ArgMaxUnit
 from fewbit.hw.buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
 from fewbit.hw.resources import Cost, Target, target
 from fewbit.hw.stream_costs import argmax_cost, buffer_cost, gearbox_cost, window_unit_cost
 from fewbit.hw.streams import Gearbox
 from fewbit.hw.window import Geometry, WindowUnit
-from fewbit.load import load
 
 KINDS = ("logic_cells", "flip_flops", "block_rams", "dsps")
 HEAD = ("network", "board", "logic cells", "flip-flops", "block RAMs", "DSP blocks")
@@ -61,11 +59,6 @@ class Comparison:
 
 def _numbers(cost: Cost) -> tuple[int, ...]:
     return cost.cells, cost.ffs, cost.rams, cost.dsps
-
-
-def shipped(name: str) -> Network:
-    path = models.shipped()[name]
-    return load(path, input="uint8/255" if path.suffix == ".onnx" else None)
 
 
 def compare(pair: str) -> Comparison:

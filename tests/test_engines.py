@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from networks import random_design, random_frames
 
+from benchmarks.models import shipped
 from fewbit import arrays, engines, models
 from fewbit.design import design
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import ArgMax, Dense, InputQuantizer, Network, TensorType
+from fewbit.golden.network import ArgMax, Conv, Dense, InputQuantizer, Network, TensorType
 from fewbit.golden.run import run
-from fewbit.load import load
 
 
 def network(**options):
@@ -30,7 +30,7 @@ def test_rtl_equals_golden_under_every_pattern(seed):
 
 
 def test_rtl_takes_exactly_the_planned_cycles():
-    net = load(models.shipped()["mnist-small"])
+    net = shipped("mnist-small")
     frames = arrays.read(models.TEST_IMAGES)[:20]
     made = design(net, "up5k")
     rtl = engines.run_rtl(made, frames)
@@ -45,16 +45,32 @@ def test_rtl_takes_exactly_the_planned_cycles():
     [("mnist-small", "up5k", None), ("mnist-large", "ecp5-85k", 10_000), ("tfc-w2a2", "up5k", None)],
 )
 def test_all_test_images_through_rtl(name, target, fps):
-    path = models.shipped()[name]
-    net = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
+    net = shipped(name)
     frames = arrays.read(models.TEST_IMAGES).reshape(-1, *net.input.shape)
     rtl = engines.run_rtl(design(net, target, fps=fps), frames)
     assert engines.differing_frames(rtl, engines.run_golden(net, frames)).tolist() == []
 
 
+CONVOLUTIONAL = [name for name in models.shipped() if any(isinstance(one, Conv) for one in shipped(name).layers)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_convolutional_networks_through_rtl_at_every_quality(name):
+    """200 images; 20 in each quality below the highest."""
+    net = shipped(name)
+    frames = arrays.read(models.test_set(name)[0])[:200].reshape(-1, *net.input.shape)
+    made = design(net, "ecp5-85k", fps=1000)
+    assert engines.differing_frames(engines.run_rtl(made, frames), engines.run_golden(net, frames)).tolist() == []
+    few = frames[:20]
+    for quality in range(net.digits):
+        golden = engines.run_golden(net, few, quality=quality)
+        assert engines.differing_frames(engines.run_rtl(made, few, quality=quality), golden).tolist() == []
+
+
 @pytest.mark.slow
 def test_a_flipped_weight_is_seen():
-    net = load(models.shipped()["mnist-small"])
+    net = shipped("mnist-small")
     frames = arrays.read(models.TEST_IMAGES)[:50]
     layers = list(net.layers)
     at = next(index for index, layer in enumerate(layers) if layer.name == "dense3")

@@ -12,8 +12,8 @@ from fewbit import cli, demo
 from fewbit import models as shipped
 from fewbit.boards import catalogue
 from fewbit.build import board_design
+from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Linear
-from fewbit.load import load
 
 TEXT = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -32,7 +32,7 @@ def test_table_of_networks():
 
 def test_demo_page_has_the_exact_figures_of_accuracy_and_cycles():
     page = part("demo")
-    network = load(shipped.shipped()["mnist-small"])
+    network = models.shipped("mnist-small")
     plan = board_design(network, catalogue.get("icebreaker")).plan
     assert f"{shipped.facts('mnist-small')['test_accuracy']:.2f} % on 10,000 test images" in page
     assert f"{plan.cycles_per_frame:,}, {plan.latency:,} from first beat to last score" in page
@@ -44,27 +44,32 @@ def test_demo_page_is_of_the_network_that_the_demo_takes():
     assert f"model            {name}, {network.input} to {network.output}" in part("demo")
 
 
-ROWS = list(zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))
+ROWS = list(zip(boards.CASES, part("boards").splitlines()[2:], strict=True))
 
 
 @pytest.mark.parametrize(
-    "pair, row", slow_but([one for one in ROWS if "ulx3s" not in one[0] and "large" not in one[0]], ROWS)
+    "case, row",
+    slow_but([one for one in ROWS if "ulx3s" not in one[0].board and "large" not in one[0].network], ROWS),
 )
-def test_table_of_boards_has_the_planned_cycles(pair, row):
-    name, board = pair.split("@")
-    path = shipped.shipped()[name]
-    network = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
-    plan = board_design(network, catalogue.get(board)).plan
+def test_table_of_boards_has_the_planned_cycles(case, row):
+    plan = case.plan()
     found = dict(zip(boards.HEAD, cells(row), strict=True))
-    assert found["network"] == f"`{name}`"
+    assert (found["network"], found["board"]) == (f"`{case.network}`", case.board)
+    assert found["wishes"].strip("`") == case.wishes
     assert found["cycles a frame"] == f"{plan.cycles_per_frame:,}"
     assert found["frames/s computed"] == f"{plan.frames_per_second:,.0f}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair, row", list(zip(boards.PAIRS, part("boards").splitlines()[2:], strict=True))[:3])
-def test_table_of_boards_is_what_a_build_gives(pair, row):
-    assert cells(row) == list(boards.row(pair))
+@pytest.mark.parametrize("case, row", ROWS[:4])
+def test_table_of_boards_is_what_a_build_gives(case, row):
+    assert cells(row) == list(boards.row(case))
+
+
+@pytest.mark.parametrize("text", ["mnist-conv", "mnist-conv@icebreaker:fps", "mnist-conv@icebreaker:speed=3"])
+def test_a_build_that_no_one_can_read_is_refused(text):
+    with pytest.raises(FewbitError, match="a build is NAME@BOARD"):
+        boards.Case.parse(text)
 
 
 CODE_ROWS = [(cells(row)[0].strip("`"), row) for row in part("codes").splitlines()[2:]]
