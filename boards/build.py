@@ -277,6 +277,14 @@ class Misfit(FewbitError):
         self.usage = usage
 
 
+class TimingMiss(FewbitError):
+    """A design's timing holds no faster clock than ``reached_hz``, of ``asked_hz``."""
+
+    def __init__(self, message: str, reached_hz: float, asked_hz: float) -> None:
+        super().__init__(message)
+        self.reached_hz, self.asked_hz = reached_hz, asked_hz
+
+
 class _StuckError(Exception):
     """Router2 does not converge."""
 
@@ -323,9 +331,11 @@ class _Run:
                 return seed
             best_hz = max(best_hz, min(row.fmax_hz for row in timing))
         tried = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-        raise FewbitError(
+        raise TimingMiss(
             f"the design reaches {best_hz / 1e6:.2f} MHz of the {float(clock_hz) / 1e6:g} MHz asked for "
-            f"on {self.board.name} ({tried} tried): {self._slower(best_hz)}"
+            f"on {self.board.name} ({tried} tried): {self._slower(best_hz)}",
+            best_hz,
+            float(clock_hz),
         )
 
     def _slower(self, best_hz: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from fewbit.boards import build as board_build
 from fewbit.boards import catalogue, protocol
-from fewbit.boards.build import Misfit
+from fewbit.boards.build import Misfit, TimingMiss
 from fewbit.boards.catalogue import Board
 from fewbit.boards.report import Report, Usage
 from fewbit.boards.tools import Yosys
@@ -26,7 +27,10 @@ RECEIVE_BUFFER = Cost(cells=90, ffs=70)
 
 
 REPLANS = 2
-"""How often a design that does not fit is planned again."""
+"""How often a design that does not fit, or is too slow, is planned again."""
+
+HASTE = (1.1, 1.3, 1.6, 2, 3)
+"""How much faster than it has to be a design that is too slow is planned, until its plan is another one."""
 
 
 def board_design(
@@ -38,6 +42,7 @@ def board_design(
     max_cells: int | None = None,
     dsp: bool = False,
     spram: bool | None = None,
+    haste: float = 1,
 ) -> Design:
     """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
     has_quality = network.digits > 0
@@ -54,6 +59,7 @@ def board_design(
         max_cells=max_cells,
         dsp=dsp,
         spram=spram,
+        haste=haste,
     )
 
 
@@ -80,7 +86,8 @@ def build(
 ) -> tuple[Design, Report]:
     """Builds the bitstream of ``network`` for ``board`` into ``out_dir``; the design, and what it takes and reaches.
 
-    A plan is a prediction: a design that turns out too large is planned again for fewer logic cells.
+    A plan is a prediction: a design that turns out too large is planned again for fewer logic cells, one that is too
+    slow with more ranks of registers.
 
     Raises
     ------
@@ -88,21 +95,47 @@ def build(
         If the board is unknown or too small, or the timing cannot be met.
     """
     found = catalogue.get(board)
-    made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=max_cells, dsp=dsp, spram=spram)
+    wishes: dict[str, Any] = {"clock_hz": clock_hz, "fps": fps, "max_cells": max_cells, "dsp": dsp, "spram": spram}
+    made = board_design(network, found, **wishes)
     for _ in range(REPLANS):
         try:
             return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
-        except Misfit as misfit:
-            if misfit.usage.kind != "logic_cells":
+        except (Misfit, TimingMiss) as refused:
+            other = _replanned(network, found, wishes, made, refused)
+            if other is None:
                 raise
-            fewer = int(made.plan.cost.cells * misfit.usage.available / misfit.usage.used * 0.99)
+            said, wishes, made = other
             if on_progress is not None:
-                on_progress(f"{misfit.usage}: planning again for {fewer:,} logic cells")
-            try:
-                made = board_design(network, found, clock_hz=clock_hz, fps=fps, max_cells=fewer, dsp=dsp, spram=spram)
-            except FewbitError:
-                raise misfit from None
+                on_progress(said)
     return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+
+
+def _replanned(
+    network: Network, board: Board, wishes: dict[str, Any], made: Design, refused: Misfit | TimingMiss
+) -> tuple[str, dict[str, Any], Design] | None:
+    """What to say, the wishes and the design that come after one that was refused; None where nothing helps."""
+    for said, change in _changes(wishes, made, refused):
+        try:
+            other = board_design(network, board, **wishes | change)
+        except FewbitError:
+            return None
+        if other.plan.folding != made.plan.folding:
+            return said, wishes | change, other
+    return None
+
+
+def _changes(
+    wishes: dict[str, Any], made: Design, refused: Misfit | TimingMiss
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What may help, the least first."""
+    if isinstance(refused, TimingMiss):
+        missing = refused.asked_hz / refused.reached_hz
+        said = f"{refused.reached_hz / 1e6:.1f} of {refused.asked_hz / 1e6:g} MHz: planning again with more registers"
+        for more in HASTE:
+            yield said, {"haste": wishes.get("haste", 1) * missing * more}
+    elif refused.usage.kind == "logic_cells":
+        fewer = int(made.plan.cost.cells * refused.usage.available / refused.usage.used * 0.99)
+        yield f"{refused.usage}: planning again for {fewer:,} logic cells", {"max_cells": fewer}
 
 
 def _build(

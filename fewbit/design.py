@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,7 @@ def design(
     max_cells: int | None = None,
     dsp: bool = False,
     spram: bool | None = None,
+    haste: float = 1,
 ) -> Design:
     """Lowers and plans ``network`` for a target.
 
@@ -115,6 +117,8 @@ def design(
         Whether products of signed digits may take DSP blocks too.
     spram : bool, optional
         Whether weights may lie in memories that are loaded at the start; by default where nothing else does.
+    haste : float
+        How many times faster a clock sums are made for, in ranks of registers.
 
     Raises
     ------
@@ -123,7 +127,6 @@ def design(
     """
     device = target(target_name)
     clock = DEFAULT_CLOCK_HZ[device.name] if clock_hz is None else clock_hz
-    made = planning.plan(
-        lower(network), device, clock_hz=clock, fps=fps, reserve=reserve, max_cells=max_cells, dsp=dsp, spram=spram
-    )
+    wishes: dict[str, Any] = {"fps": fps, "max_cells": max_cells, "dsp": dsp, "spram": spram, "haste": haste}
+    made = planning.plan(lower(network), device, clock_hz=clock, reserve=reserve, **wishes)
     return Design(network, made)

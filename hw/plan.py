@@ -175,11 +175,13 @@ def plan_within(
     reserve: Cost = SHELL,
     max_cells: int | None = None,
     dsp: bool = False,
+    haste: float = 1,
 ) -> Plan:
     """Folds ``network`` onto ``target``: the fastest that fits, or the cheapest that gives ``fps`` frames a second.
 
     A plan takes at most ``max_cells`` logic cells, by default :data:`FILL` of the device and :data:`MOST_CELLS`. Plain
     products may take DSP blocks, products of signed digits only with ``dsp``: there a lower quality saves no switching.
+    Sums have the ranks of registers that a clock ``haste`` times as fast would ask for.
 
     Raises
     ------
@@ -189,7 +191,7 @@ def plan_within(
     if not 0 < clock_hz < inf:
         raise FewbitError(f"the clock must be above 0 Hz, not {clock_hz:g}")
     stages = _stages(network)
-    options = [list(stage_options(network, stage, target, clock_hz, dsp)) for stage in stages]
+    options = [list(stage_options(network, stage, target, haste * clock_hz, dsp)) for stage in stages]
     budget = None
     if target.capacity is not None:
         cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if max_cells is None else max_cells
@@ -207,7 +209,9 @@ def plan_within(
             if made.cycles_per_frame <= limit:
                 return made
             bound = min(bound, max((option.slowest for option in label.options[1:]), default=bound)) - 1
-        best = plan_within(network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells, dsp=dsp)
+        best = plan_within(
+            network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells, dsp=dsp, haste=haste
+        )
         if best.cycles_per_frame <= limit:
             return best
         raise MisfitError(

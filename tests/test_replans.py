@@ -1,4 +1,4 @@
-"""A design that turns out too large is planned again for fewer logic cells."""
+"""A design that turns out too large is planned again for fewer logic cells, one too slow with more registers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import numpy as np
 import pytest
 
 from fewbit import build as building
-from fewbit.boards.build import Misfit
+from fewbit.boards.build import Misfit, TimingMiss
 from fewbit.boards.report import Usage
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Network, TensorType
 
 CAPACITY = 5280
-NETWORK = Network(
-    name="net",
-    input=TensorType(DType("uint", 4), (48,)),
-    layers=(
-        Dense(name="dense", weights=np.random.default_rng(1).choice([-1, 1], (24, 48)), code=Code.parse("binary")),
-    ),
-)
+
+
+def network(inputs: int) -> Network:
+    weights = np.random.default_rng(1).choice([-1, 1], (24, inputs))
+    dense = Dense(name="dense", weights=weights, code=Code.parse("binary"))
+    return Network(name="net", input=TensorType(DType("uint", 4), (inputs,)), layers=(dense,))
 
 
 def refuse(kind: str, used: int, available: int) -> Misfit:
@@ -42,9 +41,9 @@ def build(monkeypatch: pytest.MonkeyPatch, answers: list[Any], said: list[str]) 
 
     monkeypatch.setattr(building.board_build, "build", answer)
     try:
-        return planned, building.build(NETWORK, "icebreaker", "out", on_progress=said.append)[1]
-    except Misfit as misfit:
-        return planned, misfit
+        return planned, building.build(network(48), "icebreaker", "out", on_progress=said.append)[1]
+    except (Misfit, TimingMiss) as refused:
+        return planned, refused
 
 
 def test_a_design_that_fits_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,3 +76,45 @@ def test_what_no_smaller_plan_helps_is_said(monkeypatch: pytest.MonkeyPatch) -> 
 def test_too_many_block_rams_are_not_a_matter_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     planned, misfit = build(monkeypatch, [refuse("block_rams", 31, 30)], [])
     assert (len(planned), str(misfit)) == (1, "it needs 31 of 30 block RAMs (103 %)")
+
+
+def too_slow(reached_mhz: float) -> TimingMiss:
+    return TimingMiss(f"it reaches {reached_mhz} MHz", reached_mhz * 1e6, 24e6)
+
+
+def ranks(monkeypatch: pytest.MonkeyPatch, answers: list[Any]) -> tuple[list[int], list[str], Any]:
+    """Ranks of registers of the plans that were built one after the other, what was said, and what came of it."""
+    built: list[int] = []
+    said: list[str] = []
+
+    def answer(board: object, top: Any, **options: Any) -> object:
+        built.append(top.folding.folds["dense"].stages)
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(building.board_build, "build", answer)
+    try:
+        return built, said, building.build(network(2048), "icebreaker", "out", on_progress=said.append)[1]
+    except TimingMiss as miss:
+        return built, said, miss
+
+
+def test_a_design_too_slow_gets_more_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, said, report = ranks(monkeypatch, [too_slow(22.5), "report"])
+    assert report == "report"
+    assert built[1] == built[0] + 1
+    assert said == ["22.5 of 24 MHz: planning again with more registers"]
+
+
+def test_a_design_that_stays_too_slow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, said, miss = ranks(monkeypatch, [too_slow(20.0), too_slow(21.0), "never built"])
+    assert (built, len(said)) == ([2, 3], 1), "there is no plan with more registers than three to sixteen terms"
+    assert str(miss) == "it reaches 21.0 MHz"
+
+
+def test_ranks_that_change_nothing_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "HASTE", (1.0,))
+    built, said, miss = ranks(monkeypatch, [too_slow(23.999)])
+    assert (len(built), said, str(miss)) == (1, [], "it reaches 23.999 MHz")
