@@ -162,7 +162,16 @@ def main(arguments: list[str]) -> None:
         ]
         print(markdown(("part", *HEAD[1:]), rows))
         return
-    print(markdown(HEAD, [(*pair.split("@"), *compare(pair).cells()) for pair in arguments or pairs()]))
+    found = {pair: compare(pair) for pair in arguments or pairs()}
+    print(markdown(HEAD, [(*pair.split("@"), *one.cells()) for pair, one in found.items()]))
+    print("\nfarthest off: " + "; ".join(farthest(found)))
+
+
+def farthest(found: dict[str, Comparison]) -> Iterator[str]:
+    """Of each kind the pair whose share of what it took is predicted worst."""
+    for place, title in enumerate(HEAD[2:]):
+        pair = max(found, key=lambda pair: abs(found[pair].off[place]))
+        yield f"{title} {100 * found[pair].off[place]:+.1f} % ({pair})"
 
 
 if __name__ == "__main__":

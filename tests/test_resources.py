@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiers import slow_but
 
-from benchmarks.resources import KINDS, Comparison, compare, has_plan, parts
+from benchmarks.resources import KINDS, Comparison, compare, farthest, has_plan, parts
 from fewbit import models
 from fewbit.boards.catalogue import BOARDS
 from fewbit.hw.resources import TARGETS, Cost, target
@@ -61,3 +61,13 @@ def test_constants_cost_a_lut_for_16_words_and_one_to_join_two() -> None:
 def test_as_many_lanes_cost_nothing(device) -> None:
     assert gearbox_cost(8, 3, 3, device) == Cost()
     assert gearbox_cost(8, 3, 2, device).ffs >= 8 * (3 + 2)
+
+
+def test_the_farthest_off_is_named() -> None:
+    found = {"a@b": Comparison((90, 10, 2, 0), (100, 10, 1, 0)), "c@d": Comparison((105, 12, 1, 0), (100, 10, 1, 0))}
+    assert list(farthest(found)) == [
+        "logic cells -10.0 % (a@b)",
+        "flip-flops +20.0 % (c@d)",
+        "block RAMs +100.0 % (a@b)",
+        "DSP blocks +0.0 % (a@b)",
+    ]
