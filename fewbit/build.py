@@ -32,6 +32,9 @@ REPLANS = 2
 HASTE = (1.1, 1.3, 1.6, 2, 3)
 """How much faster than it has to be a design that is too slow is planned, until its plan is another one."""
 
+HOPELESS = 1.5
+"""One that would have to be this many times as fast is refused at once."""
+
 
 def board_design(
     network: Network,
@@ -131,7 +134,7 @@ def _changes(
     if isinstance(refused, TimingMiss):
         missing = refused.asked_hz / refused.reached_hz
         said = f"{refused.reached_hz / 1e6:.1f} of {refused.asked_hz / 1e6:g} MHz: planning again with more registers"
-        for more in HASTE:
+        for more in HASTE if missing < HOPELESS else ():
             yield said, {"haste": wishes.get("haste", 1) * missing * more}
     elif refused.usage.kind == "logic_cells":
         fewer = int(made.plan.cost.cells * refused.usage.available / refused.usage.used * 0.99)

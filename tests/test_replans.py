@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,18 @@ def refuse(kind: str, used: int, available: int) -> Misfit:
     return Misfit(f"it needs {usage}", usage)
 
 
-def build(monkeypatch: pytest.MonkeyPatch, answers: list[Any], said: list[str]) -> tuple[list[int], Any]:
-    """Logic cells of the plans that were built one after the other, and what came of it."""
-    planned: list[int] = []
+Built = tuple[list[int], list[str], Any]
+"""A figure of each plan that was built, one after the other, what was said, and what came of it."""
 
-    def answer(board: object, top: object, **options: Any) -> object:
-        planned.append(options["plan"]["predicted"]["logic_cells"])
+
+def build(
+    monkeypatch: pytest.MonkeyPatch, inputs: int, answers: list[Any], figure: Callable[[Any, dict[str, Any]], int]
+) -> Built:
+    built: list[int] = []
+    said: list[str] = []
+
+    def answer(board: object, top: Any, **options: Any) -> object:
+        built.append(figure(top, options))
         found = answers.pop(0)
         if isinstance(found, Exception):
             raise found
@@ -41,19 +48,28 @@ def build(monkeypatch: pytest.MonkeyPatch, answers: list[Any], said: list[str]) 
 
     monkeypatch.setattr(building.board_build, "build", answer)
     try:
-        return planned, building.build(network(48), "icebreaker", "out", on_progress=said.append)[1]
+        return built, said, building.build(network(inputs), "icebreaker", "out", on_progress=said.append)[1]
     except (Misfit, TimingMiss) as refused:
-        return planned, refused
+        return built, said, refused
+
+
+def cells(monkeypatch: pytest.MonkeyPatch, answers: list[Any]) -> Built:
+    """With the logic cells that each plan predicts."""
+    return build(monkeypatch, 48, answers, lambda _, options: options["plan"]["predicted"]["logic_cells"])
+
+
+def ranks(monkeypatch: pytest.MonkeyPatch, answers: list[Any]) -> Built:
+    """With the ranks of registers of each plan's sums."""
+    return build(monkeypatch, 2048, answers, lambda top, _: top.folding.folds["dense"].stages)
 
 
 def test_a_design_that_fits_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    planned, report = build(monkeypatch, ["report"], [])
+    planned, _, report = cells(monkeypatch, ["report"])
     assert (len(planned), report) == (1, "report")
 
 
 def test_a_design_too_large_is_planned_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    planned, report = build(monkeypatch, [refuse("logic_cells", 6600, CAPACITY), "report"], said)
+    planned, said, report = cells(monkeypatch, [refuse("logic_cells", 6600, CAPACITY), "report"])
     assert report == "report"
     assert planned[1] <= planned[0] * CAPACITY / 6600
     assert said == [
@@ -63,42 +79,23 @@ def test_a_design_too_large_is_planned_again(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_it_is_not_planned_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     misfits = [refuse("logic_cells", 5300, CAPACITY) for _ in range(9)]
-    planned, misfit = build(monkeypatch, misfits, [])
+    planned, _, misfit = cells(monkeypatch, misfits)
     assert len(planned) == building.REPLANS + 1 == 9 - len(misfits)
     assert str(misfit) == "it needs 5,300 of 5,280 logic cells (100 %)"
 
 
 def test_what_no_smaller_plan_helps_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    planned, misfit = build(monkeypatch, [refuse("logic_cells", 10**6, CAPACITY)], [])
+    planned, _, misfit = cells(monkeypatch, [refuse("logic_cells", 10**6, CAPACITY)])
     assert (len(planned), misfit.usage.used) == (1, 10**6)
 
 
 def test_too_many_block_rams_are_not_a_matter_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    planned, misfit = build(monkeypatch, [refuse("block_rams", 31, 30)], [])
+    planned, _, misfit = cells(monkeypatch, [refuse("block_rams", 31, 30)])
     assert (len(planned), str(misfit)) == (1, "it needs 31 of 30 block RAMs (103 %)")
 
 
 def too_slow(reached_mhz: float) -> TimingMiss:
     return TimingMiss(f"it reaches {reached_mhz} MHz", reached_mhz * 1e6, 24e6)
-
-
-def ranks(monkeypatch: pytest.MonkeyPatch, answers: list[Any]) -> tuple[list[int], list[str], Any]:
-    """Ranks of registers of the plans that were built one after the other, what was said, and what came of it."""
-    built: list[int] = []
-    said: list[str] = []
-
-    def answer(board: object, top: Any, **options: Any) -> object:
-        built.append(top.folding.folds["dense"].stages)
-        found = answers.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    monkeypatch.setattr(building.board_build, "build", answer)
-    try:
-        return built, said, building.build(network(2048), "icebreaker", "out", on_progress=said.append)[1]
-    except TimingMiss as miss:
-        return built, said, miss
 
 
 def test_a_design_too_slow_gets_more_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +115,8 @@ def test_ranks_that_change_nothing_are_not_built(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(building, "HASTE", (1.0,))
     built, said, miss = ranks(monkeypatch, [too_slow(23.999)])
     assert (len(built), said, str(miss)) == (1, [], "it reaches 23.999 MHz")
+
+
+def test_a_hopeless_clock_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, said, miss = ranks(monkeypatch, [too_slow(15.0)])
+    assert (len(built), said, str(miss)) == (1, [], "it reaches 15.0 MHz")
