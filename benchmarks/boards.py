@@ -5,11 +5,11 @@ python -m benchmarks.boards [NAME@BOARD[:clock=MHZ][:fps=N] ...]
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command import command
 from benchmarks.models import markdown, shipped
 from fewbit.boards import catalogue
 from fewbit.boards.report import Report
@@ -113,4 +113,4 @@ def main(texts: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command("boards", main)

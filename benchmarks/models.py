@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fewbit import models
+from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Linear, Network, Pool
 from fewbit.load import load
 
@@ -12,8 +13,13 @@ HEAD = (
 
 
 def shipped(name: str) -> Network:
-    """The network that comes with fewbit under this name, a QONNX file with pixels divided by 255."""
-    path = models.shipped()[name]
+    """The network that comes with fewbit under this name, a QONNX file with pixels divided by 255.
+
+    Raises FewbitError where there is none.
+    """
+    path = models.shipped().get(name)
+    if path is None:
+        raise FewbitError(f"there is no network {name!r}, only {', '.join(models.shipped())}")
     return load(path, input="uint8/255" if path.suffix == ".onnx" else None)
 
 

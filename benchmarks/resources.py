@@ -9,7 +9,6 @@ shipped network on every board that has a plan. ``parts`` does the same for sing
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from functools import partial
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import wiring
 
+from benchmarks.command import command
 from benchmarks.measure import measure
 from benchmarks.models import markdown, shipped
 from fewbit import models
@@ -63,7 +63,7 @@ def _numbers(cost: Cost) -> tuple[int, ...]:
 
 def compare(pair: str) -> Comparison:
     """Of ``network@board``."""
-    name, board = pair.split("@")
+    name, _, board = pair.partition("@")
     made, usage = pack(shipped(name), board)
     real = {use.kind: use.used for use in usage}
     return Comparison(_numbers(made.plan.cost), tuple(real.get(kind, 0) for kind in KINDS))
@@ -175,4 +175,4 @@ def farthest(found: dict[str, Comparison]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command("resources", main)
