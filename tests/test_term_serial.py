@@ -246,7 +246,7 @@ def test_a_chain_builds_what_the_fold_says():
     "code, source, share, device", [("shift3", "uint4", 0.9, "hx8k"), ("csd(2,6)", "int4", 0.5, "ecp5-25k")]
 )
 def test_a_plan_takes_terms_where_they_are_cheaper(code, source, share, device):
-    dense = sparse(30, 32, code, share)
+    dense = sparse(60, 64, code, share)  # of fewer words, most columns would be constant, and cheap in LUTs
     network = scores(dense, source)
     wanted = term_cycles(dense, 2, 1)
     made = plan(network, target(device), clock_hz=12e6, fps=12e6 / wanted)
