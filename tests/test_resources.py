@@ -41,10 +41,9 @@ def test_parts_cost_what_they_take(title: str, device: str) -> None:
     if "distributed" in title and not target(device).lut_ram:
         return
     found = PARTS[title].compare(target(device))
-    cells, ffs = found.off[:2]
-    # A part alone has no neighbours to merge with: it may take more than its share of a design, hardly ever less.
-    assert -0.35 < cells < 0.35, found
-    assert abs(ffs) < 0.2, found
+    # A part alone has no neighbours to merge with, and of one of 20 cells a few are no share of a design.
+    assert abs(found.predicted[0] - found.real[0]) <= max(0.35 * found.real[0], 10), found
+    assert abs(found.off[1]) < 0.2, found
 
 
 def test_costs_add_up() -> None:
