@@ -9,8 +9,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
 
 WORDS_A_BLOCK = 32
-"""Most words of a memory that one ``initial`` block fills. Yosys takes time quadratic in a block's length to read it:
-25,000 words in one block took more than five minutes, in blocks of 32 five seconds."""
+"""Most words of a memory that one ``initial`` block fills: Yosys takes time quadratic in a block's length to read it."""
 
 _INITIAL = re.compile(r"^( *)initial begin\n((?:.*;\n)+?)\1end\n", re.MULTILINE)
 

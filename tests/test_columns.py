@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tiers import slow_but
 
 from benchmarks.measure import measure
+from benchmarks.models import shipped
 from fewbit.golden.codes import BINARY, TERNARY, Code
 from fewbit.golden.dtype import DType
-from fewbit.golden.network import Dense
+from fewbit.golden.network import Dense, Linear
 from fewbit.hw.columns import DEEPEST, Field, scale_columns, scale_field, weight_columns, weight_field
 from fewbit.hw.costs import stored_words
 from fewbit.hw.matvec import MatVec
@@ -86,6 +87,20 @@ def test_bits_of_a_code_that_no_weight_needs_do_not_vary() -> None:
     weights = np.random.default_rng(1).choice([-1, 0, 1], (16, 16))
     assert weight_field(Dense(name="fc", weights=weights, code=Code.parse("shift3"))) == Field(3, 2)
     assert weight_field(Dense(name="fc", weights=weights, code=Code.parse("int(8)"))) == Field(8, 8)
+
+
+@pytest.mark.parametrize("name, varying", [("lenet5-csd-1-5", 8), ("lenet5-csd-2-5", 10)])
+def test_bits_of_shipped_csd_words(name: str, varying: int) -> None:
+    """As decisions 18 and 20 say."""
+    layers = [layer for layer in shipped(name).layers if isinstance(layer, Linear)]
+    assert {weight_field(layer) for layer in layers} == {Field(11, varying)}
+
+
+def test_scales_of_a_first_convolution_are_two_columns() -> None:
+    """As decision 20 says."""
+    first = next(layer for layer in shipped("lenet5-ternary-two-scales").layers if isinstance(layer, Linear))
+    assert 6 * scale_field(first).varying == 162
+    assert scale_columns(first.position(), 6, 1) == (2, 2)
 
 
 def test_of_many_words_no_two_columns_are_taken_for_equal() -> None:
