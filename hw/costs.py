@@ -39,7 +39,7 @@ def in_cells(cost: Cost) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class Contents:
     """A memory of weights: ``depth`` words of ``width`` bits, of which a block RAM holds those that ``vary`` and LUTs
     ``columns``; beside these, constants hold ``scales``, how many different words and the columns of these."""
 
@@ -49,9 +49,14 @@ class Stored:
     columns: int
     scales: tuple[int, int] = (1, 0)
 
+    @classmethod
+    def of_any(cls, depth: int, width: int) -> Contents:
+        """Words of which every bit is taken to vary in a way of its own."""
+        return cls(depth=depth, width=width, vary=width, columns=width)
+
 
 def memories(
-    stored: Stored, words: int, line: int, target: Target, *, readers: int = 0
+    stored: Contents, words: int, line: int, target: Target, *, readers: int = 0
 ) -> Iterator[tuple[str, str, Cost]]:
     """Where ``stored`` words and vectors of ``words`` words of ``line`` bits can lie. Of the latter ``readers`` at
     addresses have a copy each."""
@@ -83,11 +88,11 @@ def serves_vectors(layer: Linear, pe: int, simd: int) -> bool:
     return layer.vector >= extent or layer.vector % together == 0
 
 
-def stored_words(layer: Linear, pe: int, simd: int) -> Stored:
+def stored_words(layer: Linear, pe: int, simd: int) -> Contents:
     """The memory of a unit that reads the weights of ``pe`` outputs and ``simd`` inputs at a time, and their scales."""
     weight, scale = weight_field(layer), scale_field(layer)
     lanes, scales = pe * simd, simd if layer.across else pe
-    return Stored(
+    return Contents(
         depth=layer.outputs // pe * (layer.inputs // simd),
         width=lanes * weight.bits + scales * scale.bits,
         vary=lanes * weight.varying + scales * scale.varying,
@@ -134,13 +139,13 @@ _EXACT = {"ice40": 3.5, "ecp5": 7.0}
 
 
 def scale_cost(
-    layer: Linear, activation: DType, pe: int, simd: int, stages: int, family: str, dsp: bool = False
+    layer: Linear, activation: DType, pe: int, simd: int, stages: int, family: str, digits: int, dsp: bool = False
 ) -> Cost:
-    """Of the multipliers by scales, and of the second lanes where negative weights have their own."""
+    """Of the multipliers by scales, which come in ``digits`` columns, and of the second lanes where negative weights
+    have their own."""
     kind = layer.scale_kind
     if kind is None:
         return Cost()
-    _, digits = scale_columns(layer, pe, simd)
     count, wide, _ = products(layer, activation, pe, simd)[-1]
     each = factor_cells(kind.bits) if dsp else csd_cells(wide, kind.bits)
     if layer.across:

@@ -9,7 +9,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
 
 WORDS_A_BLOCK = 32
-"""Most words of a memory that one ``initial`` block fills: Yosys takes time quadratic in a block's length to read it."""
+"""Most words of a memory that one ``initial`` block fills: Yosys takes time quadratic in its length to read it."""
 
 _INITIAL = re.compile(r"^( *)initial begin\n((?:.*;\n)+?)\1end\n", re.MULTILINE)
 

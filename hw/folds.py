@@ -16,7 +16,7 @@ from fewbit.hw.bit_serial import BIT, serves
 from fewbit.hw.chain import STREAM, Fold, takes_bias
 from fewbit.hw.conv import needs_windows
 from fewbit.hw.costs import (
-    Stored,
+    Contents,
     dense_cycles,
     dsp_blocks,
     lane_cells,
@@ -159,12 +159,15 @@ def _linear(
     if not serves_vectors(layer, pe, simd):
         return
     words, line = layer.inputs // simd, simd * activation.bits
-    places = list(memories(stored_words(work.product, pe, simd), words, line, target))
+    stored = stored_words(work.product, pe, simd)
+    places = list(memories(stored, words, line, target))
+    scale_columns = stored.scales[1]
     for serial, blocks in _forms(work, pe, simd, target, digits):
         term, dsp = BIT if serial else term_kind(layer, activation), blocks > 0
         stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.name.startswith("int("))
         own = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
-        own += scale_cost(work.product, activation, pe, simd, stages, target.family, dsp) + Cost(dsps=blocks)
+        own += scale_cost(work.product, activation, pe, simd, stages, target.family, scale_columns, dsp)
+        own += Cost(dsps=blocks)
         for memory, buffer, cost in places:
             fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial, dsp=dsp)
             cycles = work.positions * dense_cycles(work.product, activation, fold)
@@ -192,7 +195,7 @@ def _by_terms(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) 
     stages = sum_stages(BIT, max(2, simd * len(term_exponents(layer))), target, clock_hz)
     own = term_cost(layer, activation, work.exact, pe, simd, target.family, stages)
     words, line = layer.inputs // simd, simd * activation.bits
-    stored = Stored(depth=depth, width=width, vary=width, columns=width)
+    stored = Contents.of_any(depth, width)
     for memory, buffer, cost in memories(stored, words, line, target, readers=pe):
         fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, terms=True)
         cycles = work.positions * dense_cycles(layer, activation, fold, groups)
@@ -232,7 +235,7 @@ def _streamed(
         ffs=sum_ffs(work.kind, simd, stages) + bits + 1,
     )
     own = pe * lanes + Cost(cells=3 * depth.bit_length() + 24 + simd, ffs=3 * depth.bit_length() + 20 + simd)
-    stored = Stored(depth=depth, width=pe * simd, vary=pe * simd, columns=pe * simd)
+    stored = Contents.of_any(depth, pe * simd)
     for memory, buffer, cost in memories(stored, words, simd, target):
         fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
         fold, cycles, whole = _windowed(work, fold, work.positions * depth, own + cost, target)
