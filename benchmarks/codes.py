@@ -17,14 +17,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from benchmarks.models import markdown
+from benchmarks.models import markdown, shipped
 from fewbit import models
 from fewbit.boards import catalogue
 from fewbit.build import board_design, build
 from fewbit.golden.codes import Code
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Linear, Network
-from fewbit.load import load
 
 FLOAT = "lenet5"
 BOARD = "ulx3s-85f"
@@ -99,7 +98,7 @@ def row_of(code: str) -> Row:
     _, name = min(alike)
     facts = models.facts(name)
     return Row(
-        network=recoded(load(models.shipped()[name]), wanted),
+        network=recoded(shipped(name), wanted),
         at_once=facts["accuracy_without_retraining"]["uint8 activations"],
         accuracy=facts["test_accuracy"],
     )

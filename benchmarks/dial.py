@@ -25,13 +25,13 @@ from amaranth.lib.wiring import In, Out
 
 from benchmarks.activity import DEVICES, OWN_FLOW
 from benchmarks.measure import netlist
+from benchmarks.models import shipped
 from fewbit import models
 from fewbit.arrays import read
 from fewbit.golden import csd
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.file import load
 from fewbit.golden.linear import Dense, Linear
 from fewbit.golden.matvec import product
 from fewbit.golden.network import Network
@@ -216,7 +216,7 @@ def activations(network: Network, layer: Linear, images: Ints) -> Ints:
 
 def bench(name: str, simd: int, pe: int, family: Target) -> Bench:
     """A dense layer of lenet5-shift3 with what test images give it."""
-    network = load(models.shipped()["lenet5-shift3"])
+    network = shipped("lenet5-shift3")
     layer = next((one for one in network.layers if isinstance(one, Dense) and one.name == name), None)
     if layer is None:
         known = ", ".join(one.name for one in network.layers if isinstance(one, Dense))

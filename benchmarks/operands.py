@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.models import shipped
 from fewbit import arrays, models
 from fewbit.golden.dtype import Ints
-from fewbit.golden.file import load
 from fewbit.golden.run import run
 
 WEIGHTS = Path(__file__).with_name("weights.npz")
@@ -86,7 +86,7 @@ def _quantize(values: Floats, width: int) -> Ints:
 @cache
 def _sums() -> Floats:
     """Sums of the first dense layer of mnist-small, (1024 images, 64 outputs)."""
-    network = load(models.shipped()["mnist-small"])
+    network = shipped("mnist-small")
     first = [layer.kind for layer in network.layers].index("dense")
     tensors = run(network, arrays.read(models.TEST_IMAGES)[:1024]).tensors
     return np.asarray(tensors[first + 1][:, :64], np.float64)

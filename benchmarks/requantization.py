@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.lanes import FAMILIES, FLOW
 from benchmarks.measure import measure
-from fewbit import models
+from benchmarks.models import shipped
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType, Threshold
@@ -31,7 +31,6 @@ from fewbit.hw.multiply_shift import cheapest
 from fewbit.hw.resources import target
 from fewbit.hw.stream_costs import rom_cells
 from fewbit.hw.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH, ThresholdUnit
-from fewbit.load import load
 from fewbit.passes import lower
 
 CLOCK_HZ = {"hx8k": 48e6, "ecp5-25k": 50e6}
@@ -58,9 +57,9 @@ def folded(bits: int, *, shared: bool = False, seed: int = 1) -> Layer:
     return layer, TensorType(kind, (CHANNELS,)), (np.full(CHANNELS, kind.min), np.full(CHANNELS, kind.max))
 
 
-def shipped(model: str, name: str) -> Layer:
-    """The thresholds called ``name`` of a shipped network."""
-    network = lower(load(models.shipped()[model]))
+def layer_of(model: str, name: str) -> Layer:
+    """The layer called ``name`` of a shipped network."""
+    network = lower(shipped(model))
     index = [layer.name for layer in network.layers].index(name)
     layer = network.layers[index]
     if not isinstance(layer, Threshold):
@@ -72,7 +71,7 @@ def layers() -> dict[str, Layer]:
     """Everything there is to measure, by name."""
     made = {f"bn{bits}": folded(bits) for bits in OUTPUT_BITS}
     made |= {f"shared{bits}": folded(bits, shared=True) for bits in OUTPUT_BITS[1:]}
-    return made | {name: shipped(*place) for name, place in SHIPPED.items()}
+    return made | {name: layer_of(*place) for name, place in SHIPPED.items()}
 
 
 def forms(one: Layer, device: str) -> Iterator[tuple[str, ThresholdUnit, int | None]]:

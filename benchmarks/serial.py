@@ -13,10 +13,9 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.measure import measure
-from fewbit import models
+from benchmarks.models import shipped
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.file import load
 from fewbit.golden.network import Dense, Linear, Network
 from fewbit.golden.terms import term_counts
 from fewbit.hw.costs import serves_vectors
@@ -104,7 +103,7 @@ def main(arguments: list[str]) -> None:
     names = [one for one in NETWORKS if one in arguments] or list(NETWORKS)
     devices = [one for one in FAMILIES if one in arguments] or list(FAMILIES)
     for name in names:
-        network = load(models.shipped()[name])
+        network = shipped(name)
         print(f"{name}\n\n{saved(network)}\n", flush=True)
         for device in devices:
             columns = ("layer", "unit", "PE x SIMD", "cycles", "weight bits", "LC", "RAMs")
