@@ -70,11 +70,15 @@ def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
     tensors = [check_frames(network, frames).astype(np.int64)]
     for layer, source in zip(network.layers, network.types):
-        if isinstance(layer, Linear):
-            tensors.append(_LINEAR[type(layer)](layer, source, tensors[-1], quality))
-        else:
-            tensors.append(_STEPS[type(layer)](layer, source, tensors[-1]))
+        tensors.append(step(layer, source, tensors[-1], quality))
     return Result(network, tuple(tensors))
+
+
+def step(layer: Layer, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+    """The output of one ``layer`` for ``x``, int64 of type ``source``.  # (N, \\*source.shape) -> (N, \\*output shape)"""
+    if isinstance(layer, Linear):
+        return _LINEAR[type(layer)](layer, source, x, quality)
+    return _STEPS[type(layer)](layer, source, x)
 
 
 def check_frames(network: Network, frames: Ints) -> Ints:
