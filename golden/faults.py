@@ -34,10 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.golden import csd
-from fewbit.golden.dtype import Ints
+from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.matvec import product
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Linear, Network, Pool, Threshold
-from fewbit.golden.run import run, step
+from fewbit.golden.run import check_frames, step
 from fewbit.golden.window import windows
 
 KINDS = ("weight", "digit", "threshold", "border", "limit", "class")
@@ -125,7 +125,7 @@ class FaultSimulator:
         -------
         int64 array (m,), ascending
         """
-        tensors = run(self.network, frame[None]).tensors
+        tensors = self._path.tensors(check_frames(self.network, frame[None]))
         wanted = np.arange(self.faults) if among is None else np.asarray(among)
         cuts = np.searchsorted(wanted, self._starts)
         seen = []
@@ -145,6 +145,29 @@ class _Path:
         self.factors = [layer.factors() if isinstance(layer, Linear) else None for layer in network.layers]
         self._columns: dict[tuple[int, int], Ints] = {}
 
+    def tensors(self, frames: Ints) -> Tensors:
+        """Input and output of every layer, as :func:`fewbit.golden.run.run` gives them."""
+        tensors = [frames.astype(np.int64)]
+        for layer, source, factors in zip(self.layers, self.types, self.factors):
+            tensors.append(step(layer, source, tensors[-1], factors))
+        return tuple(tensors)
+
+    def slack(self, index: int, tensors: Tensors) -> tuple[Ints, Ints] | None:
+        """By how much each input of layer ``index`` may change, down and up, before a level changes; None where the
+        layer is no Threshold.  # -> (channels, positions) twice
+        """
+        layer = self.layers[index] if index < len(self.layers) else None
+        if not isinstance(layer, Threshold):
+            return None
+        x = tensors[index][0].reshape(len(tensors[index][0]), -1)
+        rows = np.arange(len(x)) if layer.channels > 1 else np.zeros(len(x), np.int64)
+        ends = np.full((layer.channels, 1), 1 << 62)
+        bounds = np.concatenate([-ends, layer.thresholds, ends], 1)
+        level = levels(layer, rows, x)
+        sign = layer.sign[rows].astype(np.int64)[:, None]
+        down, up = bounds[rows[:, None], level] - sign * x, bounds[rows[:, None], level + 1] - 1 - sign * x
+        return np.where(sign > 0, down, -up), np.where(sign > 0, up, -down)
+
     def whole(self, index: int, values: Ints, tensors: Tensors) -> Flags:
         """Whether changed inputs of layer ``index`` change the output.  # (n, \\*shape) -> (n,)"""
         most = max(kind.size for kind in self.types[index:])
@@ -155,12 +178,12 @@ class _Path:
         arrived = np.zeros(len(values), bool)
         places = np.arange(len(values))
         while True:
-            differs = (values != tensors[index]).reshape(len(values), -1).any(1)
+            differs = _any(values != tensors[index])
             values, places = values[differs], places[differs]
             if not len(places) or index == len(self.layers) or isinstance(self.layers[index], ArgMax):
                 arrived[places] = True
                 return arrived
-            values = step(self.layers[index], self.types[index], values)
+            values = step(self.layers[index], self.types[index], values, self.factors[index])
             index += 1
 
     def channel(self, index: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
@@ -176,7 +199,7 @@ class _Path:
         arrived = np.zeros(len(values), bool)
         places = np.arange(len(values))
         while True:
-            differs = (values != tensors[index][0][channels]).reshape(len(values), -1).any(1)
+            differs = _any(values != tensors[index][0][channels])
             values, places, channels = values[differs], places[differs], channels[differs]
             if not len(places) or index == len(self.layers) or isinstance(self.layers[index], ArgMax):
                 arrived[places] = True
@@ -191,10 +214,13 @@ class _Path:
             values = self._step(index, channels, values)
             index += 1
             if values.ndim == 1:  # many faults of a channel lead to the same few levels
-                same = np.stack([channels, values])
-                (channels, values), inverse = np.unique(same, axis=1, return_inverse=True)
-                arrived[places] = self.channel(index, channels, values, tensors)[inverse.reshape(-1)]
-                return arrived
+                least = int(values.min())
+                span = int(values.max()) - least + 1
+                if span * len(tensors[index][0]) < 1 << 62:
+                    keys, inverse = np.unique(channels * span + (values - least), return_inverse=True)
+                    channels, values = np.divmod(keys, span)
+                    arrived[places] = self.channel(index, channels, values + least, tensors)[inverse]
+                    return arrived
 
     def _step(self, index: int, channels: Ints, values: Ints) -> Ints:
         layer = self.layers[index]
@@ -246,7 +272,7 @@ class _Path:
         """Adds the product of ``changes`` (n, \\*map) of one input channel to ``sums`` (n, \\*shape)."""
         layer, kind = self.layers[index], self.types[source].dtype
         factors = self._factors(index)
-        wide = replace_kind(kind)
+        wide = DType("int", min(64, kind.bits + 2))  # of a difference
         if isinstance(layer, Conv):
             each, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
             group, local = divmod(channel, each)
@@ -279,11 +305,9 @@ class _Path:
         return self._columns[key]
 
 
-def replace_kind(kind: Any) -> Any:
-    """Kind of a difference of two values of ``kind``."""
-    from fewbit.golden.dtype import DType
-
-    return DType("int", min(64, kind.bits + 2))
+def _any(flags: Flags) -> Flags:
+    """Whether any element of each row is set.  # (n, ...) -> (n,)"""
+    return np.asarray(flags.any(tuple(range(1, flags.ndim))))
 
 
 def levels(layer: Threshold, rows: Ints, values: Ints) -> Ints:
@@ -345,9 +369,17 @@ def _moved(path: _Path, group: _Group, tensors: Tensors, rows: Ints, changes: It
     """Whether sums of output ``rows`` (n,), changed by ``changes`` (n, positions), change the output."""
     sums = tensors[group.index + 1][0]
     seen = np.zeros(len(rows), bool)
+    slack = path.slack(group.index + 1, tensors)
     for span, change in changes:
-        own = sums[rows[span]]
-        seen[span] = path.channel(group.index + 1, rows[span], own + change.reshape(own.shape), tensors)
+        own = rows[span]
+        if slack is None:
+            moving = np.flatnonzero(change.any(1))
+        else:
+            least, most = slack
+            moving = np.flatnonzero(((change < least[own]) | (change > most[own])).any(1))
+        own = own[moving]
+        moved = sums[own] + change[moving].reshape(len(own), *sums.shape[1:])
+        seen[span.start + moving] = path.channel(group.index + 1, own, moved, tensors)
     return seen
 
 
@@ -367,6 +399,9 @@ class _Weights(_Group):
         return int(self.layer.weights.size)
 
     def visible(self, path: _Path, tensors: Tensors, local: Ints) -> Flags:
+        slack = path.slack(self.index + 1, tensors)
+        if isinstance(self.layer, Dense) and slack is not None and 8 * len(local) > self.size:
+            return self._dense(path, tensors, local, *slack)
         rows, inputs = np.divmod(local, self.layer.inputs)
         by_group = _group_of(self.layer, rows)
         x = tensors[self.index]
@@ -380,6 +415,17 @@ class _Weights(_Group):
             )
             seen[own] = _moved(path, self, tensors, rows[own], changes)
         return seen
+
+    def _dense(self, path: _Path, tensors: Tensors, local: Ints, least: Ints, most: Ints) -> Flags:
+        """As :meth:`visible`, where most faults are asked for: faster as one matrix than one by one."""
+        changes = self.differences.reshape(self.layer.outputs, -1) * tensors[self.index]
+        wanted = np.zeros(changes.shape, bool)
+        wanted.ravel()[local] = True
+        wanted &= (changes < least) | (changes > most)
+        rows, _ = np.nonzero(wanted)
+        sums = tensors[self.index + 1][0][rows] + changes[wanted]
+        wanted[wanted] = path.channel(self.index + 1, rows, sums, tensors)
+        return wanted.ravel()[local]
 
     def _where(self, number: int) -> tuple[int, ...]:
         """Index of a weight in the layer's own array, from its number in the matrix."""
@@ -605,8 +651,6 @@ class _Limits(_Whole):
             moved = np.moveaxis(sums.copy(), axis, 0)
             moved[-1] = moved[-2]
             return np.moveaxis(moved, 0, axis)
-        weights = layer.weights.copy() if False else None
-        del weights
         factors = path.factors[self.index]
         assert factors is not None
         if isinstance(layer, Dense):

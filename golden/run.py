@@ -9,6 +9,7 @@ import numpy as np
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.linear import window_positions
 from fewbit.golden.matvec import matvec, product
 from fewbit.golden.network import (
     Affine,
@@ -70,14 +71,19 @@ def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
     tensors = [check_frames(network, frames).astype(np.int64)]
     for layer, source in zip(network.layers, network.types):
-        tensors.append(step(layer, source, tensors[-1], quality))
+        factors = layer.factors(quality) if isinstance(layer, Linear) else None
+        tensors.append(step(layer, source, tensors[-1], factors))
     return Result(network, tuple(tensors))
 
 
-def step(layer: Layer, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
-    """The output of one ``layer`` for ``x``, int64 of type ``source``.  # (N, \\*source.shape) -> (N, \\*output shape)"""
+def step(layer: Layer, source: TensorType, x: Ints, factors: Ints | None = None) -> Ints:
+    """The output of one ``layer`` for ``x``, int64 of type ``source``.  # (N, \\*source.shape) -> (N, \\*output shape)
+
+    ``factors`` is what a linear layer multiplies by, :meth:`fewbit.golden.linear.Linear.factors`; by default that at
+    full quality.
+    """
     if isinstance(layer, Linear):
-        return _LINEAR[type(layer)](layer, source, x, quality)
+        return _LINEAR[type(layer)](layer, source, x, layer.factors() if factors is None else factors)
     return _STEPS[type(layer)](layer, source, x)
 
 
@@ -160,14 +166,13 @@ def _sums(layer: Linear, factors: Ints, source: DType, x: Ints) -> Ints:
     return matvec(x, factors, layer.code, source)
 
 
-def _dense(layer: Dense, source: TensorType, x: Ints, quality: int | None) -> Ints:
-    return _sums(layer, layer.factors(quality), source.dtype, x)
+def _dense(layer: Dense, source: TensorType, x: Ints, factors: Ints) -> Ints:
+    return _sums(layer, factors, source.dtype, x)
 
 
-def _conv(layer: Conv, source: TensorType, x: Ints, quality: int | None) -> Ints:
-    factors = layer.factors(quality)
+def _conv(layer: Conv, source: TensorType, x: Ints, factors: Ints) -> Ints:
     kind = layer.lane_kind(source.dtype)
-    rows, columns = layer.output(source).shape[1:]
+    rows, columns = window_positions(layer, layer.kernel, layer.stride, layer.padding, source)
     y = np.empty((len(x), layer.outputs, rows, columns), np.int64)
     channels, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
     frames = max(1, _MOST_ELEMENTS // (rows * columns * layer.inputs))
