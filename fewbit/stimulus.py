@@ -24,8 +24,14 @@ COVERAGE = 0.98
 MOST = 200
 """Vectors at most, unless asked otherwise."""
 
-EFFORT = 200
+EFFORT = 250
 """Frames that are simulated to choose one, where good ones are rare."""
+
+_THINNED = 2
+"""How often frames that others replace are given up, once there are as many as there may be."""
+
+_WAITING = 32
+"""Frames of a round that the next one goes on from."""
 
 _AGAIN = 6
 """Rounds without a newly seen fault after which the search ends."""
@@ -143,6 +149,7 @@ class _Search:
         self.elsewhere = np.zeros(len(kinds), bool)
         self.among = np.arange(len(kinds))
         self.chosen: list[Ints] = []
+        self.waiting: list[_Tried] = []
         self.tried = 0
 
     def simulate(self, frame: Ints, way: int | None = None) -> _Tried:
@@ -194,7 +201,7 @@ class _Search:
         """Makes frames, and varies those that serve, until the chosen ones see enough."""
         candidates = Candidates(self.network.input, rng)
         self.add([self.simulate(frame) for frame in candidates.plain()], 0.2)
-        greatest, last, vain = 0.0, np.inf, 0
+        greatest, last, vain, thinned = 0.0, np.inf, 0, 0
         while len(self.chosen) < self.most and vain < _AGAIN:
             # As long as most frames see much that is new, little is gained by a search for better ones.
             rare = 1 - min(1.0, last / greatest) if greatest else 0.0
@@ -202,13 +209,41 @@ class _Search:
             last = max(tried.worth for tried in batch)
             greatest = max(greatest, last)
             vain = 0 if self.add(batch, 0.8) else vain + 1
+            batch.sort(key=lambda tried: -tried.worth)
+            self.waiting = [tried for tried in batch[:_WAITING] if tried.worth]
             if self.enough(coverage) and self.tried > _AGAIN * effort:
                 break
+            if len(self.chosen) == self.most and thinned < _THINNED and self.most > 1:
+                thinned += 1
+                self.thin(rng, max(1, self.most // 4))
+
+    def thin(self, rng: np.random.Generator, count: int) -> None:
+        """Gives up the ``count`` frames that others replace best, so that better ones may come.
+
+        Frames that were chosen first see what later ones, chosen for a rare fault, mostly see as well.
+        """
+        seen = np.flatnonzero(~self.left)
+        sample = np.sort(rng.permutation(seen)[: max(1000, len(seen) // 8)])
+        sees = [np.searchsorted(sample, self.simulator.visible(frame, sample)) for frame in self.chosen]
+        times = np.bincount(np.concatenate(sees), minlength=len(sample))
+        worth = self.worth[sample]
+        kept = list(range(len(self.chosen)))
+        for _ in range(count):
+            alone = [float(worth[sees[place][times[sees[place]] == 1]].sum()) for place in kept]
+            given_up = kept.pop(int(np.argmin(alone)))
+            times[sees[given_up]] -= 1
+        self.chosen = [self.chosen[place] for place in kept]
+        self.elsewhere |= ~self.left
+        self.left[seen] = True
+        for frame in reversed(self.chosen):
+            self.left[self.simulator.visible(frame, np.flatnonzero(self.left))] = False
+        self.among = np.flatnonzero(self.left)
+        self.waiting = [self.simulate(tried.frame) for tried in self.waiting]
 
     def _round(self, candidates: Candidates, rng: np.random.Generator, count: int) -> list[_Tried]:
         """``count`` simulated frames, each generation varied from the better ones of those before."""
         size = min(count, max(8, min(32, count // 5)))
-        batch = []
+        batch = list(self.waiting)
         for _ in range(size):
             if self.chosen and rng.random() < 0.4:
                 pair = rng.integers(len(self.chosen), size=2)
@@ -216,8 +251,9 @@ class _Search:
             else:
                 made = candidates.fresh()
             batch.append(self.simulate(*made))
-        others = []
-        while len(batch) + len(others) < count:
+        others: list[_Tried] = []
+        began = self.tried - size
+        while self.tried - began < count:
             batch.sort(key=lambda tried: -tried.worth)
             others += batch[size:]
             batch = batch[:size]

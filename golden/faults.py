@@ -38,6 +38,7 @@ from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.matvec import product
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Linear, Network, Pool, Threshold
 from fewbit.golden.run import check_frames, step
+from fewbit.golden.threshold import row_levels
 from fewbit.golden.window import windows
 
 KINDS = ("weight", "digit", "threshold", "border", "limit", "class")
@@ -312,18 +313,7 @@ def _any(flags: Flags) -> Flags:
 
 def levels(layer: Threshold, rows: Ints, values: Ints) -> Ints:
     """Levels of ``values``, the thresholds of each in the row that ``rows`` says.  # (n,), (n, ...) -> (n, ...)"""
-    axes = (-1,) + (1,) * (values.ndim - 1)
-    signed = values * layer.sign[rows].astype(np.int64).reshape(axes)
-    count = layer.thresholds.shape[1]
-    if count > 16:
-        found = np.empty(values.shape, np.int64)
-        for row in np.unique(rows):
-            found[rows == row] = np.searchsorted(layer.thresholds[row], signed[rows == row], side="right")
-        return found
-    found = np.zeros(values.shape, np.int64)
-    for place in range(count):
-        found += signed >= layer.thresholds[rows, place].reshape(axes)
-    return found
+    return row_levels(values, layer.thresholds[rows], layer.sign[rows])
 
 
 @dataclass
@@ -496,23 +486,23 @@ class _Digits(_Group):
             for group in np.unique(by_group):
                 own = chosen[by_group == group]
                 vectors = _vectors(self.layer, int(group), tensors[self.index])
+                wanted, places = np.unique(rows[own], return_inverse=True)
+                parts = self._parts(factors[wanted], vectors)
                 changes = (
-                    (span, self._along(factors, vectors, rows[own[span]], columns[own[span]], weight[own[span]]))
-                    for span in _spans(len(own), self.layer.vector + vectors.shape[1])
+                    (span, -weight[own[span], None] * parts[places[span], columns[own[span]]])
+                    for span in _spans(len(own), vectors.shape[1])
                 )
                 seen[own] = _moved(path, self, tensors, rows[own], changes)
         return seen
 
-    def _along(self, factors: Ints, vectors: Ints, rows: Ints, columns: Ints, weight: Ints) -> Ints:
-        """What sums lose: each vector's part of its sum, by the weight of the digit.  # (n,) x 3 -> (n, positions)"""
-        lost = np.empty((len(rows), vectors.shape[1]), np.int64)
-        for column in np.unique(columns):
-            own = columns == column
-            inputs = slice(column * self.layer.vector, (column + 1) * self.layer.vector)
-            wanted, inverse = np.unique(rows[own], return_inverse=True)
-            parts = factors[wanted, inputs].astype(np.float64) @ vectors[inputs].astype(np.float64)
-            lost[own] = parts.astype(np.int64)[inverse]
-        return -weight[:, None] * lost
+    def _parts(self, factors: Ints, vectors: Ints) -> Ints:
+        """Each vector's part of each sum, before its scale.  # (rows, inputs), (inputs, n) -> (rows, vectors, n)"""
+        if vectors.shape[1] == 1:
+            starts = np.arange(0, self.layer.inputs, self.layer.vector)
+            return np.add.reduceat(factors * vectors[:, 0], starts, axis=1)[..., None]
+        spans = [slice(start, start + self.layer.vector) for start in range(0, self.layer.inputs, self.layer.vector)]
+        reals, columns = factors.astype(np.float64), vectors.astype(np.float64)
+        return np.stack([reals[:, span] @ columns[span] for span in spans], 1).astype(np.int64)
 
     def _across(
         self, path: _Path, tensors: Tensors, factors: Ints, rows: Ints, columns: Ints, weight: Ints

@@ -7,6 +7,10 @@ import numpy as np
 from fewbit.golden.dtype import Ints
 
 
+_FEW = 16
+"""Thresholds up to which comparing them all is faster than searching, channel by channel."""
+
+
 def threshold_level(x: Ints, thresholds: Ints, sign: Ints) -> Ints:
     """``level[n, c, ...] = number of t in thresholds[c] with sign[c] * x[n, c, ...] >= t``, int64.
 
@@ -15,7 +19,17 @@ def threshold_level(x: Ints, thresholds: Ints, sign: Ints) -> Ints:
     if len(thresholds) == 1:
         shared: Ints = np.searchsorted(thresholds[0], x * sign[0], side="right").astype(np.int64)
         return shared
-    level = np.empty(x.shape, np.int64)
-    for channel, row in enumerate(thresholds):
-        level[:, channel] = np.searchsorted(row, x[:, channel] * np.int64(sign[channel]), side="right")
+    return row_levels(x.swapaxes(0, 1), thresholds, sign).swapaxes(0, 1)
+
+
+def row_levels(x: Ints, thresholds: Ints, sign: Ints) -> Ints:
+    """As :func:`threshold_level`, a row of thresholds for each row of ``x``.  # (R, ...), (R, T), (R,) -> (R, ...)"""
+    axes = (-1,) + (1,) * (x.ndim - 1)
+    signed = x * sign.astype(np.int64).reshape(axes)
+    if thresholds.shape[1] > _FEW:
+        rows = [np.searchsorted(row, values, side="right") for row, values in zip(thresholds, signed)]
+        return np.array(rows, np.int64).reshape(x.shape)
+    level = np.zeros(x.shape, np.int64)
+    for threshold in thresholds.T:
+        level += signed >= threshold.reshape(axes)
     return level
