@@ -4,6 +4,7 @@ variations of frames that served before."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from fewbit.golden.dtype import Ints
 from fewbit.golden.network import TensorType
 
-Reals = NDArray[np.float64]
+Reals = NDArray[Any]
 
 
 class Candidates:
@@ -71,7 +72,7 @@ class Candidates:
 
     def _integers(self, brightness: Reals) -> Ints:
         level = np.rint(np.clip(brightness, 0, 1) * self._steps).astype(np.int64)
-        return (self.source.dtype.min + self.source.dtype.step * level).reshape(self.source.shape)
+        return np.asarray((self.source.dtype.min + self.source.dtype.step * level).reshape(self.source.shape))
 
     def _brightness(self, frame: Ints) -> Reals:
         level = (frame - self.source.dtype.min) // self.source.dtype.step
@@ -86,7 +87,7 @@ class Candidates:
             coarse
         )
         field = _hats(rows, coarse[0]) @ knots @ _hats(columns, coarse[1]).T
-        return ((field - field.mean()) / (field.std() + 1e-9)).reshape(self._shape)
+        return np.asarray(((field - field.mean()) / (field.std() + 1e-9)).reshape(self._shape))
 
     def _field(self) -> Reals:
         field, share = self._smooth(), self._rng.uniform(0.03, 0.97)
@@ -144,7 +145,7 @@ class Candidates:
         return 1 - frame if self._rng.random() < 0.5 else np.flip(frame, -1)
 
     def _scaled(self, frame: Reals, _other: Reals) -> Reals:
-        return frame * self._rng.choice([self._rng.uniform(0.3, 1.7), self._rng.uniform(0.9, 1.1)])
+        return np.asarray(frame * self._rng.choice([self._rng.uniform(0.3, 1.7), self._rng.uniform(0.9, 1.1)]))
 
     def _shaken(self, frame: Reals, _other: Reals) -> Reals:
         depth = max(1.0 / self._steps, self._rng.choice([0.01, 0.05, 0.2]))
@@ -156,10 +157,10 @@ class Candidates:
 
     def _dimmed(self, frame: Reals, _other: Reals) -> Reals:
         """Brighter in some regions, darker in others."""
-        return frame * (1 + self._rng.choice([0.05, 0.2, 0.5]) * self._smooth())
+        return np.asarray(frame * (1 + self._rng.choice([0.05, 0.2, 0.5]) * self._smooth()))
 
 
 def _hats(extent: int, knots: int) -> Reals:
     """Linear interpolation from ``knots`` equally spaced values to ``extent``.  # -> (extent, knots)"""
     places = np.linspace(0, knots - 1, extent) if extent > 1 else np.zeros(1)
-    return np.clip(1 - np.abs(places[:, None] - np.arange(knots)), 0, 1)
+    return np.asarray(np.clip(1 - np.abs(places[:, None] - np.arange(knots)), 0, 1))

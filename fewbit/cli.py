@@ -16,6 +16,9 @@ from fewbit.cli_options import input_option, model_argument, quiet_option, wish_
 from fewbit.cli_quantize import quantize
 from fewbit.progress import Reporter
 
+COVERAGE, MOST = 0.98, 200
+"""What vectors see, and how many there are, at most; :mod:`fewbit.stimulus` has the same and is slow to import."""
+
 _TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
 
 
@@ -28,6 +31,14 @@ def _model(name: str, input_kind: str | None = None) -> Any:
     if not path.exists() and name in shipped():
         path = shipped()[name]
     return load(path, input=input_kind)
+
+
+def _stimulus(network: Any, given: Any, most: int, coverage: float, reporter: Reporter) -> Any:
+    """Frames of ``network`` that see its single faults, chosen from ``given`` ones or made."""
+    from fewbit.stimulus import choose
+
+    with reporter.bar("choosing vectors", most) as done:
+        return choose(network, given, coverage=coverage, most=most, on_progress=done)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -82,7 +93,10 @@ def info(model: str, target: str, input_kind: str | None, **wishes: Any) -> None
 @cli.command()
 @model_argument
 @click.option(
-    "--inputs", required=True, type=click.Path(path_type=Path), metavar="X", help="Frames: .npy, or idx (.gz)."
+    "--inputs",
+    type=click.Path(path_type=Path),
+    metavar="X",
+    help="Frames: .npy, or idx (.gz).  [default with --check: frames chosen for the faults that they see]",
 )
 @click.option(
     "--engine",
@@ -121,7 +135,7 @@ def info(model: str, target: str, input_kind: str | None, **wishes: Any) -> None
 @quiet_option
 def run(
     model: str,
-    inputs: Path,
+    inputs: Path | None,
     engine: str,
     outputs: Path | None,
     labels: Path | None,
@@ -138,8 +152,17 @@ def run(
     """Run frames through MODEL on an engine: the same numbers from any of them."""
     from fewbit import arrays, engines
 
+    if inputs is None and (not check or engine == "golden" or labels is not None):
+        raise click.UsageError("--inputs is needed; only --check on an engine other than golden, without labels, makes "
+                               "its own", click.get_current_context())  # fmt: skip
     network = _model(model, input_kind)
-    frames = arrays.read(inputs)
+    reporter = Reporter(quiet)
+    if inputs is None:
+        stimulus = _stimulus(network, None, limit or MOST, COVERAGE, reporter)
+        print(stimulus)
+        frames = stimulus.frames
+    else:
+        frames = arrays.read(inputs)
     classes = None if labels is None else arrays.read(labels)
     if frames.ndim == 0:
         raise FewbitError(f"{inputs}: holds a single number, not frames (N, ...)")
@@ -150,7 +173,7 @@ def run(
         engines.check_labels(network, classes, len(frames))
     if outputs is not None:
         arrays.check_writable(outputs)
-    with Reporter(quiet).bar(engine, len(frames)) as done:
+    with reporter.bar(engine, len(frames)) as done:
         result = engines.run(
             network,
             frames,
@@ -188,9 +211,21 @@ cli.add_command(ip)
 @click.option("-o", "--out", "out_dir", required=True, type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True)
 @click.option(
-    "--inputs", type=click.Path(path_type=Path), metavar="X", help="Frames for the vectors; random ones if absent."
+    "--inputs",
+    type=click.Path(path_type=Path),
+    metavar="X",
+    help="Frames to choose the vectors from.  [default: frames are made]",
 )
-@click.option("--frames", default=16, show_default=True, type=click.IntRange(min=1), help="Frames in the vectors.")
+@click.option(
+    "--frames", default=MOST, show_default=True, type=click.IntRange(min=1), help="Frames in the vectors, at most."
+)
+@click.option(
+    "--coverage",
+    default=COVERAGE,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the visible single faults that made frames must see; fewer frames are taken if they do.",
+)
 @click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
 @wish_options
 @input_option
@@ -201,6 +236,7 @@ def verilog(
     target: str,
     inputs: Path | None,
     frames: int,
+    coverage: float,
     check: bool,
     input_kind: str | None,
     quiet: bool,
@@ -209,15 +245,20 @@ def verilog(
     """Write MODEL as Verilog, with a cocotb bench and test vectors from the golden model."""
     from fewbit import arrays
     from fewbit.design import design
+    from fewbit.engines import network_inputs
     from fewbit.export import export, run_exported_bench
 
     network = _model(model, input_kind)
+    given = None if inputs is None else network_inputs(network, arrays.read(inputs))
     made = design(network, target, **wishes)
-    files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
+    reporter = Reporter(quiet)
+    stimulus = _stimulus(made.network, given, frames, coverage, reporter)
+    files = export(made, out_dir, stimulus.frames, notes=str(stimulus))
+    print(stimulus)
     for file in files:
         print(f"wrote {file}")
     if check:
-        with Reporter(quiet).steps("bench") as step:
+        with reporter.steps("bench") as step:
             step("simulating")
             results = run_exported_bench(out_dir)
         print(f"bench: {len(results)} passed")

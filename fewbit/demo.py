@@ -61,7 +61,7 @@ def demo(
         building = pool.submit(build, network, board, out_dir, on_progress=step)
         checked = _check(made, frames, labels, min(rtl_frames, len(frames)))
         _, report = building.result()
-    export(made, out_dir / "verilog", inputs=images[:16])
+    export(made, out_dir / "verilog", images[:16])
     page = _page(name, network, made, checked, report, out_dir)
     (out_dir / "demo.txt").write_text(page + "\n", encoding="utf-8")
     return page

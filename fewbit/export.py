@@ -7,19 +7,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from fewbit.design import MODULE, Design
 from fewbit.engines import network_inputs
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Network
 from fewbit.report import describe_network, describe_plan
 from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import network_vectors
 
 BENCH = f"tb_{MODULE}"
 VECTORS = "vectors.json"
+NOTES = "vectors.txt"
 
 _BENCH = f'''"""cocotb bench of {MODULE}.v: golden vectors under every pattern of valid and ready, idle gaps,
 a reset in mid-frame, and the exact cycles of the plan. Run it with `fewbit verilog ... --check`, or as any cocotb
@@ -34,15 +32,15 @@ from fewbit.sim.tb_top import *  # noqa: E402, F403
 '''
 
 
-def export(
-    made: Design, out_dir: str | Path, *, inputs: Ints | None = None, frames: int = 8, seed: int = 1
-) -> list[Path]:
+def export(made: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") -> list[Path]:
     """Writes ``made`` to ``out_dir``: ``fewbit_top.v``, its bench, its vectors, and its plan as text; the files.
 
     Parameters
     ----------
-    inputs : array (N, ...), optional
-        Frames for the vectors; otherwise ``frames`` random ones of the input's kind, drawn with ``seed``.
+    frames : array (N, ...)
+        Frames for the vectors, such as :func:`fewbit.stimulus.choose` chooses.
+    notes : str
+        What the vectors see, for ``vectors.txt``; without it there is no such file.
 
     Raises
     ------
@@ -51,7 +49,7 @@ def export(
     """
     out = Path(out_dir)
     plan, network = made.plan, made.network
-    values = random_frames(network, frames, seed) if inputs is None else network_inputs(network, inputs)
+    values = network_inputs(network, frames)
     vectors = network_vectors(
         network,
         values,
@@ -65,6 +63,8 @@ def export(
         f"{BENCH}.py": _BENCH,
         "plan.txt": f"{describe_network(network)}\n\n{describe_plan(plan)}\n",
     }
+    if notes:
+        texts[NOTES] = notes + "\n"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.resolve().parent) as name:
@@ -83,15 +83,6 @@ def export(
 
 _SETTLED = 8
 """Frames after which a pipeline is taken to be full, so that the bench may check the interval."""
-
-
-def random_frames(network: Network, frames: int, seed: int) -> Ints:
-    """``frames`` frames (N, \\*shape) of the network's input kind, uniform over its values."""
-    rng = np.random.default_rng(seed)
-    kind = network.input.dtype
-    return kind.min + kind.step * rng.integers(
-        0, (kind.max - kind.min) // kind.step + 1, (frames, *network.input.shape)
-    )
 
 
 def run_exported_bench(out_dir: str | Path) -> list[TestResult]:

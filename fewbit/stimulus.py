@@ -5,7 +5,7 @@ What a fault is, and which frames see it, is :mod:`fewbit.golden.faults`; it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,9 @@ _THINNED = 2
 
 _WAITING = 32
 """Frames of a round that the next one goes on from."""
+
+_BATCH = 64
+"""Given frames that are simulated before the best of them are taken."""
 
 _AGAIN = 6
 """Rounds without a newly seen fault after which the search ends."""
@@ -94,7 +97,8 @@ def choose(
     """Chooses at most ``most`` frames that see ``coverage`` of the faults of each kind that any tried frame sees.
 
     Frames are chosen greedily: of several, the one that sees most faults which no earlier one does. The same arguments
-    choose the same frames.
+    choose the same frames. Of given frames all are taken if they are not more than ``most``; else the choice goes on,
+    whatever the coverage, until ``most`` are taken or no frame sees more.
 
     Parameters
     ----------
@@ -123,7 +127,7 @@ def choose(
         frames = check_frames(network, given)
         if not len(frames):
             raise FewbitError("there is no frame to choose vectors from")
-        search.take(coverage, frames)
+        search.take(frames)
     return search.result()
 
 
@@ -160,6 +164,8 @@ class _Search:
     def add(self, batch: list[_Tried], share: float) -> bool:
         """Takes the best of ``batch``, and those worth at least ``share`` of it beside it; False if none sees more."""
         first = 0.0
+        if not batch:
+            return False
         for tried in batch:
             self.elsewhere[tried.sees] = True
         while len(self.chosen) < self.most:
@@ -184,17 +190,21 @@ class _Search:
         visible = self.totals - hidden
         return bool((visible - missed >= coverage * visible).all())
 
-    def take(self, coverage: float, frames: Ints) -> None:
-        """Chooses from ``frames``: in batches at first, then from all that see more."""
-        waiting = [self.simulate(frame) for frame in frames[:1]]
-        for start in range(1, len(frames), 16):
-            waiting += [self.simulate(frame) for frame in frames[start : start + 16]]
-            if len(self.chosen) < self.most:
-                self.add(waiting, 0.8)
-                waiting = [tried for tried in waiting if tried.worth]
-        for tried in waiting:
-            self.elsewhere[tried.sees] = True
-        while len(self.chosen) < self.most and not self.enough(coverage) and self.add(waiting, 1.0):
+    def take(self, frames: Ints) -> None:
+        """Chooses from ``frames``: all of them where that is not too many, else the best of a batch at a time."""
+        if len(frames) <= self.most:
+            for frame in frames:
+                if not self.add([self.simulate(frame)], 1.0):
+                    self.chosen.append(frame)
+            return
+        waiting: list[_Tried] = []
+        for start in range(0, len(frames), _BATCH):
+            waiting += [self.simulate(frame) for frame in frames[start : start + _BATCH]]
+            self.add(waiting, 0.8)
+            waiting = [tried for tried in waiting if tried.worth]
+            if len(self.chosen) == self.most:
+                return
+        while self.add(waiting, 1.0):
             pass
 
     def make(self, coverage: float, rng: np.random.Generator, effort: int) -> None:
@@ -205,7 +215,7 @@ class _Search:
         while len(self.chosen) < self.most and vain < _AGAIN:
             # As long as most frames see much that is new, little is gained by a search for better ones.
             rare = 1 - min(1.0, last / greatest) if greatest else 0.0
-            batch = self._round(candidates, rng, max(8, round(effort * rare)))
+            batch = self._round(candidates, rng, max(effort // 5, round(effort * rare), 1))
             last = max(tried.worth for tried in batch)
             greatest = max(greatest, last)
             vain = 0 if self.add(batch, 0.8) else vain + 1
@@ -279,5 +289,3 @@ class _Search:
             hidden=count(self.left & ~self.elsewhere),
             tried=self.tried,
         )
-
-

@@ -89,6 +89,14 @@ class Code(ABC):
     def contains(self, weights: Ints) -> bool:
         return bool(np.isin(weights, self.levels).all())
 
+    def sign_flipped(self, weights: Ints) -> Ints:
+        """The levels that stored words give when their sign is flipped: the negative; the largest level in place of a
+        zero, and of a level without a negative.  # (...) -> (...) int64"""
+        negative = -np.asarray(weights, np.int64)
+        known = self.levels
+        place = np.minimum(np.searchsorted(known, negative), len(known) - 1)
+        return np.where((known[place] == negative) & (negative != 0), negative, known[-1])
+
     def terms(self, weight: int) -> list[tuple[int, int]]:
         """``weight`` as a shortest sum of ``sign * 2**exponent``, least significant first."""
         return csd_digits(weight)
@@ -149,6 +157,17 @@ class TableCode(Code):
         if wrong.any():
             raise FewbitError(f"{self.name} has no code word {int(index[wrong].flat[0]):0{self.bits}b}")
         return self._level_of[index]
+
+
+class IntegerCode(TableCode):
+    """Two's complement of ``width`` bits."""
+
+    def __init__(self, width: int) -> None:
+        half = 1 << width - 1
+        super().__init__(f"int({width})", width, {level % (1 << width): level for level in range(-half, half)})
+
+    def sign_flipped(self, weights: Ints) -> Ints:
+        return self.decode(self.encode(weights) ^ np.uint64(1 << self.bits - 1))
 
 
 class CsdCode(Code):
@@ -223,8 +242,7 @@ def integer(bits: int) -> Code:
     """Two's complement of ``bits`` bits, the yardstick that the few-bit codes are measured against."""
     if not 1 <= bits <= 16:
         raise FewbitError(f"int takes 1 to 16 bits, not {bits}")
-    half = 1 << bits - 1
-    return TableCode(f"int({bits})", bits, {level % (1 << bits): level for level in range(-half, half)})
+    return IntegerCode(bits)
 
 
 BINARY: Code = TableCode("binary", 1, {0: -1, 1: 1})

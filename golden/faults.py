@@ -7,7 +7,8 @@ see leave a defect of the hardware little room to hide in.
 The kinds:
 
 ``weight``
-    One weight has another level: its negative where the code has that, and the largest level in place of a zero.
+    One weight has the sign of its stored word flipped (:meth:`fewbit.golden.codes.Code.sign_flipped`): its negative,
+    half the range away in two's complement, and the largest level in place of a zero.
 ``digit``
     One signed digit of one scale is missing.
 ``threshold``
@@ -20,8 +21,7 @@ The kinds:
 ``class``
     The arg-max passes over one class.
 
-One frame is simulated at a time. A fault of one output channel is carried through the layers behind it as that channel
-alone, until a sum takes it in; frames of the other channels are never computed again.
+One frame is simulated at a time; :mod:`fewbit.golden.carry` carries what a fault changes to the output.
 """
 
 from __future__ import annotations
@@ -31,23 +31,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewbit.golden import csd
+from fewbit.golden.carry import MOST_ELEMENTS, Flags, Path, Tensors
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.matvec import product
-from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Linear, Network, Pool, Threshold
+from fewbit.golden.network import ArgMax, Conv, Dense, Linear, Network, Pool, Threshold
 from fewbit.golden.run import check_frames, step
-from fewbit.golden.threshold import row_levels
 from fewbit.golden.window import windows
 
 KINDS = ("weight", "digit", "threshold", "border", "limit", "class")
-
-_MOST_ELEMENTS = 1 << 22
-"""Elements of changed tensors that are held at a time."""
-
-Flags = NDArray[np.bool_]
-Tensors = tuple[Ints, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ class FaultSimulator:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._path = _Path(network)
+        self._path = Path(network)
         self._groups = [group for index in range(len(network.layers)) for group in _groups(network, index)]
         sizes = [group.size for group in self._groups]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -137,185 +130,6 @@ class FaultSimulator:
         return np.concatenate(seen) if seen else np.zeros(0, np.int64)
 
 
-class _Path:
-    """Carries changed tensors through the layers behind them, and says which arrive at the output."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.layers, self.types = network.layers, network.types
-        self.factors = [layer.factors() if isinstance(layer, Linear) else None for layer in network.layers]
-        self._columns: dict[tuple[int, int], Ints] = {}
-
-    def tensors(self, frames: Ints) -> Tensors:
-        """Input and output of every layer, as :func:`fewbit.golden.run.run` gives them."""
-        tensors = [frames.astype(np.int64)]
-        for layer, source, factors in zip(self.layers, self.types, self.factors):
-            tensors.append(step(layer, source, tensors[-1], factors))
-        return tuple(tensors)
-
-    def slack(self, index: int, tensors: Tensors) -> tuple[Ints, Ints] | None:
-        """By how much each input of layer ``index`` may change, down and up, before a level changes; None where the
-        layer is no Threshold.  # -> (channels, positions) twice
-        """
-        layer = self.layers[index] if index < len(self.layers) else None
-        if not isinstance(layer, Threshold):
-            return None
-        x = tensors[index][0].reshape(len(tensors[index][0]), -1)
-        rows = np.arange(len(x)) if layer.channels > 1 else np.zeros(len(x), np.int64)
-        ends = np.full((layer.channels, 1), 1 << 62)
-        bounds = np.concatenate([-ends, layer.thresholds, ends], 1)
-        level = levels(layer, rows, x)
-        sign = layer.sign[rows].astype(np.int64)[:, None]
-        down, up = bounds[rows[:, None], level] - sign * x, bounds[rows[:, None], level + 1] - 1 - sign * x
-        return np.where(sign > 0, down, -up), np.where(sign > 0, up, -down)
-
-    def whole(self, index: int, values: Ints, tensors: Tensors) -> Flags:
-        """Whether changed inputs of layer ``index`` change the output.  # (n, \\*shape) -> (n,)"""
-        most = max(kind.size for kind in self.types[index:])
-        rows = max(1, _MOST_ELEMENTS // most)
-        if len(values) > rows:
-            parts = [self.whole(index, values[start : start + rows], tensors) for start in range(0, len(values), rows)]
-            return np.concatenate(parts)
-        arrived = np.zeros(len(values), bool)
-        places = np.arange(len(values))
-        while True:
-            differs = _any(values != tensors[index])
-            values, places = values[differs], places[differs]
-            if not len(places) or index == len(self.layers) or isinstance(self.layers[index], ArgMax):
-                arrived[places] = True
-                return arrived
-            values = step(self.layers[index], self.types[index], values, self.factors[index])
-            index += 1
-
-    def channel(self, index: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """Whether inputs of layer ``index``, changed in one channel each, change the output.
-
-        # (n,) channels, (n, \\*map) values of that channel -> (n,)
-        """
-        size = max(1, int(np.prod(values.shape[1:])))
-        rows = max(1, _MOST_ELEMENTS // size)
-        if len(values) > rows:
-            spans = [slice(start, start + rows) for start in range(0, len(values), rows)]
-            return np.concatenate([self.channel(index, channels[span], values[span], tensors) for span in spans])
-        arrived = np.zeros(len(values), bool)
-        places = np.arange(len(values))
-        while True:
-            differs = _any(values != tensors[index][0][channels])
-            values, places, channels = values[differs], places[differs], channels[differs]
-            if not len(places) or index == len(self.layers) or isinstance(self.layers[index], ArgMax):
-                arrived[places] = True
-                return arrived
-            layer = self.layers[index]
-            if isinstance(layer, Linear):
-                arrived[places] = self._summed(index, channels, values, tensors)
-                return arrived
-            if isinstance(layer, Flatten):
-                arrived[places] = self._flattened(index, channels, values, tensors)
-                return arrived
-            values = self._step(index, channels, values)
-            index += 1
-            if values.ndim == 1:  # many faults of a channel lead to the same few levels
-                least = int(values.min())
-                span = int(values.max()) - least + 1
-                if span * len(tensors[index][0]) < 1 << 62:
-                    keys, inverse = np.unique(channels * span + (values - least), return_inverse=True)
-                    channels, values = np.divmod(keys, span)
-                    arrived[places] = self.channel(index, channels, values + least, tensors)[inverse]
-                    return arrived
-
-    def _step(self, index: int, channels: Ints, values: Ints) -> Ints:
-        layer = self.layers[index]
-        if isinstance(layer, Pool):
-            return step(layer, self.types[index], values[:, None])[:, 0]
-        if isinstance(layer, Affine):
-            axes = (-1,) + (1,) * (values.ndim - 1)
-            return values * layer.scale[channels].reshape(axes) + layer.bias[channels].reshape(axes)
-        assert isinstance(layer, Threshold)
-        rows = channels if layer.channels > 1 else np.zeros(len(channels), np.int64)
-        return layer.base + layer.dtype.step * levels(layer, rows, values)
-
-    def _flattened(self, index: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """A changed channel whose map is made one axis: what follows sees each element as a channel."""
-        layer, after = self.layers[index], self.layers[index + 1] if index + 1 < len(self.layers) else None
-        assert isinstance(layer, Flatten)
-        if isinstance(after, Dense):
-            return self._summed(index + 1, channels, values, tensors)
-        whole = np.repeat(tensors[index], len(values), 0)
-        whole[np.arange(len(values)), channels] = values
-        return self.whole(index + 1, step(layer, self.types[index], whole), tensors)
-
-    def _summed(self, index: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """Changed channels that a product takes in: the sums change by the product of what changed."""
-        layer = self.layers[index]
-        assert isinstance(layer, Linear)
-        source = index if tensors[index].ndim == values.ndim + 1 else index - 1  # before a Flatten
-        changes = values - tensors[source][0][channels]
-        sums = tensors[index + 1]
-        arrived = np.zeros(len(values), bool)
-        rows = max(1, _MOST_ELEMENTS // sums.size)
-        if values.ndim == 1:
-            columns = self._factors(index).T
-            for start in range(0, len(values), rows):
-                span = slice(start, start + rows)
-                moved = sums + changes[span, None] * columns[channels[span]]
-                arrived[span] = self.whole(index + 1, moved, tensors)
-            return arrived
-        order = np.argsort(channels, kind="stable")
-        for own in np.split(order, np.flatnonzero(np.diff(channels[order])) + 1):
-            for start in range(0, len(own), rows):
-                part = own[start : start + rows]
-                moved = np.repeat(sums, len(part), 0)
-                self._add(index, source, int(channels[part[0]]), changes[part], moved)
-                arrived[part] = self.whole(index + 1, moved, tensors)
-        return arrived
-
-    def _add(self, index: int, source: int, channel: int, changes: Ints, sums: Ints) -> None:
-        """Adds the product of ``changes`` (n, \\*map) of one input channel to ``sums`` (n, \\*shape)."""
-        layer, kind = self.layers[index], self.types[source].dtype
-        factors = self._factors(index)
-        wide = DType("int", min(64, kind.bits + 2))  # of a difference
-        if isinstance(layer, Conv):
-            each, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
-            group, local = divmod(channel, each)
-            own = slice(group * outputs, (group + 1) * outputs)
-            taps = factors[own].reshape(outputs, -1, each)[:, :, local]
-            seen = windows(changes[:, None], layer.kernel, layer.stride, layer.padding)
-            count, rows, columns = seen.shape[:3]
-            moved = product(seen.reshape(count * rows * columns, -1), taps, wide)
-            sums[:, own] += moved.reshape(count, rows, columns, outputs).transpose(0, 3, 1, 2)
-        else:
-            places = self._places(source, channel)
-            sums += product(changes.reshape(len(changes), -1), factors[:, places], wide)
-
-    def _factors(self, index: int) -> Ints:
-        factors = self.factors[index]
-        assert factors is not None
-        return factors
-
-    def _places(self, source: int, channel: int) -> Ints:
-        """Where the elements of one channel of the map before a Flatten stand behind it."""
-        key = source, channel
-        if key not in self._columns:
-            layer, shape = self.layers[source], self.types[source].shape
-            assert isinstance(layer, Flatten)
-            size = int(np.prod(shape[1:]))
-            wanted = np.arange(channel * size, (channel + 1) * size)
-            inverse = np.empty(int(np.prod(shape)), np.int64)
-            inverse[layer.places(shape)] = np.arange(len(inverse))
-            self._columns[key] = inverse[wanted]
-        return self._columns[key]
-
-
-def _any(flags: Flags) -> Flags:
-    """Whether any element of each row is set.  # (n, ...) -> (n,)"""
-    return np.asarray(flags.any(tuple(range(1, flags.ndim))))
-
-
-def levels(layer: Threshold, rows: Ints, values: Ints) -> Ints:
-    """Levels of ``values``, the thresholds of each in the row that ``rows`` says.  # (n,), (n, ...) -> (n, ...)"""
-    return row_levels(values, layer.thresholds[rows], layer.sign[rows])
-
-
 @dataclass
 class _Group:
     """Faults of one kind in one layer."""
@@ -329,10 +143,16 @@ class _Group:
         return self.network.layers[self.index]
 
     @property
+    def _kind(self) -> DType:
+        """Kind of what a linear layer multiplies."""
+        kind: DType = self.layer.lane_kind(self.network.types[self.index].dtype)
+        return kind
+
+    @property
     def size(self) -> int:
         raise NotImplementedError
 
-    def visible(self, path: _Path, tensors: Tensors, local: Ints) -> Flags:
+    def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         raise NotImplementedError
 
     def place(self, number: int) -> str:
@@ -355,7 +175,7 @@ def _group_of(layer: Linear, rows: Ints) -> Ints:
     return rows // (layer.outputs // layer.groups) if isinstance(layer, Conv) else np.zeros_like(rows)
 
 
-def _moved(path: _Path, group: _Group, tensors: Tensors, rows: Ints, changes: Iterator[tuple[slice, Ints]]) -> Flags:
+def _moved(path: Path, group: _Group, tensors: Tensors, rows: Ints, changes: Iterator[tuple[slice, Ints]]) -> Flags:
     """Whether sums of output ``rows`` (n,), changed by ``changes`` (n, positions), change the output."""
     sums = tensors[group.index + 1][0]
     seen = np.zeros(len(rows), bool)
@@ -374,21 +194,21 @@ def _moved(path: _Path, group: _Group, tensors: Tensors, rows: Ints, changes: It
 
 
 def _spans(count: int, size: int) -> Iterator[slice]:
-    rows = max(1, _MOST_ELEMENTS // max(1, size))
+    rows = max(1, MOST_ELEMENTS // max(1, size))
     return (slice(start, min(count, start + rows)) for start in range(0, count, rows))
 
 
 class _Weights(_Group):
     def __init__(self, network: Network, index: int) -> None:
         super().__init__(network, index, "weight")
-        self.faulty = other_levels(self.layer)
+        self.faulty = self.layer.code.sign_flipped(self.layer.weights)
         self.differences = (replace(self.layer, weights=self.faulty).factors() - self.layer.factors()).ravel()
 
     @property
     def size(self) -> int:
         return int(self.layer.weights.size)
 
-    def visible(self, path: _Path, tensors: Tensors, local: Ints) -> Flags:
+    def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         slack = path.slack(self.index + 1, tensors)
         if isinstance(self.layer, Dense) and slack is not None and 8 * len(local) > self.size:
             return self._dense(path, tensors, local, *slack)
@@ -406,7 +226,7 @@ class _Weights(_Group):
             seen[own] = _moved(path, self, tensors, rows[own], changes)
         return seen
 
-    def _dense(self, path: _Path, tensors: Tensors, local: Ints, least: Ints, most: Ints) -> Flags:
+    def _dense(self, path: Path, tensors: Tensors, local: Ints, least: Ints, most: Ints) -> Flags:
         """As :meth:`visible`, where most faults are asked for: faster as one matrix than one by one."""
         changes = self.differences.reshape(self.layer.outputs, -1) * tensors[self.index]
         wanted = np.zeros(changes.shape, bool)
@@ -437,15 +257,6 @@ class _Weights(_Group):
         return replace(self.layer, weights=weights)
 
 
-def other_levels(layer: Linear) -> Ints:
-    """The level that the fault of each weight gives it: its negative, or the largest level in place of a zero and where
-    the code has no negative of it.  # () -> the shape of the weights"""
-    known = layer.code.levels
-    negative = -layer.weights.astype(np.int64)
-    allowed = np.isin(negative, known) & (negative != 0)
-    return np.where(allowed, negative, known[-1])
-
-
 class _Digits(_Group):
     """Signed digits of scales; an entry is (output row or vector, vector or input, digit position)."""
 
@@ -468,12 +279,12 @@ class _Digits(_Group):
     def _levels(self, which: int) -> Ints:
         """The levels that the scales of one name multiply, zeros elsewhere."""
         layer = self.layer
-        matrix = layer.matrix.astype(np.int64)
+        matrix: Ints = layer.matrix.astype(np.int64)
         if layer.negative_scales is None:
             return matrix
         return np.where(matrix < 0, matrix, 0) if which else np.where(matrix > 0, matrix, 0)
 
-    def visible(self, path: _Path, tensors: Tensors, local: Ints) -> Flags:
+    def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         which, rows, columns, _, weight = self.entries[local].T
         seen = np.zeros(len(local), bool)
         for name in np.unique(which):
@@ -501,12 +312,9 @@ class _Digits(_Group):
             starts = np.arange(0, self.layer.inputs, self.layer.vector)
             return np.add.reduceat(factors * vectors[:, 0], starts, axis=1)[..., None]
         spans = [slice(start, start + self.layer.vector) for start in range(0, self.layer.inputs, self.layer.vector)]
-        reals, columns = factors.astype(np.float64), vectors.astype(np.float64)
-        return np.stack([reals[:, span] @ columns[span] for span in spans], 1).astype(np.int64)
+        return np.stack([product(vectors[span].T, factors[:, span], self._kind).T for span in spans], 1)
 
-    def _across(
-        self, path: _Path, tensors: Tensors, factors: Ints, rows: Ints, columns: Ints, weight: Ints
-    ) -> Flags:
+    def _across(self, path: Path, tensors: Tensors, factors: Ints, rows: Ints, columns: Ints, weight: Ints) -> Flags:
         """Scales across outputs: a digit is missing from one input of several outputs."""
         layer, sums = self.layer, tensors[self.index + 1]
         outputs = layer.outputs // (layer.groups if isinstance(layer, Conv) else 1)
@@ -542,7 +350,7 @@ class _Thresholds(_Group):
     def size(self) -> int:
         return 2 * int(self.layer.thresholds.size)
 
-    def visible(self, path: _Path, tensors: Tensors, local: Ints) -> Flags:
+    def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         layer, x = self.layer, tensors[self.index][0]
         rows, places, always = self._split(local)
         if layer.channels == 1:
@@ -566,7 +374,9 @@ class _Thresholds(_Group):
 
     def _moved(self, output: Ints, reached: Flags, always: Flags) -> Ints:
         each = always.reshape(-1, *[1] * (reached.ndim - 1))
-        return output + self.layer.dtype.step * np.where(each, ~reached, -reached.astype(np.int64))
+        level: int = self.layer.dtype.step
+        moved: Ints = output + level * np.where(each, ~reached, -reached.astype(np.int64))
+        return moved
 
     def place(self, number: int) -> str:
         row, threshold, always = (int(part) for part in self._split(np.array(number)))
@@ -595,10 +405,10 @@ class _Whole(_Group):
     def place(self, number: int) -> str:
         return self.names[number]
 
-    def outputs(self, path: _Path, tensors: Tensors, name: str) -> Ints:
+    def outputs(self, path: Path, tensors: Tensors, name: str) -> Ints:
         raise NotImplementedError
 
-    def visible(self, path: _Path, tensors: Tensors, local: Ints) -> Flags:
+    def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         moved = np.concatenate([self.outputs(path, tensors, self.names[number]) for number in local])
         return path.whole(self.index + 1, moved, tensors)
 
@@ -608,10 +418,11 @@ _SIDES = ("above", "left of", "below", "right of")
 
 class _Borders(_Whole):
     def __init__(self, network: Network, index: int) -> None:
-        sides = [f"the map is not 0 {side} it" for side, pad in zip(_SIDES, network.layers[index].padding) if pad]
+        layer: Any = network.layers[index]
+        sides = [f"the map is not 0 {side} it" for side, pad in zip(_SIDES, layer.padding) if pad]
         super().__init__(network, index, "border", sides)
 
-    def outputs(self, path: _Path, tensors: Tensors, name: str) -> Ints:
+    def outputs(self, path: Path, tensors: Tensors, name: str) -> Ints:
         layer, source, x = self.layer, self.network.types[self.index], tensors[self.index]
         side = next(place for place, words in enumerate(_SIDES) if f" {words} " in name)
         top, left, bottom, right = (pad if place == side else 0 for place, pad in enumerate(layer.padding))
@@ -626,7 +437,9 @@ class _Limits(_Whole):
         layer, shape = network.layers[index], network.types[index + 1].shape
         names = []
         if isinstance(layer, Conv):
-            names += [f"the last kernel {axis} is left out" for axis, n in zip(("row", "column"), layer.kernel) if n > 1]
+            names += [
+                f"the last kernel {axis} is left out" for axis, n in zip(("row", "column"), layer.kernel) if n > 1
+            ]
             names += ["the last channel is left out of every sum"] if layer.channels > layer.groups else []
         elif isinstance(layer, Dense) and layer.inputs > 1:
             names += ["the last input is left out of every sum"]
@@ -634,7 +447,7 @@ class _Limits(_Whole):
                   for axis, extent in zip(("output", "row", "column"), shape) if extent > 1]  # fmt: skip
         super().__init__(network, index, "limit", names)
 
-    def outputs(self, path: _Path, tensors: Tensors, name: str) -> Ints:
+    def outputs(self, path: Path, tensors: Tensors, name: str) -> Ints:
         layer, sums = self.layer, tensors[self.index + 1]
         if "repeats" in name:
             axis = 1 + ("output", "row", "column").index(name.split()[2])
@@ -644,22 +457,21 @@ class _Limits(_Whole):
         factors = path.factors[self.index]
         assert factors is not None
         if isinstance(layer, Dense):
-            return sums - (factors[:, -1] * tensors[self.index][0, -1])[None]
+            return np.asarray(sums - factors[:, -1] * tensors[self.index][0, -1])
         left = np.zeros_like(factors).reshape(layer.outputs, *layer.kernel, -1)
         whole = factors.reshape(left.shape)
-        place = (slice(None), -1) if "row" in name else (slice(None), slice(None), -1)
-        place = (..., -1) if "channel" in name else place
-        left[place] = whole[place]
-        return sums - self._sums(left.reshape(factors.shape), tensors)
+        axis = 1 + next(axis for axis, word in enumerate(("row", "column", "channel")) if word in name)
+        np.moveaxis(left, axis, 0)[-1] = np.moveaxis(whole, axis, 0)[-1]
+        return np.asarray(sums - self._sums(left.reshape(factors.shape), tensors))
 
     def _sums(self, factors: Ints, tensors: Tensors) -> Ints:
         layer, outputs = self.layer, self.layer.outputs // self.layer.groups
         shape = tensors[self.index + 1].shape
         parts = []
         for group in range(layer.groups):
-            own = factors[group * outputs : (group + 1) * outputs].astype(np.float64)
-            parts.append(own @ _vectors(layer, group, tensors[self.index]).astype(np.float64))
-        return np.concatenate(parts).astype(np.int64).reshape(shape)
+            own = factors[group * outputs : (group + 1) * outputs]
+            parts.append(product(_vectors(layer, group, tensors[self.index]).T, own, self._kind).T)
+        return np.concatenate(parts).reshape(shape)
 
 
 class _Classes(_Group):
@@ -672,7 +484,7 @@ class _Classes(_Group):
     def size(self) -> int:
         return self.network.scores.size
 
-    def visible(self, path: _Path, tensors: Tensors, local: Ints) -> Flags:
+    def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         scores = tensors[self.index][0] if isinstance(self.layer, ArgMax) else tensors[self.index + 1][0]
         return np.asarray(local == int(np.argmax(scores)))
 

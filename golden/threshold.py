@@ -6,7 +6,6 @@ import numpy as np
 
 from fewbit.golden.dtype import Ints
 
-
 _FEW = 16
 """Thresholds up to which comparing them all is faster than searching, channel by channel."""
 

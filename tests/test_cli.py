@@ -1,6 +1,7 @@
 """The command line as its user meets it: what it prints, what it writes, and one clear line for each mistake."""
 
 import os
+import re
 import shutil
 import stat
 from dataclasses import replace
@@ -116,10 +117,41 @@ def test_verilog_writes_a_bench_that_passes(fewbit, tiny, tmp_path):
     status, out, _ = fewbit("verilog", tiny, "-o", out_dir, "--check")
     assert status == 0
     assert sorted(path.name for path in out_dir.iterdir()) == [
-        "bench", "fewbit_top.v", "plan.txt", "tb_fewbit_top.py", "vectors.json",
+        "bench", "fewbit_top.v", "plan.txt", "tb_fewbit_top.py", "vectors.json", "vectors.txt",
     ]  # fmt: skip
     assert "bench: " in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tiny.safetensors"]
+
+
+def test_verilog_says_what_its_vectors_see(fewbit, tiny, tmp_path):
+    _, out, _ = fewbit("verilog", tiny, "-o", tmp_path / "out", "--coverage", 0.5)
+    notes = (tmp_path / "out" / "vectors.txt").read_text()
+    assert notes in out
+    assert re.search(r"  [\d,]+ of [\d,]+ single-weight faults are visible to these vectors, \d+ to none at all", notes)
+
+
+def test_verilog_chooses_from_the_inputs(fewbit, tiny, frames, tmp_path):
+    status, out, _ = fewbit("verilog", tiny, "-o", tmp_path / "out", "--inputs", frames, "--frames", 2)
+    assert status == 0
+    assert "2 vectors, chosen from 3 frames" in out
+
+
+@pytest.mark.parametrize("engine", ["rtl", "netlist"])
+def test_run_check_makes_its_own_frames(fewbit, tiny, engine):
+    status, out, _ = fewbit("run", tiny, "--engine", engine, "--check", "--limit", 5)
+    assert status == 0
+    assert "single-weight faults are visible to these vectors" in out
+    assert re.search(r"^equal to golden: ([1-5]) of \1 frames$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--engine", "rtl"), ("--check",), ("--engine", "rtl", "--check", "--labels", "l")]
+)
+def test_run_without_inputs(refused, tiny, options):
+    assert refused("run", tiny, *options) == (
+        "--inputs is needed; only --check on an engine other than golden, without labels, makes its own "
+        "(see fewbit run --help)"
+    )
 
 
 def test_verilog_bench_sees_a_fault(fewbit, tiny, tmp_path):

@@ -173,3 +173,24 @@ def test_what_is_no_code_is_refused(name):
 def test_parameters_out_of_range_are_refused(name, message):
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         Code.parse(name)
+
+
+@pytest.mark.parametrize(
+    "code, levels, flipped",
+    [
+        ("binary", [-1, 1], [1, -1]),
+        ("ternary", [-1, 0, 1], [1, 1, -1]),
+        ("shift3", [-4, -1, 0, 2], [4, 1, 4, -2]),
+        ("csd(2,3)", [-5, 0, 3], [5, 5, -3]),
+        ("int(4)", [-8, -1, 0, 5], [0, 7, -8, -3]),
+    ],
+)
+def test_sign_flipped(code, levels, flipped):
+    assert Code.parse(code).sign_flipped(np.array([levels])).tolist() == [flipped]
+
+
+@pytest.mark.parametrize("code", ["binary", "ternary", "quinary", "shift3", "csd(2,3)", "int(4)", "int(1)"])
+def test_every_level_becomes_another(code):
+    code = Code.parse(code)
+    assert (code.sign_flipped(code.levels) != code.levels).all()
+    assert code.contains(code.sign_flipped(code.levels))

@@ -39,6 +39,7 @@ from fewbit.hw.spram import LANE_BITS, MOST_LANES, Spram, fits, image, lanes_of
 from fewbit.load import load
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.compile import compile_design
+from fewbit.stimulus import choose
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -391,7 +392,7 @@ def test_the_largest_network_on_an_icebreaker():
 def test_the_exported_bench(tmp_path):
     """It loads the design, and everything in it is as with other designs: cycles, resets in mid-frame, stalls."""
     made = moved(folded(*planes()))
-    export(made, tmp_path)
+    export(made, tmp_path, choose(made.network, most=8, effort=4).frames)
     assert len(run_exported_bench(tmp_path)) > 5
     vectors = json.loads((tmp_path / "vectors.json").read_text())
     vectors["image"][3] ^= 1
