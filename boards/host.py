@@ -19,6 +19,12 @@ from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
 
+_POLL_S = 0.002
+"""How often the line is looked at while it is drained."""
+
+_MOST_DRAIN = 10
+"""Times the longest wait for a reply after which a line that never falls silent is given up."""
+
 
 def find_port(board: Board | str) -> str:
     """Name of the serial port of ``board``, by the USB ids of its bridge.
@@ -57,6 +63,11 @@ class BoardLink:
 
     Up to ``window`` frames are under way at a time, so that the line and the design both stay busy.
 
+    Replies carry no number, so that a late reply to an earlier request looks like one to the next. After an error, and
+    on a line that an earlier program may have left, what is still to come is thrown away before anything is sent; and
+    the run listens once more at its end: a reply too many means that replies were taken for others', and the whole run
+    is an error. On a fresh link both together take 0.3 s at the usual pause.
+
     Parameters
     ----------
     port : str
@@ -70,6 +81,8 @@ class BoardLink:
         What the design is loaded with at the start, where it is.
     window : int or None
         Frames under way at a time; None for as many as a shell with the usual buffer takes. The build report has it.
+    frame_s : float
+        How long the design works on a frame. The build report has it.
     timeout_s : float
         How long a reply may take, over what the line itself needs.
     pause_s : float
@@ -92,6 +105,7 @@ class BoardLink:
         has_quality: bool = False,
         image: bytes = b"",
         window: int | None = None,
+        frame_s: float = 0.0,
         timeout_s: float = 2.0,
         pause_s: float = protocol.PAUSE_S,
     ) -> None:
@@ -103,8 +117,11 @@ class BoardLink:
         self.timeout_s, self.pause_s = timeout_s, pause_s
         exchange = protocol.request_bytes(input, self.has_front) + protocol.reply_bytes(scores, has_index)
         self._reply_s = timeout_s + 10 / baud * max(self.window * exchange, len(image))
+        # A partial request is forgotten by then, and the next of several replies would have come.
+        self._quiet_s = 1.5 * pause_s + 2 * frame_s + 10 / baud * exchange
         self._serial = _open(port, baud, self._reply_s)
         self._clean = False
+        self._owed = 0
 
     def __enter__(self) -> BoardLink:
         return self
@@ -133,28 +150,37 @@ class BoardLink:
         Raises
         ------
         FewbitError
-            If a frame does not suit the network, the quality cannot be turned, a reply fails to come or is damaged, or
-            the port is lost.
+            If a frame does not suit the network, the quality cannot be turned, a reply fails to come or is damaged,
+            more bytes come than replies have, or the port is lost.
         """
         requests = self._requests(list(frames), quality)
         scores = np.zeros((len(requests), *self.scores.shape), np.int64)
         indices = np.zeros(len(requests), np.int64)
+        reply_bytes = protocol.reply_bytes(self.scores, self.has_index)
         try:
-            self._settle()
-            self._clean = False
+            listen_s = self._settle()
+            self._clean, self._owed = False, 0
             if self.image:
                 self._load()
-            sent = 0
+            sent, longest_s = 0, 0.0
             for received in range(len(requests)):
                 ahead = min(received + self.window, len(requests))
                 if ahead > sent:
                     self._serial.write(b"".join(requests[sent:ahead]))
+                    self._owed += (ahead - sent) * reply_bytes
                     sent = ahead
+                began = time.monotonic()
                 scores[received], index = self._reply(received)
+                longest_s = max(longest_s, time.monotonic() - began)
                 indices[received] = -1 if index is None else index
                 if on_progress is not None:
                     on_progress(received + 1)
-            self._clean = not self._serial.in_waiting
+            if surplus := self._surplus(listen_s and max(listen_s, 2 * longest_s)):
+                raise FewbitError(
+                    f"{surplus} bytes more than {len(requests)} replies came from {self.port}: replies of an earlier "
+                    "request, or a byte that the line added; run the frames again"
+                )
+            self._clean = True
         except (serial.SerialException, OSError) as error:
             raise FewbitError(f"the board on {self.port} was lost: {_reason(error)}; plug it in again") from None
         return scores, (indices if self.has_index else None)
@@ -169,11 +195,41 @@ class BoardLink:
         each = zip(frames, quality)
         return [protocol.encode_request(self.input, frame, self.has_front, one) for frame, one in each]
 
-    def _settle(self) -> None:
-        """Let the board forget what an earlier host or an error left half sent, and throw its answers away."""
-        if not self._clean:
-            time.sleep(1.5 * self.pause_s)
-            self._serial.reset_input_buffer()
+    def _settle(self) -> float:
+        """Let the board forget what an earlier host or an error left half sent, and throw its answers away.
+
+        Returns how long to listen at the end of the run: 0 where no answer can be outstanding.
+        """
+        if self._clean and not self._serial.in_waiting:
+            return 0.0
+        if not self._owed:  # or nobody knows, on a fresh link
+            self._drain(self._quiet_s)
+            return self._quiet_s
+        patience_s = max(self._quiet_s, 2 * self._reply_s)
+        all_came = self._drain(patience_s, self._owed) >= self._owed
+        self._drain(self._quiet_s)
+        return self._quiet_s if all_came else patience_s
+
+    def _surplus(self, listen_s: float) -> int:
+        """Bytes that come in ``listen_s`` after the last reply."""
+        try:
+            return self._drain(listen_s)
+        except (serial.SerialException, OSError):  # the replies are here; the next run will tell
+            return 0
+
+    def _drain(self, silent_s: float, enough: int | None = None) -> int:
+        """Throw away what comes until nothing has for ``silent_s``, or until ``enough`` bytes have; how many came."""
+        count, quiet_since = 0, time.monotonic()
+        until = quiet_since + _MOST_DRAIN * (silent_s + self._reply_s)
+        while True:
+            if waiting := self._serial.in_waiting:
+                count += len(self._serial.read(waiting))
+                quiet_since = time.monotonic()
+                if quiet_since > until:
+                    raise FewbitError(f"the board on {self.port} does not stop sending: flash it again (fewbit flash)")
+            if (enough is not None and 0 < enough <= count) or time.monotonic() - quiet_since >= silent_s:
+                return count
+            time.sleep(min(_POLL_S, silent_s))
 
     def _load(self) -> None:
         """Load the board, unless it is."""
@@ -192,6 +248,7 @@ class BoardLink:
     def _reply(self, number: int) -> tuple[Ints, int | None]:
         length = protocol.reply_bytes(self.scores, self.has_index)
         data = self._serial.read(length)
+        self._owed = max(0, self._owed - len(data))
         if len(data) < length:
             raise FewbitError(
                 f"frame {number}: {len(data)} of {length} reply bytes came from {self.port} in {self._reply_s:.1f} s: "
@@ -206,7 +263,7 @@ class BoardLink:
 def _open(port: str, baud: int, timeout_s: float) -> Any:
     try:
         line = serial.serial_for_url(port, baudrate=baud, timeout=timeout_s, write_timeout=timeout_s)
-    except (serial.SerialException, OSError, ValueError) as error:
+    except (serial.SerialException, OSError, ValueError, LookupError) as error:  # the last from options of a URL
         raise FewbitError(_why_not(port, error)) from None
     with contextlib.suppress(AttributeError, NotImplementedError, ValueError, OSError):
         # An FTDI bridge otherwise keeps short replies back for 16 ms.

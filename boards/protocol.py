@@ -20,7 +20,8 @@ frame; an image that is begun and not completed leaves the board unloaded.
 **Reply.** Every score in channel order, extended to whole bytes, little-endian: signed kinds with their sign, others
 with zeros. Then the class index, in as many bytes as the largest index needs, where the design gives one.
 
-Nothing else goes over the link: no check sum, no acknowledgement. A pause inside a frame longer than
+Nothing else goes over the link: no check sum, no acknowledgement. A host refuses a reply whose class is not that of its
+greatest score, and a run after which more bytes come than replies have. A pause inside a frame longer than
 :data:`PAUSE_S` discards it (see :class:`fewbit.boards.shell.Shell`).
 
 A host may have at most :func:`window` frames under way; that many fit in the board's receive buffer, whatever the
@@ -202,13 +203,14 @@ def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:
 def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints, int | None]:
     """Scores (int64, the shape of ``scores``) and class index or None of a reply. The inverse of :func:`encode_reply`.
 
-    >>> decode_reply(TensorType(DType("int", 10), (2,)), True, bytes.fromhex("fefff40100"))
-    (array([ -2, 500]), 0)
+    >>> decode_reply(TensorType(DType("int", 10), (2,)), True, bytes.fromhex("fefff40101"))
+    (array([ -2, 500]), 1)
 
     Raises
     ------
     FewbitError
-        If ``data`` has another length, or holds what no board gives: the link lost or broke bytes.
+        If ``data`` has another length, or holds what no board gives: the link lost or broke bytes. A class index
+        must be that of the greatest score, the lowest of several: the one check of its scores that a reply carries.
     """
     if len(data) != reply_bytes(scores, has_index):
         raise FewbitError(f"a reply has {reply_bytes(scores, has_index)} bytes, not {len(data)}")
@@ -223,6 +225,11 @@ def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints
     fits: Any = scores.dtype.contains(values) and (index is None or index < scores.size)
     if not fits or (not scores.dtype.signed and (wide >> np.uint64(scores.dtype.bits - 1) > 1).any()):
         raise FewbitError(f"the reply {data[:16].hex()} is no {scores}: does the board run another design?")
+    if index is not None and index != (best := int(np.argmax(values))):
+        raise FewbitError(
+            f"the reply {data[:16].hex()} says class {index} and its greatest score is that of class {best}: "
+            "a byte was damaged on the line, or the board runs another design"
+        )
     return from_stream(values, scores.shape)[0], index
 
 

@@ -295,6 +295,7 @@ def run_board(
         report, link = _build_of(network, build_dir, quality)
         options |= {"baud": link.baud, "window": link.window, "has_quality": link.has_quality}
         options["image"] = _image_of(link, build_dir)
+        options["frame_s"] = (report.cycles_per_frame or 0) / report.clock_hz
         board = report.board
     with BoardLink(port or find_port(board), network.input, network.scores, network.classifies, **options) as serial:
         scores, index = serial.run(frames, on_progress, quality=quality)

@@ -9,6 +9,8 @@ import tty
 from collections.abc import Callable
 from typing import Any
 
+from board_model import BoardModel
+
 from fewbit.boards import protocol
 from fewbit.boards.report import Link, Report
 from fewbit.golden.dtype import Ints
@@ -41,11 +43,11 @@ def report_of(network: Network, **link: Any) -> Report:
 
 
 class FakeBoard:
-    """A board at the far end of a pseudo-terminal, of a network of these types. It gives the scores that
-    ``answer(frame, quality)`` says; ``mangle(number, reply)`` may change what goes out.
+    """A board at the far end of a pseudo-terminal: a :class:`BoardModel`. ``mangle(number, reply)`` may change what
+    goes out; ``number`` counts the replies, and is -1 for answers to other requests. Each frame takes ``delay``
+    seconds, or what ``delay(number)`` says.
 
-    With an ``image`` it has to be loaded, with that. ``most`` is the largest number of frames that were ever under way,
-    ``loads`` how often it was loaded.
+    ``most`` is the largest number of frames that were ever under way, ``arrived`` counts the bytes that came.
     """
 
     def __init__(
@@ -58,65 +60,71 @@ class FakeBoard:
         has_index: bool = True,
         has_quality: bool = False,
         image: bytes = b"",
-        delay: float = 0.0,
+        delay: float | Callable[[int], float] = 0.0,
     ) -> None:
         self.near, far = os.openpty()
         tty.setraw(self.near)
         tty.setraw(far)
         self.far, self.port = far, os.ttyname(far)
-        self.answer, self.source, self.scores = answer, source, scores
-        self.mangle, self.has_index, self.has_quality, self.delay = mangle, has_index, has_quality, delay
-        self.image, self.loaded, self.loads = image, False, 0
-        self.answered, self.most = 0, 0
-        self.arrived = bytearray()
-        self.lock = threading.Lock()
+        self.model = BoardModel(
+            answer, source, scores, has_index=has_index, has_quality=has_quality, image_bytes=len(image)
+        )
+        self.mangle, self.delay = mangle, delay
+        self.answered, self.most, self.arrived = 0, 0, 0
         self.stop = threading.Event()
         os.set_blocking(self.near, False)
         self.thread = threading.Thread(target=self.work, daemon=True)
         self.thread.start()
 
+    @property
+    def loaded(self) -> bool:
+        return self.model.loaded
+
+    @loaded.setter
+    def loaded(self, loaded: bool) -> None:
+        self.model.loaded = loaded
+
+    @property
+    def loads(self) -> int:
+        return self.model.loads
+
     def work(self) -> None:
-        has_front = self.has_quality or bool(self.image)
-        length = protocol.request_bytes(self.source, has_front)
-        last = time.monotonic()
+        model, last, begun = self.model, time.monotonic(), 0.0
         while not self.stop.is_set():
             try:
                 data = os.read(self.near, 1 << 16)
-                self.arrived += data
-                last = time.monotonic()
             except BlockingIOError:
                 data = b""
             except OSError:
                 return
-            if self.image and self.arrived[:1] in (bytes([protocol.ASK]), bytes([protocol.LOAD])):
-                self.answer_front()
-                continue
-            self.most = max(self.most, len(self.arrived) // length)
-            if len(self.arrived) % length and time.monotonic() - last > protocol.PAUSE_S:
-                self.arrived.clear()
-            if len(self.arrived) >= length and not (self.delay and data):
-                time.sleep(self.delay)
-                request = protocol.decode_request(self.source, has_front, bytes(self.arrived[:length]))
-                del self.arrived[:length]
-                if self.image and not self.loaded:
-                    continue
-                scores = self.answer(*request)
-                index = int(scores.argmax()) if self.has_index else None
-                os.write(self.near, self.mangle(self.answered, protocol.encode_reply(self.scores, scores, index)))
-                self.answered += 1
+            now = time.monotonic()
+            if now - last > protocol.PAUSE_S:
+                model.silence()
+            if data:
+                last = now
+                self.arrived += len(data)
+            while data:  # at the pace of a line, which a design keeps up with
+                part, data = data[: model.length], data[model.length :]
+                idle = model.frame is None
+                if replies := model.receive(part):
+                    os.write(self.near, self.mangle(-1, replies))
+                if idle:
+                    begun = now
+                self.most = max(self.most, model.under_way)
+                if not self._delay() and model.frame is not None:
+                    self._answer()
+            if model.frame is not None and now - begun >= self._delay():
+                self._answer()
+                begun = now
             elif not data:
                 time.sleep(0.001)
 
-    def answer_front(self) -> None:
-        """Load, once the whole image is there, and say whether the board is loaded."""
-        size = 1 + (len(self.image) if self.arrived[0] == protocol.LOAD else 0)
-        if len(self.arrived) < size:
-            return
-        if size > 1:
-            self.loaded = bytes(self.arrived[1:size]) == self.image
-            self.loads += 1
-        del self.arrived[:size]
-        os.write(self.near, self.mangle(-1, bytes([self.loaded])))
+    def _delay(self) -> float:
+        return self.delay(self.answered) if callable(self.delay) else self.delay
+
+    def _answer(self) -> None:
+        os.write(self.near, self.mangle(self.answered, self.model.work()))
+        self.answered += 1
 
     def close(self) -> None:
         self.stop.set()

@@ -1,5 +1,6 @@
 """The host's side of the link, against a golden board behind a pseudo-terminal, and the bytes of the protocol."""
 
+import contextlib
 import errno
 import os
 import re
@@ -181,11 +182,137 @@ def test_after_an_error_late_replies_are_thrown_away(board):
         assert np.array_equal(link.run(frames(5))[0], [golden(frame) for frame in frames(5)])
 
 
-def test_a_byte_too_many_does_not_reach_the_next_run(board):
-    fake = board(mangle=lambda number, reply: reply + b"x")
-    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+def surplus(port, count, replies):
+    return (
+        f"^{count} bytes more than {replies} replies came from {re.escape(port)}: replies of an earlier request, "
+        "or a byte that the line added; run the frames again$"
+    )
+
+
+def test_a_byte_too_many_is_an_error_and_does_not_reach_the_next_run(board):
+    fake = board(mangle=lambda number, reply: reply + b"x" if number == 0 else reply)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.3) as link:
+        with pytest.raises(FewbitError, match=surplus(fake.port, 1, 1)):
+            link.run(frames(1))
         for seed in range(3):
             assert np.array_equal(link.run(frames(1, seed))[0][0], golden(frames(1, seed)[0]))
+
+
+@pytest.mark.parametrize("late", [1.5, 1.9])
+def test_a_late_reply_is_thrown_away(board, late):
+    """The first frame takes longer than a reply may; its answer is not taken for the next run's."""
+    fake = board(delay=lambda number: late * 0.4 if number == 0 else 0.0)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.4) as link:
+        with pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes came"):
+            link.run(frames(3))
+        assert np.array_equal(link.run(frames(4, 2))[0], [golden(frame) for frame in frames(4, 2)])
+
+
+@pytest.mark.parametrize("late", [3.5, 4.0, 5.0])
+def test_a_reply_that_comes_in_the_middle_of_the_next_run_is_an_error(board, late):
+    """Later than anybody can wait for: it is taken for a reply, and at the end there is one too many."""
+    fake = board(delay=lambda number: late * 0.2 if number == 0 else 0.0)
+    x = frames(1, 2)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.2, window=1) as link:
+        with pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes came"):
+            link.run(frames(1))
+        for _ in range(5):
+            try:
+                scores, _ = link.run(x)
+            except FewbitError:
+                continue
+            assert np.array_equal(scores, [golden(frame) for frame in x])
+            break
+        else:
+            pytest.fail("the link does not recover")
+
+
+def test_replies_to_a_program_that_is_gone(board):
+    """It left frames under way; whoever opens the port next does not take their answers."""
+    fake = board(delay=0.05)
+    os.write(fake.far, b"".join(protocol.encode_request(SOURCE, frame) for frame in frames(2)))
+    x = frames(5, 2)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True) as link:
+        assert np.array_equal(link.run(x)[0], [golden(frame) for frame in x])
+
+
+def test_replies_to_a_program_that_is_gone_and_a_slow_board(board):
+    """The answer comes when the new program has long begun: an error, and then all is well."""
+    fake = board(delay=lambda number: 0.25)
+    os.write(fake.far, protocol.encode_request(SOURCE, frames(1)[0]))
+    x = frames(3, 2)
+    with host.BoardLink(fake.port, SOURCE, SCORES, True, window=1) as link:
+        with pytest.raises(FewbitError, match=surplus(fake.port, 9, 3)):
+            link.run(x)
+        assert np.array_equal(link.run(x)[0], [golden(frame) for frame in x])
+
+
+def test_a_board_that_never_stops(board):
+    fake = board()
+    stop = threading.Event()
+
+    def babble():
+        while not stop.is_set():
+            with contextlib.suppress(BlockingIOError):
+                os.write(fake.near, b"?")
+            stop.wait(0.01)
+
+    thread = threading.Thread(target=babble)
+    thread.start()
+    try:
+        with (
+            host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.1) as link,
+            pytest.raises(FewbitError, match=rf"^the board on {fake.port} does not stop sending: flash it again"),
+        ):
+            link.run(frames(1))
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_class_that_is_not_that_of_the_greatest_score(board):
+    """One flipped bit of the class, or of a score: the reply is a possible one, and does not hold together."""
+    x = frames(1)
+    right = int(golden(x[0]).argmax())
+    fake = board(mangle=lambda number, reply: reply[:-1] + bytes([right ^ 1]))
+    message = rf"^frame 0: the reply \w+ says class {right ^ 1} and its greatest score is that of class {right}: a byte"
+    with (
+        host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
+        pytest.raises(FewbitError, match=message + " was damaged on the line, or the board runs another design$"),
+    ):
+        link.run(x)
+
+
+def test_the_class_of_equal_scores_is_the_lowest():
+    reply = protocol.encode_reply(SCORES, np.array([-3, 5, 5, 5]), 1)
+    assert protocol.decode_reply(SCORES, True, reply)[1] == 1
+    with pytest.raises(FewbitError, match="says class 2 and its greatest score is that of class 1"):
+        protocol.decode_reply(SCORES, True, reply[:-1] + b"\x02")
+
+
+def test_an_echo_is_no_board():
+    """pyserial's loop:// gives back what is sent."""
+    with (
+        host.BoardLink("loop://", SOURCE, SCORES, True, timeout_s=0.2) as link,
+        pytest.raises(FewbitError, match=r"^(frame 0|\d+ bytes more)"),
+    ):
+        link.run(frames(3))
+
+
+@pytest.mark.parametrize(
+    "port, message",
+    [
+        ("nosuch://x", "cannot open nosuch://x: "),
+        ("socket://127.0.0.1:1", "cannot open socket://127.0.0.1:1: "),
+        ("loop://?nosuch=1", "cannot open loop://?nosuch=1: "),
+        ("alt://", "there is no serial port alt://; ports here: "),
+        ("spy://", "there is no serial port spy://; ports here: "),
+    ],
+)
+def test_urls_that_do_not_open(port, message):
+    with pytest.raises(FewbitError, match=f"^{re.escape(message)}") as refused:
+        host.BoardLink(port, SOURCE, SCORES, True)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_silent_board(board):
