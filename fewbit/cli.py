@@ -192,6 +192,9 @@ cli.add_command(ip)
 )
 @click.option("--frames", default=16, show_default=True, type=click.IntRange(min=1), help="Frames in the vectors.")
 @click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
+@click.option(
+    "--simulator", metavar="NAME", help="What --check runs on: cxxrtl, icarus, icarus-2005 or verilator.  [$FEWBIT_SIM]"
+)
 @wish_options
 @input_option
 @quiet_option
@@ -202,6 +205,7 @@ def verilog(
     inputs: Path | None,
     frames: int,
     check: bool,
+    simulator: str | None,
     input_kind: str | None,
     quiet: bool,
     **wishes: Any,
@@ -210,7 +214,12 @@ def verilog(
     from fewbit import arrays
     from fewbit.design import design
     from fewbit.export import export, run_exported_bench
+    from fewbit.sim.cocotb_run import choose
 
+    if simulator is not None and not check:
+        raise FewbitError("--simulator says what --check runs on; give --check too, or leave it out")
+    if check:
+        simulator = choose(simulator)
     network = _model(model, input_kind)
     made = design(network, target, **wishes)
     files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
@@ -219,7 +228,7 @@ def verilog(
     if check:
         with Reporter(quiet).steps("bench") as step:
             step("simulating")
-            results = run_exported_bench(out_dir)
+            results = run_exported_bench(out_dir, simulator=simulator)
         print(f"bench: {len(results)} passed")
 
 

