@@ -27,7 +27,7 @@ NETWORKS = slow_but(QUICK, models.shipped())
 EXPLAINED = {
     "CASEOVERLAP": "a choice by one-hot signals is a parallel casez, whose patterns look at one bit each",
     "DECLFILENAME": "a whole design is one file, of many modules",
-    "PROCASSINIT": "a register has its initial value, which FPGAs load, where it is declared, and later ones in a process",
+    "PROCASSINIT": "a register has its initial value, which FPGAs load, in its declaration, and others in a process",
     "UNSIGNED": "a counter that stops at 0 is compared with 0 by the logic that compares every counter with its end",
     "UNUSEDSIGNAL": "signals of Amaranth's source keep their names, those without a reader too",
     "WIDTHEXPAND": "Verilog widens operands to the width of the result, which is what Amaranth's operators do",
