@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TESTING := $(VENV)/.testing
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all icarus lint bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,13 +20,17 @@ help:
 demo: $(RUNTIME)
 	$(BIN)/fewbit demo --board $(BOARD) --out build/demo
 
-test: $(TESTING)
+test: $(TESTING) icarus
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2
 
-test-all: $(TESTING)
+test-all: $(TESTING) icarus
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2 -m 'slow or not slow'
+
+# pip has no Icarus Verilog.
+icarus:
+	@command -v iverilog > /dev/null || echo "tests under Icarus Verilog are skipped, it is not installed: sudo apt-get install iverilog"
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

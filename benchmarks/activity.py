@@ -230,7 +230,6 @@ def lines(
     The work runs beside itself on as many cores as there are; what comes out does not depend on that.
     """
     chosen = [form for form in forms(width, family) if not form.knob or names is None or form.name in names]
-    os.environ["AMARANTH_USE_YOSYS"] = "builtin"  # once for all threads; each would set it and take it back
     one = partial(line, family=family, width=width, source=source, streams=streams)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(one, chosen))

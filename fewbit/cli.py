@@ -227,6 +227,9 @@ cli.add_command(ip)
     help="Share of the visible single faults that made frames must see; fewer frames are taken if they do.",
 )
 @click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
+@click.option(
+    "--simulator", metavar="NAME", help="What --check runs on: cxxrtl, icarus, icarus-2005 or verilator.  [$FEWBIT_SIM]"
+)
 @wish_options
 @input_option
 @quiet_option
@@ -238,6 +241,7 @@ def verilog(
     frames: int,
     coverage: float,
     check: bool,
+    simulator: str | None,
     input_kind: str | None,
     quiet: bool,
     **wishes: Any,
@@ -247,7 +251,12 @@ def verilog(
     from fewbit.design import design
     from fewbit.engines import network_inputs
     from fewbit.export import export, run_exported_bench
+    from fewbit.sim.cocotb_run import choose
 
+    if simulator is not None and not check:
+        raise FewbitError("--simulator says what --check runs on; give --check too, or leave it out")
+    if check:
+        simulator = choose(simulator)
     network = _model(model, input_kind)
     given = None if inputs is None else network_inputs(network, arrays.read(inputs))
     made = design(network, target, **wishes)
@@ -260,7 +269,7 @@ def verilog(
     if check:
         with reporter.steps("bench") as step:
             step("simulating")
-            results = run_exported_bench(out_dir)
+            results = run_exported_bench(out_dir, simulator=simulator)
         print(f"bench: {len(results)} passed")
 
 

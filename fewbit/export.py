@@ -85,12 +85,15 @@ _SETTLED = 8
 """Frames after which a pipeline is taken to be full, so that the bench may check the interval."""
 
 
-def run_exported_bench(out_dir: str | Path) -> list[TestResult]:
+def run_exported_bench(out_dir: str | Path, *, simulator: str | None = None) -> list[TestResult]:
     """Runs the bench in ``out_dir`` against the Verilog beside it; its log goes to ``bench/`` there.
 
-    Raises BenchFailure if a test fails.
+    ``simulator`` is one of :data:`fewbit.sim.cocotb_run.SIMULATORS`, chosen as :func:`~fewbit.sim.cocotb_run.choose`
+    does where it is None. Raises BenchFailure if a test fails, FewbitError if the simulator is not there.
     """
     out = Path(out_dir).resolve()
     search = os.pathsep.join([str(out), *(str(Path(entry or ".").resolve()) for entry in sys.path)])
     env = {"PYTHONPATH": search, "FEWBIT_VECTORS": str(out / VECTORS)}
-    return run_bench(out / f"{MODULE}.v", toplevel=MODULE, module=BENCH, build_dir=out / "bench", env=env)
+    return run_bench(
+        out / f"{MODULE}.v", toplevel=MODULE, module=BENCH, build_dir=out / "bench", simulator=simulator, env=env
+    )

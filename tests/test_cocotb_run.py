@@ -66,9 +66,7 @@ def run(place: Path, verilog=None, *, module="test_cocotb_run", add=1, env=None,
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_every_simulator_passes_a_right_bench(place, simulator):
     if not available(simulator):
-        pytest.skip(f"{simulator} is not installed")
-    if simulator == "verilator" and os.environ.get("FEWBIT_SIM") != "verilator":
-        pytest.skip("verilator takes half a minute to build; set FEWBIT_SIM=verilator to run it")
+        pytest.skip(f"{simulator} is not installed; Icarus Verilog: apt-get install iverilog")
     files = [place / "one.v", place / "two.v"]
     for file, name in zip(files, ("other", "stage"), strict=True):
         file.write_text(STAGE.format(name=name))
@@ -76,6 +74,14 @@ def test_every_simulator_passes_a_right_bench(place, simulator):
     assert [(result.name, result.passed) for result in results] == [("adds", True)]
     with pytest.raises(BenchFailure, match=r"(?s)1 of 1 tests failed.*\n  adds: AssertionError"):
         run(place, files, simulator=simulator, add=8, parameters={"ADD": 7}, seed=1)
+
+
+@pytest.mark.skipif(not available("icarus"), reason="Icarus Verilog is not installed: apt-get install iverilog")
+def test_icarus_reads_either_edition(place):
+    word = STAGE.format(name="stage").replace("endmodule", "wire bit;\nendmodule")  # a type since SystemVerilog
+    assert run(place, word, simulator="icarus-2005")
+    with pytest.raises(FewbitError, match="^iverilog does not build the bench: design.v:"):
+        run(place, word, simulator="icarus")
 
 
 def test_a_bench_without_tests_fails(place, tmp_path, monkeypatch):
@@ -100,12 +106,16 @@ def test_verilog_that_does_not_build_is_a_clear_error(place):
 
 
 def test_an_absent_simulator_is_a_clear_error(place, monkeypatch):
-    with pytest.raises(FewbitError, match="^the simulator must be one of cxxrtl, icarus, verilator, not 'fast'$"):
+    with pytest.raises(
+        FewbitError, match="^the simulator must be one of cxxrtl, icarus, icarus-2005, verilator, not 'fast'$"
+    ):
         run(place, simulator="fast")
     monkeypatch.setattr(cocotb_run, "find_spec", lambda name: None)
     monkeypatch.setattr(cocotb_run.shutil, "which", lambda name: None)
     with pytest.raises(FewbitError, match=re.escape("run: pip install 'fewbit[bench,zig]'")):
         run(place, simulator="cxxrtl")
+    with pytest.raises(FewbitError, match="^the simulator icarus-2005 is not there: .*apt-get install iverilog"):
+        run(place, simulator="icarus-2005")
     monkeypatch.delenv("FEWBIT_SIM", raising=False)
     with pytest.raises(FewbitError, match=re.escape("none was found; run: pip install 'fewbit[bench,zig]'")):
         run(place)
