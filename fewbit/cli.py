@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -355,12 +356,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _status(work: Callable[[], Any]) -> int:
+    from fewbit.hw import child
     from fewbit.sim.cocotb_run import BenchFailure
 
     # A design that is refused half-way is one that Amaranth would warn of; the refusal says enough.
     warnings.filterwarnings("ignore", message=r".* created but never used")
     try:
-        work()
+        with child.signals():
+            work()
+    except child.Terminated as error:
+        return _fail("interrupted" if error.number == signal.SIGINT else "terminated", 128 + error.number)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.ctx.get_help() if error.ctx else error.format_message(), file=sys.stderr)
         return 2

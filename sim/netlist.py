@@ -8,15 +8,16 @@ Ports are the design's own, so whatever runs the one runs the other.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import tempfile
 from importlib.resources import files
-from pathlib import Path
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw import synthesis
-from fewbit.sim.compile import cache_folder, content_key, keep, run_yosys
+from fewbit.sim import cache
+from fewbit.sim.cache import content_key
+from fewbit.sim.compile import run_yosys, temporary_folder
 
 _MODELS = {"ice40": ("ice40/cells_sim.v",), "ecp5": ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")}
 _OWN_MODELS = {"ice40": ("ice40_cells.v",), "ecp5": ("ecp5_cells.v",)}
@@ -55,11 +56,10 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
     script = _script(top, family, dsp)
     models = _models(family)
     key = content_key("netlist", verilog, script, *synthesis.support(family).values(), *models.values())
-    kept = cache_folder("netlist", key)
-    if kept is not None and (kept / "netlist.v").exists():
-        return (kept / "netlist.v").read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
-        work = Path(name)
+    if (kept := cache.find("netlist", key)) is not None:
+        with contextlib.suppress(OSError):  # another process may heal the entry just now
+            return (kept / "netlist.v").read_text(encoding="utf-8")
+    with temporary_folder() as work:
         for file, text in {"design.v": verilog, **synthesis.support(family)}.items():
             (work / file).write_text(text, encoding="utf-8")
         run_yosys(work, script)
@@ -68,8 +68,7 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
         stat = json.loads((work / "stat.json").read_text(encoding="utf-8"))
         whole = "\n\n".join([mapped, *_behaviour(set(stat["design"]["num_cells_by_type"]), models, family)]) + "\n"
         (work / "netlist.v").write_text(whole, encoding="utf-8")
-        if kept is not None:
-            keep(work, ["netlist.v"], kept)
+        cache.keep("netlist", key, work, ["netlist.v"])
     return whole
 
 

@@ -120,8 +120,8 @@ def test_no_programmer(built, monkeypatch, name, message):
     ("openFPGALoader: error while loading shared libraries: libusb-1.0.so.0: cannot open shared object file",
      "openFPGALoader lacks a system library (libusb-1.0.so.0: cannot open shared object file): install libusb-1.0, "
      "libftdi1 and hidapi (Debian: libusb-1.0-0 libftdi1-2 libhidapi-hidraw0)"),
-    ("writing\nverify failed", "openFPGALoader failed with status 3: verify failed"),
-    ("", "openFPGALoader failed with status 3: it said nothing"),
+    ("writing\nverify failed", "openFPGALoader failed with exit status 3; its last line: verify failed"),
+    ("", "openFPGALoader failed with exit status 3; it wrote nothing"),
 ])  # fmt: skip
 def test_what_a_programmer_says_becomes_one_sentence(built, programmer, says, message):
     out = built("icebreaker")
