@@ -28,6 +28,7 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
+from fewbit.onnx_constants import broadcasts
 from fewbit.onnx_graph import Array, Refusal
 from fewbit.quantizer import Quantizer
 
@@ -138,14 +139,10 @@ class Builder:
                 raise Refusal(f"a constant is {constant.dtype}, not float32")
             if not np.isfinite(constant).all():
                 raise Refusal("a constant is not a finite number")
-            if constant.size == 1:
+            if constant.size == 1 and constant.ndim <= len(tensor.shape):
                 spread.append(constant.reshape(1))
                 continue
-            try:
-                fits = np.broadcast_shapes(tensor.shape, constant.shape) == tensor.shape
-            except ValueError:
-                fits = False
-            if not fits:
+            if not broadcasts(constant, tensor.shape):
                 raise Refusal(f"a constant of shape {constant.shape} does not fit activations of shape {tensor.shape}")
             spread.append(np.broadcast_to(constant, tensor.shape))
         wide = [values.reshape(tensor.frame) for values in spread if values.size > 1]
