@@ -16,6 +16,8 @@ from fewbit.cli_options import input_option, model_argument, quiet_option, wish_
 from fewbit.cli_quantize import quantize
 from fewbit.progress import Reporter
 
+_LONGEST = 500
+"""Characters of a message."""
 _TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
 
 
@@ -324,6 +326,8 @@ def _status(work: Callable[[], Any]) -> int:
         return _fail(str(error), 2)
     except BenchFailure as error:
         return _fail(str(error), 1)
+    except MemoryError:
+        return _fail("this takes more memory than there is", 2)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -332,7 +336,10 @@ def _status(work: Callable[[], Any]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print("fewbit: " + " ".join(message.split()), file=sys.stderr)
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(f"fewbit: {message}".split()))
+    if len(line) > _LONGEST:  # a name in a file may have any length: where and why stand at the ends
+        line = f"{line[: _LONGEST // 2]} ... {line[-(_LONGEST // 2 - 5) :]}"
+    print(line, file=sys.stderr)
     return status
 
 

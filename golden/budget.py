@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from fewbit.golden.errors import FewbitError
 
 MOST_AXES = 31
@@ -20,13 +22,13 @@ MOST_FILE_BYTES = 1 << 27
 def check_shape(shape: Sequence[int], what: str) -> None:
     """Raises FewbitError, beginning with ``what``, unless ``shape`` is one that a tensor may have.
 
-    Extents of 0 pass: whether a tensor may be empty is for its user to say.
+    Extents below 1 pass: whether a tensor may be empty is for its user to say.
     """
     if len(shape) > MOST_AXES:
         raise FewbitError(f"{what} has {len(shape)} axes, {MOST_AXES} are the most")
-    if any(isinstance(extent, bool) or not isinstance(extent, int) or extent < 0 for extent in shape):
-        raise FewbitError(f"{what} must have whole numbers of at least 0 for extents, not {tuple(shape)}")
-    elements = math.prod(shape)
+    if any(isinstance(extent, bool) or not isinstance(extent, (int, np.integer)) for extent in shape):
+        raise FewbitError(f"{what} must have whole numbers for extents, not {tuple(shape)}")
+    elements = math.prod(max(0, int(extent)) for extent in shape)
     if elements > MOST_ELEMENTS:
         raise FewbitError(f"{what} has the shape {tuple(shape)}: {MOST_ELEMENTS:,} elements are the most")
 
