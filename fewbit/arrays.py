@@ -38,6 +38,8 @@ def read(path: str | Path) -> Ints:
         with path.open("rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
+            if os.fstat(file.fileno()).st_size > MOST_BYTES + _MOST_HEADER:
+                raise _too_large(path)
             with gzip.open(file) as unzipped:
                 content = _read(path, cast(BinaryIO, unzipped) if zipped else file)
     except OSError as error:
@@ -57,8 +59,12 @@ def _read(path: Path, file: BinaryIO) -> bytearray:
     while piece := file.read(1 << 20):
         content += piece
         if len(content) > MOST_BYTES + _MOST_HEADER:
-            raise FewbitError(f"{path}: holds more than {MOST_BYTES:,} bytes, which are the most: hand in fewer frames")
+            raise _too_large(path)
     return content
+
+
+def _too_large(path: Path) -> FewbitError:
+    return FewbitError(f"{path}: holds more than {MOST_BYTES:,} bytes, which are the most: hand in fewer frames")
 
 
 def write(path: str | Path, array: Ints) -> None:

@@ -119,8 +119,13 @@ def _constant(node: Node) -> Array:
 
 
 def _constant_of_shape(node: Node, shape: Array) -> Array:
-    (value,) = node.settings(value=np.zeros(1, np.float32))
+    value = _filling(node)
     return np.full(tuple(whole_numbers(shape)), value.ravel()[0], value.dtype)
+
+
+def _filling(node: Node) -> Array:
+    (value,) = node.settings(value=np.zeros(1, np.float32))
+    return np.asarray(value)
 
 
 def _slice(node: Node, data: Array, *bounds: Array) -> Array:
@@ -236,7 +241,7 @@ def _elementwise(node: Node, *inputs: Array) -> tuple[tuple[int, ...], int]:
 _GROWING: dict[str, Callable[..., tuple[tuple[int, ...], int]]] = {
     **dict.fromkeys((op for op, fold in _CONSTANT_OPS.items() if fold.__name__ == "fold_plain"), _elementwise),
     "Div": _elementwise,
-    "ConstantOfShape": lambda node, shape: (tuple(whole_numbers(shape)), 8),
+    "ConstantOfShape": lambda node, shape: (tuple(whole_numbers(shape)), _filling(node).itemsize),
     "Cast": lambda node, data: (data.shape, cast_target(node).itemsize),
     "Concat": lambda node, *parts: ((sum(one.size for one in parts),), max(one.itemsize for one in parts)),
     "Gather": lambda node, data, indices: (

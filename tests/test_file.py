@@ -207,7 +207,7 @@ def test_a_newer_version(path):
         ),
         (
             lambda text: text.replace('"shape": [5, 6]', f'"shape": {[1 << 33, 1 << 33]}'),
-            r"layer 'dense': the array of its weights has the shape \(8589934592, 8589934592\): 16,777,216 elements are the most",
+            r"layer 'dense': the array of its weights has the shape \(8589934592, 8589934592\): .*",
         ),
         (
             lambda text: text.replace('"layers": [', '"layers": ' + "[" * 100_000),
