@@ -121,7 +121,9 @@ def _filled(content: bytearray, start: int, shape: Sequence[int], kind: np.dtype
     """``content`` from ``start`` on as numbers of ``kind`` in the byte order of this machine, on one axis; None unless
     they are as many as ``shape`` has, which is one that an array can have."""
     fits = len(shape) <= MOST_AXES + 1 and all(isinstance(extent, int) and extent >= 0 for extent in shape)
-    # In Python's integers: in 64 bits a product of extents may come out as anything.
+    # In Python's integers: in 64 bits a product of extents may come out as anything. NumPy refuses one that is too
+    # large beside a 0, too.
+    fits = fits and math.prod(max(1, extent) for extent in shape) <= MOST_BYTES
     if not fits or len(content) - start != math.prod(shape) * kind.itemsize:
         return None
     array = np.frombuffer(content, kind, offset=start)
