@@ -15,6 +15,9 @@ from fewbit.network_builder import Builder, Tensor, gains_of, one_if_alike
 from fewbit.onnx_graph import Refusal
 from fewbit.quantizer import QuantizedConstant
 
+_LARGEST_ZERO = 1 << 16
+"""More moves any weight out of the widest code."""
+
 
 def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
     """``tensor @ weights``, weights (inputs, outputs)."""
@@ -114,6 +117,8 @@ def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
         raise Refusal("the scale of its weights differs between its inputs, which no integer product can take")
     if (weights.zero != np.floor(weights.zero)).any():
         raise Refusal("the zero point of its weights must be whole")
+    if (np.abs(weights.zero) > _LARGEST_ZERO).any():
+        raise Refusal(f"the zero point of its weights is beyond {_LARGEST_ZERO}")
     return weights.levels - weights.zero.astype(np.int64), exact(one_if_alike(scale[:, 0]))
 
 

@@ -112,7 +112,10 @@ def fuzz(kind: str, numbers: Iterable[int]) -> Findings:
         batch, left = left[:_BATCH], left[_BATCH:]
         ours, theirs = forked.Pipe(duplex=False)
         worker = forked.Process(target=_work, args=(kind, batch, theirs))
-        worker.start()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of a fork beside threads, which pytest-xdist has; the child uses none of theirs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            worker.start()
         theirs.close()
         while True:
             try:

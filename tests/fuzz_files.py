@@ -62,7 +62,7 @@ def _description(header: Any, data: bytearray, rng: random.Random) -> None:
     metadata = header.get("__metadata__", {})
     try:
         described = json.loads(metadata["fewbit"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):  # it has been mutated already
         return
     places = list(_places(described))
     holder, key = rng.choice(places)
