@@ -27,7 +27,7 @@ from fewbit.onnx_constants import (
     unsqueezed,
     whole_numbers,
 )
-from fewbit.onnx_graph import Array, Graph, Node, Refusal, read
+from fewbit.onnx_graph import Array, Graph, Node, Refusal, inputs_of, read
 from fewbit.onnx_window import Window
 
 
@@ -90,6 +90,9 @@ class _Reader:
         step = _STEPS.get(node.op) if node.domain == "" else None
         if step is None:
             raise Refusal("this op is not supported in a float network")
+        least, most = inputs_of(node.op)
+        if not least <= len(inputs) <= most:
+            raise Refusal(f"cannot have {len(inputs)} inputs")
         if self.softmax and node.op not in _AFTER_SOFTMAX:
             raise Refusal("follows a softmax, which only the end of a network can do")
         if self.steps and isinstance(self.steps[-1], Best) and node.op not in _RESHAPING:
@@ -134,6 +137,8 @@ class _Reader:
 
     def _product(self, node: Node, weights: Array, bias: Array | None, **window: Any) -> None:
         outputs = len(weights)
+        if bias is not None and bias.dtype != np.float32:
+            raise Refusal(f"its bias must be float32, not {bias.dtype}")
         bias = np.zeros(outputs) if bias is None else bias.astype(np.float64).ravel()
         if bias.size not in (1, outputs) or not np.isfinite(bias).all():
             raise Refusal(f"its bias must be {outputs} finite numbers")
@@ -171,6 +176,8 @@ class _Reader:
         if training or not spatial:
             raise Refusal("must be in inference mode, one mean and variance a channel")
         channels = self.shape[1]
+        if any(one is not None and one.dtype != np.float32 for one in inputs):
+            raise Refusal("its parameters must be float32")
         given = [one.astype(np.float64) for one in inputs[1:] if one is not None]
         if len(given) != 4 or any(one.shape != (channels,) or not np.isfinite(one).all() for one in given):
             raise Refusal(f"needs {channels} finite numbers of each parameter for activations of shape {self.shape}")

@@ -88,7 +88,9 @@ def _gain_and_shift(tensor: Tensor, levels: Ints, scale: Reals, groups: int) -> 
             raise Refusal("the scale of its activations differs between its inputs, which no integer product can take")
         gain = by_group[group, 0]
     if gains.shift.size > 1:
-        sums = (weights.astype(object) * gains.shift.reshape(groups, inputs)[group]).sum(1)
+        shifts = gains.shift.reshape(groups, inputs)
+        # An output at a time: one object a weight would take a hundred bytes each.
+        sums = exact([np.dot(row.astype(object), shifts[share]) for row, share in zip(weights, group)])
     return scale * gain, scale * sums
 
 

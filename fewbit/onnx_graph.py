@@ -150,6 +150,14 @@ def read(path: Path) -> Graph:
     return graph
 
 
+def inputs_of(op: str) -> tuple[int, int]:
+    """How many inputs a standard op has, at least and at most."""
+    from onnx import defs
+
+    schema = defs.get_schema(op)
+    return schema.min_input, schema.max_input
+
+
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 

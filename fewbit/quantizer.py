@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fewbit.float_chain import Floats
-from fewbit.fold import ROUNDINGS, Boundary, Reals, exact, rounding_boundary
+from fewbit.fold import ROUNDINGS, Boundary, Reals, check_thresholds, exact, rounding_boundary
 from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
 from fewbit.onnx_constants import broadcasts
@@ -181,6 +181,7 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
     """
     if out_scale == 0:
         raise Refusal("its out_scale must not be 0")
+    check_thresholds(*thresholds.shape)
     rows = np.sort(thresholds, axis=1)
     count, scale, ratio = rows.shape[1], Fraction(out_scale), Fraction(out_bias) / Fraction(out_scale)
     if count >= 1 << ACTIVATION_BITS:

@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -77,13 +78,10 @@ def outcome(kind: str, number: int, folder: Path) -> str:
 
 
 def _place(error: BaseException) -> str:
-    trace, place = error.__traceback__, "?"
-    while trace is not None:
-        name = Path(trace.tb_frame.f_code.co_filename)
-        if name.parent.name in ("fewbit", "golden"):
-            place = f"{name.name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
+    """Where in fewbit it was raised, or else where in the tests."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).parent.name in ("fewbit", "golden")] or frames[:3]
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
 
 
 def _work(kind: str, numbers: list[int], pipe: Any) -> None:
