@@ -418,6 +418,103 @@ def test_model_file_of_a_terabyte(tmp_path, suffix):
     )
 
 
+# ONNX: exact numbers of any length
+
+
+def long_chain(op: str, count: int) -> GraphBuilder:
+    graph = started(4)
+    for _ in range(count):
+        graph.op("Mul", [[1.1, 0.9, 0.7, 1.3]])
+        if op == "Relu":
+            graph.op("Relu")
+    graph.quant(0.25)
+    return graph
+
+
+def many_thresholds() -> GraphBuilder:
+    graph = GraphBuilder(600, 1, 1)
+    graph.quant(0.5)
+    graph.conv(np.ones((600, 1, 1, 1)), group=600)
+    graph.op("Mul", np.linspace(0.1, 1, 600).reshape(1, -1, 1, 1))
+    graph.quant(0.25, 0, 12)
+    return graph
+
+
+def many_channels() -> GraphBuilder:
+    graph = GraphBuilder(4, 512, 512)
+    graph.quant(0.5)
+    graph.conv(np.ones((4, 1, 1, 1)), group=4)
+    graph.op("Mul", np.linspace(0.1, 1, 4).reshape(1, -1, 1, 1))
+    graph.flatten()
+    graph.node("ArgMax", graph.x, axis=1)
+    return graph
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda: long_chain("Mul", 400),
+            "node 'Mul_342' (Mul): scales that have been multiplied need more than 8192 bits to be exact",
+        ),
+        (
+            lambda: long_chain("Relu", 100),
+            "node 'Mul_129' (Mul): more than 128 scales and limits in turn stand before a quantizer",
+        ),
+        (
+            many_thresholds,
+            "node 'Quant_3' (Quant): takes 4095 thresholds in 600 channels, 2,097,152 in all are the most",
+        ),
+        (
+            many_channels,
+            "node 'ArgMax_4' (ArgMax): has 1,048,576 elements that differ in scale or range, 262,144 are the most",
+        ),
+    ],
+)
+def test_exact_numbers_of_any_length(tmp_path, make, message):
+    assert refusal(make(), tmp_path) == message
+
+
+@pytest.mark.parametrize(
+    "node, message",
+    [
+        (lambda graph: graph.op("Relu", [1.0]), "cannot have 2 inputs"),
+        (lambda graph: graph.op("Flatten", axis=9), "must keep the batch axis, not flatten up to axis 9"),
+        (
+            lambda graph: graph.node("Squeeze", graph.x, graph.constant([np.nan])),
+            "needs integers, and a constant of it is float32",
+        ),
+        (
+            lambda graph: graph.node("Reshape", graph.x, graph.constant([1] * 31 + [4], np.int64)),
+            "its result has 32 axes, 31 are the most",
+        ),
+        (
+            lambda graph: graph.node("Gemm", graph.x, graph.constant(WEIGHTS), graph.constant([1, 2, 3], np.float16)),
+            "its bias must be float32, not float16",
+        ),
+        (lambda graph: graph.op("Add", [[[0.5]]]), "a constant of shape (1, 1, 1) does not fit"),
+    ],
+)
+def test_node_of_a_float_network(tmp_path, node, message):
+    graph = GraphBuilder(4)
+    node(graph)
+    with pytest.raises(FewbitError) as error:
+        float_onnx.load(graph.save(tmp_path / "graph.onnx"))
+    assert message in str(error.value)
+
+
+def test_bias_of_scores_that_needs_more_than_64_bits(tmp_path):
+    from fewbit.golden.weight_vectors import WeightVectors
+    from fewbit.quantize import quantize
+    from fewbit.recipe import Recipe
+
+    graph = GraphBuilder(4)
+    graph.op("Gemm", WEIGHTS, [1e30, 0, 0])
+    recipe = Recipe(code=Code.parse("shift3"), rule="nearest", vectors=WeightVectors("channel", 0))
+    with pytest.raises(FewbitError, match=r"^the biases of the scores are too large beside their scales: "):
+        quantize(float_onnx.load(graph.save(tmp_path / "graph.onnx")), recipe)
+
+
 def test_integers_are_divided_exactly(tmp_path):
     """Beyond 2**53, and towards zero, as ONNX has it."""
     from fewbit.onnx_constants import constant_result
