@@ -178,8 +178,9 @@ class FloatNetwork:
         parts = []
         for first in range(0, max(1, len(x)), _BATCH):
             y: Floats = x[first : first + _BATCH]
-            for layer in self.layers[start:stop]:
-                y = layer.run(y)
+            with np.errstate(over="ignore", invalid="ignore"):  # as the source model: what overflows is infinite
+                for layer in self.layers[start:stop]:
+                    y = layer.run(y)
             parts.append(y)
         return np.concatenate(parts)
 

@@ -157,7 +157,8 @@ class _Reader:
             raise Refusal(f"cannot have {len(inputs)} inputs")
         left = inputs[1] is None
         constant = inputs[0] if left else inputs[1]
-        assert constant is not None
+        if constant is None:
+            raise Refusal("needs a constant beside the activations")
         vector, one, none = self._vector(constant), np.ones(1), np.zeros(1)
         if node.op == "Div" and (left or (vector == 0).any()):
             raise Refusal("divides by the activations, or by 0")

@@ -72,7 +72,7 @@ def outcome(kind: str, number: int, folder: Path) -> str:
     except _OutOfTime:
         return f"wrong: takes more than {_SECONDS} s"
     except AssertionError as error:
-        return f"wrong: {error or 'an assertion'}"
+        return f"wrong: {str(error) or f'an assertion at {_place(error)}'}"
     except Exception as error:
         return f"wrong: {type(error).__name__}: {error} at {_place(error)}"
 
