@@ -10,6 +10,7 @@ import numpy as np
 from fewbit.float_network import Floats
 from fewbit.fold import Boundary, rounding_boundary
 from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
 
 _SAMPLES = 1 << 18
 """Reals that a scale is chosen by, at most."""
@@ -54,9 +55,13 @@ def choose_activation(reals: Floats, bits: int, signed: bool, margin: float = 1.
     Of LeNet-5, calibrated on 1,000 training images, 5,000 test images, weights in float, activations of 8, 4, 2 and 1
     bits: 99.18, 99.14, 98.76 and 95.32 %; with the largest real as the largest level 99.18, 99.08, 96.78 and 19.38 %,
     with their 99.9th percentile 99.20, 99.10, 98.14 and 76.56 %.
+
+    Raises FewbitError if a real is not finite.
     """
     dtype = activation_kind(bits, signed)
     reals = reals.ravel()
+    if not np.isfinite(reals).all():
+        raise FewbitError("activations overflow float32: weights, biases or inputs in front of them are too large")
     reals = reals[:: -(-reals.size // _SAMPLES) or 1].astype(np.float64)
     largest = float(np.abs(reals).max(initial=0))
     if not largest:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from fewbit.golden.budget import MOST_AXES
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
+
+MOST_BYTES = 1 << 29
+"""Of the array in a file, unpacked: more than all images of CIFAR-10 as bytes, three times over."""
+_MOST_HEADER = 1 << 14
+"""Bytes in front of the numbers; NumPy reads no longer header either."""
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -21,13 +31,17 @@ def read(path: str | Path) -> Ints:
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or of another kind.
+        If the file is missing, truncated or of another kind, or its array has more than :data:`MOST_BYTES`.
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if os.fstat(file.fileno()).st_size > MOST_BYTES + _MOST_HEADER:
+                raise _too_large(path)
+            with gzip.open(file) as unzipped:
+                content = _read(path, cast(BinaryIO, unzipped) if zipped else file)
     except OSError as error:
         raise FewbitError(f"{path}: {(error.strerror or 'not a whole gzip file').lower()}") from None
     except (EOFError, zlib.error):
@@ -37,6 +51,20 @@ def read(path: str | Path) -> Ints:
     if content[:2] == b"\0\0" and len(content) >= 4 and content[2] in _IDX_TYPES:
         return _idx(path, content)
     raise FewbitError(f"{path}: holds no array; hand in a .npy file or an idx file (MNIST's format), raw or .gz")
+
+
+def _read(path: Path, file: BinaryIO) -> bytearray:
+    """All of ``file``, in pieces: what a gzip file unpacks to is known only then."""
+    content = bytearray()
+    while piece := file.read(1 << 20):
+        content += piece
+        if len(content) > MOST_BYTES + _MOST_HEADER:
+            raise _too_large(path)
+    return content
+
+
+def _too_large(path: Path) -> FewbitError:
+    return FewbitError(f"{path}: holds more than {MOST_BYTES:,} bytes, which are the most: hand in fewer frames")
 
 
 def write(path: str | Path, array: Ints) -> None:
@@ -63,21 +91,49 @@ def check_writable(path: str | Path) -> None:
         raise FewbitError(f"cannot write {path}: permission denied")
 
 
-def _npy(path: Path, content: bytes) -> Ints:
-    from io import BytesIO
-
+def _npy(path: Path, content: bytearray) -> Ints:
+    file = BytesIO(content[:_MOST_HEADER])
     try:
-        array = np.load(BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise FewbitError(f"{path}: not a whole .npy file of numbers ({error})") from None
-    return np.asarray(array)
+        version = np.lib.format.read_magic(file)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, by_columns, kind = reader(file)
+    except Exception as error:  # the header is a Python literal, which may be wrong in any way
+        raise FewbitError(f"{path}: not a whole .npy file of numbers (its header: {_first_line(error)})") from None
+    if kind.kind not in "biuf":
+        raise FewbitError(f"{path}: not a whole .npy file of numbers ({kind} are none)")
+    array = _filled(content, file.tell(), shape, kind)
+    if array is None:
+        raise FewbitError(f"{path}: not a whole .npy file of numbers (its header tells of {kind} {_short(shape)})")
+    return array.reshape(shape[::-1]).transpose() if by_columns else array.reshape(shape)
 
 
-def _idx(path: Path, content: bytes) -> Ints:
-    axes = content[3]
-    shape = np.frombuffer(content, ">u4", axes, 4) if len(content) >= 4 + 4 * axes else None
+def _idx(path: Path, content: bytearray) -> Ints:
+    start = 4 + 4 * content[3]
+    shape = [int.from_bytes(content[place : place + 4], "big") for place in range(4, start, 4)]
     kind = np.dtype(_IDX_TYPES[content[2]])
-    if shape is None or len(content) != 4 + 4 * axes + int(np.prod(shape, dtype=np.int64)) * kind.itemsize:
+    array = _filled(content, start, shape, kind) if len(content) >= start else None
+    if array is None:
         raise FewbitError(f"{path}: not a whole idx file")
-    array = np.frombuffer(content, kind, offset=4 + 4 * axes).reshape([int(extent) for extent in shape])
-    return array.astype(kind.newbyteorder("="))
+    return array.reshape(shape)
+
+
+def _filled(content: bytearray, start: int, shape: Sequence[int], kind: np.dtype[Any]) -> Ints | None:
+    """``content`` from ``start`` on as numbers of ``kind`` in the byte order of this machine, on one axis; None unless
+    they are as many as ``shape`` has, which is one that an array can have."""
+    fits = len(shape) <= MOST_AXES + 1 and all(isinstance(extent, int) and extent >= 0 for extent in shape)
+    # In Python's integers: in 64 bits a product of extents may come out as anything. NumPy refuses one that is too
+    # large beside a 0, too.
+    fits = fits and math.prod(max(1, extent) for extent in shape) <= MOST_BYTES
+    if not fits or len(content) - start != math.prod(shape) * kind.itemsize:
+        return None
+    array = np.frombuffer(content, kind, offset=start)
+    return array if kind.isnative else array.byteswap(inplace=True).view(kind.newbyteorder("="))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _short(shape: object) -> str:
+    text = str(shape)
+    return text if len(text) <= 100 else f"{text[:100]}..."

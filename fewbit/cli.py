@@ -20,6 +20,8 @@ from fewbit.progress import Reporter
 COVERAGE, MOST = 0.98, 200
 """What vectors see, and how many there are, at most; :mod:`fewbit.stimulus` has the same and is slow to import."""
 
+_LONGEST = 500
+"""Characters of a message."""
 _TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
 
 
@@ -379,6 +381,8 @@ def _status(work: Callable[[], Any]) -> int:
         return _fail(str(error), 2)
     except BenchFailure as error:
         return _fail(str(error), 1)
+    except MemoryError:
+        return _fail("this takes more memory than there is", 2)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -387,7 +391,10 @@ def _status(work: Callable[[], Any]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print("fewbit: " + " ".join(message.split()), file=sys.stderr)
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(f"fewbit: {message}".split()))
+    if len(line) > _LONGEST:  # a name in a file may have any length: where and why stand at the ends
+        line = f"{line[: _LONGEST // 2]} ... {line[-(_LONGEST // 2 - 5) :]}"
+    print(line, file=sys.stderr)
     return status
 
 

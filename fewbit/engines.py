@@ -76,8 +76,15 @@ def check_labels(network: Network, labels: Ints, frames: int) -> None:
     """Raises FewbitError unless ``labels`` are the classes of ``frames`` frames, and the network gives classes."""
     if not _gives_classes(network):
         raise FewbitError(f"network {network.name!r} does not classify: its output is {network.output}")
+    check_classes(labels, frames, network.scores.size)
+
+
+def check_classes(labels: Ints, frames: int, classes: int) -> None:
+    """Raises FewbitError unless ``labels`` are ``frames`` integers, 0 to ``classes - 1``."""
     if labels.shape != (frames,) or labels.dtype.kind not in "iu":
         raise FewbitError(f"labels must be {frames} integers on one axis, not {labels.dtype} {labels.shape}")
+    if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        raise FewbitError(f"labels must be classes, 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 
 def network_inputs(network: Network, values: Ints) -> Ints:

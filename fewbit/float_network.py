@@ -147,6 +147,11 @@ class FloatNetwork:
         """Layers up to its scores: all but an arg-max."""
         return len(self.layers) - isinstance(self.layers[-1], Best)
 
+    @property
+    def classes(self) -> int:
+        """Scores of a frame."""
+        return self.run(np.zeros((1, *self.shape)), stop=self.scores_at).size
+
     def with_products(self, products: dict[str, Product]) -> FloatNetwork:
         """The same with other products in place of those of these names."""
         layers = tuple(products.get(one.name, one) if isinstance(one, Product) else one for one in self.layers)
@@ -173,8 +178,9 @@ class FloatNetwork:
         parts = []
         for first in range(0, max(1, len(x)), _BATCH):
             y: Floats = x[first : first + _BATCH]
-            for layer in self.layers[start:stop]:
-                y = layer.run(y)
+            with np.errstate(over="ignore", invalid="ignore"):  # as the source model: what overflows is infinite
+                for layer in self.layers[start:stop]:
+                    y = layer.run(y)
             parts.append(y)
         return np.concatenate(parts)
 

@@ -6,6 +6,7 @@ branches, activations times activations, ops and attributes that it does not kno
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,18 @@ import numpy as np
 
 from fewbit.float_network import Best, Flat, FloatLayer, FloatNetwork, FloatPool, Product, Relu
 from fewbit.float_scales import Scale, fold_scales
+from fewbit.golden.budget import check_shape
 from fewbit.golden.errors import FewbitError
-from fewbit.onnx_constants import axes_of, constant_result, reshaped, squeezed, unsqueezed
-from fewbit.onnx_graph import Array, Graph, Node, Refusal, read
+from fewbit.onnx_constants import (
+    axes_of,
+    broadcasts,
+    constant_result,
+    reshaped,
+    squeezed,
+    unsqueezed,
+    whole_numbers,
+)
+from fewbit.onnx_graph import Array, Graph, Node, Refusal, inputs_of, read
 from fewbit.onnx_window import Window
 
 
@@ -49,10 +59,11 @@ def float_network(graph: Graph, name: str) -> FloatNetwork:
         try:
             active = [name for name in node.inputs if name not in constants and name]
             if node.op == "Shape" and active == [newest]:
-                constants[node.outputs[0]] = constant_result(node, [np.empty(reader.shape, np.uint8)])
+                constants[node.outputs[0]] = constant_result(node, [np.empty(reader.shape, np.uint8)], graph.budget)
                 continue
             if not active:
-                constants[node.outputs[0]] = constant_result(node, [constants[name] for name in node.inputs if name])
+                given = [constants[name] for name in node.inputs if name]
+                constants[node.outputs[0]] = constant_result(node, given, graph.budget)
                 continue
             if len(active) > 1 or active[0] != newest:
                 shared = f", as {user.label} does" if user is not None and len(active) == 1 else ""
@@ -79,6 +90,9 @@ class _Reader:
         step = _STEPS.get(node.op) if node.domain == "" else None
         if step is None:
             raise Refusal("this op is not supported in a float network")
+        least, most = inputs_of(node.op)
+        if not least <= len(inputs) <= most:
+            raise Refusal(f"cannot have {len(inputs)} inputs")
         if self.softmax and node.op not in _AFTER_SOFTMAX:
             raise Refusal("follows a softmax, which only the end of a network can do")
         if self.steps and isinstance(self.steps[-1], Best) and node.op not in _RESHAPING:
@@ -123,6 +137,8 @@ class _Reader:
 
     def _product(self, node: Node, weights: Array, bias: Array | None, **window: Any) -> None:
         outputs = len(weights)
+        if bias is not None and bias.dtype != np.float32:
+            raise Refusal(f"its bias must be float32, not {bias.dtype}")
         bias = np.zeros(outputs) if bias is None else bias.astype(np.float64).ravel()
         if bias.size not in (1, outputs) or not np.isfinite(bias).all():
             raise Refusal(f"its bias must be {outputs} finite numbers")
@@ -141,7 +157,8 @@ class _Reader:
             raise Refusal(f"cannot have {len(inputs)} inputs")
         left = inputs[1] is None
         constant = inputs[0] if left else inputs[1]
-        assert constant is not None
+        if constant is None:
+            raise Refusal("needs a constant beside the activations")
         vector, one, none = self._vector(constant), np.ones(1), np.zeros(1)
         if node.op == "Div" and (left or (vector == 0).any()):
             raise Refusal("divides by the activations, or by 0")
@@ -160,6 +177,8 @@ class _Reader:
         if training or not spatial:
             raise Refusal("must be in inference mode, one mean and variance a channel")
         channels = self.shape[1]
+        if any(one is not None and one.dtype != np.float32 for one in inputs):
+            raise Refusal("its parameters must be float32")
         given = [one.astype(np.float64) for one in inputs[1:] if one is not None]
         if len(given) != 4 or any(one.shape != (channels,) or not np.isfinite(one).all() for one in given):
             raise Refusal(f"needs {channels} finite numbers of each parameter for activations of shape {self.shape}")
@@ -174,13 +193,9 @@ class _Reader:
         if constant.dtype != np.float32 or not np.isfinite(constant).all():
             raise Refusal("its constant must be finite float32 numbers")
         constant = constant.astype(np.float64)
-        if constant.size == 1:
+        if constant.size == 1 and constant.ndim <= len(self.shape):
             return constant.reshape(1)
-        try:
-            fits = np.broadcast_shapes(self.shape, constant.shape) == self.shape
-        except ValueError:
-            fits = False
-        if not fits:
+        if not broadcasts(constant, self.shape):
             raise Refusal(f"a constant of shape {constant.shape} does not fit activations of shape {self.shape}")
         whole = np.broadcast_to(constant, self.shape)[0].reshape(self.shape[1], -1)
         if (whole != whole[:, :1]).any():
@@ -215,12 +230,12 @@ class _Reader:
             (axis,) = node.settings(axis=1)
             if axis not in (1, 1 - len(shape)):
                 raise Refusal(f"must keep the batch axis, not flatten up to axis {axis}")
-            result: tuple[int, ...] = (1, int(np.prod(shape[1:])))
+            result: tuple[int, ...] = (1, math.prod(shape[1:]))
         elif node.op == "Reshape":
             (allow_zero,) = node.settings(allowzero=0)
             if len(constants) != 1:
                 raise Refusal("needs a constant shape")
-            result = reshaped(shape, [int(extent) for extent in constants[0].ravel()], bool(allow_zero))
+            result = reshaped(shape, whole_numbers(constants[0]), bool(allow_zero))
         elif node.op == "Squeeze":
             result = squeezed(shape, axes_of(node, constants))
         else:
@@ -233,6 +248,9 @@ class _Reader:
             return
         if result[:1] != (1,):
             raise Refusal(f"must keep the batch axis, not make {result} of {shape}")
+        if len(result) < 2:
+            raise Refusal(f"must leave a frame an axis, not make {result} of {shape}")
+        check_shape(result, "its result")
         if not self.steps:
             self.input = result
         elif len(result) == 2:

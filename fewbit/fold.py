@@ -17,12 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.golden.dtype import Ints
+from fewbit.golden.errors import FewbitError
 
 Reals = NDArray[Any]
 """Object array of Fraction, (1,) for all channels alike or (channels,)."""
 
 _ROOT_DIGITS = 10**60
 _SCORE_BITS = 62
+_MOST_STEPS = 128
+_MOST_DIGITS = 1 << 13
+"""Bits of a numerator or denominator; a batch normalization adds some 500."""
+_MOST_THRESHOLDS = 1 << 21
 _SCORE_PROOF = 1 << 20
 """Score comparisons that :func:`comparable_scores` may work through to prove a narrower scaling."""
 
@@ -97,15 +102,23 @@ class Clip:
 
 @dataclass(frozen=True)
 class Curve:
-    """A monotone function a channel from integers to reals: gains and clips in turn."""
+    """A monotone function a channel from integers to reals: gains and clips in turn.
+
+    Raises FewbitError where it gets so many steps, or numbers of so many digits, that no network has them.
+    """
 
     steps: tuple[Gain | Clip, ...] = ()
 
     def scaled(self, gain: Reals, shift: Reals) -> Curve:
         """``gain * self + shift``."""
         if self.steps and isinstance(last := self.steps[-1], Gain):
-            return Curve((*self.steps[:-1], Gain(last.gain * gain, last.shift * gain + shift)))
-        return Curve((*self.steps, Gain(gain, shift)))
+            return Curve((*self.steps[:-1], _bounded(Gain(last.gain * gain, last.shift * gain + shift))))
+        return self._then(Gain(gain, shift))
+
+    def _then(self, step: Gain | Clip) -> Curve:
+        if len(self.steps) >= _MOST_STEPS:
+            raise FewbitError(f"more than {_MOST_STEPS} scales and limits in turn stand before a quantizer")
+        return Curve((*self.steps, step))
 
     def of_multiple(self, gain: Reals) -> Curve:
         """``self`` of ``gain * x``."""
@@ -114,7 +127,7 @@ class Curve:
         return Curve((Gain(gain, exact([0])), *self.steps))
 
     def clipped(self, low: Fraction | None, high: Fraction | None) -> Curve:
-        return Curve((*self.steps, Clip(low, high)))
+        return self._then(Clip(low, high))
 
     def spread(self, times: int) -> Curve:
         """Each channel ``times`` over, as flattening a frame repeats the channels of its first axis."""
@@ -178,12 +191,25 @@ class Curve:
         return math.floor(value) + 1 if strict else math.ceil(value)
 
 
+def _bounded(step: Gain) -> Gain:
+    for value in (*step.gain, *step.shift):
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MOST_DIGITS:
+            raise FewbitError(f"scales that have been multiplied need more than {_MOST_DIGITS} bits to be exact")
+    return step
+
+
 def _pick(values: Reals, channel: int) -> Fraction:
     return values[channel if values.size > 1 else 0]  # type: ignore[no-any-return]
 
 
 def _repeat(values: Reals, times: int) -> Reals:
     return np.repeat(values, times) if values.size > 1 else values
+
+
+def check_thresholds(channels: int, levels: int) -> None:
+    """Raises FewbitError on more thresholds than there is time or hardware for."""
+    if channels * levels > _MOST_THRESHOLDS:
+        raise FewbitError(f"takes {levels} thresholds in {channels} channels, {_MOST_THRESHOLDS:,} in all are the most")
 
 
 def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, high: Ints) -> tuple[Ints, Ints]:
@@ -203,6 +229,7 @@ def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, h
         One row where one serves all channels.
     """
     channels = max(curve.channels, len(boundaries))
+    check_thresholds(channels, len(boundaries[0]))
     rows: list[list[int | bool]] = []
     for channel in range(channels):
         own = boundaries[channel if len(boundaries) > 1 else 0]

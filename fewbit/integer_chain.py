@@ -140,8 +140,10 @@ class IntegerChain:
         else:
             scale, places = fixed_point(gain.astype(np.float64), scale_bits)
             unit = Fraction(2) ** -places
-        bias = np.array([round(one / unit) for one in shift], np.int64)
-        self._add(Affine(name=self._name(Affine), scale=scale, bias=bias))
+        whole = [round(one / unit) for one in shift]
+        if max(map(abs, whole)) >= 1 << 63:
+            raise FewbitError("the biases of the scores are too large beside their scales: they need more than 64 bits")
+        self._add(Affine(name=self._name(Affine), scale=scale, bias=np.array(whole, np.int64)))
         self._starts(unit)
 
     def arg_max(self) -> None:

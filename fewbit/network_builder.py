@@ -9,6 +9,7 @@ Here are the steps that every element takes alone, and how a network begins and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
@@ -16,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from fewbit.float_chain import FloatChain, Floats, input_thresholds, level_table, table_thresholds
-from fewbit.fold import Curve, Gain, Reals, comparable_scores, exact, fold_thresholds
+from fewbit.fold import Curve, Gain, Reals, check_thresholds, comparable_scores, exact, fold_thresholds
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.network import (
     Affine,
@@ -28,6 +29,7 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
+from fewbit.onnx_constants import broadcasts
 from fewbit.onnx_graph import Array, Refusal
 from fewbit.quantizer import Quantizer
 
@@ -35,6 +37,7 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 _TABLE = 1 << 24
 """Values times channels up to which the float32 steps after an integer input are executed for each."""
+_MOST_CHANNELS = 1 << 18
 _LADDER = 1 << 12
 """Levels that a Relu or Clip on its own may have."""
 
@@ -124,7 +127,9 @@ class Builder:
             return tensor
         if tensor.dtype is not None:
             self.add(Flatten)
-        size = int(np.prod(tensor.frame))
+        size = math.prod(tensor.frame)
+        if max(tensor.curve.channels, tensor.low.size, tensor.chain.channels if tensor.chain else 1) > 1:
+            _check_channels(size)
         times = size // tensor.frame[0] if tensor.frame else 1
         low, high = (np.repeat(ends, times) if ends.size > 1 else ends for ends in (tensor.low, tensor.high))
         chain = tensor.chain and tensor.chain.spread(times)
@@ -138,18 +143,17 @@ class Builder:
                 raise Refusal(f"a constant is {constant.dtype}, not float32")
             if not np.isfinite(constant).all():
                 raise Refusal("a constant is not a finite number")
-            if constant.size == 1:
+            if constant.size == 1 and constant.ndim <= len(tensor.shape):
                 spread.append(constant.reshape(1))
                 continue
-            try:
-                fits = np.broadcast_shapes(tensor.shape, constant.shape) == tensor.shape
-            except ValueError:
-                fits = False
-            if not fits:
+            if not broadcasts(constant, tensor.shape):
                 raise Refusal(f"a constant of shape {constant.shape} does not fit activations of shape {tensor.shape}")
             spread.append(np.broadcast_to(constant, tensor.shape))
         wide = [values.reshape(tensor.frame) for values in spread if values.size > 1]
+        for values in wide:
+            _check_channels(values.shape[0])
         if any((values != values[(slice(None), *[slice(1)] * (values.ndim - 1))]).any() for values in wide):
+            _check_channels(math.prod(tensor.frame))
             tensor = self.flat(tensor)
         return tensor, [
             values if values.size == 1 else one_if_alike(values.reshape(tensor.frame[0], -1)[:, 0]) for values in spread
@@ -208,6 +212,7 @@ class Builder:
         assert tensor.dtype is not None
         if chain is not None:
             channels = max(chain.channels, len(quantizer.boundaries))
+            check_thresholds(channels, quantizer.count)
             if (tensor.dtype.max - tensor.dtype.min + 1) * channels <= _TABLE:
                 values = np.arange(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
                 found = table_thresholds(level_table(chain, quantizer.level, values), values, quantizer.count)
@@ -289,6 +294,12 @@ class Builder:
         layer = kind(name=f"{kind.kind}_{index}", **fields)
         self.layers.append(layer)
         return layer
+
+
+def _check_channels(count: int) -> None:
+    """Raises Refusal on more elements with a scale, shift or range of their own than are kept as exact numbers."""
+    if count > _MOST_CHANNELS:
+        raise Refusal(f"has {count:,} elements that differ in scale or range, {_MOST_CHANNELS:,} are the most")
 
 
 def one_if_alike(values: Floats) -> Floats:

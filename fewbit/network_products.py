@@ -15,6 +15,9 @@ from fewbit.network_builder import Builder, Tensor, gains_of, one_if_alike
 from fewbit.onnx_graph import Refusal
 from fewbit.quantizer import QuantizedConstant
 
+_LARGEST_ZERO = 1 << 16
+"""More moves any weight out of the widest code."""
+
 
 def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
     """``tensor @ weights``, weights (inputs, outputs)."""
@@ -85,7 +88,9 @@ def _gain_and_shift(tensor: Tensor, levels: Ints, scale: Reals, groups: int) -> 
             raise Refusal("the scale of its activations differs between its inputs, which no integer product can take")
         gain = by_group[group, 0]
     if gains.shift.size > 1:
-        sums = (weights.astype(object) * gains.shift.reshape(groups, inputs)[group]).sum(1)
+        shifts = gains.shift.reshape(groups, inputs)
+        # An output at a time: one object a weight would take a hundred bytes each.
+        sums = exact([np.dot(row.astype(object), shifts[share]) for row, share in zip(weights, group)])
     return scale * gain, scale * sums
 
 
@@ -114,6 +119,8 @@ def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
         raise Refusal("the scale of its weights differs between its inputs, which no integer product can take")
     if (weights.zero != np.floor(weights.zero)).any():
         raise Refusal("the zero point of its weights must be whole")
+    if (np.abs(weights.zero) > _LARGEST_ZERO).any():
+        raise Refusal(f"the zero point of its weights is beyond {_LARGEST_ZERO}")
     return weights.levels - weights.zero.astype(np.int64), exact(one_if_alike(scale[:, 0]))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from fewbit.onnx_graph import LARGEST, Array, Node, Refusal
+from fewbit.golden.budget import Budget, check_shape
+from fewbit.golden.errors import FewbitError
+from fewbit.onnx_graph import Array, Node, Refusal, numeric
 
 
 def reshaped(shape: tuple[int, ...], wanted: list[int], allow_zero: bool = False) -> tuple[int, ...]:
@@ -15,13 +18,10 @@ def reshaped(shape: tuple[int, ...], wanted: list[int], allow_zero: bool = False
     if not allow_zero and any(extent == 0 and axis >= len(shape) for axis, extent in enumerate(wanted)):
         raise Refusal(f"cannot reshape {shape} to {tuple(wanted)}")
     result = [shape[axis] if extent == 0 and not allow_zero else extent for axis, extent in enumerate(wanted)]
-    size, known = (
-        int(np.prod(shape, dtype=object)),
-        int(np.prod([e for e in result if e != -1], dtype=object)),
-    )
+    size, known = math.prod(shape), math.prod(extent for extent in result if extent != -1)
     if result.count(-1) == 1 and known > 0 and size % known == 0:
         result[result.index(-1)] = size // known
-    if any(extent < 0 for extent in result) or int(np.prod(result, dtype=object)) != size:
+    if any(extent < 0 for extent in result) or math.prod(result) != size:
         raise Refusal(f"cannot reshape {shape} to {tuple(wanted)}")
     return tuple(result)
 
@@ -46,6 +46,14 @@ def unsqueezed(shape: tuple[int, ...], axes: list[int]) -> tuple[int, ...]:
     return tuple(1 if axis in chosen else next(rest) for axis in range(rank))
 
 
+def flattened(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
+    """Result shape of ONNX Flatten."""
+    if not -len(shape) <= axis <= len(shape):
+        raise Refusal(f"a tensor with {len(shape)} axes has no axis {axis}")
+    axis += len(shape) if axis < 0 else 0
+    return math.prod(shape[:axis]), math.prod(shape[axis:])
+
+
 def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise Refusal(f"a tensor with {rank} axes has no axis {axis}")
@@ -55,23 +63,45 @@ def _axis(axis: int, rank: int) -> int:
 def axes_of(node: Node, constants: list[Array]) -> list[int] | None:
     """Axes of Squeeze or Unsqueeze: an input since opset 13, an attribute before."""
     (axes,) = node.settings(axes=None)
-    return [int(axis) for axis in constants[0].ravel()] if constants else axes
+    return whole_numbers(constants[0]) if constants else axes
 
 
-def constant_result(node: Node, inputs: list[Array]) -> Array:
-    """What ``node`` makes of constants, in the element type of the graph. Refuses an op it lacks."""
+def whole_numbers(constant: Array) -> list[int]:
+    """Elements of a constant that names axes, extents or a count. Raises Refusal if it is not one of integers."""
+    if constant.dtype.kind not in "iu":
+        raise Refusal(f"needs integers, and a constant of it is {constant.dtype}")
+    return [int(value) for value in constant.ravel().tolist()]
+
+
+def broadcasts(constant: Array, shape: tuple[int, ...]) -> bool:
+    """Whether ``constant`` meets a tensor of ``shape`` element by element and leaves it that shape."""
+    try:
+        return np.broadcast_shapes(shape, constant.shape) == tuple(shape)
+    except ValueError:
+        return False
+
+
+def constant_result(node: Node, inputs: list[Array], budget: Budget) -> Array:
+    """What ``node`` makes of constants, in the element type of the graph.
+
+    Raises
+    ------
+    FewbitError
+        If it is of an op that is not supported, does not fit its inputs, or makes more than ``budget`` has left.
+    """
     fold = _CONSTANT_OPS.get(node.op) if node.domain == "" else None
     if fold is None:
         raise Refusal("this op is not supported on constants")
     try:
+        if node.op in _GROWING:
+            budget.take(*_GROWING[node.op](node, *inputs), "its result")
         with np.errstate(all="ignore"):
             result = np.asarray(fold(node, *inputs))
-    except Refusal:
+    except FewbitError:
         raise
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise Refusal(f"cannot be worked out: {error}") from None
-    if result.size > LARGEST:
-        raise Refusal(f"makes a constant of {result.size} elements")
+    check_shape(result.shape, "its result")
     return result
 
 
@@ -89,10 +119,13 @@ def _constant(node: Node) -> Array:
 
 
 def _constant_of_shape(node: Node, shape: Array) -> Array:
+    value = _filling(node)
+    return np.full(tuple(whole_numbers(shape)), value.ravel()[0], value.dtype)
+
+
+def _filling(node: Node) -> Array:
     (value,) = node.settings(value=np.zeros(1, np.float32))
-    if int(np.prod(shape, dtype=object)) > LARGEST:
-        raise Refusal(f"makes a constant of shape {tuple(shape.tolist())}")
-    return np.full(tuple(shape.tolist()), value.ravel()[0], value.dtype)
+    return np.asarray(value)
 
 
 def _slice(node: Node, data: Array, *bounds: Array) -> Array:
@@ -111,9 +144,12 @@ def _slice(node: Node, data: Array, *bounds: Array) -> Array:
 
 def _divide(node: Node, a: Array, b: Array) -> Array:
     node.settings()
-    if a.dtype.kind in "iu":
-        return np.trunc(a / b).astype(a.dtype)
-    return np.asarray(a / b)
+    if a.dtype.kind not in "iu":
+        return np.asarray(a / b)
+    if (b == 0).any():
+        raise Refusal("divides by zero")
+    quotient = a // b  # ONNX rounds towards zero
+    return np.asarray(quotient + ((a % b != 0) & ((a < 0) != (b < 0))))
 
 
 def cast_target(node: Node) -> np.dtype[Any]:
@@ -125,6 +161,8 @@ def cast_target(node: Node) -> np.dtype[Any]:
         kind: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(to)
     except (KeyError, TypeError):
         raise Refusal(f"its element type {to} is not known") from None
+    if not numeric(kind):
+        raise Refusal(f"a cast to {kind} is not supported, only to integers, floats and booleans")
     return kind
 
 
@@ -134,12 +172,12 @@ def _cast(node: Node, data: Array) -> Array:
 
 def _reshape(node: Node, data: Array, shape: Array) -> Array:
     (allow_zero,) = node.settings(allowzero=0)
-    return data.reshape(reshaped(data.shape, shape.tolist(), bool(allow_zero)))
+    return data.reshape(reshaped(data.shape, whole_numbers(shape), bool(allow_zero)))
 
 
 def _flatten(node: Node, data: Array) -> Array:
     (axis,) = node.settings(axis=1)
-    return data.reshape(int(np.prod(data.shape[:axis], dtype=int)), -1)
+    return data.reshape(flattened(data.shape, axis))
 
 
 def _transpose(node: Node, data: Array) -> Array:
@@ -160,11 +198,11 @@ def _concat(node: Node, *parts: Array) -> Array:
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     """An op without attributes that NumPy has under another name."""
 
-    def fold(node: Node, *inputs: Array) -> Any:
+    def fold_plain(node: Node, *inputs: Array) -> Any:
         node.settings()
         return function(*inputs)
 
-    return fold
+    return fold_plain
 
 
 _CONSTANT_OPS: dict[str, Callable[..., Any]] = {
@@ -194,3 +232,21 @@ _CONSTANT_OPS: dict[str, Callable[..., Any]] = {
     "Ceil": _plain(np.ceil),
     "Round": _plain(np.round),
 }
+
+
+def _elementwise(node: Node, *inputs: Array) -> tuple[tuple[int, ...], int]:
+    return np.broadcast_shapes(*(one.shape for one in inputs)), max(one.itemsize for one in inputs)
+
+
+_GROWING: dict[str, Callable[..., tuple[tuple[int, ...], int]]] = {
+    **dict.fromkeys((op for op, fold in _CONSTANT_OPS.items() if fold.__name__ == "fold_plain"), _elementwise),
+    "Div": _elementwise,
+    "ConstantOfShape": lambda node, shape: (tuple(whole_numbers(shape)), _filling(node).itemsize),
+    "Cast": lambda node, data: (data.shape, cast_target(node).itemsize),
+    "Concat": lambda node, *parts: ((sum(one.size for one in parts),), max(one.itemsize for one in parts)),
+    "Gather": lambda node, data, indices: (
+        (data.size // max(1, data.shape[node.settings(axis=0)[0]]) * indices.size,),
+        data.itemsize,
+    ),
+}
+"""Shape and bytes an element of what an op is about to make, where that is no view of its input."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.golden.budget import Budget, check_file_size, check_shape
 from fewbit.golden.errors import FewbitError
 
 Array = NDArray[Any]
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-LARGEST = 1 << 28
-"""Elements that a tensor may have."""
-
 
 _ATTRIBUTE_KINDS: dict[str, type] = {
     "axes": list,
@@ -68,7 +66,11 @@ class Node:
             if name not in defaults:
                 raise Refusal(f"its attribute {name!r} is not supported")
             wanted = _ATTRIBUTE_KINDS.get(name, type(defaults[name]))
-            if not isinstance(value, wanted) or (isinstance(value, float) and not math.isfinite(value)):
+            fits = isinstance(value, wanted) and not (isinstance(value, float) and not math.isfinite(value))
+            if isinstance(value, list):
+                entry = float if name == "value_floats" else int
+                fits = fits and all(isinstance(one, entry) for one in value)
+            if not fits:
                 shown = repr(value) if isinstance(value, (int, float, str)) else type(value).__name__
                 raise Refusal(f"its attribute {name!r} cannot be {shown}")
         return [self.attributes.get(name, default) for name, default in defaults.items()]
@@ -92,6 +94,8 @@ class Graph:
         In topological order.
     constants : dict
         Initializers by name.
+    budget : Budget
+        What the constants take so far, and may take.
     """
 
     input: str
@@ -101,6 +105,7 @@ class Graph:
     annotation: str | None
     nodes: tuple[Node, ...]
     constants: dict[str, Array]
+    budget: Budget
 
 
 def read(path: Path) -> Graph:
@@ -117,13 +122,16 @@ def read(path: Path) -> Graph:
     except ImportError:
         raise FewbitError(f"{path}: reading ONNX needs the onnx package: pip install onnx") from None
     try:
+        check_file_size(path.stat().st_size)
         content = path.read_bytes()
+    except FewbitError as error:
+        raise FewbitError(f"{path}: {error}") from None
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise FewbitError(f"{path}: {reason}") from None
     try:
         model = onnx.load_model_from_string(content)
-    except (DecodeError, ValueError):
+    except (DecodeError, ValueError, RecursionError):
         raise FewbitError(f"{path}: not a whole ONNX file") from None
     imported = {_domain(entry.domain) for entry in model.opset_import}
     if not model.graph.node or not imported:
@@ -142,6 +150,14 @@ def read(path: Path) -> Graph:
     return graph
 
 
+def inputs_of(op: str) -> tuple[int, int]:
+    """How many inputs a standard op has, at least and at most."""
+    from onnx import defs
+
+    schema = defs.get_schema(op)
+    return schema.min_input, schema.max_input
+
+
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
@@ -150,31 +166,47 @@ def _index(graph: Any, folder: Path) -> Graph:
     if graph.sparse_initializer:
         raise FewbitError("sparse initializers are not supported")
     tensors = {tensor.name: tensor for tensor in graph.initializer}
+    _refuse_twice("initializers are named", (tensor.name for tensor in graph.initializer))
+    _refuse_twice("inputs are named", (value.name for value in graph.input))
+    budget = Budget()
     inputs = [value for value in graph.input if value.name not in tensors]
     for what, values in (("input", inputs), ("output", graph.output)):
         if len(values) != 1:
             raise FewbitError(f"the graph must have one {what}, not {len(values)}")
     source, sink = inputs[0], graph.output[0]
-    nodes = _reachable(graph.node, sink.name, {source.name, *tensors})
+    nodes = _reachable(graph.node, sink.name, {source.name, *tensors}, budget)
     used = {name for node in nodes for name in node.inputs}
     annotations = {
-        annotation.tensor_name: _text(entry.value)
+        _text(entry.value)
         for annotation in graph.quantization_annotation
+        if annotation.tensor_name == source.name
         for entry in annotation.quant_parameter_tensor_names
         if entry.key == "finn_datatype"
     }
+    if len(annotations) > 1:
+        raise FewbitError(f"input {source.name!r}: is annotated as {' and as '.join(sorted(annotations))}")
     return Graph(
         input=source.name,
         output=sink.name,
         input_type=_element_type(source),
         input_shape=_shape(source),
-        annotation=annotations.get(source.name),
+        annotation=annotations.pop() if annotations else None,
         nodes=nodes,
-        constants={name: _array(tensor, folder) for name, tensor in tensors.items() if name in used},
+        constants={name: _array(tensor, folder, budget) for name, tensor in tensors.items() if name in used},
+        budget=budget,
     )
 
 
-def _reachable(protos: Any, output: str, given: set[str]) -> tuple[Node, ...]:
+def _refuse_twice(what: str, names: Iterable[str]) -> None:
+    """ONNX has each name once; where a file has one twice, readers differ in which they take."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise FewbitError(f"two {what} {name!r}")
+        seen.add(name)
+
+
+def _reachable(protos: Any, output: str, given: set[str], budget: Budget) -> tuple[Node, ...]:
     """The nodes that ``output`` hangs on, in topological order."""
     makers: dict[str, int] = {}
     for index, proto in enumerate(protos):
@@ -206,7 +238,7 @@ def _reachable(protos: Any, output: str, given: set[str]) -> tuple[Node, ...]:
                 pending.append((makers[name], False))
             elif name and name not in given:
                 raise FewbitError(f"{label}: nothing makes its input {name!r}")
-    return tuple(_node(protos[index], index) for index in order)
+    return tuple(_node(protos[index], index, budget) for index in order)
 
 
 def _label(proto: Any, index: int) -> str:
@@ -219,8 +251,13 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _node(proto: Any, index: int) -> Node:
+def _node(proto: Any, index: int, budget: Budget) -> Node:
     label = _label(proto, index)
+    try:
+        _refuse_twice("attributes are named", (_text(entry.name) for entry in proto.attribute))
+        attributes = {_text(entry.name): _attribute(entry, budget) for entry in proto.attribute}
+    except FewbitError as error:
+        raise FewbitError(f"{label}: {error}") from None
     return Node(
         name=_text(proto.name),
         label=label,
@@ -228,15 +265,15 @@ def _node(proto: Any, index: int) -> Node:
         domain=_domain(_text(proto.domain)),
         inputs=tuple(proto.input),
         outputs=tuple(proto.output),
-        attributes={_text(entry.name): _attribute(entry, label) for entry in proto.attribute},
+        attributes=attributes,
     )
 
 
-def _attribute(proto: Any, label: str) -> Any:
+def _attribute(proto: Any, budget: Budget) -> Any:
     from onnx import AttributeProto, helper
 
     if proto.type == AttributeProto.TENSOR:
-        return _array(proto.t, Path())
+        return _array(proto.t, None, budget)
     if proto.type not in (
         AttributeProto.FLOAT,
         AttributeProto.INT,
@@ -244,27 +281,64 @@ def _attribute(proto: Any, label: str) -> Any:
         AttributeProto.FLOATS,
         AttributeProto.INTS,
     ):
-        raise FewbitError(f"{label}: its attribute {proto.name!r} is not supported")
+        raise FewbitError(f"its attribute {proto.name!r} is not supported")
     value = helper.get_attribute_value(proto)
     return _text(value) if isinstance(value, bytes) else value
 
 
-def _array(tensor: Any, folder: Path) -> Array:
-    from onnx import TensorProto, numpy_helper
+def numeric(kind: np.dtype[Any]) -> bool:
+    """Whether ``kind`` is a boolean, integer or float of NumPy's own: not a string, complex or 8-bit float."""
+    return kind.kind in "biuf" and kind.isbuiltin == 1
 
-    if tensor.data_location == TensorProto.EXTERNAL and folder == Path():
+
+def _array(tensor: Any, folder: Path | None, budget: Budget) -> Array:
+    """``tensor`` as an array; without a ``folder`` it cannot have its data in a file beside the model's."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    external = tensor.data_location == TensorProto.EXTERNAL
+    if external and folder is None:
         raise FewbitError(f"tensor {tensor.name!r}: external data are not supported here")
     if any(extent < 0 for extent in tensor.dims):
         raise FewbitError(f"tensor {tensor.name!r}: a negative extent")
     try:
-        return np.asarray(numpy_helper.to_array(tensor, str(folder)))
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, TypeError, ValueError):
+        raise FewbitError(f"tensor {tensor.name!r}: its element type {tensor.data_type} is not known") from None
+    if not numeric(kind):
+        raise FewbitError(
+            f"tensor {tensor.name!r}: its element type {_type_name(tensor.data_type)} is not supported, only "
+            "integers, floats and booleans"
+        )
+    budget.take(list(tensor.dims), kind.itemsize, f"tensor {tensor.name!r}")
+    if external:
+        _check_external(tensor, math.prod(tensor.dims) * kind.itemsize)
+    try:
+        return np.asarray(numpy_helper.to_array(tensor, "" if folder is None else str(folder)))
+    except (ValueError, TypeError, LookupError, OSError, ArithmeticError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FewbitError(f"tensor {tensor.name!r} cannot be read: {reason}") from None
     except Exception as error:  # onnx's own checker error for external data derives from Exception only
         if type(error).__module__.startswith("onnx"):
             raise FewbitError(f"tensor {tensor.name!r} cannot be read: {str(error).splitlines()[0]}") from None
         raise
+
+
+def _type_name(number: int) -> str:
+    from onnx import TensorProto
+
+    return str(TensorProto.DataType.Name(number).lower())
+
+
+def _check_external(tensor: Any, size: int) -> None:
+    """Raises FewbitError if ``tensor`` has other than ``size`` bytes in a file; where it says no length, it gets one,
+    so that not all of a file of any size is read."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if "length" not in entries:
+        tensor.external_data.add(key="length", value=str(size))
+    elif entries["length"] != str(size):
+        raise FewbitError(
+            f"tensor {tensor.name!r}: says {entries['length']} bytes of external data, its shape has {size}"
+        )
 
 
 def _element_type(value: Any) -> str:
@@ -287,6 +361,7 @@ def _shape(value: Any) -> tuple[int, ...]:
         raise FewbitError(f"input {value.name!r}: its batch axis must be 1 or symbolic, not {shape[0]}")
     if any(extent < 1 for extent in shape[1:]):
         raise FewbitError(f"input {value.name!r}: only its batch axis may be symbolic")
-    if shape[0] < 0 or int(np.prod(shape[1:], dtype=object)) > LARGEST:
+    if shape[0] < 0:
         raise FewbitError(f"input {value.name!r}: cannot have shape {tuple(shape)}")
+    check_shape(shape, f"input {value.name!r}")
     return (1, *shape[1:])

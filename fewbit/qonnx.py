@@ -18,6 +18,7 @@ import numpy as np
 
 from fewbit.float_chain import FloatChain
 from fewbit.fold import Curve, exact
+from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
@@ -109,10 +110,15 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
         try:
             active = [name for name in node.inputs if name in tensors]
             inputs = tuple(tensors.get(name, constants.get(name)) for name in node.inputs)
+            for source_name, value in zip(node.inputs, inputs):
+                if source_name and value is None:
+                    raise Refusal(f"takes {source_name!r}, an output that is not supported")
             if node.op == "Shape" and active:
-                constants[node.outputs[0]] = constant_result(node, [np.empty(tensors[active[0]].shape, np.uint8)])
+                constants[node.outputs[0]] = constant_result(
+                    node, [np.empty(tensors[active[0]].shape, np.uint8)], graph.budget
+                )
             elif not active:
-                constants[node.outputs[0]] = _constant(Call(node, inputs))
+                constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget)
             else:
                 if len(active) > 1:
                     raise Refusal("takes two tensors that both hang on the input: branches are not supported")
@@ -151,7 +157,7 @@ def _step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     return STEPS[node.op](builder, call, tensor)
 
 
-def _constant(call: Call) -> Constant:
+def _constant(call: Call, budget: Budget) -> Constant:
     """What a node makes of constants. Quantized weights stay quantized when they change their shape."""
     node = call.node
     values = [value for value in call.inputs if value is not None]
@@ -159,8 +165,8 @@ def _constant(call: Call) -> Constant:
         arrays = [plain(value) for value in values]
         if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
             raise Refusal(f"cannot have {len(arrays)} inputs")
-        return quantize_constant(node, arrays[0], arrays[1:])
+        return quantize_constant(node, arrays[0], arrays[1:], budget)
     if values and isinstance(first := values[0], QuantizedConstant) and node.op in RESHAPING - {"Cast", "Dropout"}:
         rest = [plain(value) for value in values[1:]]
-        return first.map(lambda part: constant_result(node, [part, *rest]))
-    return constant_result(node, [plain(value) for value in values])
+        return first.map(lambda part: constant_result(node, [part, *rest], budget))
+    return constant_result(node, [plain(value) for value in values], budget)

@@ -47,7 +47,8 @@ def plain(value: Constant | Tensor) -> Array:
 
 def weights(value: Constant | Tensor | None, axes: str, count: int) -> QuantizedConstant:
     """A constant as weights on ``count`` axes: quantized, or whole numbers as they are."""
-    assert value is not None
+    if value is None:
+        raise Refusal("lacks its weights")
     assert not isinstance(value, Tensor)
     if not isinstance(value, QuantizedConstant):
         if value.dtype != np.float32:

@@ -8,6 +8,7 @@ from fewbit import network_pools
 from fewbit.fold import exact
 from fewbit.network_builder import Builder, Tensor
 from fewbit.network_products import conv
+from fewbit.onnx_constants import whole_numbers
 from fewbit.onnx_graph import Refusal
 from fewbit.onnx_window import Window
 from fewbit.qonnx_call import Call, weights
@@ -64,7 +65,7 @@ def reduce_mean(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """ReduceMean over height, width or both; the axes are an input since opset 18."""
     keep, nothing, attribute = call.node.settings(keepdims=1, noop_with_empty_axes=0, axes=None)
     (given,) = call.parameters(0, 1)
-    axes = attribute if given is None else given.ravel().tolist()
+    axes = attribute if given is None else whole_numbers(given)
     if not axes and nothing:
         return tensor
     rank = len(tensor.shape)

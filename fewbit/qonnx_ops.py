@@ -9,9 +9,19 @@ from fractions import Fraction
 import numpy as np
 
 from fewbit.fold import exact, square_root
+from fewbit.golden.budget import check_shape
 from fewbit.network_builder import Builder, Tensor
 from fewbit.network_products import dense
-from fewbit.onnx_constants import axes_of, cast_target, reshaped, squeezed, unsqueezed
+from fewbit.onnx_constants import (
+    axes_of,
+    broadcasts,
+    cast_target,
+    flattened,
+    reshaped,
+    squeezed,
+    unsqueezed,
+    whole_numbers,
+)
 from fewbit.onnx_graph import QONNX_DOMAINS, Array, Node, Refusal
 from fewbit.qonnx_call import Call, matrix, plain
 from fewbit.qonnx_maps import average_pool, convolution, global_pool, max_pool, reduce_mean
@@ -115,17 +125,25 @@ def _quantizer(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if not isinstance(call.inputs[0], Tensor):
         raise Refusal("its scale, zero point and bit width must be constants")
     parameters = call.given(count)
-    tensor, _ = builder.vectors(tensor, *parameters[:2])
+    tensor = _parted(builder, tensor, parameters)
     return builder.quantize(
         tensor, make(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0])
     )
+
+
+def _parted(builder: Builder, tensor: Tensor, parameters: list[Array]) -> Tensor:
+    """``tensor``, flattened where its scale or zero point, the first two ``parameters``, differ within a channel."""
+    for parameter in parameters[2:]:
+        if not broadcasts(parameter, tensor.shape):
+            raise Refusal(f"a parameter of shape {parameter.shape} does not fit activations of shape {tensor.shape}")
+    return builder.vectors(tensor, *parameters[:2])[0]
 
 
 def _trunc(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if tensor.dtype is None:
         raise Refusal("its activations are not quantized: put a Quant before it")
     parameters = [value for value in call.parameters(4, 5) if value is not None]
-    tensor, _ = builder.vectors(tensor, *parameters[:2])
+    tensor = _parted(builder, tensor, parameters)
     return builder.quantize(
         tensor,
         trunc(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0], tensor.reach),
@@ -178,11 +196,10 @@ def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         (wanted,) = call.given(1)
         if wanted.dtype != np.int64:
             raise Refusal("its shape must be int64")
-        shape = reshaped(tensor.shape, wanted.ravel().tolist(), bool(allow_zero))
+        shape = reshaped(tensor.shape, whole_numbers(wanted), bool(allow_zero))
     elif call.node.op == "Flatten":
         (axis,) = call.node.settings(axis=1)
-        axis += len(tensor.shape) if axis < 0 else 0
-        shape = (int(np.prod(tensor.shape[:axis])), int(np.prod(tensor.shape[axis:])))
+        shape = flattened(tensor.shape, axis)
     else:
         axes = axes_of(call.node, [values for values in call.parameters(0, 1) if values is not None])
         if call.node.op == "Unsqueeze" and axes is None:
@@ -194,6 +211,7 @@ def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 def _with_batch(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     if (not shape or shape[0] != 1) and not tensor.index:
         raise Refusal(f"shape {shape} has no batch axis of 1 in front")
+    check_shape(shape, "its result")
     return shape
 
 
@@ -211,8 +229,8 @@ def _transpose(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 def _top_k(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     axis, largest, _, attribute = call.node.settings(axis=-1, largest=1, sorted=1, k=None)
     (count,) = call.parameters(0, 1)
-    wanted = attribute if count is None else int(count.ravel()[0]) if count.size == 1 else None
-    if wanted != 1 or not largest:
+    wanted = [attribute] if count is None else whole_numbers(count)
+    if wanted != [1] or not largest:
         raise Refusal("only the one largest score (k = 1) is supported")
     shape = list(tensor.shape)
     shape[axis if -len(shape) <= axis < len(shape) else 0] = 1

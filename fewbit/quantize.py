@@ -11,7 +11,7 @@ import numpy as np
 from fewbit import float_onnx, qonnx
 from fewbit.activation_range import Activation
 from fewbit.calibration import SYNTHETIC_MARGIN, choose_activations, float_inputs, synthetic_inputs
-from fewbit.engines import check_labels, network_inputs, run_golden
+from fewbit.engines import check_classes, check_labels, network_inputs, run_golden
 from fewbit.float_network import FloatNetwork, Floats
 from fewbit.golden import file
 from fewbit.golden.bands import Criterion
@@ -213,8 +213,7 @@ def accuracy(network: FloatNetwork | Network, frames: Ints, labels: Ints, kind: 
     if isinstance(network, FloatNetwork):
         assert kind is not None
         inputs = float_inputs(network, kind, frames)
-        if labels.shape != (len(frames),) or labels.dtype.kind not in "iu":
-            raise FewbitError(f"labels must be {len(frames)} integers on one axis, not {labels.dtype} {labels.shape}")
+        check_classes(labels, len(frames), network.classes)
         return float(np.mean(network.classify(inputs) == labels))
     integers = network_inputs(network, frames if kind is None else kind.integers(frames))
     check_labels(network, labels, len(integers))

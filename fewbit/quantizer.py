@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from fewbit.float_chain import Floats
-from fewbit.fold import ROUNDINGS, Boundary, Reals, exact, rounding_boundary
+from fewbit.fold import ROUNDINGS, Boundary, Reals, check_thresholds, exact, rounding_boundary
+from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
+from fewbit.onnx_constants import broadcasts
 from fewbit.onnx_graph import Array, Node, Refusal
 
 ACTIVATION_BITS = 12
@@ -112,9 +114,9 @@ def rounding_mode(text: str) -> str:
 
 def bit_width(bitwidth: Array, most_bits: int) -> int:
     """The one bit width in ``bitwidth``."""
-    values = set(bitwidth.ravel().tolist())
-    if len(values) != 1 or not all(float(bits).is_integer() for bits in values):
-        raise Refusal(f"its bit width must be one integer, not {sorted(values)}")
+    values = np.unique(bitwidth).tolist()
+    if len(values) != 1 or not float(values[0]).is_integer():
+        raise Refusal(f"its bit width must be one integer, not {values[:8]}")
     bits = int(values.pop())
     if not 1 <= bits <= most_bits:
         raise Refusal(f"its bit width must be 1 to {most_bits}, not {bits}")
@@ -179,6 +181,7 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
     """
     if out_scale == 0:
         raise Refusal("its out_scale must not be 0")
+    check_thresholds(*thresholds.shape)
     rows = np.sort(thresholds, axis=1)
     count, scale, ratio = rows.shape[1], Fraction(out_scale), Fraction(out_bias) / Fraction(out_scale)
     if count >= 1 << ACTIVATION_BITS:
@@ -227,24 +230,24 @@ def nonzero_scale(scale: Array) -> Array:
     return scale
 
 
-def quantize_constant(node: Node, value: Array, parameters: list[Array]) -> QuantizedConstant:
+def quantize_constant(node: Node, value: Array, parameters: list[Array], budget: Budget) -> QuantizedConstant:
     """Weights through Quant or BipolarQuant, in float32, as qonnx executes it."""
     if value.dtype != np.float32 or any(parameter.dtype != np.float32 for parameter in parameters):
         raise Refusal("its inputs must be float32")
     if not np.isfinite(value).all():
         raise Refusal("a weight is not a finite number")
+    if not all(broadcasts(parameter, value.shape) for parameter in parameters):
+        raise Refusal(f"its parameters do not fit weights of shape {value.shape}")
+    budget.take(value.shape, np.dtype(np.int64).itemsize, "its result")
     if node.op == "BipolarQuant":
         node.settings()
         levels, scale, zero = np.where(value >= 0, 1, -1), parameters[0], np.zeros((), np.float32)
     else:
         scale, zero, bitwidth = parameters
+        if not np.isfinite(zero).all():
+            raise Refusal("its zero point must be finite")
         settings = quant_settings(node, bitwidth, 16)
         with np.errstate(all="ignore"):
             levels = settings.level32(np.asarray(value / nonzero_scale(scale) + zero, np.float32))
-    if levels.shape != value.shape:
-        raise Refusal(f"its parameters do not fit weights of shape {value.shape}")
-    try:
-        spread = [np.broadcast_to(parameter, levels.shape) for parameter in (nonzero_scale(scale), zero)]
-    except ValueError:
-        raise Refusal(f"its parameters do not fit weights of shape {value.shape}") from None
+    spread = [np.broadcast_to(parameter, levels.shape) for parameter in (nonzero_scale(scale), zero)]
     return QuantizedConstant(levels.astype(np.int64), *spread)

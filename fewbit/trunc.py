@@ -49,7 +49,8 @@ def trunc(node: Node, parameters: list[Array], vector: Vector, reach: tuple[Real
         settings = quant_settings(node, parameters[4], ACTIVATION_BITS, signed=1, narrow=0, rounding_mode="FLOOR")
         mode, least, most = settings.mode, settings.low, settings.high
         ratio = nonzero_scale(vector(parameters[3]))
-        shift = _shift(np.asarray(ratio / scale, np.float32))
+        with np.errstate(all="ignore"):
+            shift = _shift(np.asarray(ratio / scale, np.float32))
         out_scale, out_zero = exact(ratio), exact(zero) / Fraction(2) ** shift
     factor = Fraction(2) ** shift
 
@@ -79,12 +80,17 @@ def trunc(node: Node, parameters: list[Array], vector: Vector, reach: tuple[Real
 
 
 def _shift(ratio: Floats) -> int:
-    if (ratio <= 0).any():
+    if not np.isfinite(ratio).all() or (ratio == 0).any():
+        raise Refusal("its output scale is too far from its scale")
+    if (ratio < 0).any():
         raise Refusal("its scales must have one sign")
     shifts = set(np.round(np.log2(ratio)).tolist())
     if len(shifts) > 1:
         raise Refusal("shifts by another number of bits in each channel")
-    return int(shifts.pop())
+    shift = int(shifts.pop())
+    if abs(shift) > _SUM_BITS:
+        raise Refusal(f"shifts by {shift} bits, {_SUM_BITS} are the most")
+    return shift
 
 
 def _boundary(mode: str, level: int, factor: Fraction) -> Boundary:

@@ -5,6 +5,7 @@ Every level is a short sum of signed powers of two, so that a hardware lane only
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,6 +15,9 @@ import numpy as np
 
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
+
+_BLOCK = 1 << 16
+"""Weights that are unpacked at a time: a multiple of 8, so that a block begins with a byte."""
 
 
 def csd_digits(value: int) -> list[tuple[int, int]]:
@@ -108,11 +112,20 @@ class Code(ABC):
 
     def unpack(self, packed: Ints, shape: tuple[int, ...]) -> Ints:
         """Weights of ``shape`` from the bytes that :meth:`pack` made. Raises FewbitError on too few bytes."""
-        count = int(np.prod(shape)) * self.bits
+        weights = math.prod(shape)
+        count = weights * self.bits
+        if packed.dtype != np.uint8 or packed.ndim != 1:
+            raise FewbitError(f"packed weights are uint8 on one axis, not {packed.dtype} {packed.shape}")
         if packed.size != -(-count // 8):
             raise FewbitError(f"{shape} {self.name} weights take {-(-count // 8)} bytes, not {packed.size}")
-        bits = np.unpackbits(packed, bitorder="little", count=count).reshape(-1, self.bits).astype(np.uint64)
-        return self.decode((bits << np.arange(self.bits, dtype=np.uint64)).sum(-1, dtype=np.uint64)).reshape(shape)
+        unpacked = np.empty(weights, np.int64)
+        for start in range(0, weights, _BLOCK):  # a bit takes 64 while it is unpacked
+            stop = min(start + _BLOCK, weights)
+            block = packed[start * self.bits // 8 : -(-stop * self.bits // 8)]
+            bits = np.unpackbits(block, bitorder="little", count=(stop - start) * self.bits)
+            words = bits.reshape(-1, self.bits).astype(np.uint64) << np.arange(self.bits, dtype=np.uint64)
+            unpacked[start:stop] = self.decode(words.sum(-1, dtype=np.uint64))
+        return unpacked.reshape(shape)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Code) and self.name == other.name

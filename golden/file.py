@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
+from fewbit.golden.budget import Budget, check_file_size
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
@@ -20,6 +22,10 @@ from fewbit.golden.network import LAYERS, InputQuantizer, Network, TensorType
 
 FORMAT = "fewbit"
 VERSION = 1
+_MOST_HEADER = 1 << 20
+"""Bytes of names, shapes and the description: a layer takes some 300."""
+_ITEMSIZES = {"U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F32": 4, "F64": 8}
+"""Bytes an element of the types that :func:`save` writes."""
 
 
 def save(network: Network, path: str | Path) -> None:
@@ -59,10 +65,14 @@ def load(path: str | Path) -> Network:
         If the file is missing, truncated, foreign, of a newer version, or describes no valid network.
     """
     path = Path(path)
+    budget = Budget()
     try:
+        _check_header(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            tensors = {name: _tensor(file, name, budget) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except FewbitError as error:
+        raise FewbitError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise FewbitError(f"{path}: no such file") from None
     except OSError as error:
@@ -75,28 +85,51 @@ def load(path: str | Path) -> Network:
         described = json.loads(metadata[FORMAT])
         if described["version"] != VERSION:
             raise FewbitError(f"written in version {described['version']} of the format, this reads {VERSION}")
-        return _network(described["network"], tensors)
+        return _network(described["network"], tensors, budget)
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except RecursionError:
+        raise FewbitError(f"{path}: the network description is damaged: its lists nest too deep") from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise FewbitError(f"{path}: the network description is damaged ({type(error).__name__}: {error})") from None
 
 
-def _network(description: dict[str, Any], tensors: dict[str, Any]) -> Network:
+def _check_header(path: Path) -> None:
+    """Raises FewbitError on a file, or a header in it, that is too large to be read into memory for a network."""
+    with path.open("rb") as file:
+        check_file_size(os.fstat(file.fileno()).st_size)
+        length = int.from_bytes(file.read(8), "little")
+    if _MOST_HEADER < length <= path.stat().st_size:  # one beyond the end is for the safetensors package to refuse
+        raise FewbitError(f"has a header of {length:,} bytes, {_MOST_HEADER:,} are the most")
+
+
+def _tensor(file: Any, name: str, budget: Budget) -> Any:
+    part = file.get_slice(name)
+    kind = part.get_dtype()
+    if kind not in _ITEMSIZES:
+        raise FewbitError(f"tensor {name!r}: its element type {kind} is not one of {', '.join(_ITEMSIZES)}")
+    budget.take(part.get_shape(), _ITEMSIZES[kind], f"tensor {name!r}")
+    return file.get_tensor(name)
+
+
+def _network(description: dict[str, Any], tensors: dict[str, Any], budget: Budget) -> Network:
     kinds = {layer.kind: layer for layer in LAYERS}
     layers = []
     for index, entry in enumerate(description["layers"]):
         kind = entry.pop("kind")
         if kind not in kinds:
             raise FewbitError(f"layer {entry.get('name')!r} is of the unknown kind {kind!r}")
-        layers.append(_give(kinds[kind], entry, f"layers.{index}", tensors))
+        layers.append(_give(kinds[kind], entry, f"layers.{index}", tensors, budget))
     quantizer = description.get("input_quantizer")
     shape = description["output_shape"]
+    if shape is not None:
+        _checked("network", "output_shape", "shape", shape)
+    frame = _checked("network", "the shape of its input", "shape", description["input"]["shape"])
     return Network(
-        name=description["name"],
-        input=TensorType(DType.parse(description["input"]["dtype"]), tuple(description["input"]["shape"])),
+        name=_checked("network", "name", "str", description["name"]),
+        input=TensorType(DType.parse(description["input"]["dtype"]), tuple(frame)),
         layers=tuple(layers),
-        input_quantizer=quantizer and _give(InputQuantizer, quantizer, "input_quantizer", tensors),
+        input_quantizer=quantizer and _give(InputQuantizer, quantizer, "input_quantizer", tensors, budget),
         output_scale=tensors["output_scale"],
         output_bias=tensors["output_bias"],
         output_shape=None if shape is None else tuple(shape),
@@ -131,10 +164,47 @@ def _narrow(array: Any) -> Any:
     return array.astype(next(kind for kind in kinds if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max))
 
 
-def _give(record: Any, plain: dict[str, Any], prefix: str, tensors: dict[str, Any]) -> Any:
+def _checked(what: str, name: str, kind: str, value: Any) -> Any:
+    """``value``, which the description has for the field ``name`` of type ``kind``. Raises FewbitError unless it is of
+    that type: JSON has no such types, and Python would take 0.5 or "yes" for a number or a truth for long."""
+    fits, wanted = _FIELDS[kind]
+    if not fits(value):
+        raise FewbitError(f"{what}: {name} must be {wanted}, not {value!r}")
+    return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+
+
+def _are_whole(value: Any, count: int | None = None) -> bool:
+    return isinstance(value, list) and all(map(_is_whole, value)) and count in (None, len(value))
+
+
+_TEXT = (lambda value: isinstance(value, str), "a string")
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "str": _TEXT,
+    "Code": _TEXT,
+    "DType": _TEXT,
+    "int": (_is_whole, "a whole number of 64 bits"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "shape": (_are_whole, "a list of whole numbers"),
+    "tuple[int, int]": (lambda value: _are_whole(value, 2), "two whole numbers"),
+    "tuple[int, int, int, int]": (lambda value: _are_whole(value, 4), "four whole numbers"),
+    "Ints": (lambda value: False, "a tensor of the file"),
+    "Ints | None": (lambda value: value is None, "a tensor of the file"),
+}
+"""What the JSON may hold for a field of each type, and how that is said."""
+
+
+def _give(record: Any, plain: dict[str, Any], prefix: str, tensors: dict[str, Any], budget: Budget) -> Any:
     """The inverse of :func:`_take`."""
     values = dict(plain)
     shape = values.pop("shape", None)
+    label = f"layer {values['name']!r}" if "name" in values else "input quantizer"
+    for field in fields(record):
+        if field.name in values:
+            _checked(label, field.name, str(field.type), values[field.name])
     if "code" in values:
         values["code"] = Code.parse(values["code"])
     if "dtype" in values:
@@ -142,5 +212,8 @@ def _give(record: Any, plain: dict[str, Any], prefix: str, tensors: dict[str, An
     names = {field.name for field in fields(record)}
     values |= {name: tensors[f"{prefix}.{name}"] for name in names if f"{prefix}.{name}" in tensors}
     if shape is not None:
+        budget.take(_checked(label, "shape", "shape", shape), 8, f"{label}: the array of its weights")
+        if min(shape, default=1) < 1:
+            raise FewbitError(f"{label}: weights must not be empty, got shape {tuple(shape)}")
         values["weights"] = values["code"].unpack(values["weights"], tuple(shape))
     return record(**values)

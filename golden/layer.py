@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
+from fewbit.golden.budget import check_shape
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """What flows between two layers: the number kind of an element, and the shape of one frame (no batch axis)."""
+    """What flows between two layers: the number kind of an element, and the shape of one frame (no batch axis).
+
+    Raises FewbitError on a shape that is no tensor's; see :mod:`fewbit.golden.budget`.
+    """
 
     dtype: DType
     shape: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        check_shape(self.shape, "a frame")
+
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -30,7 +38,8 @@ class TensorType:
 def frozen_array(values: Any, dtype: Any) -> Ints:
     """A read-only copy of ``values`` in C order as ``dtype``; FewbitError if that would change a value."""
     source = np.asarray(values)
-    array = np.array(source, dtype=dtype, order="C")
+    with np.errstate(invalid="ignore"):  # what does not fit is found below
+        array = np.array(source, dtype=dtype, order="C")
     if not np.array_equal(array, source, equal_nan=array.dtype.kind == "f"):
         raise FewbitError(f"values must fit {array.dtype}, got {source.dtype} that do not")
     array.setflags(write=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -10,10 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fewbit.golden import csd
+from fewbit.golden.budget import check_shape
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.layer import Layer, TensorType, frozen_array
+
+_BLOCK = 1 << 16
+"""Values whose signed digits are worked out at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,7 +112,7 @@ class Linear(Layer):
         wide = [one for one in (self.scales, self.negative_scales) if one is not None]
         if self.code.name.startswith("csd"):
             wide.append(self.weights)
-        return max((int((_recoded(one) != 0).sum(-1).max()) for one in wide), default=0)
+        return max((int((digits != 0).sum(-1).max()) for one in wide for digits in _recoded(one)), default=0)
 
     def factors(self, quality: int | None = None) -> Ints:
         """``scale * level`` of every weight, (outputs, inputs) int64, with the ``quality`` most significant digits.
@@ -168,11 +173,14 @@ class Linear(Layer):
 
 def truncate(values: Ints, quality: int) -> Ints:
     """The ``quality`` most significant canonic signed digits of ``values``.  # (...) -> (...) int64"""
-    return csd.value(csd.keep(_recoded(values), quality))
+    blocks = [csd.value(csd.keep(digits, quality)) for digits in _recoded(values)]
+    return np.concatenate(blocks or [np.zeros(0, np.int64)]).reshape(values.shape)
 
 
-def _recoded(values: Ints) -> Ints:
-    return csd.recode(values, csd.WIDEST)
+def _recoded(values: Ints) -> Iterator[Ints]:
+    """Digits of ``values`` in C order, block by block: together they take a hundred times what the values do."""
+    flat = values.ravel()
+    return (csd.recode(flat[start : start + _BLOCK], csd.WIDEST) for start in range(0, flat.size, _BLOCK))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,15 +199,22 @@ class Dense(Linear):
         return TensorType(self.sum_kind(source.dtype), (self.outputs,))
 
 
+def whole_numbers(layer: Any, name: str, length: int) -> None:
+    """Makes a tuple of the field ``name``. Raises FewbitError unless it holds ``length`` integers."""
+    values = tuple(getattr(layer, name))
+    if len(values) != length:
+        raise FewbitError(f"{layer._label()}: {name} must be {length} numbers, not {len(values)}")
+    if any(isinstance(one, bool) or not isinstance(one, (int, np.integer)) for one in values):
+        raise FewbitError(f"{layer._label()}: {name} must be whole numbers, not {values}")
+    object.__setattr__(layer, name, tuple(int(one) for one in values))
+
+
 def checked_window(
     layer: Any, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> None:
     """Raises FewbitError unless kernel, stride and padding are those of a window; makes tuples of the layer's."""
     for name, length in (("stride", 2), ("padding", 4)):
-        values = tuple(int(one) for one in getattr(layer, name))
-        if len(values) != length:
-            raise FewbitError(f"{layer._label()}: {name} must be {length} numbers, not {len(values)}")
-        object.__setattr__(layer, name, values)
+        whole_numbers(layer, name, length)
     if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
         raise FewbitError(
             f"{layer._label()}: kernel and stride must be at least 1 and padding 0, not {kernel}, {stride}, {padding}"
@@ -217,9 +232,10 @@ def window_positions(
     """Rows and columns of windows over a map ``source``, (channels, height, width); FewbitError if there are none."""
     if len(source.shape) != 3:
         raise FewbitError(f"{layer._label()}: takes a map of (channels, height, width), not {source}")
-    _, height, width = source.shape
+    channels, height, width = source.shape
     top, left, bottom, right = padding
     height, width = height + top + bottom, width + left + right
+    check_shape((channels, height, width), f"{layer._label()}: its input with padding")
     if kernel[0] > height or kernel[1] > width:
         padded = " with its padding" if any(padding) else ""
         raise FewbitError(
@@ -293,4 +309,4 @@ class Conv(Linear):
         )
 
 
-__all__ = ["Conv", "Dense", "Linear", "checked_window", "frozen_array", "truncate", "window_positions"]
+__all__ = ["Conv", "Dense", "Linear", "checked_window", "frozen_array", "truncate", "whole_numbers", "window_positions"]

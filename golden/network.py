@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
+from fewbit.golden.budget import check_shape
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.layer import Layer, Record, TensorType
-from fewbit.golden.linear import Conv, Dense, Linear, checked_window, window_positions
+from fewbit.golden.linear import Conv, Dense, Linear, checked_window, whole_numbers, window_positions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +64,7 @@ class Threshold(Layer):
             raise FewbitError(f"{self._label()}: needs a threshold, got shape {thresholds.shape}")
         if sign.shape != thresholds.shape[:1] or not np.isin(sign, (-1, 1)).all():
             raise FewbitError(f"{self._label()}: sign must be +1 or -1 for each of {len(thresholds)} rows")
-        if (np.diff(thresholds, axis=1) < 0).any():
+        if (thresholds[:, 1:] < thresholds[:, :-1]).any():
             raise FewbitError(f"{self._label()}: thresholds must ascend")
         top = self.base + self.dtype.step * thresholds.shape[1]
         if not self.dtype.contains(np.array([self.base, top])):
@@ -101,7 +104,7 @@ class Pool(Layer):
     def __post_init__(self) -> None:
         if self.mode not in ("max", "sum"):
             raise FewbitError(f'{self._label()}: pooling is "max" or "sum", not {self.mode!r}')
-        object.__setattr__(self, "kernel", tuple(int(one) for one in self.kernel))
+        whole_numbers(self, "kernel", 2)
         checked_window(self, self.kernel, self.stride, self.padding)
 
     def output(self, source: TensorType) -> TensorType:
@@ -109,6 +112,8 @@ class Pool(Layer):
         dtype, elements = source.dtype, self.kernel[0] * self.kernel[1]
         if self.mode == "sum":
             least, most = elements * dtype.min, elements * dtype.max
+            if max(-least, most) >= 1 << 63:
+                raise FewbitError(f"{self._label()}: sums up to {most} need more than 64 bits")
             dtype = DType.holding(least, most) if least < 0 else DType("uint", most.bit_length())
         return TensorType(dtype, (source.shape[0], *positions))
 
@@ -181,7 +186,8 @@ class InputQuantizer(Record):
 
     def __post_init__(self) -> None:
         thresholds = self._freeze("thresholds", np.float32, 1)
-        if thresholds.size == 0 or (np.diff(thresholds) < 0).any() or self.sign not in (-1, 1):
+        ascending = (thresholds[1:] >= thresholds[:-1]).all() and not np.isnan(thresholds).any()
+        if thresholds.size == 0 or not ascending or self.sign not in (-1, 1):
             raise FewbitError("input quantizer: needs ascending thresholds, and a sign of +1 or -1")
 
     def _label(self) -> str:
@@ -221,15 +227,16 @@ class Network(Record):
     output_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        self._freeze("output_scale", np.float64, 1)
-        self._freeze("output_bias", np.float64, 1)
+        for name in ("output_scale", "output_bias"):
+            if not np.isfinite(self._freeze(name, np.float64, 1)).all():
+                raise FewbitError(f"network {self.name!r}: {name} must be finite")
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise FewbitError(f"network {self.name!r} has no layers")
         if self.input.size == 0 or any(extent < 1 for extent in self.input.shape):
             raise FewbitError(f"network {self.name!r}: an input of shape {self.input.shape} is empty")
         names = [layer.name for layer in self.layers]
-        twice = {name for name in names if names.count(name) > 1}
+        twice = {name for name, times in Counter(names).items() if times > 1}
         if twice:
             raise FewbitError(f"network {self.name!r}: two layers are named {min(twice)!r}")
         for layer in self.layers[:-1]:
@@ -239,8 +246,10 @@ class Network(Record):
         for name in ("output_scale", "output_bias"):
             if getattr(self, name).size not in (1, output.size):
                 raise FewbitError(f"network {self.name!r}: {name} must have 1 or {output.size} entries")
-        if self.output_shape is not None and int(np.prod(self.output_shape)) != output.size:
-            raise FewbitError(f"network {self.name!r}: {output.size} outputs do not fill shape {self.output_shape}")
+        if self.output_shape is not None:
+            check_shape(self.output_shape, f"network {self.name!r}: its output_shape")
+            if math.prod(self.output_shape) != output.size or min(self.output_shape, default=1) < 1:
+                raise FewbitError(f"network {self.name!r}: {output.size} outputs do not fill shape {self.output_shape}")
         if self.input_quantizer is not None:
             quantizer = self.input_quantizer
             top = quantizer.base + self.input.dtype.step * quantizer.thresholds.size
@@ -254,8 +263,17 @@ class Network(Record):
     def types(self) -> tuple[TensorType, ...]:
         """Type of the input and of every layer's output, ``len(layers) + 1`` of them."""
         types = [self.input]
+        labels = [self._label()]
         for layer in self.layers:
-            types.append(layer.output(types[-1]))
+            try:
+                types.append(layer.output(types[-1]))
+            except FewbitError as error:
+                label = f"{layer._label()}: "
+                raise FewbitError(f"{label}{str(error).removeprefix(label)}") from None
+            labels.append(layer._label())
+        for label, kind in zip(labels, types):
+            if kind.dtype.max >= 1 << 63:
+                raise FewbitError(f"{label}: {kind} is beyond the signed 64-bit integers that networks compute in")
         return tuple(types)
 
     @property

@@ -225,8 +225,8 @@ def fake_yosys(folder, text, status):
 @pytest.mark.parametrize("text, message", [
     ("echo 'ERROR: Module not found.'", "synthesis failed: Module not found; see {out}/build.log"),
     ("true", "synthesis failed with exit status 1; it wrote nothing; see {out}/build.log"),
-    ("echo half-way; kill -9 $$", "synthesis was ended by SIGKILL, as the system does when memory runs out (exit status "
-     "-9); its last line: half-way; see {out}/build.log"),
+    ("echo half-way; kill -9 $$", "synthesis was ended by SIGKILL, as the system does when memory runs out "
+     "(exit status -9); its last line: half-way; see {out}/build.log"),
 ])  # fmt: skip
 def test_a_tool_that_fails(tmp_path, monkeypatch, text, message):
     tool = fake_yosys(tmp_path, text, 1)

@@ -161,7 +161,7 @@ def test_a_newer_version(path):
         ),
         (
             lambda text: text.replace('"shape": [5, 6]', '"shape": "5"'),
-            r"the network description is damaged \(UFuncTypeError: .*\)",
+            "layer 'dense': shape must be a list of whole numbers, not '5'",
         ),
         (
             lambda text: text.replace('"code": "ternary"', '"code": "quaternary"'),
@@ -182,9 +182,41 @@ def test_a_newer_version(path):
         ),
         (
             lambda text: text.replace('"shape": [2, 3]', '"shape": ["2", 3]'),
-            r"the network description is damaged \(.*\)",
+            r"network: the shape of its input must be a list of whole numbers, not \['2', 3\]",
         ),
-        (lambda text: text.replace('"shape": [2, 3]', '"shape": [2.5, 4]'), r".+"),
+        (
+            lambda text: text.replace('"shape": [2, 3]', '"shape": [2.5, 4]'),
+            r"network: the shape of its input must be a list of whole numbers, not \[2\.5, 4\]",
+        ),
+        (
+            lambda text: text.replace('"base": -2', '"base": -2.5'),
+            "layer 'threshold': base must be a whole number of 64 bits, not -2.5",
+        ),
+        (
+            lambda text: text.replace('"across": false', '"across": "no"'),
+            "layer 'dense': across must be true or false, not 'no'",
+        ),
+        (lambda text: text.replace('"name": "small"', '"name": 1'), "network: name must be a string, not 1"),
+        (
+            lambda text: text.replace('"shape": [2, 3]', f'"shape": {[1] * 30 + [2, 3]}'),
+            "a frame has 32 axes, 31 are the most",
+        ),
+        (
+            lambda text: text.replace('"shape": [2, 3]', f'"shape": {[1 << 40, 1 << 40]}'),
+            r"a frame has the shape \(1099511627776, 1099511627776\): 16,777,216 elements are the most",
+        ),
+        (
+            lambda text: text.replace('"shape": [5, 6]', f'"shape": {[1 << 33, 1 << 33]}'),
+            r"layer 'dense': the array of its weights has the shape \(8589934592, 8589934592\): .*",
+        ),
+        (
+            lambda text: text.replace('"layers": [', '"layers": ' + "[" * 100_000),
+            "the network description is damaged: its lists nest too deep",
+        ),
+        (
+            lambda text: text.replace('"output_shape": null', f'"output_shape": {[1] * 32}'),
+            "network 'small': its output_shape has 32 axes, 31 are the most",
+        ),
     ],
 )
 def test_a_damaged_description(path, damage, message):

@@ -1,0 +1,636 @@
+"""Broken and hostile files: one line that says what is wrong, exit status 2, soon and in little memory.
+
+The files in ``tests/broken`` were made by mutating real ones; each stands for a kind, of which there are others here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx_models import QONNX, WEIGHTS, GraphBuilder, helper, started
+
+from fewbit import arrays, float_onnx, qonnx
+from fewbit.golden import file as native
+from fewbit.golden.budget import MOST_BYTES, MOST_ELEMENTS, MOST_FILE_BYTES, Budget
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.linear import Dense, truncate
+from fewbit.golden.network import Affine, Network, Pool, TensorType, Threshold
+
+FOLDER = Path(__file__).parent / "broken"
+_MOST_MEMORY = 1 << 20
+"""KiB that a command may take, of which Python and its packages take most."""
+_MOST_SECONDS = 10
+"""Of processor time."""
+
+
+def command(*arguments: Any) -> str:
+    """The one line with which ``fewbit`` refuses ``arguments``, in a process whose time and memory are looked at."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fewbit.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 2, said
+    assert said.count("\n") == 1, said
+    assert len(said) <= 501
+    assert usage.ru_maxrss < _MOST_MEMORY
+    assert usage.ru_utime + usage.ru_stime < _MOST_SECONDS
+    return said.rstrip("\n")
+
+
+MESSAGES = {
+    "bomb_concat.onnx": "node 14 (Concat): its result has the shape (33554432,): 16,777,216 elements are the most",
+    "bomb_constantofshape.onnx": "node 0 (ConstantOfShape): its result has the shape (16384, 16384): 16,777,216 "
+    "elements are the most",
+    "dupinit_1116.onnx": "two initializers are named '1.weight_quant.export_handler.lifted_tensor_1'",
+    "onnx_185.onnx": "node 'node__symbolic_4' (Quant): its parameters do not fit weights of shape (8, 16, 1, 1)",
+    "onnx_2011.onnx": "tensor 'layers.0.act_quant.export_handler.lifted_tensor_2': its element type string is not "
+    "supported, only integers, floats and booleans",
+    "onnx_3433.onnx": "node 'node__symbolic_4' (Quant): its parameters do not fit weights of shape (4, 36)",
+    "onnx_374.onnx": "tensor '0.input_quant.export_handler.lifted_tensor_2': its element type complex64 is not "
+    "supported, only integers, floats and booleans",
+    "onnx_4979.onnx": "node 'node__symbolic_3' (Trunc): its output scale is too far from its scale",
+    "onnx_5492.onnx": "node 'node__symbolic_3' (Quant): its parameters do not fit weights of shape (8, 4, 3, 3)",
+    "st_2036.safetensors": "the network description is damaged: its lists nest too deep",
+    "st_2461.safetensors": "tensor 'layers.4.thresholds': its element type F8_E4M3 is not one of U8, I8, U16, I16, "
+    "U32, I32, U64, I64, F32, F64",
+    "st_880.safetensors": "layer 'pool2': kernel must be two whole numbers, not [2]",
+    "st_926.safetensors": "network 'lenet5-ternary': its output_shape has 80 axes, 31 are the most",
+}
+
+
+def test_every_file_has_its_message():
+    assert sorted([*MESSAGES, "idx_100"]) == sorted(path.name for path in FOLDER.iterdir())
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_broken_model(name):
+    options = ["--input", "uint8/255"] if name == "onnx_185.onnx" else []
+    assert command("info", FOLDER / name, *options) == f"fewbit: {FOLDER / name}: {MESSAGES[name]}"
+
+
+def test_idx_whose_sizes_overflow():
+    path = FOLDER / "idx_100"
+    assert command("run", "mnist-small", "--inputs", path) == f"fewbit: {path}: not a whole idx file"
+
+
+# Hostile arrays
+
+
+def test_gzip_bomb(tmp_path):
+    path = tmp_path / "bomb.gz"
+    start = gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 1 << 31))
+    path.write_bytes(start + gzip.compress(bytes(1 << 24)) * 128)
+    said = command("run", "mnist-small", "--inputs", path)
+    assert (
+        said == f"fewbit: {path}: holds more than {arrays.MOST_BYTES:,} bytes, which are the most: hand in fewer frames"
+    )
+
+
+def test_array_of_a_terabyte_of_nothing(tmp_path):
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.write(b"\0\0\x08\1\xff\xff\xff\xff")
+        file.truncate(1 << 40)
+    said = command("run", "mnist-small", "--inputs", path)
+    assert (
+        said == f"fewbit: {path}: holds more than {arrays.MOST_BYTES:,} bytes, which are the most: hand in fewer frames"
+    )
+
+
+def npy(header: str, content: bytes = b"", version: int = 1) -> bytes:
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + content
+
+
+def described(descr: str = "'<u1'", shape: str = "(1,)") -> str:
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        described(shape="(1 << 40,)"),
+        described(shape="(1099511627776, 1099511627776)"),
+        described(shape="(4294967296, 4294967296, 1)"),  # 2**64: 0 in 64 bits
+        described(shape="(-1, -1)"),
+        described(shape="(1.0,)"),
+        described(shape=f"({'1, ' * 80})"),
+        described("'|O'"),
+        described("'|S1'"),
+        described("'<c8'"),
+        described("[('a', '|u1')]"),
+        described("'<M8[s]'"),
+        described(shape="(" * 300 + ")" * 300),
+        described(shape="[" * 5000),
+        "{'descr': '<u1'}\n",
+        "\0",
+        "",
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_npy_header_that_does_not_fit(tmp_path, header, version):
+    path = tmp_path / "x.npy"
+    path.write_bytes(npy(header, b"\1", version))
+    with pytest.raises(FewbitError, match=r"^[^\n]*x\.npy: not a whole \.npy file of numbers \([^\n]*\)$"):
+        arrays.read(path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["u1", "<i2", ">i2", ">f8", "?"])
+def test_npy_of_each_kind_is_read(tmp_path, order, kind):
+    array = np.asarray(np.arange(24).reshape(2, 3, 4), kind, order=order)
+    np.save(tmp_path / "x.npy", array)
+    found = arrays.read(tmp_path / "x.npy")
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "axes, extents",
+    [(100, [1] * 100), (2, [1 << 31, 1 << 31]), (4, [65536] * 4), (8, [256] * 8), (255, [1] * 255)],
+)
+def test_idx_of_absurd_sizes(tmp_path, axes, extents):
+    path = tmp_path / "x"
+    path.write_bytes(bytes([0, 0, 8, axes]) + struct.pack(f">{axes}I", *extents) + b"\1" * (extents[0] == 1))
+    with pytest.raises(FewbitError, match="x: not a whole idx file$"):
+        arrays.read(path)
+
+
+@pytest.mark.parametrize("wrong", [-1, 10, 1000])
+def test_labels_that_are_no_classes(tmp_path, refused, wrong):
+    np.save(tmp_path / "x.npy", np.zeros((3, 784), np.uint8))
+    np.save(tmp_path / "labels.npy", np.array([0, 9, wrong]))
+    said = refused("run", "mnist-small", "--inputs", tmp_path / "x.npy", "--labels", tmp_path / "labels.npy")
+    assert said == f"labels must be classes, 0 to 9, got {min(0, wrong)} to {max(9, wrong)}"
+
+
+@pytest.mark.parametrize("model", ["mnist-small", "lenet5-float"])
+def test_labels_that_are_no_classes_of_what_is_quantized(tmp_path, refused, model):
+    from fewbit.models import floats
+
+    model = model if model == "mnist-small" else sorted(floats())[0]
+    np.save(tmp_path / "x.npy", np.zeros((3, 784), np.uint8))
+    np.save(tmp_path / "labels.npy", np.array([0, 9, 10], np.uint16))
+    files = ("--inputs", tmp_path / "x.npy", "--labels", tmp_path / "labels.npy")
+    said = refused("quantize", model, "-o", tmp_path / "out.safetensors", *files)
+    assert said == "labels must be classes, 0 to 9, got 0 to 10"
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+# ONNX: names
+
+
+def refusal(graph: GraphBuilder, folder: Path, change: Callable[[Any], None] = lambda model: None) -> str:
+    """Why the importer refuses ``graph`` after ``change``, without the file's name."""
+    path = graph.save(folder / "graph.onnx")
+    import onnx
+
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    with pytest.raises(FewbitError) as error:
+        qonnx.load(path)
+    return str(error.value).removeprefix(f"{path}: ")
+
+
+def small() -> GraphBuilder:
+    graph = started(4)
+    graph.dense(WEIGHTS)
+    return graph
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_name_of_two_initializers(tmp_path, place):
+    def again(model):
+        model.graph.initializer.append(model.graph.initializer[place])
+
+    assert refusal(small(), tmp_path, again) == f"two initializers are named 'c{place}'"
+
+
+def test_name_of_two_attributes(tmp_path):
+    def again(model):
+        model.graph.node[0].attribute.append(helper.make_attribute("narrow", 1))
+
+    assert refusal(small(), tmp_path, again) == "node 'Quant_0' (Quant): two attributes are named 'narrow'"
+
+
+def test_two_annotations_of_the_input(tmp_path):
+    def twice(model):
+        for kind in ("INT4", "UINT8"):
+            note = model.graph.quantization_annotation.add(tensor_name="x")
+            note.quant_parameter_tensor_names.add(key="finn_datatype", value=kind)
+
+    assert refusal(small(), tmp_path, twice) == "input 'x': is annotated as INT4 and as UINT8"
+
+
+def test_second_output_of_a_constant_node(tmp_path):
+    """It must not be taken for an input that is left out."""
+    graph = started(1, 2, 2)
+    weights = graph.constant(np.ones((1, 1, 1, 1)))
+    x = graph.x
+    graph.node("Dropout", graph.constant([1]), outputs=2)
+    graph.node("Conv", x, weights, f"{graph.x}b")
+    assert refusal(graph, tmp_path) == "node 'Dropout_1' (Dropout): this op is not supported on constants"
+
+
+# ONNX: constants
+
+
+@pytest.mark.parametrize("name", ["scale", "zero", "bits"])
+@pytest.mark.parametrize("shape", [(3,), (4, 1, 3), (1, 1, 1), (2, 4, 3), (0,)])
+def test_parameter_of_weights_that_does_not_broadcast(tmp_path, name, shape):
+    graph = started(4)
+    x = graph.x
+    parameters = {"scale": 1.0, "zero": 0.0, "bits": 2.0} | {name: np.full(shape, 2.0)}
+    graph.node("MatMul", x, graph.quant(x=graph.constant(WEIGHTS), **parameters))
+    if shape == (3,):
+        if name != "zero":
+            qonnx.load(graph.save(tmp_path / "graph.onnx"))
+        return
+    wanted = "its parameters do not fit weights of shape (4, 3)"
+    assert refusal(graph, tmp_path) == f"node 'Quant_1' (Quant): {wanted}"
+
+
+@pytest.mark.parametrize("name", ["scale", "zero", "bits"])
+@pytest.mark.parametrize("shape", [(3,), (4, 1), (1, 1, 1), (2, 4), (0,)])
+def test_parameter_of_activations_that_does_not_broadcast(tmp_path, name, shape):
+    graph = GraphBuilder(4)
+    graph.quant(**{name: np.full(shape, 2.0)})
+    assert refusal(graph, tmp_path) == (
+        f"node 'Quant_0' (Quant): a {'parameter' if name == 'bits' else 'constant'} of shape {shape} "
+        "does not fit activations of shape (1, 4)"
+    )
+
+
+@pytest.mark.parametrize(
+    "kind, text", [(8, "string"), (14, "complex64"), (15, "complex128"), (16, "bfloat16"), (19, "float8e5m2")]
+)
+@pytest.mark.parametrize("place", range(4))
+def test_constant_of_a_foreign_type(tmp_path, kind, text, place):
+    def change(model):
+        tensor = model.graph.initializer[place]
+        tensor.CopyFrom(helper.make_tensor(tensor.name, kind, [1], [b"x"] if kind == 8 else [1]))
+
+    wanted = f"tensor 'c{place}': its element type {text} is not supported, only integers, floats and booleans"
+    assert refusal(small(), tmp_path, change) == wanted
+
+
+def test_constant_of_an_unknown_type(tmp_path):
+    def change(model):
+        model.graph.initializer[3].data_type = 99
+
+    assert refusal(small(), tmp_path, change) == "tensor 'c3': its element type 99 is not known"
+
+
+@pytest.mark.parametrize("to", [8, 14, 16, 22])
+def test_cast_of_a_constant_to_a_foreign_type(tmp_path, to):
+    graph = started(4)
+    x = graph.x
+    graph.node("MatMul", x, graph.node("Cast", graph.constant(WEIGHTS), to=to))
+    kind = helper.tensor_dtype_to_np_dtype(to)
+    wanted = f"a cast to {kind} is not supported, only to integers, floats and booleans"
+    assert refusal(graph, tmp_path) == f"node 'Cast_1' (Cast): {wanted}"
+
+
+@pytest.mark.parametrize("scale, out_scale", [(1e38, 1e-30), (1e-45, 1e38), (1e-20, 1.0), (1.0, 1e20)])
+def test_trunc_of_absurd_scales(tmp_path, scale, out_scale):
+    graph = GraphBuilder(4)
+    graph.quant(1.0, 0.0, 8)
+    graph.node("Trunc", graph.x, *map(graph.constant, (scale, 0.0, 8.0, out_scale, 4.0)), domain=QONNX)
+    assert refusal(graph, tmp_path).startswith("node 'Trunc_1' (Trunc): ")
+
+
+def grown(op: str, graph: GraphBuilder) -> None:
+    """A constant of 2 * MOST_ELEMENTS elements out of few."""
+    half = MOST_ELEMENTS // 1024
+    row, column = graph.constant(np.zeros((1, 2048))), graph.constant(np.zeros((half, 1)))
+    if op == "ConstantOfShape":
+        graph.node(op, graph.constant([half, 2048], np.int64))
+    elif op == "Gather":
+        graph.node(op, row, graph.constant(np.zeros(half), np.int64), axis=0)
+    elif op == "Concat":
+        graph.node(op, *[graph.node(op, *[column] * 1024, axis=1)] * 2, axis=1)
+    else:
+        graph.node(op, row, column)
+
+
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Concat", "Gather", "Add", "Sub", "Mul", "Div", "Pow"])
+@pytest.mark.parametrize("load", [qonnx.load, float_onnx.load])
+def test_constant_that_grows(tmp_path, op, load):
+    graph = GraphBuilder(4)
+    x = graph.x
+    grown(op, graph)
+    graph.node("MatMul", x, graph.x)
+    with pytest.raises(FewbitError, match=r"its result (of|has the) shape \(.*\)"):
+        load(graph.save(tmp_path / "graph.onnx"))
+
+
+def test_constants_together(tmp_path):
+    """None is too large; all are."""
+    graph = GraphBuilder(4)
+    x, names = graph.x, []
+    for _ in range(9):
+        names.append(graph.node("ConstantOfShape", graph.constant([MOST_ELEMENTS // 2], np.int64)))
+    graph.node("MatMul", x, graph.node("Concat", *names, axis=0))
+    said = refusal(graph, tmp_path)
+    assert said.startswith("node 'ConstantOfShape_7' (ConstantOfShape): its result of shape (8388608,) brings ")
+    assert said.endswith(f" bytes, {MOST_BYTES:,} are the most")
+
+
+def test_budget_is_left_to_what_fits_exactly():
+    budget = Budget()
+    for _ in range(MOST_BYTES // (MOST_ELEMENTS * 4)):
+        budget.take((MOST_ELEMENTS,), 4, "a tensor")
+    with pytest.raises(FewbitError, match=r"^a tensor of shape \(1,\) brings .* to 268,435,457 bytes"):
+        budget.take((1,), 1, "a tensor")
+
+
+@pytest.mark.parametrize("dims", [[1 << 40], [1 << 32, 1 << 32], [MOST_ELEMENTS, 2]])
+def test_declared_shape_is_looked_at_before_the_data(tmp_path, dims):
+    def change(model):
+        model.graph.initializer[3].dims[:] = dims
+
+    wanted = f"tensor 'c3' has the shape {tuple(dims)}: {MOST_ELEMENTS:,} elements are the most"
+    assert refusal(small(), tmp_path, change) == wanted
+
+
+@pytest.mark.parametrize("length", [None, 1 << 39])
+def test_external_file_of_a_terabyte(tmp_path, length):
+    """Only what the shape has is read of it."""
+
+    def change(model):
+        tensor = model.graph.initializer[3]
+        tensor.CopyFrom(helper.make_tensor(tensor.name, 1, [4, 3], [0.0] * 12))
+        tensor.ClearField("float_data")
+        tensor.data_location = 1
+        tensor.external_data.add(key="location", value="weights.bin")
+        if length is not None:
+            tensor.external_data.add(key="length", value=str(length))
+
+    with (tmp_path / "weights.bin").open("wb") as file:
+        file.write(WEIGHTS.tobytes())
+        file.truncate(1 << 40)
+    if length is None:
+        path = small().save(tmp_path / "graph.onnx")
+        import onnx
+
+        model, inside = onnx.load(path), qonnx.load(path)
+        change(model)
+        path.write_bytes(model.SerializeToString())
+        assert qonnx.load(path) == inside
+        return
+    path = small().save(tmp_path / "graph.onnx")
+    import onnx
+
+    model = onnx.load(path)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(FewbitError, match=f"tensor 'c3': says {length} bytes of external data, its shape has 48$"):
+        qonnx.load(path)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+def test_model_file_of_a_terabyte(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    assert command("info", path) == (
+        f"fewbit: {path}: has {1 << 40:,} bytes, and a model file {MOST_FILE_BYTES:,} at most"
+    )
+
+
+# ONNX: exact numbers of any length
+
+
+def long_chain(op: str, count: int) -> GraphBuilder:
+    graph = started(4)
+    for _ in range(count):
+        graph.op("Mul", [[1.1, 0.9, 0.7, 1.3]])
+        if op == "Relu":
+            graph.op("Relu")
+    graph.quant(0.25)
+    return graph
+
+
+def many_thresholds() -> GraphBuilder:
+    graph = GraphBuilder(600, 1, 1)
+    graph.quant(0.5)
+    graph.conv(np.ones((600, 1, 1, 1)), group=600)
+    graph.op("Mul", np.linspace(0.1, 1, 600).reshape(1, -1, 1, 1))
+    graph.quant(0.25, 0, 12)
+    return graph
+
+
+def many_channels() -> GraphBuilder:
+    graph = GraphBuilder(4, 512, 512)
+    graph.quant(0.5)
+    graph.conv(np.ones((4, 1, 1, 1)), group=4)
+    graph.op("Mul", np.linspace(0.1, 1, 4).reshape(1, -1, 1, 1))
+    graph.flatten()
+    graph.node("ArgMax", graph.x, axis=1)
+    return graph
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda: long_chain("Mul", 400),
+            "node 'Mul_342' (Mul): scales that have been multiplied need more than 8192 bits to be exact",
+        ),
+        (
+            lambda: long_chain("Relu", 100),
+            "node 'Mul_129' (Mul): more than 128 scales and limits in turn stand before a quantizer",
+        ),
+        (
+            many_thresholds,
+            "node 'Quant_3' (Quant): takes 4095 thresholds in 600 channels, 2,097,152 in all are the most",
+        ),
+        (
+            many_channels,
+            "node 'ArgMax_4' (ArgMax): has 1,048,576 elements that differ in scale or range, 262,144 are the most",
+        ),
+    ],
+)
+def test_exact_numbers_of_any_length(tmp_path, make, message):
+    assert refusal(make(), tmp_path) == message
+
+
+@pytest.mark.parametrize(
+    "node, message",
+    [
+        (lambda graph: graph.op("Relu", [1.0]), "cannot have 2 inputs"),
+        (lambda graph: graph.op("Flatten", axis=9), "must keep the batch axis, not flatten up to axis 9"),
+        (
+            lambda graph: graph.node("Squeeze", graph.x, graph.constant([np.nan])),
+            "needs integers, and a constant of it is float32",
+        ),
+        (
+            lambda graph: graph.node("Reshape", graph.x, graph.constant([1] * 31 + [4], np.int64)),
+            "its result has 32 axes, 31 are the most",
+        ),
+        (
+            lambda graph: graph.node("Gemm", graph.x, graph.constant(WEIGHTS), graph.constant([1, 2, 3], np.float16)),
+            "its bias must be float32, not float16",
+        ),
+        (lambda graph: graph.op("Add", [[[0.5]]]), "a constant of shape (1, 1, 1) does not fit"),
+    ],
+)
+def test_node_of_a_float_network(tmp_path, node, message):
+    graph = GraphBuilder(4)
+    node(graph)
+    with pytest.raises(FewbitError) as error:
+        float_onnx.load(graph.save(tmp_path / "graph.onnx"))
+    assert message in str(error.value)
+
+
+def test_bias_of_scores_that_needs_more_than_64_bits(tmp_path):
+    from fewbit.golden.weight_vectors import WeightVectors
+    from fewbit.quantize import quantize
+    from fewbit.recipe import Recipe
+
+    graph = GraphBuilder(4)
+    graph.op("Gemm", WEIGHTS, [1e30, 0, 0])
+    recipe = Recipe(code=Code.parse("shift3"), rule="nearest", vectors=WeightVectors("channel", 0))
+    with pytest.raises(FewbitError, match=r"^the biases of the scores are too large beside their scales: "):
+        quantize(float_onnx.load(graph.save(tmp_path / "graph.onnx")), recipe)
+
+
+def test_integers_are_divided_exactly(tmp_path):
+    """Beyond 2**53, and towards zero, as ONNX has it."""
+    from fewbit.onnx_constants import constant_result
+    from fewbit.onnx_graph import Node
+
+    node = Node("", "node", "Div", "", ("a", "b"), ("c",), {})
+    a, b = np.array([(1 << 60) + 1, -7, 7, -8]), np.array([1, 2, -2, 2])
+    assert constant_result(node, [a, b], Budget()).tolist() == [(1 << 60) + 1, -3, -3, -4]
+    with pytest.raises(FewbitError, match=r"^divides by zero$"):
+        constant_result(node, [a, 0 * b], Budget())
+
+
+# The native file
+
+
+def test_header_that_would_be_gigabytes_of_objects(tmp_path):
+    path = tmp_path / "model.safetensors"
+    header = b'{"__metadata__":{"fewbit":"' + b"[]," * (1 << 20) + b'"}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(FewbitError, match=r"safetensors: has a header of 3,145,758 bytes, 1,048,576 are the most$"):
+        native.load(path)
+
+
+@pytest.mark.parametrize("kind", ["F8_E5M2", "BF16", "F16", "BOOL", "C64"])
+def test_foreign_element_type(tmp_path, kind):
+    path = tmp_path / "model.safetensors"
+    size = {"F8_E5M2": 1, "BOOL": 1, "C64": 8}.get(kind, 2)
+    header = f'{{"a":{{"dtype":"{kind}","shape":[1],"data_offsets":[0,{size}]}}}}'.encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+    with pytest.raises(FewbitError, match=rf"tensor 'a': its element type {kind} is not one of U8, I8, "):
+        native.load(path)
+
+
+def network(*layers: Any, shape: tuple[int, ...] = (2,), kind: str = "uint8", **fields: Any) -> Network:
+    return Network(name="net", input=TensorType(DType.parse(kind), shape), layers=layers, **fields)
+
+
+def pool(**fields: Any) -> Pool:
+    return Pool(**({"name": "pool", "mode": "sum", "kernel": (2, 2), "stride": (1, 1)} | fields))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: pool(kernel=(2,)), "layer 'pool': kernel must be 2 numbers, not 1"),
+        (lambda: pool(kernel=(2.5, 2)), "layer 'pool': kernel must be whole numbers, not (2.5, 2)"),
+        (lambda: pool(stride=(1, True)), "layer 'pool': stride must be whole numbers, not (1, True)"),
+        (
+            lambda: network(pool(kernel=(1 << 40, 1), padding=((1 << 40) - 1, 0, (1 << 40) - 1, 0)), shape=(1, 4, 4)),
+            "layer 'pool': its input with padding has the shape (1, 2199023255554, 4): 16,777,216 "
+            "elements are the most",
+        ),
+        (
+            lambda: network(pool(), shape=(1, 4, 4), kind="uint63"),
+            "layer 'pool': sums up to 36893488147419103228 need more than 64 bits",
+        ),
+        (
+            lambda: network(
+                Threshold(name="act", thresholds=[[1]], sign=[1], dtype=DType.parse("uint64"), base=(1 << 64) - 2)
+            ),
+            "layer 'act': uint64[2] is beyond the signed 64-bit integers that networks compute in",
+        ),
+        (
+            lambda: network(
+                Threshold(name="a", thresholds=[[1]], sign=[1], dtype=DType.parse("int2"), base=0), kind="uint64"
+            ),
+            "network 'net': uint64[2] is beyond the signed 64-bit integers that networks compute in",
+        ),
+        (
+            lambda: Threshold(
+                name="act", thresholds=[[1 << 62, -(1 << 62) - 1]], sign=[1], dtype=DType.parse("uint2"), base=0
+            ),
+            "layer 'act': thresholds must ascend",
+        ),
+        (
+            lambda: network(Affine(name="a", scale=[1, 1], bias=[0, 0]), output_scale=[np.nan]),
+            "network 'net': output_scale must be finite",
+        ),
+        (
+            lambda: network(Affine(name="a", scale=[1, 1], bias=[0, 0]), output_shape=(-1, -2)),
+            "network 'net': 2 outputs do not fill shape (-1, -2)",
+        ),
+        (
+            lambda: network(Affine(name="a", scale=[1e30, 1], bias=[0, 0])),
+            "layer 'a': scale: values must fit int64, got float64 that do not",
+        ),
+    ],
+)
+def test_layer_that_cannot_be(make, message):
+    with pytest.raises(FewbitError) as error:
+        make()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("code", ["binary", "csd(2,5)", "int(3)"])
+def test_many_weights_are_unpacked_block_by_block(code):
+    rng, kind = np.random.default_rng(3), Code.parse(code)
+    weights = rng.choice(kind.levels, (3, 60_000))
+    assert np.array_equal(kind.unpack(kind.pack(weights), weights.shape), weights)
+
+
+def test_signed_digits_are_cut_block_by_block():
+    weights = np.random.default_rng(4).integers(-1000, 1000, (3, 30_000))
+    assert np.array_equal(truncate(weights, 1)[2, -7:], truncate(weights[2, -7:], 1))
+    layer = Dense(name="d", weights=np.resize([0, 1, 5, 7, 21], (2, 40_000)), code=Code.parse("csd(3,5)"))
+    assert layer.digits == 3
+
+
+# Messages
+
+
+def test_message_of_a_name_without_end(tmp_path):
+    graph = started(4)
+    graph.node("Softmax", graph.x, name="\x1b[31m" + "n" * 100_000)
+    path = graph.save(tmp_path / "graph.onnx")
+    said = command("info", path)
+    assert said.startswith(f"fewbit: {path}: node '\\x1b[31mnnn")
+    assert said.endswith("nnn' (Softmax): this op is not supported")
+    assert len(said) == 500
