@@ -18,9 +18,12 @@ from fewbit.boards.catalogue import Board
 from fewbit.boards.pll import ClockReset, settings
 from fewbit.boards.report import IMAGE_NAME, REPORT_NAME, Link, Report, Timing, Usage
 from fewbit.boards.shell import BoardTop, Shell
+from fewbit.boards.uart import divisor
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
+from fewbit.golden.write import check_folder
 from fewbit.hw import child, synthesis
+from fewbit.hw.child import temporary_folder
 from fewbit.hw.resources import target
 
 Progress = Callable[[str], object]
@@ -177,7 +180,7 @@ def pack(
         board, design, board.clock_hz, input=input, scores=scores, has_index=has_index, buffer_frames=buffer_frames
     )
     nextpnr = tools.require(_NEXTPNR[board.family])
-    with tempfile.TemporaryDirectory(prefix="fewbit-") as name, _Workshop(Path(name) / "packed") as work:
+    with temporary_folder() as place, _Workshop(place / "packed") as work:
         run = _Run(board, work, on_progress or _silent)
         _, options, _ = _write_sources(board, top, work.folder, dsp)
         run("synthesis", tools.yosys_command("yowasp", f"{_TOP}.ys"))
@@ -220,6 +223,16 @@ def _write_sources(board: Board, top: BoardTop, folder: Path, dsp: bool) -> list
     return [[option for option in command[1:] if option != "--quiet"] for command in commands]
 
 
+def check(board: Board, out_dir: str | Path, *, clock_hz: int | None, baud: int, yosys: tools.Yosys) -> None:
+    """Raises FewbitError on what can be told before there is a design: a clock or baud rate that the board does not
+    make, a tool that is absent, or a folder that cannot be written."""
+    check_folder(out_dir)
+    divisor(ClockReset(board, board.clock_hz if clock_hz is None else clock_hz).hz, baud)
+    tools.yosys_command(yosys, f"{_TOP}.ys")
+    for tool in (_NEXTPNR[board.family], _PACK[board.family]):
+        tools.require(tool)
+
+
 class _Workshop:
     """A temporary folder beside ``out``, and what of it goes there."""
 
@@ -231,7 +244,7 @@ class _Workshop:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             if self.out.exists() and not self.out.is_dir():
                 raise FewbitError(f"cannot build into {self.out}: it is a file")
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{self.out.name}-", dir=self.out.parent))
+            self.folder = Path(tempfile.mkdtemp(prefix=".fewbit-", dir=self.out.parent))
         except OSError as error:
             raise FewbitError(f"cannot build into {self.out}: {error.strerror}") from None
         self.log = self.folder / "build.log"

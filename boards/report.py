@@ -161,9 +161,14 @@ class Report:
                 Usage(**{name: value for name, value in row.items() if name != "percent"}) for row in tree["usage"]
             )
             known["link"] = Link(**{**link, **types})
+            if not _plain_name(tree["bitstream"]):
+                raise FewbitError(
+                    f"the build report names the bitstream {tree['bitstream']!r}, which is no file beside it: "
+                    "build again"
+                )
         except FewbitError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FewbitError(f"the build report is damaged ({error!r}): build again") from None
         return cls(**known)
 
@@ -195,6 +200,11 @@ class Report:
         lines.append(f"  place and route: seed {self.seed}, attempt {self.seeds_tried}")
         lines.append("  " + ", ".join(f"{name} {number}" for name, number in self.tools.items()))
         return "\n".join(lines) + "\n"
+
+
+def _plain_name(name: object) -> bool:
+    """Whether ``name`` is that of a file in the same folder, on every system."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _tree(tensor: TensorType) -> dict[str, Any]:

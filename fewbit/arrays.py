@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from fewbit.golden import write as files
 from fewbit.golden.budget import MOST_AXES
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
@@ -68,27 +69,11 @@ def _too_large(path: Path) -> FewbitError:
 
 
 def write(path: str | Path, array: Ints) -> None:
-    """Writes ``array`` to ``path`` as ``.npy``, aside first and then renamed. Raises FewbitError if it cannot."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise FewbitError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
-
-
-def check_writable(path: str | Path) -> None:
-    """Raises FewbitError if ``path`` cannot be written: better before the work than after it."""
-    path = Path(path)
-    if path.is_dir():
-        raise FewbitError(f"cannot write {path}: is a directory")
-    if not path.parent.is_dir():
-        raise FewbitError(f"cannot write {path}: no such file or directory")
-    if not os.access(path.parent, os.W_OK):
-        raise FewbitError(f"cannot write {path}: permission denied")
+    """Writes ``array`` to ``path`` as ``.npy``, as :func:`fewbit.golden.write.write` writes: whole, or through to what
+    is no regular file. Raises FewbitError if it cannot."""
+    content = BytesIO()
+    np.save(content, array, allow_pickle=False)
+    files.write(path, content.getvalue())
 
 
 def _npy(path: Path, content: bytearray) -> Ints:

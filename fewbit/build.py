@@ -98,6 +98,7 @@ def build(
         If the board is unknown or too small, or the timing cannot be met.
     """
     found = catalogue.get(board)
+    board_build.check(found, out_dir, clock_hz=clock_hz, baud=baud, yosys=yosys)
     wishes: dict[str, Any] = {"clock_hz": clock_hz, "fps": fps, "max_cells": max_cells, "dsp": dsp, "spram": spram}
     made = board_design(network, found, **wishes)
     for _ in range(REPLANS):

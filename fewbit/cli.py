@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 import warnings
@@ -63,7 +65,9 @@ def cli() -> None:
 @click.option(
     "--out", "out_dir", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True, metavar="DIR"
 )
-@click.option("--frames", default=1000, show_default=True, help="Test images to run through the RTL.")
+@click.option(
+    "--frames", default=1000, show_default=True, type=click.IntRange(min=1), help="Test images to run through the RTL."
+)
 @quiet_option
 def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: bool) -> None:
     """The whole line on real data: accuracy, Verilog, simulation against golden, bitstream, one-page report."""
@@ -154,11 +158,18 @@ def run(
 ) -> None:
     """Run frames through MODEL on an engine: the same numbers from any of them."""
     from fewbit import arrays, engines
+    from fewbit.boards import catalogue
+    from fewbit.golden.write import check_writable
 
     if inputs is None and (not check or engine == "golden" or labels is not None):
         raise click.UsageError("--inputs is needed; only --check on an engine other than golden, without labels, makes "
                                "its own", click.get_current_context())  # fmt: skip
     network = _model(model, input_kind)
+    engines.check(network, engine, target=target, build_dir=build_dir, quality=quality)
+    if engine == "board":
+        catalogue.get(board)
+    if outputs is not None:
+        check_writable(outputs)
     reporter = Reporter(quiet)
     if inputs is None:
         stimulus = _stimulus(network, None, limit or MOST, COVERAGE, reporter)
@@ -174,8 +185,6 @@ def run(
         classes = None if classes is None else classes[:limit]
     if classes is not None:
         engines.check_labels(network, classes, len(frames))
-    if outputs is not None:
-        arrays.check_writable(outputs)
     with reporter.bar(engine, len(frames)) as done:
         result = engines.run(
             network,
@@ -254,12 +263,14 @@ def verilog(
     from fewbit.design import design
     from fewbit.engines import network_inputs
     from fewbit.export import export, run_exported_bench
+    from fewbit.golden.write import check_folder
     from fewbit.sim.cocotb_run import choose
 
     if simulator is not None and not check:
         raise FewbitError("--simulator says what --check runs on; give --check too, or leave it out")
     if check:
         simulator = choose(simulator)
+    check_folder(out_dir)
     network = _model(model, input_kind)
     given = None if inputs is None else network_inputs(network, arrays.read(inputs))
     made = design(network, target, **wishes)
@@ -281,7 +292,9 @@ def verilog(
 @click.option("--board", required=True, help="Board to build for; see fewbit boards.")
 @click.option("-o", "--out", "out_dir", required=True, type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--baud", type=click.IntRange(min=1), help="Bits a second of the serial link.  [default: 1000000]")
-@click.option("--seed", default=1, show_default=True, help="First seed of place and route.")
+@click.option(
+    "--seed", default=1, show_default=True, type=click.IntRange(0, 2**31 - 4), help="First seed of place and route."
+)
 @click.option("--yosys", type=click.Choice(("yowasp", "native", "pyosys")), default="yowasp", show_default=True)
 @wish_options
 @input_option
@@ -354,10 +367,32 @@ def boards() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 a wrong result, 2 a mistake in what was handed in."""
-    raise SystemExit(_status(lambda: cli.main(arguments, prog_name="fewbit", standalone_mode=False)))
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):  # None where it is closed
+            output.reconfigure(errors="replace")  # a terminal of ASCII has no sign for times
+    raise SystemExit(_written(_status(lambda: cli.main(arguments, prog_name="fewbit", standalone_mode=False))))
+
+
+def _written(status: int) -> int:
+    """``status``, once all that was printed is written; another where it cannot be."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # Python would try again at its end, and complain in lines of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1 if isinstance(error, BrokenPipeError) else _unwritable(error)
+    return status
+
+
+def _unwritable(error: OSError) -> int:
+    from fewbit.golden.write import reason
+
+    return _fail(f"cannot write to the standard output: {reason(error)}", 2)
 
 
 def _status(work: Callable[[], Any]) -> int:
+    from fewbit.golden.write import reason
     from fewbit.hw import child
     from fewbit.sim.cocotb_run import BenchFailure
 
@@ -381,12 +416,15 @@ def _status(work: Callable[[], Any]) -> int:
         return _fail(str(error), 2)
     except BenchFailure as error:
         return _fail(str(error), 1)
-    except MemoryError:
-        return _fail("this takes more memory than there is", 2)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{where}{reason(error)}", 2)
+    except MemoryError:
+        return _fail("the memory of this machine does not suffice", 2)
     return 0
 
 

@@ -87,6 +87,7 @@ def quantize(
     from fewbit.golden.codes import Code
     from fewbit.golden.network import Network
     from fewbit.golden.weight_vectors import WeightVectors
+    from fewbit.golden.write import check_writable
     from fewbit.models import floats, shipped
     from fewbit.quantize import accuracy, input_kind, load_source
     from fewbit.quantize import quantize as run_quantize
@@ -95,7 +96,7 @@ def quantize(
 
     if out.suffix.lower() != ".safetensors":
         raise FewbitError(f"{out}: a network is written as .safetensors, not {out.suffix or 'without a suffix'}")
-    arrays.check_writable(out)
+    check_writable(out)
     if (inputs is None) != (labels is None):
         raise FewbitError("an accuracy takes both --inputs and --labels")
     vectors = WeightVectors(axis or ("channel" if vector is None else "inputs"), vector or 0)

@@ -17,6 +17,7 @@ from fewbit.export import export
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Network
+from fewbit.golden.write import check_folder, write
 from fewbit.load import load
 from fewbit.progress import Reporter
 from fewbit.report import describe_network, describe_plan, table
@@ -53,6 +54,7 @@ def demo(
     """
     show = reporter or Reporter()
     found = catalogue.get(board)
+    check_folder(out_dir)
     name, network = choose(board, model_name)
     images, labels = (arrays.read(path) for path in models.test_set(name))
     made = board_design(network, found)
@@ -63,7 +65,7 @@ def demo(
         _, report = building.result()
     export(made, out_dir / "verilog", images[:16])
     page = _page(name, network, made, checked, report, out_dir)
-    (out_dir / "demo.txt").write_text(page + "\n", encoding="utf-8")
+    write(out_dir / "demo.txt", f"{page}\n".encode())
     return page
 
 

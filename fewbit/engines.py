@@ -18,9 +18,11 @@ from fewbit.golden import run as golden
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Network
+from fewbit.hw.resources import Target
+from fewbit.hw.resources import target as device
 from fewbit.hw.streams import from_stream, to_stream
 from fewbit.sim.bitstream import unpack
-from fewbit.sim.compile import CompiledDesign, compile_design
+from fewbit.sim.compile import CompiledDesign, compile_design, find_compiler
 from fewbit.sim.netlist import netlist
 from fewbit.sim.run import extract, pack_words
 
@@ -161,12 +163,11 @@ def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None,
     FewbitError
         If the target is no FPGA.
     """
-    device = made.plan.target
-    if device.family == "asic":
-        raise FewbitError(f"there is no netlist of {device.title} to run, only of up5k, hx8k, ecp5-25k and ecp5-85k")
+    family = made.plan.target.family
+    _check_fpga(made.plan.target)
     if len(frames) == 0:
         return run_golden(made.network, frames)
-    mapped = netlist(made.mapped_verilog, top=MODULE, family=device.family, dsp=made.plan.cost.dsps > 0)
+    mapped = netlist(made.mapped_verilog, top=MODULE, family=family, dsp=made.plan.cost.dsps > 0)
     compiled = compile_design(mapped, top=MODULE)
     return _stream(made, compiled, frames, on_progress, quality=quality, load=made.image(cells=True))
 
@@ -309,6 +310,28 @@ def run_board(
     return Run(network, scores, _classes(network, scores) if index is None else index)
 
 
+def check(
+    network: Network, engine: str, *, target: str = "up5k", build_dir: Path | None = None, quality: int | None = None
+) -> None:
+    """Raises FewbitError where ``engine`` cannot run ``network`` with these options, as far as can be told at once."""
+    if engine not in ENGINES:
+        raise FewbitError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    check_quality(network, quality)
+    if engine == "netlist":
+        _check_fpga(device(target))
+    if engine == "bitstream" and build_dir is None:
+        raise FewbitError("the engine bitstream needs the folder of a finished build: --build DIR")
+    if engine in ("rtl", "netlist", "bitstream"):
+        find_compiler()
+    if engine in ("bitstream", "board") and build_dir is not None:
+        _image_of(_build_of(network, build_dir, quality)[1], build_dir)
+
+
+def _check_fpga(target: Target) -> None:
+    if target.family == "asic":
+        raise FewbitError(f"there is no netlist of {target.title} to run, only of up5k, hx8k, ecp5-25k and ecp5-85k")
+
+
 def run(
     network: Network,
     inputs: Ints,
@@ -329,6 +352,7 @@ def run(
     FewbitError
         If the engine is unknown, the inputs are not the network's, or the engine cannot run.
     """
+    check(network, engine, target=target, build_dir=build_dir, quality=quality)
     frames = network_inputs(network, inputs)
     if engine == "golden":
         return run_golden(network, frames, on_progress, quality=quality)
@@ -337,14 +361,11 @@ def run(
     if engine == "netlist":
         return run_netlist(design(network, target), frames, on_progress, quality=quality)
     if engine == "bitstream":
-        if build_dir is None:
-            raise FewbitError("the engine bitstream needs the folder of a finished build: --build DIR")
+        assert build_dir is not None
         return run_bitstream(network, frames, build_dir, on_progress, quality)
-    if engine == "board":
-        return run_board(
-            network, frames, board=board, port=port, build_dir=build_dir, quality=quality, on_progress=on_progress
-        )
-    raise FewbitError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    return run_board(
+        network, frames, board=board, port=port, build_dir=build_dir, quality=quality, on_progress=on_progress
+    )
 
 
 def differing_frames(one: Run, other: Run) -> Ints:

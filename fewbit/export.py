@@ -11,6 +11,7 @@ from fewbit.design import MODULE, Design
 from fewbit.engines import network_inputs
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.write import check_folder, reason
 from fewbit.report import describe_network, describe_plan
 from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import network_vectors
@@ -65,9 +66,10 @@ def export(made: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") 
     }
     if notes:
         texts[NOTES] = notes + "\n"
+    check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.resolve().parent) as name:
+        with tempfile.TemporaryDirectory(prefix=".fewbit-", dir=out) as name:
             work = Path(name)
             for file, text in texts.items():
                 (work / file).write_text(text, encoding="utf-8")
@@ -77,7 +79,7 @@ def export(made: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") 
                 os.replace(work / file, out / file)
                 written.append(out / file)
     except OSError as error:
-        raise FewbitError(f"cannot write to {out}: {(error.strerror or str(error)).lower()}") from None
+        raise FewbitError(f"cannot write to {out}: {reason(error)}") from None
     return written
 
 

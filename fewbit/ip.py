@@ -20,11 +20,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from fewbit import __version__
-from fewbit.files import write_text
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
+from fewbit.golden.write import check_writable, write
 from fewbit.hw.emit import verilog
 from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.netlist import CELLS, cell_models
@@ -257,6 +257,7 @@ def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options:
     """Writes block ``name`` to ``path``, with ``testbench`` its bench beside it as ``tb_<module>.py``; the files."""
     path = Path(path)
     found = block(name)
+    check_writable(path)
     texts = {path: ip(name, **options)}
     if testbench:
         bench = found.bench(**options)
@@ -271,8 +272,10 @@ def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options:
         tests = _tests(bench.module)
         lines += [f"from {bench.module} import {', '.join(tests)}", "", f"__all__ = {json.dumps(tests)}", ""]
         texts[path.with_name(f"tb_{found.module}.py")] = "\n".join(lines)
+    for file in texts:
+        check_writable(file)
     for file, text in texts.items():
-        write_text(file, text)
+        write(file, text.encode("utf-8"))
     return list(texts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import LAYERS, InputQuantizer, Network, TensorType
+from fewbit.golden.write import write
 
 FORMAT = "fewbit"
 VERSION = 1
@@ -29,8 +29,7 @@ _ITEMSIZES = {"U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8
 
 
 def save(network: Network, path: str | Path) -> None:
-    """Writes ``network`` to ``path``, aside first and then renamed, so that a file is whole or absent."""
-    path = Path(path)
+    """Writes ``network`` to ``path``, whole or not at all (:func:`fewbit.golden.write.write`)."""
     tensors: dict[str, Any] = {}
     description = {
         "name": network.name,
@@ -46,14 +45,7 @@ def save(network: Network, path: str | Path) -> None:
     tensors["output_scale"], tensors["output_bias"] = network.output_scale, network.output_bias
     # One entry only: the order of several is not the same from one save to the next.
     metadata = {FORMAT: json.dumps({"version": VERSION, "network": description})}
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(save_tensors(tensors, metadata))
-        aside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise FewbitError(f"cannot write {path}: {error.strerror}") from None
+    write(path, save_tensors(tensors, metadata))
 
 
 def load(path: str | Path) -> Network:

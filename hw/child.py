@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.write import reason
 
 GRACE_S = 2.0
 """Seconds that a tool has to end by itself."""
@@ -171,6 +173,18 @@ def _how(status: int) -> str:
 
 
 @contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards. Raises FewbitError if there is no place for one."""
+    try:
+        holder = tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True)
+    except OSError as error:
+        why = f"no temporary folder can be made: {reason(error)}; set TMPDIR to one that can be written"
+        raise FewbitError(why) from None
+    with holder as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
 def signals() -> Iterator[None]:
     """Within it SIGINT, SIGTERM and SIGHUP end all tools and become :class:`Terminated`.
 
@@ -234,7 +248,7 @@ def _start(
         )
         _children.running.add(process)
     except OSError as error:
-        raise FewbitError(f"the tool {command[0]} does not start: {error.strerror or error}") from None
+        raise FewbitError(f"the tool {command[0]} does not start: {reason(error)}") from None
     finally:
         if main:
             _children.starting = False

@@ -26,6 +26,7 @@ import numpy as np
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw import child
+from fewbit.hw.child import temporary_folder
 from fewbit.sim import cache
 from fewbit.sim.cache import content_key
 from fewbit.sim.compile import (
@@ -36,7 +37,6 @@ from fewbit.sim.compile import (
     private_copy,
     run_compiler,
     run_yosys,
-    temporary_folder,
 )
 
 PACKAGES = {"up5k": "sg48", "hx8k": "ct256"}

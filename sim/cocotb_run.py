@@ -145,6 +145,10 @@ def choose(simulator: str | None = None) -> str:
     FewbitError
         If it is none of :data:`SIMULATORS`, or it or its compiler is not installed.
     """
+    if missing := [name for name in ("cocotb", "find_libpython") if find_spec(name) is None]:
+        raise FewbitError(
+            f"a bench needs the package {missing[0]}, which is not installed; run: pip install 'fewbit[bench]'"
+        )
     name = simulator or os.environ.get("FEWBIT_SIM") or _first_available()
     if name not in SIMULATORS:
         raise FewbitError(f"the simulator must be one of {', '.join(SIMULATORS)}, not {name!r}")

@@ -9,7 +9,6 @@ The C++ side of a run is ``cxxrtl_stream.cc``.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import hashlib
 import os
@@ -19,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw import child
+from fewbit.hw.child import temporary_folder
 from fewbit.sim import cache
 from fewbit.sim.cache import content_key
 
@@ -232,21 +232,10 @@ def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
     return loaded
 
 
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards. Raises FewbitError if there is no place for one."""
-    try:
-        holder = tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FewbitError(f"no temporary folder can be made: {reason}; set TMPDIR to one that can be written") from None
-    with holder as name:
-        yield Path(name)
-
-
 def private_copy(work: Path, names: Iterable[str]) -> Path:
     """A folder with files of ``work``, which is gone when the program ends: for what no cache keeps."""
-    folder = Path(tempfile.mkdtemp(prefix="fewbit-"))
+    with temporary_folder() as holder:
+        folder = Path(tempfile.mkdtemp(prefix="fewbit-", dir=holder.parent))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in names:
         shutil.move(work / name, folder / name)

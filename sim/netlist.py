@@ -15,9 +15,10 @@ from importlib.resources import files
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw import synthesis
+from fewbit.hw.child import temporary_folder
 from fewbit.sim import cache
 from fewbit.sim.cache import content_key
-from fewbit.sim.compile import run_yosys, temporary_folder
+from fewbit.sim.compile import run_yosys
 
 _MODELS = {"ice40": ("ice40/cells_sim.v",), "ecp5": ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")}
 _OWN_MODELS = {"ice40": ("ice40_cells.v",), "ecp5": ("ecp5_cells.v",)}
