@@ -141,10 +141,8 @@ def run(
     from fewbit import arrays, engines
 
     network = _model(model, input_kind)
-    frames = arrays.read(inputs)
-    classes = None if labels is None else arrays.read(labels)
-    if frames.ndim == 0:
-        raise FewbitError(f"{inputs}: holds a single number, not frames (N, ...)")
+    frames = arrays.read_rows(inputs, "frames")
+    classes = None if labels is None else arrays.read_rows(labels, "labels")
     if limit is not None:
         frames = frames[:limit]
         classes = None if classes is None else classes[:limit]
@@ -215,7 +213,8 @@ def verilog(
 
     network = _model(model, input_kind)
     made = design(network, target, **wishes)
-    files = export(made, out_dir, inputs=None if inputs is None else arrays.read(inputs)[:frames], frames=frames)
+    chosen = None if inputs is None else arrays.read_rows(inputs, "frames")[:frames]
+    files = export(made, out_dir, inputs=chosen, frames=frames)
     for file in files:
         print(f"wrote {file}")
     if check:

@@ -80,10 +80,12 @@ def check_labels(network: Network, labels: Ints, frames: int) -> None:
 
 
 def check_classes(labels: Ints, frames: int, classes: int) -> None:
-    """Raises FewbitError unless ``labels`` are ``frames`` integers, 0 to ``classes - 1``."""
+    """Raises FewbitError unless ``labels`` are ``frames`` integers, 0 to ``classes - 1``, and there is one."""
     if labels.shape != (frames,) or labels.dtype.kind not in "iu":
         raise FewbitError(f"labels must be {frames} integers on one axis, not {labels.dtype} {labels.shape}")
-    if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+    if not frames:
+        raise FewbitError("an accuracy needs a frame or more")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise FewbitError(f"labels must be classes, 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 

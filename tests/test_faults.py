@@ -196,6 +196,36 @@ def test_labels_that_are_no_classes_of_what_is_quantized(tmp_path, refused, mode
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.mark.parametrize("command_and_model", [("run", "mnist-small"), ("quantize", "lenet5", "-o", "o.safetensors")])
+def test_accuracy_of_no_frames(tmp_path, monkeypatch, refused, command_and_model):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.zeros((0, 784), np.uint8))
+    np.save("labels.npy", np.zeros(0, np.uint8))
+    assert refused(*command_and_model, "--inputs", "x.npy", "--labels", "labels.npy") == (
+        "an accuracy needs a frame or more"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        (("run", "mnist-small", "--inputs", "number"), "frames"),
+        (("run", "mnist-small", "--inputs", "rows", "--labels", "number", "--limit", "1"), "labels"),
+        (("verilog", "mnist-small", "-o", "out", "--inputs", "number"), "frames"),
+        (("quantize", "mnist-small", "-o", "o.safetensors", "--inputs", "number", "--labels", "rows"), "frames"),
+        (("quantize", "mnist-small", "-o", "o.safetensors", "--inputs", "rows", "--labels", "number"), "labels"),
+        (("quantize", "lenet5", "-o", "o.safetensors", "--calibration", "number"), "frames"),
+    ],
+)
+def test_single_number_in_place_of_rows(tmp_path, monkeypatch, refused, arguments, what):
+    monkeypatch.chdir(tmp_path)
+    for name, array in (("number", np.array(3, np.uint8)), ("rows", np.zeros((2, 784), np.uint8))):
+        with (tmp_path / name).open("wb") as file:
+            np.save(file, array)
+    assert refused(*arguments) == f"number: holds a single number, not {what} (N, ...)"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["number", "rows"]
+
+
 # ONNX: names
 
 
