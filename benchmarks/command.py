@@ -1,16 +1,23 @@
-"""Runs a benchmark as a command: a user's mistake is one line and exit status 2."""
+"""Runs a benchmark as a command: a mistake or a signal is one line, and status 2 or 128 and the number."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw import child
 
 
 def command(name: str, main: Callable[[list[str]], None]) -> None:
     try:
-        main(sys.argv[1:])
+        with child.signals():
+            main(sys.argv[1:])
+    except child.Terminated as told:
+        what = "interrupted" if told.number == signal.SIGINT else "terminated"
+        print(f"benchmarks.{name}: {what}", file=sys.stderr)
+        sys.exit(128 + told.number)
     except FewbitError as error:
         print(f"benchmarks.{name}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from benchmarks import activity, folded, lanes
+from benchmarks.command import command
 from benchmarks.measure import Measured, measure
 from fewbit.hw.accumulate import accumulate
 from fewbit.hw.csd import CsdMultiplier
@@ -369,4 +369,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command("datapaths", main)

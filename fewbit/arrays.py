@@ -54,6 +54,20 @@ def read(path: str | Path) -> Ints:
     raise FewbitError(f"{path}: holds no array; hand in a .npy file or an idx file (MNIST's format), raw or .gz")
 
 
+def read_rows(path: str | Path, what: str) -> Ints:
+    """The array in ``path`` as :func:`read` gives it, one of ``what``, such as frames, in a row.
+
+    Raises
+    ------
+    FewbitError
+        Also if it is a single number.
+    """
+    array = read(path)
+    if array.ndim == 0:
+        raise FewbitError(f"{path}: holds a single number, not {what} (N, ...)")
+    return array
+
+
 def _read(path: Path, file: BinaryIO) -> bytearray:
     """All of ``file``, in pieces: what a gzip file unpacks to is known only then."""
     content = bytearray()

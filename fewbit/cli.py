@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -176,10 +177,8 @@ def run(
         print(stimulus)
         frames = stimulus.frames
     else:
-        frames = arrays.read(inputs)
-    classes = None if labels is None else arrays.read(labels)
-    if frames.ndim == 0:
-        raise FewbitError(f"{inputs}: holds a single number, not frames (N, ...)")
+        frames = arrays.read_rows(inputs, "frames")
+    classes = None if labels is None else arrays.read_rows(labels, "labels")
     if limit is not None:
         frames = frames[:limit]
         classes = None if classes is None else classes[:limit]
@@ -272,7 +271,7 @@ def verilog(
         simulator = choose(simulator)
     check_folder(out_dir)
     network = _model(model, input_kind)
-    given = None if inputs is None else network_inputs(network, arrays.read(inputs))
+    given = None if inputs is None else network_inputs(network, arrays.read_rows(inputs, "frames"))
     made = design(network, target, **wishes)
     reporter = Reporter(quiet)
     stimulus = _stimulus(made.network, given, frames, coverage, reporter)
@@ -379,15 +378,17 @@ def _written(status: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # Python would try again at its end, and complain in lines of its own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1 if isinstance(error, BrokenPipeError) else _unwritable(error)
+        return _unwritable(error)
     return status
 
 
 def _unwritable(error: OSError) -> int:
     from fewbit.golden.write import reason
 
+    # Python would try again at its end, and complain in lines of its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        return 1
     return _fail(f"cannot write to the standard output: {reason(error)}", 2)
 
 
@@ -421,6 +422,8 @@ def _status(work: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:
+        if error.filename is None and error.errno == errno.ENOSPC:  # of a file there would be a FewbitError
+            return _unwritable(error)
         where = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{where}{reason(error)}", 2)
     except MemoryError:

@@ -108,8 +108,15 @@ def quantize(
     path = Path(model)
     source = load_source(path if path.exists() else (shipped() | floats()).get(model, path))
     kind = None if isinstance(source, Network) else input_kind(pixels)
-    labelled = None if inputs is None or labels is None else (arrays.read(inputs), arrays.read(labels))
-    frames = None if calibration is None else arrays.read(calibration)
+    labelled = (
+        None
+        if inputs is None or labels is None
+        else (
+            arrays.read_rows(inputs, "frames"),
+            arrays.read_rows(labels, "labels"),
+        )
+    )
+    frames = None if calibration is None else arrays.read_rows(calibration, "frames")
     with Reporter(quiet).steps("quantizing") as step:
         told = []
         if labelled is not None:

@@ -21,6 +21,7 @@ from fewbit.golden.network import ArgMax, Network
 from fewbit.hw.resources import Target
 from fewbit.hw.resources import target as device
 from fewbit.hw.streams import from_stream, to_stream
+from fewbit.hw.synthesis import Family
 from fewbit.sim.bitstream import unpack
 from fewbit.sim.compile import CompiledDesign, compile_design, find_compiler
 from fewbit.sim.netlist import netlist
@@ -82,10 +83,12 @@ def check_labels(network: Network, labels: Ints, frames: int) -> None:
 
 
 def check_classes(labels: Ints, frames: int, classes: int) -> None:
-    """Raises FewbitError unless ``labels`` are ``frames`` integers, 0 to ``classes - 1``."""
+    """Raises FewbitError unless ``labels`` are ``frames`` integers, 0 to ``classes - 1``, and there is one."""
     if labels.shape != (frames,) or labels.dtype.kind not in "iu":
         raise FewbitError(f"labels must be {frames} integers on one axis, not {labels.dtype} {labels.shape}")
-    if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+    if not frames:
+        raise FewbitError("an accuracy needs a frame or more")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise FewbitError(f"labels must be classes, 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 
@@ -163,8 +166,7 @@ def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None,
     FewbitError
         If the target is no FPGA.
     """
-    family = made.plan.target.family
-    _check_fpga(made.plan.target)
+    family = _check_fpga(made.plan.target)
     if len(frames) == 0:
         return run_golden(made.network, frames)
     mapped = netlist(made.mapped_verilog, top=MODULE, family=family, dsp=made.plan.cost.dsps > 0)
@@ -327,9 +329,10 @@ def check(
         _image_of(_build_of(network, build_dir, quality)[1], build_dir)
 
 
-def _check_fpga(target: Target) -> None:
+def _check_fpga(target: Target) -> Family:
     if target.family == "asic":
         raise FewbitError(f"there is no netlist of {target.title} to run, only of up5k, hx8k, ecp5-25k and ecp5-85k")
+    return target.family
 
 
 def run(

@@ -138,6 +138,8 @@ def run(
         _end(process)
         raise
     finally:
+        if _children.ending:  # the tool has ended, but what it started may have not
+            _end(process)
         _forget(process)
 
 
@@ -252,9 +254,9 @@ def _start(
     finally:
         if main:
             _children.starting = False
-    held, _children.held = _children.held if main else None, None if main else _children.held
-    if held is not None:
-        os.kill(os.getpid(), held)
+            held, _children.held = _children.held, None
+            if held is not None:
+                os.kill(os.getpid(), held)  # whether or not the tool did start
     if _children.ending:  # a signal came to the main thread meanwhile
         _end(process)
         _forget(process)

@@ -83,7 +83,10 @@ def _whole(folder: Path, key: str) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
-        return manifest["key"] == key and all(_hash(folder / name) == wanted for name, wanted in files.items())
+        listed = {*files, MANIFEST} == {path.name for path in folder.iterdir()}
+        return (
+            listed and manifest["key"] == key and all(_hash(folder / name) == wanted for name, wanted in files.items())
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -145,7 +145,7 @@ def choose(simulator: str | None = None) -> str:
     FewbitError
         If it is none of :data:`SIMULATORS`, or it or its compiler is not installed.
     """
-    if missing := [name for name in ("cocotb", "find_libpython") if find_spec(name) is None]:
+    if missing := [name for name in ("cocotb", "find_libpython") if not _installed(name)]:
         raise FewbitError(
             f"a bench needs the package {missing[0]}, which is not installed; run: pip install 'fewbit[bench]'"
         )
@@ -155,6 +155,13 @@ def choose(simulator: str | None = None) -> str:
     if not available(name):
         raise FewbitError(f"the simulator {name} is not there: {_MISSING[name]}")
     return name
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def available(simulator: str) -> bool:

@@ -76,6 +76,10 @@ def empty_manifest(folder):
     (folder / MANIFEST).write_text("{}")
 
 
+def manifest_of_nothing(folder):
+    (folder / MANIFEST).write_text(json.dumps({"key": "key", "files": {}}))
+
+
 def empty(folder):
     shutil.rmtree(folder)
     folder.mkdir()
@@ -97,8 +101,8 @@ def link_to_nowhere(folder):
 
 
 DAMAGES = [
-    truncate, flip, swap, lose, lose_manifest, spoil_manifest, empty_manifest, empty, file_instead,
-    folder_instead_of_a_file, link_to_nowhere,
+    truncate, flip, swap, lose, lose_manifest, spoil_manifest, empty_manifest, manifest_of_nothing, empty,
+    file_instead, folder_instead_of_a_file, link_to_nowhere,
 ]  # fmt: skip
 
 

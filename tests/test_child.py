@@ -55,7 +55,7 @@ def test_lines_as_they_come():
 
 
 def test_a_tool_that_is_not_there():
-    with pytest.raises(FewbitError, match=r"^the tool /no/such does not start: No such file or directory$"):
+    with pytest.raises(FewbitError, match=r"^the tool /no/such does not start: no such file or directory$"):
         child.run(["/no/such"])
 
 
@@ -175,3 +175,59 @@ def test_a_real_tool_that_is_killed():
     assert child.failure("place and route", ended).startswith(
         "place and route was ended by SIGKILL, as the system does"
     )
+
+
+DAEMON = """
+import subprocess, sys, time
+ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+grandchild = subprocess.Popen(
+    [sys.executable, "-c", ignore], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+)
+grandchild.stdout.readline()
+print(grandchild.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_tool_of_another_thread_leaves_is_ended(monkeypatch):
+    """The tool itself ends when told to; what it started does not, and holds none of its pipes."""
+    monkeypatch.setattr(child, "GRACE_S", 0.3)
+    pids, up = [], threading.Event()
+
+    def take(line):
+        pids.append(int(line))
+        up.set()
+
+    thread = threading.Thread(target=lambda: child.run(python(DAEMON), on_line=take))
+    with child.signals():
+        thread.start()
+        assert up.wait(20)
+        child._children.end()
+        thread.join(20)
+    left = alive(pids[0])
+    if left:
+        os.kill(pids[0], signal.SIGKILL)
+    assert not left
+
+
+def test_a_signal_while_a_tool_fails_to_start_is_not_lost():
+    code = """
+import os, signal, subprocess, sys
+from fewbit.golden.errors import FewbitError
+from fewbit.hw import child
+
+def start(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise FileNotFoundError(2, "No such file or directory")
+
+subprocess.Popen = start
+try:
+    with child.signals():
+        try:
+            child.run(["tool"])
+        except FewbitError:
+            pass
+except child.Terminated as told:
+    sys.exit(128 + told.number)
+"""
+    assert subprocess.run(python(code), check=False).returncode == 143

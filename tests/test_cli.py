@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import stat
 from dataclasses import replace
 
@@ -159,7 +158,7 @@ def test_run_without_inputs(refused, tiny, options):
 def test_verilog_checks_on_the_simulator_asked_for(fewbit, tiny, tmp_path):
     status, out, _ = fewbit("verilog", tiny, "-o", tmp_path / "out", "--check", "--simulator", "verilator")
     assert (status, "bench: 19 passed" in out) == (0, True)
-    assert (tmp_path / "out" / "bench" / "Vtop.mk").is_file()
+    assert "Verilator" in (tmp_path / "out" / "bench" / "bench.log").read_text()
 
 
 def test_verilog_refuses_a_simulator_before_it_writes(refused, tiny, tmp_path):
@@ -321,19 +320,3 @@ def test_input_kind_of_a_native_model(refused, tiny):
 def test_board_that_is_not_connected(refused, tiny, frames):
     message = refused("run", tiny, "--inputs", frames, "--engine", "board", "--port", "/dev/absent")
     assert "/dev/absent" in message
-
-
-def test_no_half_written_network(tmp_path, tiny, monkeypatch):
-    """A full disk in the middle of a save leaves the file that was there."""
-    before = tiny.read_bytes()
-    network = file.load(tiny)
-
-    def full(self, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(ValueError, match="No space left"):
-        file.save(network, tiny)
-    assert tiny.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
-    shutil.rmtree(tmp_path)

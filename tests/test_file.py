@@ -240,7 +240,7 @@ def test_the_same_network_gives_the_same_bytes(path, tmp_path):
 
 
 def test_an_unwritable_place(tmp_path, monkeypatch):
-    with pytest.raises(FewbitError, match=r"^cannot write .*/absent/net: No such file or directory$"):
+    with pytest.raises(FewbitError, match=r"^cannot write .*/absent/net: no such file or directory$"):
         save(small(), tmp_path / "absent" / "net")
     (tmp_path / "file").write_text("")
     with pytest.raises(FewbitError, match=r"^cannot write .*/file/net: Not a directory$"):

