@@ -17,7 +17,7 @@ from fewbit.boards import catalogue, protocol, tools
 from fewbit.boards.catalogue import Board
 from fewbit.boards.pll import ClockReset, settings
 from fewbit.boards.report import IMAGE_NAME, REPORT_NAME, Link, Report, Timing, Usage
-from fewbit.boards.shell import BoardTop, Shell
+from fewbit.boards.shell import BoardTop, Shell, check_pause
 from fewbit.boards.uart import divisor
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
@@ -227,6 +227,7 @@ def check(board: Board, out_dir: str | Path, *, clock_hz: int | None, baud: int,
     """Raises FewbitError on what can be told before there is a design: a clock or baud rate that the board does not
     make, a tool that is absent, or a folder that cannot be written."""
     check_folder(out_dir)
+    check_pause(protocol.PAUSE_S, baud)
     divisor(ClockReset(board, board.clock_hz if clock_hz is None else clock_hz).hz, baud)
     tools.yosys_command(yosys, f"{_TOP}.ys")
     for tool in (_NEXTPNR[board.family], _PACK[board.family]):
@@ -244,7 +245,9 @@ class _Workshop:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             if self.out.exists() and not self.out.is_dir():
                 raise FewbitError(f"cannot build into {self.out}: it is a file")
-            self.folder = Path(tempfile.mkdtemp(prefix=".fewbit-", dir=self.out.parent))
+            # Where `out` is there already it may be another file system than what is beside it.
+            place = self.out if self.out.exists() else self.out.parent
+            self.folder = Path(tempfile.mkdtemp(prefix=".fewbit-", dir=place))
         except OSError as error:
             raise FewbitError(f"cannot build into {self.out}: {error.strerror}") from None
         self.log = self.folder / "build.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -263,7 +264,7 @@ class BoardLink:
 def _open(port: str, baud: int, timeout_s: float) -> Any:
     try:
         line = serial.serial_for_url(port, baudrate=baud, timeout=timeout_s, write_timeout=timeout_s)
-    except (serial.SerialException, OSError, ValueError, LookupError) as error:  # the last from options of a URL
+    except (serial.SerialException, OSError, ValueError, LookupError, re.error) as error:  # the last two from URLs
         raise FewbitError(_why_not(port, error)) from None
     with contextlib.suppress(AttributeError, NotImplementedError, ValueError, OSError):
         # An FTDI bridge otherwise keeps short replies back for 16 ms.

@@ -33,6 +33,12 @@ from fewbit.golden.network import TensorType
 from fewbit.hw.streams import Gearbox, Pack
 
 
+def check_pause(pause_s: float, baud: int) -> None:
+    """Raises FewbitError if a pause of ``pause_s`` could be one between two bytes of a line at ``baud``."""
+    if pause_s * baud < 20:
+        raise FewbitError(f"a pause must last longer than 20 bits, not {pause_s:g} s at {baud} baud")
+
+
 class Shell(wiring.Component):
     """A design behind a serial port. Bytes in, bytes out: see :mod:`fewbit.boards.protocol` for what they mean.
 
@@ -114,8 +120,7 @@ class Shell(wiring.Component):
     ) -> None:
         if buffer_frames < 0:
             raise FewbitError(f"the receive buffer must hold 0 or more frames, not {buffer_frames}")
-        if pause_s * baud < 20:
-            raise FewbitError(f"a pause must last longer than 20 bits, not {pause_s:g} s at {baud} baud")
+        check_pause(pause_s, baud)
         self.design, self.input, self.scores, self.has_index = design, input, scores, has_index
         self.clock_hz, self.baud, self.buffer_frames, self.pause_s = Fraction(clock_hz), baud, buffer_frames, pause_s
         self.divisor = divisor(clock_hz, baud)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -23,7 +24,7 @@ def write(path: str | Path, content: bytes) -> None:
         If it cannot be written.
     """
     try:
-        target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+        target = _target(path)
         if _special(target):
             with target.open("wb") as file:
                 file.write(content)
@@ -37,7 +38,8 @@ def check_writable(path: str | Path) -> None:
     """Raises FewbitError if ``path`` cannot be written, as far as can be told beforehand: better before the work than
     after it."""
     try:
-        target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+        target = _target(path)
+        why = ""
         if target.is_dir():
             why = "is a directory"
         elif _special(target):
@@ -45,7 +47,7 @@ def check_writable(path: str | Path) -> None:
         elif not target.parent.is_dir():
             why = "not a directory" if target.parent.exists() else "no such file or directory"
         else:
-            why = "" if os.access(target.parent, os.W_OK) else "permission denied"
+            tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
         why = reason(error)
     if why:
@@ -56,6 +58,9 @@ def check_folder(path: str | Path) -> None:
     """Raises FewbitError if ``path`` is not, and cannot become, a folder that can be written."""
     try:
         there = Path(path)
+        most = os.pathconf("/", "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+        if any(len(os.fsencode(part)) > most for part in there.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         while not os.path.lexists(there) and there != there.parent:
             there = there.parent
         if not there.is_dir():
@@ -73,8 +78,22 @@ def reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def _target(path: str | Path) -> Path:
+    """What ``path`` leads to, where it is a link; an open file of a process stays under the name it has there."""
+    if not os.path.islink(path) or _open_file(path):
+        return Path(path)
+    return Path(os.path.realpath(path))
+
+
+def _open_file(path: str | Path) -> bool:
+    """Whether ``path`` is a name of an open file, such as /dev/stdout: to replace it would not reach its reader."""
+    return str(path).startswith("/proc/") or (os.path.islink(path) and os.readlink(path).startswith("/proc/"))
+
+
 def _special(path: Path) -> bool:
     """Whether there is something other than a regular file or a folder at ``path``."""
+    if _open_file(path):
+        return os.path.exists(path)
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

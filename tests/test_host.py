@@ -305,6 +305,7 @@ def test_an_echo_is_no_board():
         ("nosuch://x", "cannot open nosuch://x: "),
         ("socket://127.0.0.1:1", "cannot open socket://127.0.0.1:1: "),
         ("loop://?nosuch=1", "cannot open loop://?nosuch=1: "),
+        ("hwgrep://(", "cannot open hwgrep://(: "),
         ("alt://", "there is no serial port alt://; ports here: "),
         ("spy://", "there is no serial port spy://; ports here: "),
     ],

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -130,3 +132,15 @@ def test_folders(tmp_path):
     with pytest.raises(FewbitError, match=f"^cannot write to {tmp_path / 'file' / 'x'}: not a directory$"):
         check_folder(tmp_path / "file" / "x")
     assert names(tmp_path) == ["file"]
+
+
+def test_the_output_of_a_process_is_written_through(tmp_path):
+    """/dev/stdout is a link to an open file, which may be a pipe without a place of its own."""
+    code = "from fewbit.golden.write import *; check_writable('/dev/stdout'); write('/dev/stdout', b'through')"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout == b"through"
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"before ")
+        file.flush()
+        subprocess.run(command, stdout=file, check=True)
+    assert b"through" in (tmp_path / "file").read_bytes()
