@@ -17,6 +17,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.faults import KINDS, FaultSimulator
 from fewbit.golden.network import Network
 from fewbit.golden.run import check_frames
+from fewbit.steering import Steering
 
 COVERAGE = 0.98
 """Share of the visible faults of each kind that vectors see, unless asked otherwise."""
@@ -154,6 +155,7 @@ class _Search:
         self.among = np.arange(len(kinds))
         self.chosen: list[Ints] = []
         self.waiting: list[_Tried] = []
+        self.first_weights = self.weights = 0
         self.tried = 0
 
     def simulate(self, frame: Ints, way: int | None = None) -> _Tried:
@@ -210,6 +212,9 @@ class _Search:
     def make(self, coverage: float, rng: np.random.Generator, effort: int) -> None:
         """Makes frames, and varies those that serve, until the chosen ones see enough."""
         candidates = Candidates(self.network.input, rng)
+        self.steering = Steering(self.network, rng)
+        if self.steering.index is not None:
+            self.first_weights, self.weights = self.simulator.weights(self.steering.index)
         self.add([self.simulate(frame) for frame in candidates.plain()], 0.2)
         greatest, last, vain, thinned = 0.0, np.inf, 0, 0
         while len(self.chosen) < self.most and vain < _AGAIN:
@@ -255,11 +260,14 @@ class _Search:
         size = min(count, max(8, min(32, count // 5)))
         batch = list(self.waiting)
         for _ in range(size):
+            made: tuple[Ints, int | None]
             if self.chosen and rng.random() < 0.4:
                 pair = rng.integers(len(self.chosen), size=2)
                 made = candidates.varied(self.chosen[pair[0]], self.chosen[pair[1]])
             else:
                 made = candidates.fresh()
+            if self.steering.rows and rng.random() < 0.5:
+                made = self._steered(made[0], rng), None
             batch.append(self.simulate(*made))
         others: list[_Tried] = []
         began = self.tried - size
@@ -276,6 +284,14 @@ class _Search:
             if tried.way is not None and best:
                 candidates.reward(tried.way, (tried.worth / best) ** 2)
         return batch
+
+    def _steered(self, frame: Ints, rng: np.random.Generator) -> Ints:
+        """``frame``, changed so that sums come to their thresholds whose weights have most unseen faults."""
+        rows, most = self.steering.rows, int(rng.integers(8, 160))
+        begin = self.first_weights
+        unseen = self.left[begin : begin + self.weights].reshape(rows, -1).sum(1) + 0.01
+        chosen = rng.choice(rows, max(1, rows // int(rng.integers(1, 5))), replace=False, p=unseen / unseen.sum())
+        return self.steering.steer(frame, chosen, most)
 
     def result(self) -> Stimulus:
         def count(flags: NDArray[np.bool_]) -> dict[str, int]:

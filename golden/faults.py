@@ -97,6 +97,13 @@ class FaultSimulator:
         chosen = self._groups[group]
         return Fault(chosen.kind, chosen.layer.name, chosen.place(int(number - self._starts[group])))
 
+    def weights(self, index: int) -> tuple[int, int]:
+        """The first fault of a weight of linear layer ``index``, and how many there are: output by output."""
+        place = next(
+            place for place, group in enumerate(self._groups) if isinstance(group, _Weights) and group.index == index
+        )
+        return int(self._starts[place]), self._groups[place].size
+
     def planted(self, number: int) -> Network | None:
         """The network with fault ``number`` in it, where a network can hold it: weights, digits and thresholds."""
         group = int(np.searchsorted(self._starts, number, side="right")) - 1

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import boards, resources
+from benchmarks import boards, resources, stimulus
 from benchmarks.command import command
 
 
@@ -17,6 +17,7 @@ from benchmarks.command import command
         (boards.main, "mnist-conv@icebreaker:fps=-1", "the frame rate must be above 0"),
         (resources.main, "mnist@icebreaker", "there is no network 'mnist', only fashion-conv"),
         (resources.main, "mnist-conv@nowhere", "no board is called 'nowhere'"),
+        (stimulus.main, "mnist", "there is no network 'mnist', only fashion-conv"),
     ],
 )
 def test_a_mistake_is_one_line(main, argument, said, monkeypatch, capsys):
