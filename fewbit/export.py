@@ -14,7 +14,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.write import check_folder, reason
 from fewbit.report import describe_network, describe_plan
 from fewbit.sim.cocotb_run import TestResult, run_bench
-from fewbit.sim.vectors import network_vectors
+from fewbit.sim.vectors import Vectors, network_vectors
 
 BENCH = f"tb_{MODULE}"
 VECTORS = "vectors.json"
@@ -96,6 +96,15 @@ def run_exported_bench(out_dir: str | Path, *, simulator: str | None = None) -> 
     out = Path(out_dir).resolve()
     search = os.pathsep.join([str(out), *(str(Path(entry or ".").resolve()) for entry in sys.path)])
     env = {"PYTHONPATH": search, "FEWBIT_VECTORS": str(out / VECTORS)}
+    vectors = Vectors.load(out / VECTORS)
+    # Every frame goes through twice, some more often; the slowest simulators run a few hundred cycles a second.
+    cycles = (2 * vectors.frames + 100) * max(vectors.latency, 8 * vectors.beats_in)
     return run_bench(
-        out / f"{MODULE}.v", toplevel=MODULE, module=BENCH, build_dir=out / "bench", simulator=simulator, env=env
+        out / f"{MODULE}.v",
+        toplevel=MODULE,
+        module=BENCH,
+        build_dir=out / "bench",
+        simulator=simulator,
+        env=env,
+        timeout=600 + cycles / 200,
     )
