@@ -203,10 +203,18 @@ def run_bitstream(
         cycles_per_request=4 * (report.cycles_per_frame or 0),
         on_progress=on_progress,
     )
-    decoded = [protocol.decode_reply(link.scores, link.has_index, reply) for reply in replies]
+    decoded = [_decoded(link, number, reply) for number, reply in enumerate(replies)]
     scores = np.stack([values for values, _ in decoded])
     classes = np.array([index for _, index in decoded]) if link.has_index else _classes(network, scores)
     return Run(network, scores, classes)
+
+
+def _decoded(link: Link, number: int, reply: bytes) -> tuple[Ints, int | None]:
+    """Scores and class of the reply to frame ``number``."""
+    try:
+        return protocol.decode_reply(link.scores, link.has_index, reply)
+    except FewbitError as error:
+        raise FewbitError(f"frame {number}: {error}") from None
 
 
 def _build_of(network: Network, build_dir: Path, quality: int | None) -> tuple[Report, Link]:

@@ -91,6 +91,24 @@ def test_bitstream_equals_golden(icebreaker):
 
 
 @needs_icebox
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest"])
+def test_a_damaged_entry_of_the_cache_is_made_anew(icebreaker, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
+    out, report = icebreaker
+    library = load(out, report).library
+    content = library.read_bytes()
+    if damage == "truncated":
+        library.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        library.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    else:
+        (library.parent / "manifest.json").unlink()
+    assert load(out, report).library == library
+    assert library.stat().st_size == len(content)
+    assert correct(out, report)
+
+
+@needs_icebox
 @pytest.mark.parametrize(
     "board, options",
     [

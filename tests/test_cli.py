@@ -154,6 +154,7 @@ def test_run_without_inputs(refused, tiny, options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not available("verilator"), reason="verilator is not installed")
 def test_verilog_checks_on_the_simulator_asked_for(fewbit, tiny, tmp_path):
     status, out, _ = fewbit("verilog", tiny, "-o", tmp_path / "out", "--check", "--simulator", "verilator")

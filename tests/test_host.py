@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,10 +15,13 @@ import serial
 from fake_board import FakeBoard
 from serial.tools import list_ports
 
+from fewbit import cli, engines
 from fewbit.boards import host, protocol
+from fewbit.golden import file
+from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import TensorType
+from fewbit.golden.network import ArgMax, Dense, Flatten, Network, TensorType, Threshold
 
 
 def kind(name, *shape):
@@ -494,3 +498,39 @@ def test_replies_there_and_back(name):
     assert index == 1
     with pytest.raises(FewbitError, match=r"^a reply has"):
         protocol.decode_reply(tensor, False, sent)
+
+
+MANGLES = {
+    "another class": (lambda reply: reply[:-1] + bytes([reply[-1] ^ 1]), "frame 0: the reply "),
+    "a byte lost": (lambda reply: reply[1:], "frame 0: 8 of 9 reply bytes came from "),
+    "a byte added": (lambda reply: reply[:4] + b"\x00" + reply[4:], ""),
+    "nothing": (lambda reply: b"", "frame 0: 0 of 9 reply bytes came from "),
+    "a byte behind": (lambda reply: reply + b"\x00", "1 bytes more than 1 replies came from "),
+}
+
+
+@pytest.mark.parametrize("mangle", MANGLES)
+def test_the_command_tells_of_a_damaged_reply(board, tmp_path, capsys, monkeypatch, mangle):
+    """One line each, and never an answer."""
+    network = Network(
+        name="n",
+        input=SOURCE,
+        layers=(
+            Flatten(name="flatten"),
+            Dense(name="fc", weights=np.arange(60).reshape(4, 15) % 15 - 7, code=Code.parse("int(4)")),
+            Threshold(name="t", thresholds=np.arange(-2047, 2048)[None], sign=[1], dtype=DType("int", 12), base=-2048),
+            ArgMax(name="class"),
+        ),
+    )
+    file.save(network, tmp_path / "n.safetensors")
+    np.save(tmp_path / "x.npy", frames(1).astype(np.uint8))
+    change, said = MANGLES[mangle]
+    fake = board(mangle=lambda number, reply: change(reply))
+    monkeypatch.setattr(engines, "BoardLink", partial(host.BoardLink, timeout_s=0.3))
+    with pytest.raises(SystemExit) as done:
+        cli.main(["run", str(tmp_path / "n.safetensors"), "--inputs", str(tmp_path / "x.npy"), "--engine", "board",
+                  "--board", "icebreaker", "--port", fake.port, "-q"])  # fmt: skip
+    printed = capsys.readouterr()
+    assert (done.value.code, printed.out) == (2, "")
+    assert printed.err.startswith(f"fewbit: {said}")
+    assert printed.err.count("\n") == 1
