@@ -112,7 +112,8 @@ def test_an_absent_simulator_is_a_clear_error(place, monkeypatch):
         FewbitError, match="^the simulator must be one of cxxrtl, icarus, icarus-2005, verilator, not 'fast'$"
     ):
         run(place, simulator="fast")
-    monkeypatch.setattr(cocotb_run, "find_spec", lambda name: None)
+    cocotb = ("cocotb", "find_libpython")
+    monkeypatch.setattr(cocotb_run, "find_spec", lambda name: name if name in cocotb else None)
     monkeypatch.setattr(cocotb_run.shutil, "which", lambda name: None)
     with pytest.raises(FewbitError, match=re.escape("run: pip install 'fewbit[bench,zig]'")):
         run(place, simulator="cxxrtl")
