@@ -383,7 +383,7 @@ def _written(status: int) -> int:
 
 
 def _unwritable(error: OSError) -> int:
-    from fewbit.golden.write import reason
+    from fewbit.golden.errors import reason
 
     # Python would try again at its end, and complain in lines of its own.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -393,7 +393,7 @@ def _unwritable(error: OSError) -> int:
 
 
 def _status(work: Callable[[], Any]) -> int:
-    from fewbit.golden.write import reason
+    from fewbit.golden.errors import reason
     from fewbit.hw import child
     from fewbit.sim.cocotb_run import BenchFailure
 

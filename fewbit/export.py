@@ -10,8 +10,8 @@ from pathlib import Path
 from fewbit.design import MODULE, Design
 from fewbit.engines import network_inputs
 from fewbit.golden.dtype import Ints
-from fewbit.golden.errors import FewbitError
-from fewbit.golden.write import check_folder, reason
+from fewbit.golden.errors import FewbitError, reason
+from fewbit.golden.write import check_folder
 from fewbit.report import describe_network, describe_plan
 from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import Vectors, network_vectors

@@ -7,3 +7,8 @@ class FewbitError(ValueError):
     The message is one line that says what is wrong, where, and what to do about it. The command line prints it and
     exits with status 2; programs may catch it. Faults of fewbit itself never raise this.
     """
+
+
+def reason(error: OSError) -> str:
+    """What the system says of ``error``, as the end of a sentence."""
+    return (error.strerror or str(error)).lower()

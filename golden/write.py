@@ -9,7 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from fewbit.golden.errors import FewbitError
+from fewbit.golden.errors import FewbitError, reason
 
 
 def write(path: str | Path, content: bytes) -> None:
@@ -71,11 +71,6 @@ def check_folder(path: str | Path) -> None:
         why = reason(error)
     if why:
         raise FewbitError(f"cannot write to {path}: {why}")
-
-
-def reason(error: OSError) -> str:
-    """What the system says, as the end of a sentence."""
-    return (error.strerror or str(error)).lower()
 
 
 def _target(path: str | Path) -> Path:

@@ -20,8 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from fewbit.golden.errors import FewbitError
-from fewbit.golden.write import reason
+from fewbit.golden.errors import FewbitError, reason
 
 GRACE_S = 2.0
 """Seconds that a tool has to end by itself."""

@@ -243,7 +243,7 @@ def test_an_unwritable_place(tmp_path, monkeypatch):
     with pytest.raises(FewbitError, match=r"^cannot write .*/absent/net: no such file or directory$"):
         save(small(), tmp_path / "absent" / "net")
     (tmp_path / "file").write_text("")
-    with pytest.raises(FewbitError, match=r"^cannot write .*/file/net: Not a directory$"):
+    with pytest.raises(FewbitError, match=r"^cannot write .*/file/net: not a directory$"):
         save(small(), tmp_path / "file" / "net")
 
     def full(self, content):
