@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises."""
+"""The one exception a user's mistake raises, and the words for what the system says."""
 
 
 class FewbitError(ValueError):
