@@ -26,6 +26,7 @@ One frame is simulated at a time; :mod:`fewbit.golden.carry` carries what a faul
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -138,7 +139,7 @@ class FaultSimulator:
 
 
 @dataclass
-class _Group:
+class _Group(ABC):
     """Faults of one kind in one layer."""
 
     network: Network
@@ -156,16 +157,20 @@ class _Group:
         return kind
 
     @property
+    @abstractmethod
     def size(self) -> int:
-        raise NotImplementedError
+        """How many there are."""
 
+    @abstractmethod
     def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
-        raise NotImplementedError
+        """Which of the faults ``local`` (n,) the frame of ``tensors`` shows."""
 
+    @abstractmethod
     def place(self, number: int) -> str:
-        raise NotImplementedError
+        """What fault ``number`` is, in words."""
 
     def planted(self, number: int) -> Any:
+        """The layer with fault ``number`` in it; None where a layer cannot hold it."""
         return None
 
 
@@ -412,8 +417,9 @@ class _Whole(_Group):
     def place(self, number: int) -> str:
         return self.names[number]
 
+    @abstractmethod
     def outputs(self, path: Path, tensors: Tensors, name: str) -> Ints:
-        raise NotImplementedError
+        """What the layer gives with the fault of that name.  # -> (1, \\*shape)"""
 
     def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         moved = np.concatenate([self.outputs(path, tensors, self.names[number]) for number in local])

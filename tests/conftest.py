@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,15 @@ def refused(fewbit: Callable[..., tuple[Any, str, str]]) -> Callable[..., str]:
         return err.removeprefix("fewbit: ").rstrip("\n")
 
     return call
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A device node of our own that is always full: a fault in the test would replace it."""
+    node = tmp_path / "full"
+    try:
+        os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 7))
+        node.open("wb").close()
+    except OSError:
+        pytest.skip("device nodes cannot be made here")
+    return node

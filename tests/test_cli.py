@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fewbit_files import tiny_file
 
 from fewbit import models
 from fewbit.golden import file
-from fewbit.golden.codes import BINARY
-from fewbit.golden.dtype import DType
-from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 from fewbit.sim.cocotb_run import available
 
 COMMANDS = ("boards", "build", "demo", "flash", "info", "ip", "quantize", "run", "verilog")
@@ -20,14 +18,7 @@ COMMANDS = ("boards", "build", "demo", "flash", "info", "ip", "quantize", "run",
 
 @pytest.fixture
 def tiny(tmp_path):
-    """A network of two dense weights rows, in a file."""
-    dense = Dense(name="fc", weights=[[1, -1, 1, 1], [-1, 1, 1, -1]], code=BINARY)
-    network = Network(
-        name="tiny", input=TensorType(DType("uint", 2), (4,)), layers=(dense, ArgMax(name="class")), output_shape=(1,)
-    )
-    path = tmp_path / "tiny.safetensors"
-    file.save(network, path)
-    return path
+    return tiny_file(tmp_path)
 
 
 @pytest.fixture

@@ -62,18 +62,6 @@ def test_a_pipe_is_written_through(tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-@pytest.fixture
-def full(tmp_path):
-    """A device node that is always full, of our own: a fault would replace it."""
-    node = tmp_path / "full"
-    try:
-        os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 7))
-        node.open("wb").close()
-    except OSError:
-        pytest.skip("device nodes cannot be made here")
-    return node
-
-
 def test_a_device_is_written_through(full):
     check_writable(full)
     with pytest.raises(FewbitError, match=f"^cannot write {full}: no space left on device$"):
