@@ -220,7 +220,8 @@ class _Search:
         while len(self.chosen) < self.most and vain < _AGAIN:
             # As long as most frames see much that is new, little is gained by a search for better ones.
             rare = 1 - min(1.0, last / greatest) if greatest else 0.0
-            batch = self._round(candidates, rng, max(effort // 5, round(effort * rare), 1))
+            fewest = 8 if last > 0.1 * self.worth[self.left].sum() else max(8, effort // 5)
+            batch = self._round(candidates, rng, max(fewest, round(effort * rare)))
             last = max(tried.worth for tried in batch)
             greatest = max(greatest, last)
             vain = 0 if self.add(batch, 0.8) else vain + 1
