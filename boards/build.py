@@ -268,8 +268,9 @@ class _Workshop:
         self._complete_log()
         (self.folder / "report.txt").write_text(str(report), encoding="utf-8")
         (self.folder / REPORT_NAME).write_text(report.to_json(), encoding="utf-8")
-        (self.out / REPORT_NAME).unlink(missing_ok=True)
-        self._move({**products, "build.log": "build.log", "report.txt": "report.txt", REPORT_NAME: REPORT_NAME})
+        with child.undisturbed():
+            (self.out / REPORT_NAME).unlink(missing_ok=True)
+            self._move({**products, "build.log": "build.log", "report.txt": "report.txt", REPORT_NAME: REPORT_NAME})
 
     def _complete_log(self) -> None:
         with self.log.open("ab") as log:

@@ -12,6 +12,7 @@ from fewbit.engines import network_inputs
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError, reason
 from fewbit.golden.write import check_folder
+from fewbit.hw import child
 from fewbit.report import describe_network, describe_plan
 from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import Vectors, network_vectors
@@ -74,10 +75,10 @@ def export(made: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") 
             for file, text in texts.items():
                 (work / file).write_text(text, encoding="utf-8")
             vectors.save(work / VECTORS)
-            written = []
-            for file in [*texts, VECTORS]:
-                os.replace(work / file, out / file)
-                written.append(out / file)
+            written = [out / file for file in [*texts, VECTORS]]
+            with child.undisturbed():
+                for path in written:
+                    os.replace(work / path.name, path)
     except OSError as error:
         raise FewbitError(f"cannot write to {out}: {reason(error)}") from None
     return written

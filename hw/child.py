@@ -62,8 +62,8 @@ class _Children:
     def __init__(self) -> None:
         self.running: set[subprocess.Popen[str]] = set()
         self.ending = False
-        self.starting = False
-        self.held: int | None = None  # a signal that came while one was starting
+        self.undisturbed = False
+        self.held: int | None = None  # a signal that waits
 
     def end(self) -> None:
         """Tell all to end, and see to it that they do, without waiting for it here."""
@@ -199,7 +199,7 @@ def signals() -> Iterator[None]:
     told = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if _children.starting:
+        if _children.undisturbed:
             _children.held = number
             return
         for each in _SIGNALS:
@@ -223,6 +223,23 @@ def signals() -> Iterator[None]:
         _children.ending = False
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within it a signal waits, for what is short and must not stay half done: a file in the place of another, and the
+    next not yet."""
+    if _children.undisturbed or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _children.undisturbed = True
+    try:
+        yield
+    finally:
+        _children.undisturbed = False
+        held, _children.held = _children.held, None
+        if held is not None:
+            signal.raise_signal(held)
+
+
 def _start(
     command: Sequence[str],
     folder: Path | None,
@@ -232,30 +249,28 @@ def _start(
     output: TextIO | None,
 ) -> subprocess.Popen[str]:
     options: dict[str, Any] = {"start_new_session": True} if _GROUPS else {}
-    main = threading.current_thread() is threading.main_thread()
-    if main:
-        _children.starting = True
+    process: subprocess.Popen[str] | None = None
     try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=env,
-            stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
-            stdout=subprocess.PIPE if output is None else output,
-            stderr=subprocess.PIPE if separate else subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            **options,
-        )
-        _children.running.add(process)
+        with undisturbed():
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=env,
+                stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if output is None else output,
+                stderr=subprocess.PIPE if separate else subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                **options,
+            )
+            _children.running.add(process)
     except OSError as error:
         raise FewbitError(f"the tool {command[0]} does not start: {reason(error)}") from None
-    finally:
-        if main:
-            _children.starting = False
-            held, _children.held = _children.held, None
-            if held is not None:
-                os.kill(os.getpid(), held)  # whether or not the tool did start
+    except BaseException:  # a signal that came meanwhile
+        if process is not None:
+            _end(process)
+            _forget(process)
+        raise
     if _children.ending:  # a signal came to the main thread meanwhile
         _end(process)
         _forget(process)

@@ -231,3 +231,25 @@ except child.Terminated as told:
     sys.exit(128 + told.number)
 """
     assert subprocess.run(python(code), check=False).returncode == 143
+
+
+def test_a_signal_waits_for_what_is_not_disturbed():
+    before = [signal.getsignal(number) for number in child._SIGNALS]
+    done = []
+    try:
+        with pytest.raises(child.Terminated):
+            disturbed(done)
+        assert done == ["first", "second", "both"]
+    finally:
+        for number, handler in zip(child._SIGNALS, before):
+            signal.signal(number, handler)
+
+
+def disturbed(done):
+    with child.signals(), child.undisturbed():
+        done.append("first")
+        os.kill(os.getpid(), signal.SIGTERM)
+        with child.undisturbed():
+            time.sleep(0.05)
+            done.append("second")
+        done.append("both")
