@@ -31,11 +31,11 @@ from fewbit.golden import csd
 from fewbit.golden.digits import largest_count
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.carry import Target
-from fewbit.hw.csd import REGISTERS, CsdMultiplier
-from fewbit.hw.csd_serial import CsdMultiplierSerial
-from fewbit.hw.multiplier import Multiplier
-from fewbit.hw.rows import TREES
+from fewbit.hw.fabric.carry import Target
+from fewbit.hw.multiply.csd import REGISTERS, CsdMultiplier
+from fewbit.hw.multiply.csd_serial import CsdMultiplierSerial
+from fewbit.hw.multiply.exact import Multiplier
+from fewbit.hw.multiply.partial_products import TREES
 from fewbit.sim.toggles import CARRY_DELAY, LUT_DELAY, Mapped, Settled
 
 DEVICES: dict[Target, str] = {"ice40": "hx8k", "ecp5": "ecp5-25k"}

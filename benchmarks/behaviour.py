@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import models
 from benchmarks.command import command
 from benchmarks.stimulus import random_frames
-from fewbit.design import design
+from fewbit.generator import design
 from fewbit.golden.errors import FewbitError, reason
 from fewbit.golden.network import Network
 from fewbit.golden.run import run

@@ -25,8 +25,9 @@ from benchmarks.measure import measure
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense
-from fewbit.hw.bit_serial import BIT, BitSerialMatVec, pick_plane
-from fewbit.hw.matvec import FoldedMatVec, MatVec
+from fewbit.hw.matvec.base import FoldedMatVec
+from fewbit.hw.matvec.bit_serial import BIT, BitSerialMatVec, pick_plane
+from fewbit.hw.matvec.parallel import MatVec
 
 CODES = ("binary", "ternary")
 LANES = (16, 32, 64)

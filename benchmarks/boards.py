@@ -11,12 +11,12 @@ from pathlib import Path
 
 from benchmarks.command import command
 from benchmarks.models import markdown, shipped
+from fewbit.bitstreams import board_design, build
 from fewbit.boards import catalogue
 from fewbit.boards.report import Report
-from fewbit.build import board_design, build
-from fewbit.design import Design
+from fewbit.generator import Design
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.plan import Plan
+from fewbit.hw.planner.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

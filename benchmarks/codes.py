@@ -19,8 +19,8 @@ from pathlib import Path
 
 from benchmarks.models import markdown, shipped
 from fewbit import models
+from fewbit.bitstreams import board_design, build
 from fewbit.boards import catalogue
-from fewbit.build import board_design, build
 from fewbit.golden.codes import Code
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Linear, Network

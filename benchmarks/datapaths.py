@@ -29,13 +29,13 @@ from amaranth.lib.wiring import In, Out
 from benchmarks import activity, folded, lanes
 from benchmarks.command import command
 from benchmarks.measure import Measured, measure
-from fewbit.hw.accumulate import accumulate
-from fewbit.hw.csd import CsdMultiplier
-from fewbit.hw.csd_serial import CsdMultiplierSerial
 from fewbit.hw.emit import verilog
-from fewbit.hw.multiplier import Multiplier
-from fewbit.hw.popcount import XnorPopcount
-from fewbit.hw.shift_decoder import ShiftDecoder
+from fewbit.hw.fabric.accumulate import accumulate
+from fewbit.hw.lanes.shift_decoder import ShiftDecoder
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.csd_serial import CsdMultiplierSerial
+from fewbit.hw.multiply.exact import Multiplier
+from fewbit.hw.sums.popcount import XnorPopcount
 
 Block = wiring.Component | str
 

@@ -36,12 +36,12 @@ from fewbit.golden.linear import Dense, Linear
 from fewbit.golden.matvec import product
 from fewbit.golden.network import Network
 from fewbit.golden.run import run
-from fewbit.hw.accumulate import accumulate
-from fewbit.hw.carry import Target
-from fewbit.hw.lanes import Lanes, lane_kind
-from fewbit.hw.matvec import MatVec
-from fewbit.hw.scaled_lanes import exact_lanes
-from fewbit.hw.weights import rom_words
+from fewbit.hw.fabric.accumulate import accumulate
+from fewbit.hw.fabric.carry import Target
+from fewbit.hw.lanes.base import Lanes
+from fewbit.hw.lanes.choose import exact_lanes, lane_kind
+from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.memory.rom import rom_words
 from fewbit.report import table
 from fewbit.sim.toggles import Activity, Mapped, Settled
 

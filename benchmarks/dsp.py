@@ -4,18 +4,18 @@
     python -m benchmarks.dsp
 
 Logic cells on iCE40, LUT4s on ECP5, of products of two numbers: by Yosys' ``*`` without DSP blocks, by our cells
-(:class:`fewbit.hw.multiplier.Multiplier`), and of the digits of a scale known beforehand by rows
-(:class:`fewbit.hw.csd.CsdMultiplier`) and by a DSP block (:class:`fewbit.hw.factor.FactorMultiplier`), with the blocks
-that it takes. Registers are left out.
+(:class:`fewbit.hw.multiply.exact.Multiplier`), and of the digits of a scale known beforehand by rows
+(:class:`fewbit.hw.multiply.csd.CsdMultiplier`) and by a DSP block
+(:class:`fewbit.hw.multiply.dsp.FactorMultiplier`), with the blocks that it takes. Registers are left out.
 """
 
 from __future__ import annotations
 
 from benchmarks.measure import measure
-from fewbit.hw.carry import Target
-from fewbit.hw.csd import CsdMultiplier
-from fewbit.hw.factor import FactorMultiplier
-from fewbit.hw.multiplier import Multiplier
+from fewbit.hw.fabric.carry import Target
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.dsp import FactorMultiplier
+from fewbit.hw.multiply.exact import Multiplier
 from fewbit.report import table
 
 FAMILIES: dict[str, Target] = {"up5k": "ice40", "ecp5-25k": "ecp5"}

@@ -7,7 +7,8 @@
 A clock is that of one seed, 1 unless told, and moves with it: on ECP5, where what is far away is the slowest, it came
 to 91 MHz with seed 1 and 120 with seed 2.
 
-The unit is :class:`fewbit.hw.sign_matvec.SignUnit`; what holds the vectors is not in it, since no block RAM is left.
+The unit is :class:`fewbit.hw.matvec.fused_sign.SignUnit`; what holds the vectors is not in it, since no block RAM is
+left.
 The baseline is the same array as plain RTL, summed in one stage, with a register a sum and a comparator with a
 threshold: what Yosys makes of ``sum(x ~^ w)``.
 """
@@ -27,8 +28,8 @@ from benchmarks.measure import Measured, measure
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import BIPOLAR
 from fewbit.golden.network import Dense, Threshold
-from fewbit.hw.popcount import Popcount
-from fewbit.hw.sign_matvec import STARTS, SignUnit
+from fewbit.hw.matvec.fused_sign import STARTS, SignUnit
+from fewbit.hw.sums.popcount import Popcount
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from amaranth.lib.wiring import In, Out
 from benchmarks.measure import measure
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
-from fewbit.hw.lanes import lane_kind
+from fewbit.hw.lanes.choose import lane_kind
 
 FAMILIES = {"hx8k": "ice40", "ecp5-25k": "ecp5"}
 FLOW = {"hx8k": "default", "ecp5-25k": "abc"}

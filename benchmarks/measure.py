@@ -19,9 +19,10 @@ from typing import Any, TypedDict
 from amaranth.lib import wiring
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw import child, synthesis
+from fewbit.hw import child
 from fewbit.hw.emit import verilog
-from fewbit.hw.synthesis import AFTER_READ
+from fewbit.hw.fabric import synthesis
+from fewbit.hw.fabric.synthesis import AFTER_READ
 
 
 class Measured(TypedDict):

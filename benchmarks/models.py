@@ -5,7 +5,7 @@ from __future__ import annotations
 from fewbit import models
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Linear, Network, Pool
-from fewbit.load import load
+from fewbit.readers import load
 
 HEAD = (
     "network", "layers", "weights; activations", "weight bits", "multiplications", "accuracy, 10,000 test images"

@@ -20,16 +20,17 @@ from benchmarks.command import command
 from benchmarks.measure import measure
 from benchmarks.models import markdown, shipped
 from fewbit import models
+from fewbit.bitstreams import board_design, pack
 from fewbit.boards.catalogue import BOARDS, get
-from fewbit.build import board_design, pack
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.argmax import ArgMaxUnit
-from fewbit.hw.buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
-from fewbit.hw.resources import Cost, Target, target
-from fewbit.hw.stream_costs import argmax_cost, buffer_cost, gearbox_cost, window_unit_cost
+from fewbit.hw.layers.argmax import ArgMaxUnit
+from fewbit.hw.layers.window import Geometry, WindowUnit
+from fewbit.hw.memory.vector_buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
+from fewbit.hw.planner.cost import Cost
+from fewbit.hw.planner.devices import Target, target
+from fewbit.hw.planner.stream_costs import argmax_cost, buffer_cost, gearbox_cost, window_unit_cost
 from fewbit.hw.streams import Gearbox
-from fewbit.hw.window import Geometry, WindowUnit
 
 KINDS = ("logic_cells", "flip_flops", "block_rams", "dsps")
 HEAD = ("network", "board", "logic cells", "flip-flops", "block RAMs", "DSP blocks")

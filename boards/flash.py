@@ -48,7 +48,7 @@ def flash(out_dir: str | Path, *, permanent: bool = False, dry_run: bool = False
     Parameters
     ----------
     out_dir : path
-        Folder that :func:`fewbit.boards.build.build` filled.
+        Folder that :func:`fewbit.boards.flow.build` filled.
     permanent : bool
     dry_run : bool
         Only return the command.

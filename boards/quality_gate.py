@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from fewbit.hw.scaled_lanes import saturated
+from fewbit.hw.lanes.base import saturated
 
 
 class QualityGate(wiring.Component):

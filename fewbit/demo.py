@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewbit import arrays, models
+from fewbit.bitstreams import board_design, build
 from fewbit.boards import catalogue
 from fewbit.boards.report import Report
-from fewbit.build import board_design, build
-from fewbit.design import Design
 from fewbit.engines import Run, differing_frames, network_inputs, run_golden, run_rtl
 from fewbit.export import export
+from fewbit.generator import Design
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Network
 from fewbit.golden.write import check_folder, write
-from fewbit.load import load
 from fewbit.progress import Reporter
+from fewbit.readers import load
 from fewbit.report import describe_network, describe_plan, table
 
 

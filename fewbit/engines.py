@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from fewbit.boards import catalogue, protocol
 from fewbit.boards.host import BoardLink, find_port
 from fewbit.boards.report import IMAGE_NAME, Link, Report
-from fewbit.design import MODULE, Design, design
+from fewbit.generator import MODULE, Design, design
 from fewbit.golden import run as golden
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Network
-from fewbit.hw.resources import Target
-from fewbit.hw.resources import target as device
+from fewbit.hw.fabric.synthesis import Family
+from fewbit.hw.planner.devices import Target
+from fewbit.hw.planner.devices import target as device
 from fewbit.hw.streams import from_stream, to_stream
-from fewbit.hw.synthesis import Family
 from fewbit.sim.bitstream import unpack
 from fewbit.sim.compile import CompiledDesign, compile_design, find_compiler
 from fewbit.sim.netlist import netlist
-from fewbit.sim.run import extract, pack_words
+from fewbit.sim.words import extract, pack_words
 
 Progress = Callable[[int], object]
 """Told how many frames are done."""

@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fewbit.design import MODULE, Design
 from fewbit.engines import network_inputs
+from fewbit.generator import MODULE, Design
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError, reason
 from fewbit.golden.write import check_folder

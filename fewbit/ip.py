@@ -68,13 +68,13 @@ class Block:
 
 
 def _shift_decoder(*, scale_width: int) -> Any:
-    from fewbit.hw.shift_decoder import ShiftDecoder
+    from fewbit.hw.lanes.shift_decoder import ShiftDecoder
 
     return ShiftDecoder(scale_width)
 
 
 def _xnor_popcount(*, width: int, stages: int = 0, target: str = "generic") -> Any:
-    from fewbit.hw.popcount import XnorPopcount
+    from fewbit.hw.sums.popcount import XnorPopcount
 
     return XnorPopcount(width, stages, target)
 
@@ -84,8 +84,8 @@ def _xnor_bench(*, width: int, stages: int = 0, target: str = "generic") -> Benc
 
 
 def _csd_multiplier(*, width_a: int, width_b: int, form: str = "parallel", recoded: bool = False) -> Any:
-    from fewbit.hw.csd import CsdMultiplier
-    from fewbit.hw.csd_serial import CsdMultiplierSerial
+    from fewbit.hw.multiply.csd import CsdMultiplier
+    from fewbit.hw.multiply.csd_serial import CsdMultiplierSerial
 
     if form == "serial":
         return CsdMultiplierSerial(width_a, width_b, recoded=recoded)
@@ -102,7 +102,7 @@ def _csd_bench(*, width_a: int, width_b: int, form: str = "parallel", recoded: b
 
 
 def _binary_mac(*, pe: int, simd: int, bits: int, stages: int = 1, target: str = "generic") -> Any:
-    from fewbit.hw.binary_mac import BinaryMac
+    from fewbit.hw.matvec.binary_mac import BinaryMac
 
     return BinaryMac(pe, simd, bits, stages=stages, target=target)
 
@@ -116,7 +116,7 @@ def _dense(weights: Ints, code: str, activation: str) -> tuple[Dense, DType]:
 
 
 def _matvec(*, weights: Ints, code: str = "binary", activation: str = "bipolar", **options: Any) -> Any:
-    from fewbit.hw.matvec import MatVec
+    from fewbit.hw.matvec.parallel import MatVec
 
     layer, kind = _dense(weights, code, activation)
     return MatVec(layer, kind, **options)
@@ -137,7 +137,7 @@ def _shift_lane(
 ) -> Any:
     from fewbit.golden.codes import Code
     from fewbit.golden.dtype import DType
-    from fewbit.hw.shift_lane import ShiftLane
+    from fewbit.hw.lanes.shift_lane import ShiftLane
 
     return ShiftLane(simd, DType.parse(activation), Code.parse(code), stages, target)
 

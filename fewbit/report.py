@@ -11,8 +11,8 @@ from rich.table import Table
 
 from fewbit.golden.network import Conv, Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.sparsity import Sparsity
-from fewbit.hw.plan import LayerPlan, Plan
-from fewbit.hw.spram import SPRAM
+from fewbit.hw.memory.spram import SPRAM
+from fewbit.hw.planner.plan import LayerPlan, Plan
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:

@@ -115,3 +115,8 @@ class DType:
 
 
 BIPOLAR = DType("bipolar", 1)
+
+
+def signed_bits(kind: DType) -> int:
+    """Bits of an activation as a signed operand."""
+    return DType.holding(kind.min, kind.max).bits

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -25,21 +25,20 @@ from fewbit.golden.network import (
     Threshold,
 )
 from fewbit.golden.reach import threshold_reach
-from fewbit.hw.affine import AffineUnit
-from fewbit.hw.argmax import ArgMaxUnit
-from fewbit.hw.bit_serial import BitSerialMatVec
-from fewbit.hw.carry import Target
-from fewbit.hw.conv import ConvUnit
-from fewbit.hw.matvec import FoldedMatVec, MatVec
-from fewbit.hw.pool import PoolUnit
+from fewbit.hw.fabric.carry import Target
+from fewbit.hw.fold import STREAM, Fold, Folding, consumer, takes_bias
+from fewbit.hw.layers.affine import AffineUnit
+from fewbit.hw.layers.argmax import ArgMaxUnit
+from fewbit.hw.layers.conv import ConvUnit
+from fewbit.hw.layers.pool import PoolUnit
+from fewbit.hw.layers.threshold import ThresholdUnit
+from fewbit.hw.matvec.base import FoldedMatVec
+from fewbit.hw.matvec.bit_serial import BitSerialMatVec
+from fewbit.hw.matvec.fused_sign import SignMatVec
+from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.matvec.term_serial import TermSerialMatVec
 from fewbit.hw.schedule import Schedule, Step, schedule
-from fewbit.hw.sign_matvec import SignMatVec
 from fewbit.hw.streams import Gearbox, shape_of, to_stream
-from fewbit.hw.term_serial import TermSerialMatVec
-from fewbit.hw.threshold import COMPARATORS, ThresholdUnit
-
-STREAM = "stream"
-"""A form of thresholds beside those of :mod:`fewbit.hw.threshold`."""
 
 
 class Unit(Protocol):
@@ -49,56 +48,6 @@ class Unit(Protocol):
     o: wiring.PureInterface
 
     def timing(self) -> list[Step]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fold:
-    """How one layer is folded.
-
-    Attributes
-    ----------
-    pe, simd : int
-        Outputs and inputs at a time; of a threshold unit, its lanes.
-    memory : str
-        Where weights lie, ``"block"`` or ``"logic"``; for thresholds in a search, where those lie; of a multiply-shift,
-        its constants.
-    buffer : str
-        Where the input vectors lie: ``"block"``, ``"distributed"`` or ``"ring"``.
-    stages : int
-        Ranks of registers in a lane sum, or in the sum of a multiply-shift.
-    serial : bool
-        Whether a layer with weights takes its activations as bit planes, one a cycle.
-    dsp : bool
-        Whether products of two numbers are made in DSP blocks: of a layer with weights, or of an affine one.
-    terms : bool
-        Whether it takes its weights as non-zero terms, one a cycle and output.
-    window, rows, lines : int, int or None, str
-        Of windows: channels at a time, rows of the map held, and where these lie, ``"block"`` or ``"distributed"``.
-    form : str
-        Of a threshold unit: ``"comparators"``, ``"search"`` or ``"multiply-shift"``, or ``"stream"``, with the weights
-        of the layer before.
-    """
-
-    pe: int = 1
-    simd: int = 1
-    memory: str = "block"
-    buffer: str = "block"
-    stages: int = 1
-    serial: bool = False
-    dsp: bool = False
-    terms: bool = False
-    window: int = 1
-    rows: int | None = None
-    lines: str = "block"
-    form: str = COMPARATORS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Folding:
-    """A network's folding: lanes of the input stream, and a :class:`Fold` for each layer, by the layer's name."""
-
-    input_lanes: int
-    folds: dict[str, Fold]
 
 
 def chain(network: Network, folding: Folding, target: str = "generic") -> list[tuple[str, Unit]]:
@@ -194,22 +143,11 @@ def check_flatten(layer: Flatten, source: TensorType) -> None:
         )
 
 
-def _after(network: Network, index: int) -> Layer | None:
-    """The layer that takes what layer ``index`` gives."""
-    return next((one for one in network.layers[index + 1 :] if not isinstance(one, Flatten)), None)
-
-
 def _rider(network: Network, index: int, folding: Folding) -> Threshold | None:
     """The thresholds that ride in the weight stream of layer ``index``, if any do."""
-    after = _after(network, index)
+    after = consumer(network, index)
     rides = isinstance(after, Threshold) and folding.folds.get(after.name, Fold()).form == STREAM
     return after if rides and isinstance(after, Threshold) else None
-
-
-def takes_bias(network: Network, index: int) -> bool:
-    """Whether the thresholds behind layer ``index`` take its bias at no cost: they are a row an output."""
-    layer, after = network.layers[index], _after(network, index)
-    return isinstance(layer, Linear) and isinstance(after, Threshold) and after.channels == layer.outputs
 
 
 def biased(layer: Threshold, step: int, bias: Ints) -> Threshold:

@@ -10,13 +10,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.network import Network
-from fewbit.hw.argmax import score_stream
-from fewbit.hw.chain import Folding, chain
-from fewbit.hw.conv import ConvUnit
-from fewbit.hw.loader import Loader
-from fewbit.hw.matvec import FoldedMatVec
-from fewbit.hw.scaled_lanes import saturated
-from fewbit.hw.spram import LANE_BITS, image, lanes_of
+from fewbit.hw.chain import chain
+from fewbit.hw.fold import Folding
+from fewbit.hw.lanes.base import saturated
+from fewbit.hw.layers.argmax import score_stream
+from fewbit.hw.layers.conv import ConvUnit
+from fewbit.hw.matvec.base import FoldedMatVec
+from fewbit.hw.memory.loader import Loader
+from fewbit.hw.memory.spram import LANE_BITS, image, lanes_of
 from fewbit.hw.streams import lane_stream, shape_of
 
 

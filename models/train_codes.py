@@ -41,10 +41,10 @@ from torch.nn import functional as F
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
-from fewbit.golden.fixed_point import fixed_point
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Layer, Network, Pool, TensorType, Threshold
-from fewbit.golden.quantize import quantize
-from fewbit.golden.weight_vectors import WeightVectors
+from fewbit.golden.quantizers.fixed_point import fixed_point
+from fewbit.golden.quantizers.rules import quantize
+from fewbit.golden.quantizers.weight_vectors import WeightVectors
 from fewbit.models import floats
 from fewbit.models.script import options, start
 from fewbit.models.train_lenet import PRESETS, make_lenet

@@ -14,8 +14,8 @@ import re
 from importlib.resources import files
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw import synthesis
 from fewbit.hw.child import temporary_folder
+from fewbit.hw.fabric import synthesis
 from fewbit.sim import cache
 from fewbit.sim.cache import content_key
 from fewbit.sim.compile import run_yosys
@@ -45,7 +45,7 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
         Name of its top module.
     family : ``"ice40"`` or ``"ecp5"``
     dsp : bool
-        Whether multiplications may use DSP blocks; see :func:`fewbit.hw.synthesis.options`.
+        Whether multiplications may use DSP blocks; see :func:`fewbit.hw.fabric.synthesis.options`.
 
     Raises
     ------

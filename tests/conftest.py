@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fewbit import cli
+from fewbit.cli import main as cli
 from fewbit.hw.emit import verilog
 from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import Vectors

@@ -13,17 +13,18 @@ from streaming import Trace, simulate
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
-from fewbit.hw import matvec
-from fewbit.hw.chain import Folding, timing
+from fewbit.hw.chain import timing
 from fewbit.hw.emit import verilog
-from fewbit.hw.plan import Plan
+from fewbit.hw.fold import Folding
+from fewbit.hw.matvec import base
+from fewbit.hw.memory.rom import join_words
+from fewbit.hw.planner.plan import Plan
 from fewbit.hw.schedule import Schedule, Sink, schedule
 from fewbit.hw.top import Top
-from fewbit.hw.weights import join_words
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist
-from fewbit.sim.run import pack_words
 from fewbit.sim.vectors import Vectors, network_vectors, product_vectors
+from fewbit.sim.words import pack_words
 
 BAD_FOLDS = [
     ({"pe": 4, "simd": 1}, "layer 'dense': PE must divide the 6 outputs, not 4"),
@@ -141,4 +142,4 @@ def flip_weight_bit(monkeypatch: pytest.MonkeyPatch, word: int, bit: int = 0) ->
         words[word] ^= 1 << bit
         return words
 
-    monkeypatch.setattr(matvec, "join_words", wrong)
+    monkeypatch.setattr(base, "join_words", wrong)

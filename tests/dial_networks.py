@@ -8,7 +8,7 @@ from networks import random_threshold
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
-from fewbit.hw.chain import Fold, Folding
+from fewbit.hw.fold import Fold, Folding
 
 
 def small_dial(source: str = "bipolar", inputs: int = 8) -> tuple[Network, Folding]:

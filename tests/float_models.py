@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx_models import GraphBuilder
 
-from fewbit import float_onnx
-from fewbit.float_network import FloatNetwork
+from fewbit.importers.float_onnx import reader as float_onnx
+from fewbit.importers.float_onnx.network import FloatNetwork
 
 
 def random_graph(rng: np.random.Generator, *, sums: bool = True) -> GraphBuilder:

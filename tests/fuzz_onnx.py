@@ -15,14 +15,14 @@ import numpy as np
 import onnx
 from onnx_models import WEIGHTS, GraphBuilder, helper, numpy_helper, outputs
 
-from fewbit import qonnx
-from fewbit.float_network import FloatNetwork
 from fewbit.golden.codes import Code
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.weight_vectors import WeightVectors
-from fewbit.onnx_graph import QONNX_DOMAINS
-from fewbit.quantize import load_source, quantize
-from fewbit.recipe import Recipe
+from fewbit.golden.quantizers.weight_vectors import WeightVectors
+from fewbit.importers.float_onnx.network import FloatNetwork
+from fewbit.importers.onnx_graph import QONNX_DOMAINS
+from fewbit.importers.qonnx import reader as qonnx
+from fewbit.quantization.quantize import load_source, quantize
+from fewbit.quantization.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 _FILES = (

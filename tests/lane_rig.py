@@ -16,8 +16,8 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.matvec import matvec
 from fewbit.hw.emit import verilog
-from fewbit.hw.lanes import lane_kind
-from fewbit.hw.weights import rom_words
+from fewbit.hw.lanes.choose import lane_kind
+from fewbit.hw.memory.rom import rom_words
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist
 from fewbit.sim.toggles import Mapped

@@ -21,8 +21,8 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
-from fewbit.hw.chain import Fold, Folding
-from fewbit.hw.sign_matvec import fuses, has_starts
+from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.matvec.fused_sign import fuses, has_starts
 
 
 def divisors(number: int) -> list[int]:

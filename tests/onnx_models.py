@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from fewbit.golden.network import Network  # noqa: E402
 from fewbit.golden.run import dequantize_output, quantize_input, run  # noqa: E402
-from fewbit.qonnx import load  # noqa: E402
+from fewbit.importers.qonnx.reader import load  # noqa: E402
 
 QONNX = "qonnx.custom_op.general"
 WEIGHTS = np.array([[1, -1, 1], [-1, -1, 1], [1, 1, -1], [1, -1, -1]], np.float32)

@@ -8,13 +8,13 @@ import pytest
 from faults import mutant
 from formal import prove_equal
 
-from fewbit.hw import popcount
 from fewbit.hw.emit import verilog
+from fewbit.hw.sums import popcount
 
 FAMILIES = ("ice40", "ecp5")
 
 CARRY_OF_THREE = ("ice40", "1 - s if p else one.of(*pins)", "s if p else one.of(*pins)")
-"""A fault, as :func:`plant` takes it: a family, and a place of :mod:`fewbit.hw.xnor_tree` before and after."""
+"""A fault, as :func:`plant` takes it: a family, and a place of :mod:`fewbit.hw.sums.xnor_tree` before and after."""
 
 
 def prove_generic(kind: type[Any], width: int, family: str, seconds: float = 100) -> None:
@@ -26,6 +26,6 @@ def prove_generic(kind: type[Any], width: int, family: str, seconds: float = 100
 def plant(fault: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """Popcounts of one family are made with a fault from now on; that family."""
     family, old, new = fault
-    copy = mutant("hw.xnor_tree", old, new)
+    copy = mutant("hw.sums.xnor_tree", old, new)
     monkeypatch.setitem(popcount.TARGETS, family, {"ice40": copy.Ice40Tree, "ecp5": copy.Ecp5Tree}[family])
     return family

@@ -12,8 +12,8 @@ from formal import ProofFailedError, prove_equal
 from streaming import pipeline
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.accumulate import accumulate
 from fewbit.hw.emit import verilog
+from fewbit.hw.fabric.accumulate import accumulate
 
 
 class NextSum(wiring.Component):
@@ -81,7 +81,7 @@ def test_plain_form_against_integers(shape):
 )
 def test_a_planted_fault_breaks_the_proof(family, old, new):
     with pytest.raises(ProofFailedError):
-        prove_sum((6, 4, 3, False), family, mutant("hw.accumulate", old, new).accumulate)
+        prove_sum((6, 4, 3, False), family, mutant("hw.fabric.accumulate", old, new).accumulate)
 
 
 def test_bad_parameters():

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewbit.activation_range import Activation, activation_kind, choose_activation
-from fewbit.fold import Boundary
+from fewbit.exact import Boundary
 from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.quantization.activation_range import Activation, activation_kind, choose_activation
 
 UINT2, INT2 = DType("uint", 2), DType("int", 2)
 

@@ -12,7 +12,7 @@ from benchmarks import activity, operands
 from benchmarks.measure import mapped
 from fewbit.golden import csd
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.csd import CsdMultiplier
+from fewbit.hw.multiply.csd import CsdMultiplier
 from fewbit.sim.toggles import Mapped
 
 
@@ -87,7 +87,7 @@ def test_gated_rows_are_still_with_their_signs(family):
 
 
 def test_a_sign_that_is_not_gated_is_seen():
-    ungated = mutant("hw.csd", "digits[field.negative] & on", "digits[field.negative]").CsdMultiplier
+    ungated = mutant("hw.multiply.csd", "digits[field.negative] & on", "digits[field.negative]").CsdMultiplier
     form = form_of(8, "ecp5", "digits, ripple")
     counts = []
     for kind in (CsdMultiplier, ungated):
@@ -97,7 +97,7 @@ def test_a_sign_that_is_not_gated_is_seen():
 
 
 def test_a_wrong_product_is_not_counted():
-    faulty = mutant("hw.csd", "some & ~less(list(quality), order)", "some").CsdMultiplier
+    faulty = mutant("hw.multiply.csd", "some & ~less(list(quality), order)", "some").CsdMultiplier
     netlist = netlist_of(faulty(8, 8, recoded=True, target="ice40"))
     with pytest.raises(FewbitError, match=r"^digits, ripple: -?\d+ times -?\d+ at a quality of 2 is -?\d+, not -?\d+$"):
         activity.count(form_of(8, "ice40", "digits, ripple"), netlist, "network", 8, "held", 2, 64)

@@ -11,7 +11,7 @@ from streaming import PAIRS, simulate
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Affine, Network, TensorType
 from fewbit.golden.run import run
-from fewbit.hw.affine import AffineUnit
+from fewbit.hw.layers.affine import AffineUnit
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Field, Vectors, lane_words
 
@@ -102,7 +102,7 @@ def test_a_planted_fault_is_seen(fault):
     layer, source, case = make("int6", 3)
     with pytest.raises(AssertionError):
         check(
-            mutant("hw.affine", *FAULTS[fault]).AffineUnit(layer, source),
+            mutant("hw.layers.affine", *FAULTS[fault]).AffineUnit(layer, source),
             case,
             valid="random",
             ready="random",
@@ -111,6 +111,6 @@ def test_a_planted_fault_is_seen(fault):
 
 def test_a_planted_fault_turns_the_bench_red(bench):
     layer, source, case = make("int6", 3)
-    faulty = mutant("hw.affine", *FAULTS["offset of the next channel"]).AffineUnit(layer, source)
+    faulty = mutant("hw.layers.affine", *FAULTS["offset of the next channel"]).AffineUnit(layer, source)
     with pytest.raises(BenchFailure, match=r"sum: frame 0, beat 0, lane 0: got -?\d+, expected -?\d+"):
         bench(faulty, "tb_stream", case)

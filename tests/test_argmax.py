@@ -13,7 +13,7 @@ from streaming import PAIRS, simulate
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.argmax import ArgMaxUnit
+from fewbit.hw.layers.argmax import ArgMaxUnit
 from fewbit.hw.streams import shape_of
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Vectors, lane_words, score_fields, score_words
@@ -91,7 +91,7 @@ def test_a_planted_fault_is_seen(fault):
     scores = random_frames(np.random.default_rng(4), dtype, (20, 4))
     with pytest.raises(AssertionError):
         check(
-            mutant("hw.argmax", *FAULTS[fault]).ArgMaxUnit(shape_of(dtype), 4),
+            mutant("hw.layers.argmax", *FAULTS[fault]).ArgMaxUnit(shape_of(dtype), 4),
             vectors(scores, dtype),
             ready="random",
         )
@@ -100,7 +100,7 @@ def test_a_planted_fault_is_seen(fault):
 def test_a_planted_fault_turns_the_bench_red(bench):
     dtype = DType.parse("int3")
     scores = random_frames(np.random.default_rng(4), dtype, (10, 4))
-    faulty = mutant("hw.argmax", *FAULTS["the highest index wins"]).ArgMaxUnit(shape_of(dtype), 4)
+    faulty = mutant("hw.layers.argmax", *FAULTS["the highest index wins"]).ArgMaxUnit(shape_of(dtype), 4)
     with pytest.raises(BenchFailure, match=r"index: frame \d+, beat \d, lane 0: got \d, expected \d"):
         bench(faulty, "tb_stream", vectors(scores, dtype))
 

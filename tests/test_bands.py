@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from weights import band_codes, matrices, vectors
 
-from fewbit.golden.bands import (
+from fewbit.golden.codes import Code
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.quantizers.bands import (
     DELTAS,
     GAMMAS,
     Bands,
@@ -20,10 +22,8 @@ from fewbit.golden.bands import (
     search_bands,
     search_bands_by,
 )
-from fewbit.golden.codes import Code
-from fewbit.golden.errors import FewbitError
-from fewbit.golden.least_squares import least_squares_scales, squared_errors
-from fewbit.golden.weight_vectors import Groups, WeightVectors
+from fewbit.golden.quantizers.least_squares import least_squares_scales, squared_errors
+from fewbit.golden.quantizers.weight_vectors import Groups, WeightVectors
 
 ONE = Groups(np.zeros(4, np.int64), 1)
 

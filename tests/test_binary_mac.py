@@ -10,7 +10,7 @@ from streaming import pipeline
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import pack_bits, xnor_popcount
-from fewbit.hw.binary_mac import BinaryMac
+from fewbit.hw.matvec.binary_mac import BinaryMac
 
 
 def words(pe: int, simd: int, cases: int, begin: float, seed: int = 1):

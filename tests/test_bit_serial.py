@@ -31,12 +31,14 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
-from fewbit.hw.bit_serial import BitSerialMatVec, serves
-from fewbit.hw.chain import Fold, Folding, chain
-from fewbit.hw.folds import _linear, _Work
-from fewbit.hw.matvec import FoldedMatVec, MatVec
-from fewbit.hw.plan import plan
-from fewbit.hw.resources import target
+from fewbit.hw.chain import chain
+from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.matvec.base import FoldedMatVec
+from fewbit.hw.matvec.bit_serial import BitSerialMatVec, serves
+from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.planner.devices import target
+from fewbit.hw.planner.options import _linear, _Work
+from fewbit.hw.planner.plan import plan
 from fewbit.report import describe_plan
 from fewbit.sim.cocotb_run import BenchFailure
 
@@ -182,9 +184,9 @@ BASE_FAULTS = {
 def test_a_planted_fault_is_seen(fault, monkeypatch):
     dense, kind, faulty = layer(4, 6), DType.parse("int3"), BitSerialMatVec
     if fault in FAULTS:
-        faulty = mutant("hw.bit_serial", *FAULTS[fault]).BitSerialMatVec
+        faulty = mutant("hw.matvec.bit_serial", *FAULTS[fault]).BitSerialMatVec
     else:
-        base = mutant("hw.matvec", *BASE_FAULTS[fault]).FoldedMatVec
+        base = mutant("hw.matvec.base", *BASE_FAULTS[fault]).FoldedMatVec
         monkeypatch.setattr(FoldedMatVec, "_feed", base._feed)
     unit = faulty(dense, kind, pe=2, simd=3, stages=2)
     with pytest.raises(AssertionError):

@@ -15,13 +15,13 @@ from networks import random_frames
 
 from fewbit import engines
 from fewbit.boards import protocol, tools
-from fewbit.boards.build import build
+from fewbit.boards.flow import build
 from fewbit.boards.report import Report
 from fewbit.golden.codes import BINARY
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import BIPOLAR, ArgMax, Dense, Network, TensorType
 from fewbit.golden.run import classify, run
-from fewbit.hw.chain import Fold, Folding
+from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.top import Top
 from fewbit.sim import bitstream
 from fewbit.sim.bitstream import unpack

@@ -36,7 +36,7 @@ _MOST_SECONDS = 10
 def command(*arguments: Any) -> str:
     """The one line with which ``fewbit`` refuses ``arguments``, in a process whose time and memory are looked at."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "fewbit.cli", *map(str, arguments)],
+        [sys.executable, "-m", "fewbit", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 from faults import mutant
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
+from fewbit.hw.memory.vector_buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
 from fewbit.sim.bench import PATTERNS, Pattern
 from fewbit.sim.cocotb_run import BenchFailure
 
@@ -148,7 +148,7 @@ def test_a_planted_fault_is_seen(fault):
     vectors, reads = cases(3, 6)
     try:
         got, *_ = play(
-            mutant("hw.buffer", old, new).VectorBuffer(unsigned(6), 1, 3, style),
+            mutant("hw.memory.vector_buffer", old, new).VectorBuffer(unsigned(6), 1, 3, style),
             vectors,
             reads,
             take="random",
@@ -160,7 +160,7 @@ def test_a_planted_fault_is_seen(fault):
 
 def test_a_planted_fault_turns_the_bench_red(bench):
     _, old, new = FAULTS["a ring moves too early"]
-    faulty = mutant("hw.buffer", old, new).VectorBuffer(unsigned(6), 1, 3, RING)
+    faulty = mutant("hw.memory.vector_buffer", old, new).VectorBuffer(unsigned(6), 1, 3, RING)
     with pytest.raises(BenchFailure, match=r"read \d+: got 0x\w+, expected 0x\w+"):
         bench(faulty, "tb_buffer", as_json(*cases(3, 6)))
 

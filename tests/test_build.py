@@ -12,9 +12,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from fewbit.boards import build as build_module
-from fewbit.boards import catalogue, tools
-from fewbit.boards.build import build
+from fewbit.boards import catalogue, flow, tools
+from fewbit.boards.flow import build
 from fewbit.boards.report import Report
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
@@ -128,7 +127,7 @@ def test_straight_from_the_oscillator(tmp_path):
 
 
 def test_a_router_that_goes_round_in_circles(tmp_path, monkeypatch):
-    monkeypatch.setattr(build_module, "_ROUTER2_STUCK", 2)
+    monkeypatch.setattr(flow, "_ROUTER2_STUCK", 2)
     stages = []
     make("icebreaker", tmp_path / "out", on_progress=stages.append)
     assert stages[2:4] == ["place and route, seed 1", "place and route, seed 1, other router"]
@@ -288,7 +287,7 @@ def test_says_nothing_by_itself(tmp_path):
 
 
 def test_an_unconstrained_clock_is_noticed(tmp_path, monkeypatch):
-    real = build_module._Run._read
+    real = flow._Run._read
 
     def read(self, name):
         tree = real(self, name)
@@ -296,7 +295,7 @@ def test_an_unconstrained_clock_is_noticed(tmp_path, monkeypatch):
             row["constraint"] = 12.0
         return tree
 
-    monkeypatch.setattr(build_module._Run, "_read", read)
+    monkeypatch.setattr(flow._Run, "_read", read)
     with pytest.raises(RuntimeError, match=r"was constrained to 12.0 MHz, not 24000000 Hz"):
         make("icebreaker", tmp_path / "out")
     assert names(tmp_path) == []

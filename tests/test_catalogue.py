@@ -6,7 +6,7 @@ import pytest
 
 from fewbit.boards import catalogue
 from fewbit.golden.errors import FewbitError
-from fewbit.hw import resources
+from fewbit.hw.planner import devices
 
 
 @pytest.mark.parametrize("board", catalogue.BOARDS, ids=lambda board: board.name)
@@ -23,7 +23,7 @@ def test_platform_has_what_the_entry_says(board):
 
 @pytest.mark.parametrize("board", catalogue.BOARDS, ids=lambda board: board.name)
 def test_target_is_known_and_of_the_same_family(board):
-    assert resources.target(board.target).family == board.family
+    assert devices.target(board.target).family == board.family
 
 
 def test_names_are_unique():

@@ -16,14 +16,15 @@ from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Dense, Flatten, Layer, Network, TensorType
 from fewbit.golden.run import run
-from fewbit.hw.chain import Fold, Folding, chain, timing
+from fewbit.hw.chain import chain, timing
 from fewbit.hw.emit import verilog
+from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.streams import to_stream
 from fewbit.hw.top import Top
 from fewbit.sim.compile import PATTERNS, compile_design
 from fewbit.sim.netlist import netlist
-from fewbit.sim.run import extract, pack_words
 from fewbit.sim.vectors import network_vectors
+from fewbit.sim.words import extract, pack_words
 
 
 def check(seed: int, frames: int = 12, valid: str = "always", ready: str = "always", make=random_design) -> None:

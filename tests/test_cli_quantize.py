@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from onnx_models import GraphBuilder
 
-from fewbit import arrays, cli_quantize, models
+from fewbit import arrays, models
+from fewbit.cli import quantize as cli_quantize
 from fewbit.golden import file
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear, Network, TensorType
-from fewbit.golden.quantize import RULES
-from fewbit.golden.weight_vectors import AXES
+from fewbit.golden.quantizers.rules import RULES
+from fewbit.golden.quantizers.weight_vectors import AXES
 
 
 @pytest.fixture

@@ -18,11 +18,18 @@ from benchmarks.models import shipped
 from fewbit.golden.codes import BINARY, TERNARY, Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear
-from fewbit.hw.columns import DEEPEST, Field, scale_columns, scale_field, weight_columns, weight_field
-from fewbit.hw.costs import stored_words
-from fewbit.hw.matvec import MatVec
-from fewbit.hw.resources import target
-from fewbit.hw.weights import Stored, weight_memory
+from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.memory.rom import Stored, weight_memory
+from fewbit.hw.planner.columns import (
+    DEEPEST,
+    Field,
+    scale_columns,
+    scale_field,
+    weight_columns,
+    weight_field,
+)
+from fewbit.hw.planner.costs import stored_words
+from fewbit.hw.planner.devices import target
 
 UINT4 = DType("uint", 4)
 

@@ -12,7 +12,7 @@ import pytest
 from fewbit.golden.errors import FewbitError
 from fewbit.sim import compile as compiling
 from fewbit.sim.compile import PATTERNS, compile_design, find_compiler
-from fewbit.sim.run import extract, pack_words, unpack_words
+from fewbit.sim.words import extract, pack_words, unpack_words
 
 PORTS = """input clk, input rst, input [{w}-1:0] i__payload, input i__valid, output i__ready,
   output reg [{w}:0] o__payload, output reg o__valid, input o__ready"""

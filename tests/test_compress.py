@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.compress import arrival, cut, plan
+from fewbit.hw.sums.compress import arrival, cut, plan
 
 # What an integer program over the same counters finds, without its bound on time.
 OPTIMUM = {16: 30, 64: 126, 256: 510}

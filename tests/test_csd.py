@@ -10,12 +10,12 @@ from faults import mutant
 from tiers import slow_but, slow_but_at
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.csd import CsdMultiplier
-from fewbit.hw.csd_serial import CsdMultiplierSerial
 from fewbit.hw.emit import verilog
-from fewbit.hw.gating import GateCell
-from fewbit.hw.multiplier import Multiplier
-from fewbit.hw.recoder import Recoder
+from fewbit.hw.fabric.gating import GateCell
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.csd_serial import CsdMultiplierSerial
+from fewbit.hw.multiply.exact import Multiplier
+from fewbit.hw.multiply.recoder import Recoder
 from fewbit.sim.cocotb_run import BenchFailure, available, run_bench
 from fewbit.sim.csd_cases import cases
 from fewbit.sim.netlist import netlist
@@ -114,12 +114,12 @@ def test_serial(held, width_a, width_b, recoded):
 
 FAULTS = {
     "quality off by one": (
-        "hw.csd", "less(above or [ZERO], list(self.quality))",
+        "hw.multiply.csd", "less(above or [ZERO], list(self.quality))",
         "less(list(self.quality), above or [ZERO])",
     ),
-    "sign of the lower digit": ("hw.csd", "(negative[2 * j] & ~upper)", "(negative[2 * j + 1] & ~upper)"),
+    "sign of the lower digit": ("hw.multiply.csd", "(negative[2 * j] & ~upper)", "(negative[2 * j + 1] & ~upper)"),
     "a row not counted": (
-        "hw.csd", "count.eq(Cat(*_increment(above, some, self.rows - j)))",
+        "hw.multiply.csd", "count.eq(Cat(*_increment(above, some, self.rows - j)))",
         "count.eq(0)",
     ),
 }  # fmt: skip
@@ -133,19 +133,19 @@ def test_a_planted_fault_turns_the_bench_red(held, fault):
 
 
 def test_a_clock_that_stops_too_early_turns_the_bench_red(held):
-    faulty = mutant("hw.csd", "self.en & (on | used)", "self.en & on").CsdMultiplier(4, 4, registers="rows")
+    faulty = mutant("hw.multiply.csd", "self.en & (on | used)", "self.en & on").CsdMultiplier(4, 4, registers="rows")
     with pytest.raises(BenchFailure, match=r"got 0x\w+, expected 0x\w+ \(seed \d+\)"):
         held(faulty)
 
 
 def test_a_control_that_comes_early_turns_the_bench_red(held):
-    faulty = mutant("hw.csd", "held.append((rank[0], rank[1],", "held.append((rank[0], control[1],")
+    faulty = mutant("hw.multiply.csd", "held.append((rank[0], rank[1],", "held.append((rank[0], control[1],")
     with pytest.raises(BenchFailure, match=r"got 0x\w+, expected 0x\w+ \(seed \d+\)"):
         held(faulty.CsdMultiplier(4, 4, registers="digits"))
 
 
 def test_a_serial_form_that_ends_late_turns_the_bench_red(held):
-    faulty = mutant("hw.csd_serial", "(left == 0) | (budget == 0)", "(left == 0)").CsdMultiplierSerial(4, 4)
+    faulty = mutant("hw.multiply.csd_serial", "(left == 0) | (budget == 0)", "(left == 0)").CsdMultiplierSerial(4, 4)
     with pytest.raises(BenchFailure, match=r"case \d+, cycle \d: done is 0"):
         held(faulty)
 

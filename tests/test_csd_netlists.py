@@ -13,9 +13,9 @@ from faults import mutant
 from benchmarks.measure import netlist
 from fewbit.golden import csd
 from fewbit.golden.digits import largest_count, quality_bits, word_bits
-from fewbit.hw.csd import CsdMultiplier
-from fewbit.hw.csd_serial import CsdMultiplierSerial
-from fewbit.hw.multiplier import Multiplier
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.csd_serial import CsdMultiplierSerial
+from fewbit.hw.multiply.exact import Multiplier
 from fewbit.sim.toggles import Mapped
 
 MAPPERS = [("ice40", "hx8k", "default"), ("ecp5", "ecp5-25k", "default"), ("ecp5", "ecp5-25k", "abc")]
@@ -204,7 +204,7 @@ def test_cases_are_all_there():
 
 
 def test_a_clock_that_stops_too_early_is_seen():
-    faulty = mutant("hw.csd", "self.en & (on | used)", "self.en & on").CsdMultiplier
+    faulty = mutant("hw.multiply.csd", "self.en & (on | used)", "self.en & on").CsdMultiplier
     counts = [
         held_errors(kind(6, 7, target="ice40", registers="rows"), "hx8k", "default") for kind in (CsdMultiplier, faulty)
     ]
@@ -214,8 +214,8 @@ def test_a_clock_that_stops_too_early_is_seen():
 @pytest.mark.parametrize(
     "module, old, new, kind",
     [
-        ("hw.csd", "some & ~less(list(quality), order)", "some", CsdMultiplier),
-        ("hw.csd_serial", "budget.eq(budget - 1)", "budget.eq(budget)", CsdMultiplierSerial),
+        ("hw.multiply.csd", "some & ~less(list(quality), order)", "some", CsdMultiplier),
+        ("hw.multiply.csd_serial", "budget.eq(budget - 1)", "budget.eq(budget)", CsdMultiplierSerial),
     ],
 )
 def test_a_planted_fault_is_seen(module, old, new, kind):

@@ -9,11 +9,11 @@ from tiers import slow_but
 
 from fewbit.golden import csd
 from fewbit.golden.digits import largest_count, quality_bits, row_fields, word_bits
-from fewbit.hw.csd import CsdMultiplier
-from fewbit.hw.csd_serial import CsdMultiplierSerial
 from fewbit.hw.emit import verilog
-from fewbit.hw.multiplier import Multiplier
-from fewbit.hw.recoder import Recoder
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.csd_serial import CsdMultiplierSerial
+from fewbit.hw.multiply.exact import Multiplier
+from fewbit.hw.multiply.recoder import Recoder
 
 TARGETS = ["generic", "ice40", "ecp5"]
 
@@ -260,33 +260,37 @@ def test_serial_bounded(width_a, width_b):
 
 FAULTS = {
     "recoder": (
-        "hw.recoder", "Cat(*bits) + Cat(ZERO, *bits[:-1])",
+        "hw.multiply.recoder", "Cat(*bits) + Cat(ZERO, *bits[:-1])",
         "Cat(*bits) + Cat(ZERO, ZERO, *bits[:-2])", Recoder, recoder_check, (5,), {},
     ),
-    "recoder, iCE40": ("hw.recoder", "bit ^ carry)", "bit | carry)", Recoder, recoder_check, (5,), {"target": "ice40"}),
+    "recoder, iCE40": (
+        "hw.multiply.recoder", "bit ^ carry)", "bit | carry)", Recoder, recoder_check, (5,), {"target": "ice40"},
+    ),
     "recoder, ECP5": (
-        "hw.recoder", "bit ^ after if d else after",
+        "hw.multiply.recoder", "bit ^ after if d else after",
         "bit ^ after if d else 1", Recoder, recoder_check, (5,), {"target": "ecp5"},
     ),
     "product": (
-        "hw.csd", "(negative[2 * j] & ~upper)",
+        "hw.multiply.csd", "(negative[2 * j] & ~upper)",
         "(negative[2 * j + 1] & ~upper)", CsdMultiplier, exact_check, (4, 4), {},
     ),
     "bound": (
-        "hw.csd", "some & less(above or [ZERO], list(self.quality))",
+        "hw.multiply.csd", "some & less(above or [ZERO], list(self.quality))",
         "some & ~less(above or [ZERO], list(self.quality))", CsdMultiplier, bound_check, (3, 4), {},
     ),
     "word of digits": (
-        "hw.csd", "some & ~less(list(quality), order)",
+        "hw.multiply.csd", "some & ~less(list(quality), order)",
         "~less(list(quality), order)", CsdMultiplier, recoded_check, (3, 4), {"recoded": True},
     ),
-    "serial": ("hw.csd_serial", "busy & ends)", "busy & (left == 0))", CsdMultiplierSerial, serial_check, (2, 3), {}),
+    "serial": (
+        "hw.multiply.csd_serial", "busy & ends)", "busy & (left == 0))", CsdMultiplierSerial, serial_check, (2, 3), {},
+    ),
     "binary rows": (
-        "hw.multiplier", "(k == top) != (row == last)",
+        "hw.multiply.exact", "(k == top) != (row == last)",
         "(k == top)", Multiplier, full_check, (4, 4), {"target": "ecp5"},
     ),
     "Booth rows": (
-        "hw.multiplier", "(below ^ low) | (low ^ high)",
+        "hw.multiply.exact", "(below ^ low) | (low ^ high)",
         "(below ^ low)", Multiplier, full_check, (4, 4), {"target": "ice40"},
     ),
 }  # fmt: skip
@@ -317,8 +321,8 @@ def test_a_planted_fault_is_refuted_case_by_case(recoded):
 @pytest.mark.parametrize("target", ["ice40", "ecp5"])
 def test_a_planted_fault_in_a_fabric_form_is_refuted(target, monkeypatch):
     old = "flips = [row.negative] * 2" if target == "ice40" else "return b ^ c"
-    faulty = mutant("hw.rows", old, "flips = [ZERO] * 2" if target == "ice40" else "return b")
-    monkeypatch.setattr("fewbit.hw.csd.chain_sum", faulty.chain_sum)
+    faulty = mutant("hw.multiply.partial_products", old, "flips = [ZERO] * 2" if target == "ice40" else "return b")
+    monkeypatch.setattr("fewbit.hw.multiply.csd.chain_sum", faulty.chain_sum)
     ours, theirs = verilog(CsdMultiplier(4, 4, target=target), "ours"), verilog(CsdMultiplier(4, 4), "theirs")
     with pytest.raises(ProofFailedError):
         prove_equal(ours, theirs, "ours", "theirs", cells=target)

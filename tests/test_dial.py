@@ -15,7 +15,9 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
-from fewbit.hw import csd, factor, lanes
+from fewbit.hw.lanes import terms as lanes
+from fewbit.hw.multiply import csd
+from fewbit.hw.multiply import dsp as factor
 
 FAMILIES = ("ice40", "ecp5")
 UINT3 = DType("uint", 3)
@@ -53,14 +55,14 @@ OPEN_ROW = (
 @pytest.mark.parametrize("family", slow_but(["ecp5"], FAMILIES))
 def test_a_row_that_is_not_gated_first_is_seen(family, monkeypatch):
     """Right, but with the operand in a net of the row before the gate."""
-    monkeypatch.setattr(csd, "row_term", mutant("hw.rows", *OPEN_ROW).row_term)
+    monkeypatch.setattr(csd, "row_term", mutant("hw.multiply.partial_products", *OPEN_ROW).row_term)
     made = bench(scaled(), family)
     assert made.count(1).gated > 0
 
 
 @pytest.mark.slow
 def test_a_gate_that_is_missing_makes_other_sums(monkeypatch):
-    faulty = mutant("hw.csd", "some & ~less(list(quality), order)", "some").CsdMultiplier
+    faulty = mutant("hw.multiply.csd", "some & ~less(list(quality), order)", "some").CsdMultiplier
     monkeypatch.setattr(factor, "CsdMultiplier", faulty)
     made = bench(scaled(), "ecp5")
     with pytest.raises(FewbitError, match=r"^layer 'dense': output \d at quality 1 is not the golden sum$"):
@@ -95,7 +97,9 @@ def test_no_change_passes_a_weight_of_zero(code, activation, family, exact):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_lane_without_its_gate_is_seen(family, monkeypatch):
-    cells = mutant("hw.term_cells", "lambda x, inverse, on: (x ^ inverse) & on, pin", "lambda x, inverse, on: x, pin")
+    cells = mutant(
+        "hw.sums.term_cells", "lambda x, inverse, on: (x ^ inverse) & on, pin", "lambda x, inverse, on: x, pin"
+    )
     monkeypatch.setattr(lanes, "TermCells", cells.TermCells)
     found = dial.zeros(Code.parse("ternary"), DType("uint", 2), family, exact=False)
     assert found.luts > 0

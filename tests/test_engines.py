@@ -4,7 +4,7 @@ from networks import random_design, random_frames
 
 from benchmarks.models import shipped
 from fewbit import arrays, engines, models
-from fewbit.design import design
+from fewbit.generator import design
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError

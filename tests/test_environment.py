@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fewbit_files import tiny_file
 
-from fewbit import cli
+from fewbit.cli import main as cli
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def frames(tmp_path):
 
 
 def run(*arguments, stdout=subprocess.PIPE, shell="", **env):
-    command = [sys.executable, "-m", "fewbit.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "fewbit", *map(str, arguments)]
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
     return subprocess.run(

@@ -13,10 +13,10 @@ from tiers import slow_but
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.csd import CsdMultiplier
 from fewbit.hw.emit import verilog
-from fewbit.hw.factor import FactorMultiplier
-from fewbit.hw.lanes import ProductLanes
+from fewbit.hw.lanes.product import ProductLanes
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.dsp import FactorMultiplier
 from fewbit.sim.cocotb_run import BenchFailure, run_bench
 from fewbit.sim.csd_cases import cases
 from fewbit.sim.netlist import netlist
@@ -70,7 +70,7 @@ def test_in_a_block(held, family, cell):
 
 
 def test_a_digit_with_the_wrong_sign_is_seen(held):
-    copy = mutant("hw.factor", "minus.append(here & negative)", "minus.append(here & negative & (here ^ here))")
+    copy = mutant("hw.multiply.dsp", "minus.append(here & negative)", "minus.append(here & negative & (here ^ here))")
     with pytest.raises(BenchFailure):
         held(copy.FactorMultiplier(4, 5))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.fixed_point import fixed_point
+from fewbit.golden.quantizers.fixed_point import fixed_point
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewbit.float_chain import FloatChain, input_thresholds, level_table, table_thresholds
+from fewbit.importers.qonnx.float_steps import FloatChain, input_thresholds, level_table, table_thresholds
 
 finite = st.floats(-64, 64, width=32).map(np.float32)
 

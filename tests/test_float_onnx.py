@@ -10,8 +10,8 @@ from float_models import random_graph, read, reference
 from onnx import TensorProto
 from onnx_models import GraphBuilder
 
-from fewbit.float_network import Best, Flat, FloatPool, Product, Relu
 from fewbit.golden.errors import FewbitError
+from fewbit.importers.float_onnx.network import Best, Flat, FloatPool, Product, Relu
 
 CONV = np.arange(18, dtype=np.float32).reshape(2, 1, 3, 3) / 9 - 1
 DENSE = np.arange(8, dtype=np.float32).reshape(4, 2) / 4 - 1

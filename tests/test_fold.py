@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewbit.fold import (
+from fewbit.exact import (
     ROUNDINGS,
     Boundary,
     Curve,

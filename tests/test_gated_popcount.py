@@ -15,9 +15,10 @@ from tiers import slow_but
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.compress import cut, plan
-from fewbit.hw.lanes import GateLanes, lane_kind
-from fewbit.hw.popcount import GatedPopcount
+from fewbit.hw.lanes.choose import lane_kind
+from fewbit.hw.lanes.one_bit import GateLanes
+from fewbit.hw.sums.compress import cut, plan
+from fewbit.hw.sums.popcount import GatedPopcount
 
 KINDS = ("uint1", "int1", "bipolar")
 

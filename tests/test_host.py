@@ -15,8 +15,9 @@ import serial
 from fake_board import FakeBoard
 from serial.tools import list_ports
 
-from fewbit import cli, engines
+from fewbit import engines
 from fewbit.boards import host, protocol
+from fewbit.cli import main as cli
 from fewbit.golden import file
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiers import slow_but, slow_but_at
 
-from fewbit import cli
+from fewbit.cli import main as cli
 from fewbit.golden.errors import FewbitError
 from fewbit.ip import BLOCKS, block, check_ip, ip, write_ip
 from fewbit.sim.cocotb_run import BenchFailure, run_bench

@@ -13,7 +13,10 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import matvec
-from fewbit.hw.lanes import ProductLanes, TermLanes, XnorLanes, lane_kind
+from fewbit.hw.lanes.choose import lane_kind
+from fewbit.hw.lanes.one_bit import XnorLanes
+from fewbit.hw.lanes.product import ProductLanes
+from fewbit.hw.lanes.terms import TermLanes
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import lane_words
 
@@ -161,14 +164,14 @@ def test_a_planted_fault_is_seen(fault):
         ProductLanes: (DType.parse("int2"), Code.parse("int(2)")),
     }[kind]
     x, weights = random_rows(3, activation, code, 40)
-    faulty = getattr(mutant("hw.lanes", old, new), kind.__name__)(3, activation, code, 1)
+    faulty = getattr(mutant(kind.__module__.removeprefix("fewbit."), old, new), kind.__name__)(3, activation, code, 1)
     assert outputs(faulty, x, weights) != sums(x, weights, code, activation)
 
 
 def test_a_planted_fault_turns_the_bench_red(bench):
     activation, code = DType.parse("uint2"), Code.parse("ternary")
     _, old, new = FAULTS["one's complement"]
-    faulty = mutant("hw.lanes", old, new).TermLanes(3, activation, code, 1)
+    faulty = mutant("hw.lanes.terms", old, new).TermLanes(3, activation, code, 1)
     with pytest.raises(BenchFailure, match=r"case \d+: got 0x\w+, expected 0x\w+"):
         bench(faulty, "tb_pipeline", cases(TermLanes(3, activation, code, 1), activation, code))
 
@@ -181,7 +184,7 @@ def test_each_pair_of_kinds_has_its_lanes():
         found = DType.parse(activation), Code.parse(code)
         assert type(lane_kind(*found)(2, *found, 1)) is kind
     for form in (True, False):
-        message = r"^lanes of csd\(2,4\) weights are those of fewbit.hw.scaled_lanes$"
+        message = r"^lanes of csd\(2,4\) weights are those of fewbit.hw.lanes.csd$"
         with pytest.raises(FewbitError, match=message):
             lane_kind(DType.parse("uint8"), Code.parse("csd(2,4)"), exact=form)
 

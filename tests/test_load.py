@@ -12,7 +12,7 @@ from onnx_models import GraphBuilder
 from fewbit.golden import file
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
-from fewbit.load import load
+from fewbit.readers import load
 
 
 def onnx_file(path: Path) -> Path:

@@ -17,7 +17,7 @@ from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 from fewbit.golden.run import classify, run
-from fewbit.hw.chain import Fold, Folding
+from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.top import Top
 
 

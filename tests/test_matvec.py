@@ -15,7 +15,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
-from fewbit.hw.matvec import MatVec
+from fewbit.hw.matvec.parallel import MatVec
 from fewbit.sim.cocotb_run import BenchFailure
 
 
@@ -101,7 +101,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault):
     dense, activation = layer(4, 6), DType.parse("bipolar")
-    faulty = mutant("hw.matvec", *FAULTS[fault]).MatVec(dense, activation, pe=2, simd=3, stages=2)
+    faulty = mutant("hw.matvec.parallel", *FAULTS[fault]).MatVec(dense, activation, pe=2, simd=3, stages=2)
     with pytest.raises(AssertionError):
         check(faulty, vectors(dense, activation, 2, 3, frames=8), ready="random")
 

@@ -7,7 +7,7 @@ from tiers import slow_but
 
 from fewbit import arrays, engines, models
 from fewbit.golden.network import ArgMax, Linear, Threshold
-from fewbit.load import load
+from fewbit.readers import load
 
 NATIVE = [name for name, path in models.shipped().items() if path.suffix == ".safetensors"]
 FINE_TUNED = [name for name in NATIVE if "two_scales" in models.facts(name)["recipe"]]

@@ -25,11 +25,12 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.multiply_shift import fits
 from fewbit.golden.network import TensorType, Threshold
 from fewbit.golden.reach import threshold_reach
-from fewbit.hw import multiply_shift
-from fewbit.hw.chain import STREAM, timing
+from fewbit.hw.chain import timing
 from fewbit.hw.emit import verilog
-from fewbit.hw.multiply_shift import LaneForm, MultiplyShiftLane, cheapest, digit_rows
-from fewbit.hw.threshold import MULTIPLY_SHIFT, ThresholdUnit
+from fewbit.hw.fold import STREAM
+from fewbit.hw.layers import multiply_shift
+from fewbit.hw.layers.multiply_shift import LaneForm, MultiplyShiftLane, cheapest, digit_rows
+from fewbit.hw.layers.threshold import MULTIPLY_SHIFT, ThresholdUnit
 from fewbit.hw.top import Top
 from fewbit.sim.vectors import network_vectors
 
@@ -124,7 +125,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", slow_but(["a digit of -1 lacks its 1"], FAULTS))
 def test_a_planted_fault_is_refuted(fault):
     target, old, new = FAULTS[fault]
-    faulty = mutant("hw.multiply_shift", old, new)
+    faulty = mutant("hw.layers.multiply_shift", old, new)
     for seed in range(4):
         layer, low, high = requantization(np.random.default_rng(seed), 3, 3, 6, alike=seed % 2 == 0, signs=(1,))
         form = next(fits(layer, low, high))
@@ -228,7 +229,7 @@ def test_a_planted_fault_in_the_stream_is_seen(fault):
     layer, _, _ = requantization(np.random.default_rng(1), 6, 3, 5)
     source = TensorType(DType.parse("int5"), (6,))
     case = vectors(layer, source, every_value(source.dtype, 6), 2)
-    faulty = mutant("hw.threshold", *STREAM_FAULTS[fault]).ThresholdUnit
+    faulty = mutant("hw.layers.threshold", *STREAM_FAULTS[fault]).ThresholdUnit
     unit = faulty(layer, source, lanes=2, form=MULTIPLY_SHIFT, memory="block", stages=3)
     with pytest.raises(AssertionError):
         check(unit, case, valid="always", ready="random")

@@ -10,9 +10,9 @@ from hypothesis import given
 from weights import codes, matrices, vectors
 
 from fewbit.golden.codes import BINARY, TERNARY, Code
-from fewbit.golden.least_squares import least_squares_scales, squared_errors
-from fewbit.golden.nearest import alternate, nearest, nearest_levels
-from fewbit.golden.weight_vectors import Groups
+from fewbit.golden.quantizers.least_squares import least_squares_scales, squared_errors
+from fewbit.golden.quantizers.nearest import alternate, nearest, nearest_levels
+from fewbit.golden.quantizers.weight_vectors import Groups
 
 SHIFT3 = Code.parse("shift3")
 

@@ -10,19 +10,19 @@ import pytest
 from networks import random_frames
 
 from fewbit import arrays, engines, models
-from fewbit.design import Design, design
+from fewbit.generator import Design, design
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import BIPOLAR, Dense, Network, TensorType, Threshold
 from fewbit.golden.run import run
-from fewbit.hw.chain import Fold, Folding
 from fewbit.hw.emit import verilog
+from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.top import Top
-from fewbit.load import load
+from fewbit.readers import load
 from fewbit.sim.compile import compile_design, run_yosys
 from fewbit.sim.netlist import netlist
-from fewbit.sim.run import extract, pack_words
+from fewbit.sim.words import extract, pack_words
 
 pytestmark = pytest.mark.usefixtures("cache")
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from onnx_models import QONNX, WEIGHTS, GraphBuilder, helper, onnx, started
 
-from fewbit import float_onnx, qonnx
 from fewbit.golden.budget import MOST_BYTES, MOST_ELEMENTS, Budget
 from fewbit.golden.codes import Code
 from fewbit.golden.errors import FewbitError
+from fewbit.importers.float_onnx import reader as float_onnx
+from fewbit.importers.qonnx import reader as qonnx
 
 # Names
 
@@ -303,9 +304,9 @@ def test_node_of_a_float_network(tmp_path, node, message):
 
 
 def test_bias_of_scores_that_needs_more_than_64_bits(tmp_path):
-    from fewbit.golden.weight_vectors import WeightVectors
-    from fewbit.quantize import quantize
-    from fewbit.recipe import Recipe
+    from fewbit.golden.quantizers.weight_vectors import WeightVectors
+    from fewbit.quantization.quantize import quantize
+    from fewbit.quantization.recipe import Recipe
 
     graph = GraphBuilder(4)
     graph.op("Gemm", WEIGHTS, [1e30, 0, 0])
@@ -316,8 +317,8 @@ def test_bias_of_scores_that_needs_more_than_64_bits(tmp_path):
 
 def test_integers_are_divided_exactly(tmp_path):
     """Beyond 2**53, and towards zero, as ONNX has it."""
-    from fewbit.onnx_constants import constant_result
-    from fewbit.onnx_graph import Node
+    from fewbit.importers.onnx_constants import constant_result
+    from fewbit.importers.onnx_graph import Node
 
     node = Node("", "node", "Div", "", ("a", "b"), ("c",), {})
     a, b = np.array([(1 << 60) + 1, -7, 7, -8]), np.array([1, 2, -2, 2])

@@ -11,17 +11,18 @@ import pytest
 from networks import random_conv_design, random_design, random_frames
 from streaming import simulate
 
-from fewbit.design import MODULE, design
 from fewbit.engines import differing_frames, run_golden, run_netlist
+from fewbit.generator import MODULE, design
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Layer, Network, TensorType, Threshold
 from fewbit.hw.chain import chain
-from fewbit.hw.costs import dense_cycles, sum_stages
-from fewbit.hw.plan import FILL, SHELL, MisfitError, Plan, plan
-from fewbit.hw.resources import TARGETS, Cost, target
-from fewbit.hw.threshold import MULTIPLY_SHIFT
+from fewbit.hw.layers.threshold import MULTIPLY_SHIFT
+from fewbit.hw.planner.cost import Cost
+from fewbit.hw.planner.costs import dense_cycles, sum_stages
+from fewbit.hw.planner.devices import TARGETS, target
+from fewbit.hw.planner.plan import FILL, SHELL, MisfitError, Plan, plan
 from fewbit.hw.top import Top
 from fewbit.sim.netlist import netlist
 from fewbit.sim.vectors import network_vectors

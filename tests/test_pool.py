@@ -13,7 +13,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network, Pool, TensorType
 from fewbit.golden.run import run
-from fewbit.hw.pool import PoolUnit, ReduceUnit
+from fewbit.hw.layers.pool import PoolUnit, ReduceUnit
 from fewbit.hw.schedule import schedule
 from fewbit.sim.vectors import lane_words
 

@@ -11,7 +11,7 @@ from streaming import pipeline
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import pack_bits, xnor_popcount
-from fewbit.hw.popcount import Popcount
+from fewbit.hw.sums.popcount import Popcount
 from fewbit.sim.cocotb_run import BenchFailure
 
 
@@ -74,13 +74,13 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault):
     values = list(range(128))
-    faulty = mutant("hw.popcount", *FAULTS[fault]).Popcount(7, 2)
+    faulty = mutant("hw.sums.popcount", *FAULTS[fault]).Popcount(7, 2)
     assert pipeline(faulty, {"i": values}, latency=2) != counts(values, 7)
 
 
 def test_a_planted_fault_turns_the_bench_red(bench):
     values = inputs(20, 60)
-    faulty = mutant("hw.popcount", *FAULTS["enable ignored"]).Popcount(20, 2)
+    faulty = mutant("hw.sums.popcount", *FAULTS["enable ignored"]).Popcount(20, 2)
     with pytest.raises(BenchFailure, match=r"case \d+: got 0x\w+, expected 0x\w+ \(seed \d+\)"):
         bench(faulty, "tb_pipeline", {"inputs": {"i": values}, "expected": counts(values, 20), "latency": 2})
 

@@ -32,7 +32,7 @@ def marked(mark, ancestor):
     return found
 
 
-def told_to_end(arguments, tool, number, tmp_path, twice=False, module="fewbit.cli"):
+def told_to_end(arguments, tool, number, tmp_path, twice=False, module="fewbit"):
     """Runs the command line until ``tool`` runs, sends it a signal; its status and standard error."""
     mark = f"FEWBIT_TEST_MARK={uuid.uuid4()}"
     places = {name: tmp_path / name for name in ("tmp", "cache")}

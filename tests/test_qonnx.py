@@ -15,7 +15,7 @@ from onnx_models import WEIGHTS, GraphBuilder, TensorProto, agrees, execute, fra
 
 from fewbit.golden.network import Dense, Threshold
 from fewbit.golden.run import classify, dequantize_output, quantize_input, run
-from fewbit.qonnx import load
+from fewbit.importers.qonnx.reader import load
 
 # integer inputs
 

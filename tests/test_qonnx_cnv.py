@@ -13,8 +13,8 @@ from tiers import slow_but
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Network
 from fewbit.golden.run import dequantize_output, quantize_input, run
+from fewbit.importers.qonnx.reader import load
 from fewbit.passes import PASSES
-from fewbit.qonnx import load
 
 GAINS = [-2.0, -1, -0.5, 0, 0.25, 0.5, 1, 2]
 

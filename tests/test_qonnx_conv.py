@@ -10,9 +10,9 @@ import pytest
 from faults import mutant
 from onnx_models import GraphBuilder, agrees, frames_of, kinds, started
 
-from fewbit import qonnx_maps
 from fewbit.golden.network import Conv
-from fewbit.qonnx import load
+from fewbit.importers.qonnx import ops_2d as qonnx_maps
+from fewbit.importers.qonnx.reader import load
 
 WINDOWS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -11,7 +11,7 @@ import pytest
 from onnx_models import QONNX, GraphBuilder
 
 from fewbit.golden.errors import FewbitError
-from fewbit.qonnx import load
+from fewbit.importers.qonnx.reader import load
 
 ONES = np.ones((2, 3, 2, 2))
 MAPS = "takes maps of shape (1, channels, height, width), not"

@@ -24,7 +24,7 @@ from onnx_models import (
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Threshold
 from fewbit.golden.run import classify, quantize_input, run
-from fewbit.qonnx import load
+from fewbit.importers.qonnx.reader import load
 
 # what may stand between sums and the next quantizer, with its own qonnx execution
 

@@ -10,8 +10,9 @@ import pytest
 from faults import mutant
 from onnx_models import QONNX, GraphBuilder, agrees, frames_of, kinds, started
 
-from fewbit import qonnx_maps, qonnx_ops
 from fewbit.golden.network import Conv, Threshold
+from fewbit.importers.qonnx import ops as qonnx_ops
+from fewbit.importers.qonnx import ops_2d as qonnx_maps
 
 WINDOWS: dict[str, dict[str, Any]] = {
     "halves": {"kernel_shape": [2, 2], "strides": [2, 2]},

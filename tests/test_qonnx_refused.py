@@ -11,7 +11,7 @@ import pytest
 from onnx_models import QONNX, WEIGHTS, GraphBuilder, TensorProto, helper, started
 
 from fewbit.golden.errors import FewbitError
-from fewbit.qonnx import load
+from fewbit.importers.qonnx.reader import load
 
 
 def conv(graph: GraphBuilder) -> None:

@@ -13,9 +13,10 @@ from fake_board import FakeBoard, report_of
 from networks import random_frames, random_threshold
 from tiers import slow_but
 
-from fewbit import cli, engines, models
+from fewbit import engines, models
 from fewbit.boards.report import Report
-from fewbit.design import design
+from fewbit.cli import main as cli
+from fewbit.generator import design
 from fewbit.golden import file
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType

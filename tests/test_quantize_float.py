@@ -10,20 +10,20 @@ import pytest
 from float_models import random_graph, read
 from onnx_models import GraphBuilder
 
-from fewbit.activation_range import Activation
-from fewbit.design import design
-from fewbit.float_network import Best, Flat, FloatNetwork, FloatPool, Product, Relu
-from fewbit.float_segments import segments
-from fewbit.fold import exact
+from fewbit.exact import exact
+from fewbit.generator import design
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, Conv, Dense, Flatten, Linear, Network, Pool, TensorType, Threshold
+from fewbit.golden.quantizers.weight_vectors import WeightVectors
 from fewbit.golden.run import run
-from fewbit.golden.weight_vectors import WeightVectors
+from fewbit.importers.float_onnx.network import Best, Flat, FloatNetwork, FloatPool, Product, Relu
+from fewbit.importers.float_onnx.segments import segments
 from fewbit.input_kind import InputKind
-from fewbit.quantize import quantize
-from fewbit.recipe import Recipe
+from fewbit.quantization.activation_range import Activation
+from fewbit.quantization.quantize import quantize
+from fewbit.quantization.recipe import Recipe
 
 CODES = ("binary", "ternary", "quinary", "shift3", "shift3(2)", "shift3(1)", "csd(2,6)", "int(4)", "int(8)")
 

@@ -12,8 +12,8 @@ from weights import band_codes, codes, matrices, vectors
 
 from fewbit.golden.codes import BINARY, TERNARY, Code
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.quantize import RULES, quantize
-from fewbit.golden.weight_vectors import WeightVectors
+from fewbit.golden.quantizers.rules import RULES, quantize
+from fewbit.golden.quantizers.weight_vectors import WeightVectors
 
 TENSOR = WeightVectors("tensor")
 

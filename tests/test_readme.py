@@ -8,10 +8,11 @@ import pytest
 from tiers import slow_but
 
 from benchmarks import boards, codes, models, readme
-from fewbit import cli, demo
+from fewbit import demo
 from fewbit import models as shipped
+from fewbit.bitstreams import board_design
 from fewbit.boards import catalogue
-from fewbit.build import board_design
+from fewbit.cli import main as cli
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Linear
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewbit import build as building
-from fewbit.boards.build import Misfit, TimingMiss
+from fewbit import bitstreams as building
+from fewbit.boards.flow import Misfit, TimingMiss
 from fewbit.boards.report import Usage
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
@@ -46,7 +46,7 @@ def build(
             raise found
         return found
 
-    monkeypatch.setattr(building.board_build, "build", answer)
+    monkeypatch.setattr(building.flow, "build", answer)
     try:
         return built, said, building.build(network(inputs), "icebreaker", "out", on_progress=said.append)[1]
     except (Misfit, TimingMiss) as refused:

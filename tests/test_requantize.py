@@ -13,10 +13,10 @@ from fewbit.golden.codes import TERNARY, Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Network, Pool, TensorType, Threshold
+from fewbit.golden.quantizers.weight_vectors import WeightVectors
 from fewbit.golden.run import run
-from fewbit.golden.weight_vectors import WeightVectors
-from fewbit.quantize import quantize
-from fewbit.recipe import Recipe
+from fewbit.quantization.quantize import quantize
+from fewbit.quantization.recipe import Recipe
 
 TENSOR = WeightVectors("tensor")
 

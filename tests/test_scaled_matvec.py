@@ -19,7 +19,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import product
 from fewbit.golden.network import Dense
-from fewbit.hw.matvec import MatVec
+from fewbit.hw.matvec.parallel import MatVec
 from fewbit.sim.vectors import lane_words
 
 
@@ -131,7 +131,7 @@ def test_words_of_digits_are_those_of_the_golden_model(width):
 
 
 def test_a_scale_of_another_vector_is_seen():
-    copy = mutant("hw.matvec", "self.simd) // layer.vector", "self.simd) // layer.vector // 2")
+    copy = mutant("hw.matvec.parallel", "self.simd) // layer.vector", "self.simd) // layer.vector // 2")
     with pytest.raises(AssertionError):
         check(layer("shift3", vector=4), "uint2", 3, make=copy.MatVec, pe=2, simd=4)
 

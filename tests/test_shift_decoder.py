@@ -5,7 +5,7 @@ from amaranth.sim import Simulator
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.shift import decode_weight
 from fewbit.hw.emit import verilog
-from fewbit.hw.shift_decoder import ShiftDecoder
+from fewbit.hw.lanes.shift_decoder import ShiftDecoder
 from fewbit.sim.compile import run_yosys
 
 TABLE_II = {0b000: 0, 0b001: 1, 0b010: 2, 0b011: 4, 0b100: -1, 0b101: -2, 0b110: -4}

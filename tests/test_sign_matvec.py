@@ -19,9 +19,9 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import matvec
 from fewbit.golden.network import Dense, Threshold
 from fewbit.golden.threshold import threshold_level
-from fewbit.hw import sign_matvec
+from fewbit.hw.matvec import fused_sign
+from fewbit.hw.matvec.fused_sign import SignMatVec, start_words
 from fewbit.hw.schedule import schedule
-from fewbit.hw.sign_matvec import SignMatVec, start_words
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Vectors, folded_vectors
 
@@ -146,14 +146,14 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault):
     dense, threshold = layers(8, 60)
-    faulty = mutant("hw.sign_matvec", *FAULTS[fault]).SignMatVec(dense, threshold, pe=2, simd=20, stages=2)
+    faulty = mutant("hw.matvec.fused_sign", *FAULTS[fault]).SignMatVec(dense, threshold, pe=2, simd=20, stages=2)
     with pytest.raises(AssertionError):
         check(faulty, vectors(dense, threshold, 2, 20, frames=16), ready="slow")
 
 
 def test_a_wrong_threshold_turns_the_bench_red(bench, monkeypatch):
     dense, threshold = layers(6, 60)
-    monkeypatch.setattr(sign_matvec, "start_words", lambda value, *rest: start_words(value + 1, *rest))
+    monkeypatch.setattr(fused_sign, "start_words", lambda value, *rest: start_words(value + 1, *rest))
     unit = SignMatVec(dense, threshold, pe=2, simd=20, stages=2)
     with pytest.raises(BenchFailure, match=r"bit: frame \d+, beat \d, lane \d: got \d, expected \d"):
         bench(unit, "tb_stream", vectors(dense, threshold, 2, 20, frames=12))

@@ -15,8 +15,8 @@ from tiers import slow_but
 
 from benchmarks.models import shipped
 from fewbit import models
-from fewbit.design import MODULE, Design, design
 from fewbit.export import export, run_exported_bench
+from fewbit.generator import MODULE, Design, design
 from fewbit.golden.errors import FewbitError
 from fewbit.ip import ip
 from fewbit.sim.cocotb_run import SIMULATORS, available

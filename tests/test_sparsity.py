@@ -9,7 +9,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense
 from fewbit.golden.sparsity import Sparsity
-from fewbit.hw.scaled_lanes import CsdLanes
+from fewbit.hw.lanes.csd import CsdLanes
 
 
 def of(code, weights, **scales):

@@ -22,21 +22,21 @@ from networks import random_design, random_frames
 from tiers import slow_but, slow_but_at
 
 from fewbit import arrays, engines, models
+from fewbit.bitstreams import board_design
 from fewbit.boards import catalogue
-from fewbit.build import board_design
-from fewbit.design import Design, design
 from fewbit.export import export, run_exported_bench
+from fewbit.generator import Design, design
 from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Dense, Flatten, Linear, Network, TensorType, Threshold
 from fewbit.golden.run import run
 from fewbit.hw import top
-from fewbit.hw.chain import Fold, Folding
-from fewbit.hw.loader import Loader
-from fewbit.hw.matvec import MatVec
-from fewbit.hw.spram import LANE_BITS, MOST_LANES, Spram, fits, image, lanes_of
-from fewbit.load import load
+from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.memory.loader import Loader
+from fewbit.hw.memory.spram import LANE_BITS, MOST_LANES, Spram, fits, image, lanes_of
+from fewbit.readers import load
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.compile import compile_design
 from fewbit.stimulus import choose
@@ -162,12 +162,12 @@ def test_what_is_loaded_is_read(shapes):
 @pytest.mark.parametrize(
     "module, old, new",
     [
-        ("hw.spram", "fill.lane == lane", "fill.lane == 0"),
-        ("hw.spram", "Mux(fill.enable, fill.address, read.addr)", "read.addr"),
-        ("hw.loader", "& (address == depth - 1)", "& (address == depth)"),
-        ("hw.loader", "mine = turn == index", "mine = turn == 0"),
-        ("hw.loader", "Signal(reset_less=True)", "Signal()"),
-        ("hw.loader", "loaded.eq(last)", "loaded.eq(loaded | last)"),
+        ("hw.memory.spram", "fill.lane == lane", "fill.lane == 0"),
+        ("hw.memory.spram", "Mux(fill.enable, fill.address, read.addr)", "read.addr"),
+        ("hw.memory.loader", "& (address == depth - 1)", "& (address == depth)"),
+        ("hw.memory.loader", "mine = turn == index", "mine = turn == 0"),
+        ("hw.memory.loader", "Signal(reset_less=True)", "Signal()"),
+        ("hw.memory.loader", "loaded.eq(last)", "loaded.eq(loaded | last)"),
     ],
 )
 def test_planted_faults_are_seen(module, old, new):

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from networks import random_frames
 
-from fewbit import arrays, cli, models, stimulus
+from fewbit import arrays, models, stimulus
+from fewbit.cli import main as cli
 from fewbit.engines import network_inputs
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.faults import KINDS, FaultSimulator
 from fewbit.golden.network import ArgMax, Dense, Flatten, Network, TensorType, Threshold
-from fewbit.load import load
+from fewbit.readers import load
 from fewbit.stimulus import choose
 
 

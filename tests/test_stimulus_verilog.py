@@ -11,7 +11,7 @@ import pytest
 from networks import random_threshold
 
 from fewbit import engines
-from fewbit.design import design
+from fewbit.generator import design
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError

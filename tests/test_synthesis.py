@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from fewbit.hw import synthesis
+from fewbit.hw.fabric import synthesis
 from fewbit.sim.compile import run_yosys
 
 

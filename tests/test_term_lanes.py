@@ -17,11 +17,13 @@ from tiers import slow_but, slow_but_at
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.hw import lanes
 from fewbit.hw.emit import verilog
-from fewbit.hw.lanes import CountLanes, TreeLanes, lane_kind
-from fewbit.hw.pair_sums import PairSums
+from fewbit.hw.lanes import terms as lanes
+from fewbit.hw.lanes.choose import lane_kind
+from fewbit.hw.lanes.one_bit import CountLanes
+from fewbit.hw.lanes.terms import TreeLanes
 from fewbit.hw.streams import number
+from fewbit.hw.sums.pair_sums import PairSums
 
 FAMILIES = ("ice40", "ecp5")
 CODES = ("binary", "ternary", "quinary", "shift3")

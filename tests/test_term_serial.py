@@ -32,11 +32,12 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Linear
-from fewbit.hw.chain import Fold, Folding, chain
-from fewbit.hw.folds import _linear, _Work
-from fewbit.hw.plan import plan
-from fewbit.hw.resources import target
-from fewbit.hw.term_serial import TermSerialMatVec, term_cycles
+from fewbit.hw.chain import chain
+from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.matvec.term_serial import TermSerialMatVec, term_cycles
+from fewbit.hw.planner.devices import target
+from fewbit.hw.planner.options import _linear, _Work
+from fewbit.hw.planner.plan import plan
 from fewbit.report import describe_plan
 from fewbit.sim.vectors import lane_words
 
@@ -184,7 +185,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault):
     dense, kind = sparse(4, 6, "shift3", 0.3), DType.parse("int3")
-    unit = mutant("hw.term_serial", *FAULTS[fault]).TermSerialMatVec(dense, kind, pe=2, simd=3, stages=2)
+    unit = mutant("hw.matvec.term_serial", *FAULTS[fault]).TermSerialMatVec(dense, kind, pe=2, simd=3, stages=2)
     with pytest.raises(AssertionError):
         check(unit, vectors(dense, kind, 2, 3, frames=8), valid="random", ready="random")
 
@@ -192,7 +193,7 @@ def test_a_planted_fault_is_seen(fault):
 @pytest.mark.parametrize("old, new", [("order <= self.quality", "order < self.quality"),
                                       ("            on &= order <= self.quality\n", "            pass\n")])  # fmt: skip
 def test_a_fault_of_the_dial_is_seen(old, new):
-    unit = mutant("hw.term_serial", old, new).TermSerialMatVec
+    unit = mutant("hw.matvec.term_serial", old, new).TermSerialMatVec
     with pytest.raises(AssertionError):
         check_quality(scaled_layer("shift3", vector=4), "int4", 1, make=unit, pe=2, simd=4)
 

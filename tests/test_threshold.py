@@ -15,7 +15,7 @@ from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network, TensorType, Threshold
 from fewbit.golden.run import run
-from fewbit.hw.threshold import COMPARATORS, SEARCH, ThresholdUnit
+from fewbit.hw.layers.threshold import COMPARATORS, SEARCH, ThresholdUnit
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Field, Vectors, lane_words
 
@@ -166,7 +166,7 @@ def faulty_case():
 def test_a_planted_fault_is_seen(fault):
     form, old, new = FAULTS[fault]
     layer, source, case = faulty_case()
-    faulty = mutant("hw.threshold", old, new).ThresholdUnit(layer, source, lanes=2, form=form)
+    faulty = mutant("hw.layers.threshold", old, new).ThresholdUnit(layer, source, lanes=2, form=form)
     with pytest.raises(AssertionError):
         check(faulty, case, ready="random")
 

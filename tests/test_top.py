@@ -12,8 +12,9 @@ from streaming import PAIRS, simulate
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, TensorType, Threshold
-from fewbit.hw.chain import Fold, Folding, timing
+from fewbit.hw.chain import timing
 from fewbit.hw.emit import verilog
+from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.top import Top
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Vectors, network_vectors

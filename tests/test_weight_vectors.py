@@ -11,7 +11,7 @@ from weights import vectors
 from fewbit.golden.codes import TERNARY
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.linear import Dense
-from fewbit.golden.weight_vectors import Groups, WeightVectors
+from fewbit.golden.quantizers.weight_vectors import Groups, WeightVectors
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from tiers import slow_but
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.window import windows
+from fewbit.hw.layers.window import Geometry, WindowUnit
 from fewbit.hw.schedule import schedule
 from fewbit.hw.streams import Unpack, shape_of
-from fewbit.hw.window import Geometry, WindowUnit
 from fewbit.sim.vectors import lane_words
 
 

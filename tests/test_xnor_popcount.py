@@ -21,11 +21,11 @@ from benchmarks.measure import netlist as mapped_json
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import pack_bits, xnor_popcount
 from fewbit.hw.emit import verilog
-from fewbit.hw.popcount import XnorPopcount
+from fewbit.hw.sums.popcount import XnorPopcount
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist
-from fewbit.sim.run import pack_words
 from fewbit.sim.toggles import Mapped
+from fewbit.sim.words import pack_words
 
 WIDTHS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 49, 64, 112, 256)
 
@@ -176,7 +176,7 @@ def test_a_planted_fault_is_seen_in_the_netlist(fault, monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_every_time(family):
     script = (
-        "from fewbit.hw.emit import verilog; from fewbit.hw.popcount import XnorPopcount; "
+        "from fewbit.hw.emit import verilog; from fewbit.hw.sums.popcount import XnorPopcount; "
         f"print(verilog(XnorPopcount(37, 2, {family!r}), 'block'), end='')"
     )
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

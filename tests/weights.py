@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fewbit.golden.codes import Code
-from fewbit.golden.weight_vectors import WeightVectors
+from fewbit.golden.quantizers.weight_vectors import WeightVectors
 
 BAND_CODES = ("ternary", "quinary", "shift3", "shift3(2)", "shift3(1)")
 """Those that equation 10 has bands for."""

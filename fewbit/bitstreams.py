@@ -1,0 +1,194 @@
+"""A network to a bitstream on a board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fewbit.boards import catalogue, flow, protocol
+from fewbit.boards.catalogue import Board
+from fewbit.boards.flow import Misfit, TimingMiss
+from fewbit.boards.report import Report, Usage
+from fewbit.boards.tools import Yosys
+from fewbit.generator import Design, design
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Dense, Network
+from fewbit.hw.planner.cost import Cost
+from fewbit.hw.planner.devices import target
+from fewbit.hw.planner.plan import SHELL
+from fewbit.report import plan_figures
+
+QUALITY_GATE = Cost(cells=45, ffs=25)
+"""What the shell takes more where the host turns the quality."""
+
+RECEIVE_BUFFER = Cost(cells=90, ffs=70)
+"""What it takes more where it holds frames, beside the memory."""
+
+
+REPLANS = 2
+"""How often a design that does not fit, or is too slow, is planned again."""
+
+HASTE = (1.1, 1.3, 1.6, 2, 3)
+"""How much faster than it has to be a design that is too slow is planned, until its plan is another one."""
+
+HOPELESS = 1.5
+"""One that would have to be this many times as fast is refused at once."""
+
+
+def board_design(
+    network: Network,
+    board: Board,
+    *,
+    clock_hz: float | None = None,
+    fps: float | None = None,
+    max_cells: int | None = None,
+    dsp: bool = False,
+    spram: bool | None = None,
+    haste: float = 1,
+) -> Design:
+    """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
+    has_quality = network.digits > 0
+    reserve = SHELL + int(has_quality) * QUALITY_GATE
+    if frames := _buffer_frames(network, board):
+        held = protocol.buffer_bytes(network.input, frames, has_quality)
+        reserve += RECEIVE_BUFFER + Cost(rams=target(board.target).block_rams(held, 8))
+    return design(
+        network,
+        board.target,
+        clock_hz=clock_hz or board.clock_hz,
+        fps=fps,
+        reserve=reserve,
+        max_cells=max_cells,
+        dsp=dsp,
+        spram=spram,
+        haste=haste,
+    )
+
+
+def _buffer_frames(network: Network, board: Board) -> int:
+    """A design that holds no vector of its own needs a receive buffer on any board."""
+    holds = any(isinstance(layer, Dense) for layer in network.layers)
+    return board.buffer_frames if holds else max(1, board.buffer_frames)
+
+
+def build(
+    network: Network,
+    board: str,
+    out_dir: str | Path,
+    *,
+    clock_hz: int | None = None,
+    fps: float | None = None,
+    max_cells: int | None = None,
+    dsp: bool = False,
+    spram: bool | None = None,
+    baud: int = protocol.BAUD,
+    seed: int = 1,
+    yosys: Yosys = "yowasp",
+    on_progress: Callable[[str], object] | None = None,
+) -> tuple[Design, Report]:
+    """Builds the bitstream of ``network`` for ``board`` into ``out_dir``; the design, and what it takes and reaches.
+
+    A plan is a prediction: a design that turns out too large is planned again for fewer logic cells, one that is too
+    slow with more ranks of registers.
+
+    Raises
+    ------
+    FewbitError
+        If the board is unknown or too small, or the timing cannot be met.
+    """
+    found = catalogue.get(board)
+    flow.check(found, out_dir, clock_hz=clock_hz, baud=baud, yosys=yosys)
+    wishes: dict[str, Any] = {"clock_hz": clock_hz, "fps": fps, "max_cells": max_cells, "dsp": dsp, "spram": spram}
+    made = board_design(network, found, **wishes)
+    for _ in range(REPLANS):
+        try:
+            return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+        except (Misfit, TimingMiss) as refused:
+            other = _replanned(network, found, wishes, made, refused)
+            if other is None:
+                raise
+            said, wishes, made = other
+            if on_progress is not None:
+                on_progress(said)
+    return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+
+
+def _replanned(
+    network: Network, board: Board, wishes: dict[str, Any], made: Design, refused: Misfit | TimingMiss
+) -> tuple[str, dict[str, Any], Design] | None:
+    """What to say, the wishes and the design that come after one that was refused; None where nothing helps."""
+    for said, change in _changes(wishes, made, refused):
+        try:
+            other = board_design(network, board, **wishes | change)
+        except FewbitError:
+            return None
+        if other.plan.folding != made.plan.folding:
+            return said, wishes | change, other
+    return None
+
+
+def _changes(
+    wishes: dict[str, Any], made: Design, refused: Misfit | TimingMiss
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What may help, the least first."""
+    if isinstance(refused, TimingMiss):
+        missing = refused.asked_hz / refused.reached_hz
+        said = f"{refused.reached_hz / 1e6:.1f} of {refused.asked_hz / 1e6:g} MHz: planning again with more registers"
+        for more in HASTE if missing < HOPELESS else ():
+            yield said, {"haste": wishes.get("haste", 1) * missing * more}
+    elif refused.usage.kind == "logic_cells":
+        fewer = int(made.plan.cost.cells * refused.usage.available / refused.usage.used * 0.99)
+        yield f"{refused.usage}: planning again for {fewer:,} logic cells", {"max_cells": fewer}
+
+
+def _build(
+    made: Design,
+    board: Board,
+    out_dir: str | Path,
+    clock_hz: int | None,
+    baud: int,
+    seed: int,
+    yosys: Yosys,
+    on_progress: Callable[[str], object] | None,
+) -> Report:
+    network = made.network
+    return flow.build(
+        board,
+        made.top(cells=True),
+        input=network.input,
+        scores=network.scores,
+        has_index=network.classifies,
+        out_dir=out_dir,
+        clock_hz=clock_hz,
+        baud=baud,
+        buffer_frames=_buffer_frames(network, board),
+        dsp=made.plan.cost.dsps > 0,
+        seed=seed,
+        yosys=yosys,
+        cycles_per_frame=made.plan.cycles_per_frame,
+        plan=plan_figures(made.plan),
+        on_progress=on_progress,
+    )
+
+
+def pack(network: Network, board: str) -> tuple[Design, tuple[Usage, ...]]:
+    """``network`` as planned for ``board``, and what that takes there, synthesized and packed but not placed.
+
+    Raises
+    ------
+    FewbitError
+        If the board is unknown or too small.
+    """
+    found = catalogue.get(board)
+    made = board_design(network, found)
+    usage = flow.pack(
+        found,
+        made.top(cells=True),
+        input=network.input,
+        scores=network.scores,
+        has_index=network.classifies,
+        buffer_frames=_buffer_frames(network, found),
+        dsp=made.plan.cost.dsps > 0,
+    )
+    return made, usage

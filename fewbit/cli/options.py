@@ -1,0 +1,66 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., object])
+
+model_argument = click.argument("model", metavar="MODEL")
+input_option = click.option(
+    "--input",
+    "input_kind",
+    metavar="KIND",
+    help="What a float ONNX input is made of, such as uint8/255 for pixels / 255: the board then takes pixels.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
+
+
+def _above_zero(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"{text!r} is no number above 0.", context, parameter)
+    return number
+
+
+def _hertz(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    mhz = _above_zero(context, parameter, text)
+    return None if mhz is None else round(mhz * 1e6)
+
+
+_WISHES = (
+    click.option("--clock", "clock_hz", callback=_hertz, metavar="MHZ", help="Clock to plan for, in MHz."),
+    click.option(
+        "--fps", callback=_above_zero, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
+    ),
+    click.option(
+        "--max-lut", "max_cells", type=click.IntRange(min=1), metavar="N", help="Logic cells that the plan may take."
+    ),
+    click.option(
+        "--dsp",
+        is_flag=True,
+        help="DSP blocks for scales as well: fewer cells; a lower --quality then saves no energy.",
+    ),
+    click.option(
+        "--spram/--no-spram",
+        default=None,
+        help="Whether weights may lie in memories that the host loads at the start.  "
+        "[default: where nothing else fits]",
+    ),
+)
+
+
+def wish_options(command: F) -> F:
+    """What a plan is wished to be, under the names that :func:`fewbit.generator.design` has."""
+    for option in reversed(_WISHES):
+        command = option(command)
+    return command

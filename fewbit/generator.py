@@ -1,0 +1,133 @@
+"""A network made for a target: lowered, planned, and written as Verilog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit import __version__
+from fewbit.golden.network import Network
+from fewbit.hw.emit import verilog
+from fewbit.hw.memory.spram import SPRAM
+from fewbit.hw.planner import plan as planning
+from fewbit.hw.planner.cost import Cost
+from fewbit.hw.planner.devices import target
+from fewbit.hw.planner.plan import Plan
+from fewbit.hw.top import Top
+from fewbit.passes import lower
+
+MODULE = "fewbit_top"
+"""Name of the Verilog module of a whole design."""
+
+DEFAULT_CLOCK_HZ = {"up5k": 24e6, "hx8k": 48e6, "ecp5-25k": 50e6, "ecp5-85k": 50e6, "asic": 100e6}
+"""Clock that a target is planned for where no board says one."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """A network as a design.
+
+    Attributes
+    ----------
+    network : Network
+        As it was handed in: what the design must equal.
+    plan : Plan
+        Of the lowered network.
+    """
+
+    network: Network
+    plan: Plan
+
+    def top(self, *, cells: bool = False) -> Top:
+        """A fresh component of the whole design; with ``cells`` its datapaths are made of those of the target's family,
+        as boards get it."""
+        family = self.plan.target.family
+        return Top(self.plan.network, self.plan.folding, family if cells else "generic")
+
+    def image(self, *, cells: bool = False) -> NDArray[np.uint16]:
+        """What :meth:`top` is loaded with at the start; empty where all its memories are full by then."""
+        if all(one.memory != SPRAM for one in self.plan.folding.folds.values()):
+            return np.zeros(0, np.uint16)
+        return np.array(self.top(cells=cells).image, np.uint16)
+
+    @property
+    def _dial(self) -> list[str]:
+        """The line about the quality, where there is one."""
+        digits = self.plan.network.digits
+        return [f"quality: signed digits that count in a product, {digits} and more for all"] if digits else []
+
+    @property
+    def _loading(self) -> list[str]:
+        """The line about loading, where there is some."""
+        words = len(self.image())
+        return [f"load: {words:,} words of 16 bits fill its memories, before the first frame"] if words else []
+
+    @cached_property
+    def verilog(self) -> str:
+        """The design as Verilog, module :data:`MODULE`, with what it is in front."""
+        plan, network = self.plan, self.network
+        name = " ".join(network.name.split())  # a name with line breaks must stay a comment
+        order = "row by row, channels last" if len(network.input.shape) == 3 else "C order"
+        header = [
+            f"{name}, made by fewbit {__version__} for {plan.target.title} at {plan.clock_hz / 1e6:g} MHz",
+            f"input: {network.input}, {plan.folding.input_lanes} a beat, {order}, the first in the lowest bits",
+            f"output: {network.scores}, a score a beat in the lowest bits; above it the arg-max so far, then last",
+            f"{plan.cycles_per_frame} cycles a frame, {plan.latency} from a frame's first beat to its last score",
+            *self._dial,
+            *self._loading,
+        ]
+        return "".join(f"// {line}\n" for line in header) + verilog(self.top(), MODULE)
+
+    @cached_property
+    def mapped_verilog(self) -> str:
+        """The design as boards get it, datapaths made of the cells of the target's family."""
+        return verilog(self.top(cells=True), MODULE)
+
+
+def design(
+    network: Network,
+    target_name: str = "up5k",
+    *,
+    clock_hz: float | None = None,
+    fps: float | None = None,
+    reserve: Cost = planning.SHELL,
+    max_cells: int | None = None,
+    dsp: bool = False,
+    spram: bool | None = None,
+    haste: float = 1,
+) -> Design:
+    """Lowers and plans ``network`` for a target.
+
+    Parameters
+    ----------
+    network : Network
+    target_name : str
+        One of :data:`fewbit.hw.planner.devices.TARGETS`.
+    clock_hz : float, optional
+    fps : float, optional
+        Frames a second to plan for; otherwise the fastest that fits.
+    reserve : Cost
+        Left free for what stands around the design.
+    max_cells : int, optional
+        Logic cells that the plan may take.
+    dsp : bool
+        Whether products of signed digits may take DSP blocks too.
+    spram : bool, optional
+        Whether weights may lie in memories that are loaded at the start; by default where nothing else does.
+    haste : float
+        How many times faster a clock sums are made for, in ranks of registers.
+
+    Raises
+    ------
+    FewbitError
+        If the target is unknown or the network does not fit it.
+    """
+    device = target(target_name)
+    clock = DEFAULT_CLOCK_HZ[device.name] if clock_hz is None else clock_hz
+    wishes: dict[str, Any] = {"fps": fps, "max_cells": max_cells, "dsp": dsp, "spram": spram, "haste": haste}
+    made = planning.plan(lower(network), device, clock_hz=clock, reserve=reserve, **wishes)
+    return Design(network, made)

@@ -1,0 +1,1 @@
+"""From files of others to networks: reading ONNX, and lowering what it describes to integers."""

@@ -1,0 +1,1 @@
+"""Networks in integers under construction: what every importer builds with."""

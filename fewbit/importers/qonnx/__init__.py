@@ -1,0 +1,1 @@
+"""QONNX networks, dense and convolutional, to networks in integers."""

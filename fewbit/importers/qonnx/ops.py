@@ -1,0 +1,292 @@
+"""What each QONNX op does to the activations: one function an op, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from fewbit.exact import exact, square_root
+from fewbit.golden.budget import check_shape
+from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.lowering.products import dense
+from fewbit.importers.onnx_constants import (
+    axes_of,
+    broadcasts,
+    cast_target,
+    flattened,
+    reshaped,
+    squeezed,
+    unsqueezed,
+    whole_numbers,
+)
+from fewbit.importers.onnx_graph import QONNX_DOMAINS, Array, Node, Refusal
+from fewbit.importers.qonnx.call import Call, matrix, plain
+from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
+from fewbit.importers.qonnx.quantizer import bipolar_quant, multi_threshold, quant, sign
+from fewbit.importers.qonnx.trunc import trunc
+
+
+def _matmul(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    call.node.settings()
+    call.given(1)
+    return dense(builder, tensor, matrix(call.inputs[1], False))
+
+
+def _gemm(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    alpha, beta, trans_a, trans_b = call.node.settings(alpha=1.0, beta=1.0, transA=0, transB=0)
+    _, bias = call.parameters(1, 2)
+    if trans_a or len(tensor.shape) != 2:
+        raise Refusal(f"takes activations on two axes, not transposed, not shape {tensor.shape}")
+    tensor = dense(builder, tensor, matrix(call.inputs[1], bool(trans_b)))
+    tensor = builder.affine(tensor, exact([alpha]), None, "none")
+    if bias is None:
+        return tensor
+    tensor, (vector,) = builder.vectors(tensor, bias)
+    return builder.affine(tensor, None, exact([beta]) * exact(vector), "none")
+
+
+def _arithmetic(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Add, Sub, Mul, Div with a constant on either side."""
+    call.node.settings()
+    others = [value for value in call.inputs if value is not None and not isinstance(value, Tensor)]
+    if len(call.inputs) != 2 or len(others) != 1:
+        raise Refusal(f"cannot have {len(call.inputs)} inputs")
+    left = isinstance(call.inputs[1], Tensor)
+    tensor, (constant,) = builder.vectors(tensor, plain(others[0]))
+    real = exact(constant)
+    if call.node.op == "Add":
+        return builder.affine(tensor, None, real, "add", constant)
+    if call.node.op == "Sub":
+        return builder.affine(
+            tensor, exact([-1 if left else 1]), real if left else -real, "rsub" if left else "sub", constant
+        )
+    if call.node.op == "Mul":
+        return builder.affine(tensor, real, None, "mul", constant)
+    if left:
+        raise Refusal("divides by the activations")
+    if (constant == 0).any():
+        raise Refusal("divides by zero")
+    return builder.affine(tensor, 1 / real, None, "div", constant)
+
+
+def _neg(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    call.node.settings()
+    return builder.affine(tensor, exact([-1]), None, "mul", np.array([-1], np.float32))
+
+
+def _batch_normalization(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    epsilon, _, training, spatial, _ = call.node.settings(
+        epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1, consumed_inputs=None
+    )
+    if training or not spatial:
+        raise Refusal("must be in inference mode, one mean and variance a channel")
+    channels = tensor.shape[1] if len(tensor.shape) > 1 else 1
+    constants = call.given(4)
+    if any(constant.shape != (channels,) for constant in constants):
+        raise Refusal(f"needs {channels} of each parameter for activations of shape {tensor.shape}")
+    column = (1, channels, *[1] * (len(tensor.shape) - 2))
+    tensor, vectors = builder.vectors(tensor, *(constant.reshape(column) for constant in constants))
+    gain, bias, mean, variance = (exact(vector) for vector in vectors)
+    tiny = np.float32(epsilon)
+    spread = variance + Fraction(float(tiny))
+    if any(value <= 0 for value in spread):
+        raise Refusal("a variance is not positive")
+    factor = gain / np.array([square_root(value) for value in spread], object)
+    return builder.affine(tensor, factor, bias - mean * factor, "batch_normalization", *vectors, np.array([tiny]))
+
+
+def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Relu and Clip."""
+    limits: list[Array | float | None] = [0.0, None]
+    if call.node.op == "Clip":
+        limits = list(call.node.settings(min=None, max=None))
+        limits = [given if given is not None else old for given, old in zip(call.parameters(0, 2), limits)]
+    else:
+        call.node.settings()
+    bounds = []
+    for limit, endless in zip(limits, (-np.inf, np.inf)):
+        bound = np.asarray(endless if limit is None else limit, np.float32).ravel()
+        if bound.size != 1 or np.isnan(bound[0]):
+            raise Refusal("its limits must be numbers")
+        bounds.append(bound)
+    ends = [Fraction(float(bound[0])) if np.isfinite(bound[0]) else None for bound in bounds]
+    if bounds[0][0] > bounds[1][0] or bounds[0][0] == np.inf or bounds[1][0] == -np.inf:
+        raise Refusal("its lower limit must not be above its upper one")
+    chain = tensor.chain and tensor.chain.then("clip", *bounds)
+    return replace(tensor, curve=tensor.curve.clipped(*ends), chain=chain)
+
+
+def _quantizer(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Quant, BipolarQuant, Sign."""
+    make, count = {"BipolarQuant": (bipolar_quant, 1), "Sign": (sign, 0)}.get(call.node.op, (quant, 3))
+    if not isinstance(call.inputs[0], Tensor):
+        raise Refusal("its scale, zero point and bit width must be constants")
+    parameters = call.given(count)
+    tensor = _parted(builder, tensor, parameters)
+    return builder.quantize(
+        tensor, make(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0])
+    )
+
+
+def _parted(builder: Builder, tensor: Tensor, parameters: list[Array]) -> Tensor:
+    """``tensor``, flattened where its scale or zero point, the first two ``parameters``, differ within a channel."""
+    for parameter in parameters[2:]:
+        if not broadcasts(parameter, tensor.shape):
+            raise Refusal(f"a parameter of shape {parameter.shape} does not fit activations of shape {tensor.shape}")
+    return builder.vectors(tensor, *parameters[:2])[0]
+
+
+def _trunc(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    if tensor.dtype is None:
+        raise Refusal("its activations are not quantized: put a Quant before it")
+    parameters = [value for value in call.parameters(4, 5) if value is not None]
+    tensor = _parted(builder, tensor, parameters)
+    return builder.quantize(
+        tensor,
+        trunc(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0], tensor.reach),
+    )
+
+
+def _multi_threshold(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    (thresholds,) = call.given(1)
+    scale, bias, _, layout = call.node.settings(out_scale=1.0, out_bias=0.0, out_dtype="", data_layout="")
+    if thresholds.ndim != 2 or thresholds.size == 0 or thresholds.dtype != np.float32:
+        raise Refusal("its thresholds must be float32 on two axes")
+    if np.isnan(thresholds).any():
+        raise Refusal("a threshold is not a number")
+    layout = layout or {2: "NC", 3: "NWC"}.get(len(tensor.shape), "NCHW")
+    axis = layout.index("C") if "C" in layout else 1
+    if axis >= len(tensor.shape):
+        raise Refusal(f"its data layout {layout} does not fit activations of shape {tensor.shape}")
+    rows = np.arange(len(thresholds), dtype=np.float32)
+    if len(rows) not in (1, tensor.shape[axis]):
+        raise Refusal(f"has thresholds for {len(rows)} channels, the activations have {tensor.shape[axis]}")
+    column = [1] * len(tensor.shape)
+    column[axis] = len(rows)
+    tensor, (index,) = builder.vectors(tensor, rows.reshape(column))
+    return builder.quantize(tensor, multi_threshold(thresholds[index.astype(np.int64)], scale, bias))
+
+
+def _cast(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    kind = cast_target(call.node)
+    if tensor.index and kind.kind in "iuf":
+        return tensor
+    if kind != np.float32:
+        raise Refusal(f"a cast of activations to {kind} is not supported, only to float32")
+    return replace(tensor, integral=False)
+
+
+def _same(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Identity, and Dropout in inference."""
+    if call.node.op == "Dropout":
+        call.node.settings(ratio=0.5, seed=0, is_test=1)
+        _, training = call.parameters(0, 2)
+        if training is not None and training.any():
+            raise Refusal("must be in inference mode")
+    return tensor
+
+
+def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Reshape, Flatten, Squeeze, Unsqueeze."""
+    if call.node.op == "Reshape":
+        (allow_zero,) = call.node.settings(allowzero=0)
+        (wanted,) = call.given(1)
+        if wanted.dtype != np.int64:
+            raise Refusal("its shape must be int64")
+        shape = reshaped(tensor.shape, whole_numbers(wanted), bool(allow_zero))
+    elif call.node.op == "Flatten":
+        (axis,) = call.node.settings(axis=1)
+        shape = flattened(tensor.shape, axis)
+    else:
+        axes = axes_of(call.node, [values for values in call.parameters(0, 1) if values is not None])
+        if call.node.op == "Unsqueeze" and axes is None:
+            raise Refusal("names no axes")
+        shape = squeezed(tensor.shape, axes) if call.node.op == "Squeeze" else unsqueezed(tensor.shape, axes or [])
+    return replace(tensor, shape=_with_batch(tensor, shape))
+
+
+def _with_batch(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if (not shape or shape[0] != 1) and not tensor.index:
+        raise Refusal(f"shape {shape} has no batch axis of 1 in front")
+    check_shape(shape, "its result")
+    return shape
+
+
+def _transpose(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    (perm,) = call.node.settings(perm=None)
+    perm = list(range(len(tensor.shape)))[::-1] if perm is None else list(perm)
+    if sorted(perm) != list(range(len(tensor.shape))):
+        raise Refusal(f"its perm {perm} does not fit activations of shape {tensor.shape}")
+    moved = [axis for axis in perm if tensor.shape[axis] > 1]
+    if moved != sorted(moved):
+        raise Refusal("reorders the activations of a frame")
+    return replace(tensor, shape=_with_batch(tensor, tuple(tensor.shape[axis] for axis in perm)))
+
+
+def _top_k(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    axis, largest, _, attribute = call.node.settings(axis=-1, largest=1, sorted=1, k=None)
+    (count,) = call.parameters(0, 1)
+    wanted = [attribute] if count is None else whole_numbers(count)
+    if wanted != [1] or not largest:
+        raise Refusal("only the one largest score (k = 1) is supported")
+    shape = list(tensor.shape)
+    shape[axis if -len(shape) <= axis < len(shape) else 0] = 1
+    return builder.arg_max(tensor, axis, tuple(shape))
+
+
+def _arg_max(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    axis, keep, last = call.node.settings(axis=0, keepdims=1, select_last_index=0)
+    if last:
+        raise Refusal("must take the first of equal scores")
+    place = axis % len(tensor.shape)
+    shape = (*tensor.shape[:place], *([1] if keep else []), *tensor.shape[place + 1 :])
+    return builder.arg_max(tensor, axis, shape)
+
+
+STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Add": _arithmetic,
+    "Sub": _arithmetic,
+    "Mul": _arithmetic,
+    "Div": _arithmetic,
+    "Neg": _neg,
+    "BatchNormalization": _batch_normalization,
+    "Relu": _limit,
+    "Clip": _limit,
+    "Quant": _quantizer,
+    "IntQuant": _quantizer,
+    "BipolarQuant": _quantizer,
+    "Sign": _quantizer,
+    "MultiThreshold": _multi_threshold,
+    "Trunc": _trunc,
+    "Conv": convolution,
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "GlobalMaxPool": global_pool,
+    "GlobalAveragePool": global_pool,
+    "ReduceMean": reduce_mean,
+    "TopK": _top_k,
+    "ArgMax": _arg_max,
+    "Cast": _cast,
+    "Identity": _same,
+    "Dropout": _same,
+    "Reshape": _reshape,
+    "Flatten": _reshape,
+    "Squeeze": _reshape,
+    "Unsqueeze": _reshape,
+    "Transpose": _transpose,
+}
+"""What each op does to the activations."""
+
+CUSTOM = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
+RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
+"""Ops that change no value, so that integer tensors and the arg-max may go through them."""
+
+
+def supported(node: Node) -> bool:
+    """Whether :data:`STEPS` takes this op of this domain."""
+    return node.op in STEPS and (node.domain in QONNX_DOMAINS if node.op in CUSTOM else node.domain == "")

@@ -1,0 +1,172 @@
+"""QONNX networks, dense and convolutional (Brevitas, FINN, qonnx) to networks in integers.
+
+The importer walks the one chain from the graph's input to its output. Between two quantizers a tensor is an
+integer tensor and an exact curve from those integers to the reals that the graph computes
+(:mod:`fewbit.exact`); each quantizer turns the curve into integer thresholds. What differs from the graph as
+it runs in float32 is only the rounding of the graph.
+
+What it cannot take it refuses, naming the node: branches, activations times activations, weights without a
+quantizer, scales that are no constants, ops and attributes that it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from fewbit.exact import Curve, exact
+from fewbit.golden.budget import Budget
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Network
+from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.onnx_constants import constant_result
+from fewbit.importers.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
+from fewbit.importers.qonnx.call import Call, Constant, plain
+from fewbit.importers.qonnx.float_steps import FloatChain
+from fewbit.importers.qonnx.ops import RESHAPING, STEPS, supported
+from fewbit.importers.qonnx.quantizer import QuantizedConstant, quantize_constant
+from fewbit.input_kind import InputKind
+
+
+def load(path: str | Path, *, input: str | None = None) -> Network:
+    """The network in the QONNX file ``path``.
+
+    Parameters
+    ----------
+    path : str or Path
+    input : str, optional
+        What a float input is made of: ``uint8`` if it is the 8-bit integers themselves, ``uint8/255`` or
+        ``uint8*0.5`` if it is their quotient or product in float32; any ``uintN`` or ``intN`` up to 16 bits.
+        The network then takes the integers. Left out, it takes float32 through its input quantizer, unless
+        the file annotates an integer input.
+
+    Raises
+    ------
+    FewbitError
+        If the file is missing, truncated or foreign, or holds what the importer cannot take; the message
+        names the node.
+    """
+    path = Path(path)
+    graph = read(path)
+    try:
+        return _walk(graph, path.stem, input)
+    except FewbitError as error:
+        raise FewbitError(f"{path}: {error}") from None
+
+
+def _annotated(name: str, annotation: str) -> DType:
+    """Kind of the FINN data type ``annotation``."""
+    known = {"BIPOLAR": BIPOLAR, "BINARY": DType("uint", 1), "TERNARY": DType("int", 2)}
+    if annotation in known:
+        return known[annotation]
+    if re.fullmatch(r"U?INT([1-9]|1[0-9]|2[0-4])", annotation):
+        return DType.parse(annotation.lower())
+    raise FewbitError(f"input {name!r}: the data type {annotation} is not supported")
+
+
+def _source(graph: Graph, option: str | None) -> Tensor:
+    """The graph's input, as integers where the file annotates it so or the user says so."""
+    said = None if option is None else InputKind.parse(option)
+    dtype, integral = None, False
+    if re.fullmatch(r"u?int(8|16)", graph.input_type):
+        dtype, integral = DType.parse(graph.input_type), True
+    elif graph.input_type != "float32":
+        raise FewbitError(
+            f"input {graph.input!r}: must be float32 or an integer of 8 or 16 bits, not {graph.input_type}"
+        )
+    if graph.annotation is not None and graph.annotation != "FLOAT32":
+        dtype = _annotated(graph.input, graph.annotation)
+    chain, curve = FloatChain(), Curve()
+    if said is not None:
+        if dtype is not None and (said.step or said.dtype != dtype):
+            raise FewbitError(f"input {graph.input!r}: is {dtype} in the file already, so that it cannot be {option}")
+        dtype = said.dtype
+        if said.step is not None and said.number is not None:
+            chain = chain.then(said.step, np.array([said.number]))
+            curve = curve.scaled(exact([said.scale]), exact([0]))
+    return Tensor(
+        shape=graph.input_shape,
+        frame=graph.input_shape[1:],
+        dtype=dtype,
+        low=np.array([dtype.min if dtype else 0]),
+        high=np.array([dtype.max if dtype else 0]),
+        curve=curve,
+        chain=chain,
+        integral=integral,
+    )
+
+
+def _walk(graph: Graph, name: str, option: str | None) -> Network:
+    source = _source(graph, option)
+    builder = Builder(source)
+    tensors: dict[str, Tensor] = {graph.input: source}
+    constants: dict[str, Constant] = dict(graph.constants)
+    users: dict[str, Node] = {}
+    needed = {name for node in graph.nodes for name in node.inputs} | {graph.output}
+    for node in graph.nodes:
+        try:
+            active = [name for name in node.inputs if name in tensors]
+            inputs = tuple(tensors.get(name, constants.get(name)) for name in node.inputs)
+            for source_name, value in zip(node.inputs, inputs):
+                if source_name and value is None:
+                    raise Refusal(f"takes {source_name!r}, an output that is not supported")
+            if node.op == "Shape" and active:
+                constants[node.outputs[0]] = constant_result(
+                    node, [np.empty(tensors[active[0]].shape, np.uint8)], graph.budget
+                )
+            elif not active:
+                constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget)
+            else:
+                if len(active) > 1:
+                    raise Refusal("takes two tensors that both hang on the input: branches are not supported")
+                user = users.setdefault(active[0], node)
+                if user is not node:
+                    raise Refusal(f"shares its input with {user.label}: branches are not supported")
+                output = _output(node, needed)
+                tensors[output] = _step(builder, Call(node, inputs), tensors[active[0]])
+        except FewbitError as error:
+            raise FewbitError(f"{node.label}: {error}") from None
+    if graph.output not in tensors:
+        raise FewbitError(f"the output {graph.output!r} does not hang on the input")
+    return builder.network(name, tensors[graph.output])
+
+
+def _output(node: Node, needed: set[str]) -> str:
+    """The one output that carries the activations; refuses a node of which another is used."""
+    place = 1 if node.op == "TopK" else 0
+    if len(node.outputs) <= place:
+        raise Refusal(f"cannot have {len(node.outputs)} outputs")
+    for index, name in enumerate(node.outputs):
+        if index != place and name in needed:
+            raise Refusal(f"its output {name!r} is not supported")
+    return node.outputs[place]
+
+
+def _step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    node = call.node
+    if not supported(node):
+        raise Refusal("this op is not supported")
+    if node.op not in RESHAPING:
+        if tensor.index:
+            raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
+        if tensor.integral:
+            raise Refusal("its input is of an integer type: cast it to float32 first")
+    return STEPS[node.op](builder, call, tensor)
+
+
+def _constant(call: Call, budget: Budget) -> Constant:
+    """What a node makes of constants. Quantized weights stay quantized when they change their shape."""
+    node = call.node
+    values = [value for value in call.inputs if value is not None]
+    if node.op in ("Quant", "IntQuant", "BipolarQuant") and node.domain in QONNX_DOMAINS:
+        arrays = [plain(value) for value in values]
+        if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
+            raise Refusal(f"cannot have {len(arrays)} inputs")
+        return quantize_constant(node, arrays[0], arrays[1:], budget)
+    if values and isinstance(first := values[0], QuantizedConstant) and node.op in RESHAPING - {"Cast", "Dropout"}:
+        rest = [plain(value) for value in values[1:]]
+        return first.map(lambda part: constant_result(node, [part, *rest], budget))
+    return constant_result(node, [plain(value) for value in values], budget)

@@ -1,0 +1,1 @@
+"""From trained networks to networks with few-bit weights."""

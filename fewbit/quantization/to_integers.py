@@ -1,0 +1,85 @@
+"""A float network with quantized weights to one in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from fewbit.exact import exact
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Network, TensorType
+from fewbit.golden.quantizers.rules import Quantized
+from fewbit.importers.float_onnx.network import Best, Flat, FloatLayer, FloatNetwork, FloatPool, Product, Relu
+from fewbit.importers.float_onnx.segments import Segment, segments
+from fewbit.importers.lowering.integer_chain import IntegerChain
+from fewbit.input_kind import InputKind
+from fewbit.quantization.activation_range import Activation, activation_kind
+
+_MEAN_BITS = 8
+"""Of a mean of levels, unless the levels have more: a sum that is wider is rounded to them."""
+
+
+def to_integers(
+    network: FloatNetwork,
+    made: Mapping[str, Quantized],
+    activations: Sequence[Activation | None],
+    kind: InputKind,
+    scale_bits: int,
+) -> Network:
+    """The integer network that ``network`` is with the weights ``made``, by name, and ``activations`` by place.
+
+    Exact but for the rounding of each activation, and at the end of biases to whole units of the sums and of gains that
+    differ between classes to ``scale_bits``: its integers stand for what the network with these weights computes.
+    """
+    chain = IntegerChain(TensorType(kind.dtype, network.shape), kind.scale)
+    first, *rest = segments(network)
+    _narrow(chain, first.narrow)
+    for segment, activation in zip(rest, activations):
+        _segment(chain, segment, made, activation, last=segment is rest[-1])
+    chain.scores(scale_bits)
+    gain = np.array([1.0 if isinstance(network.layers[-1], Best) else float(chain.gain[0])])
+    if isinstance(network.layers[-1], Best):
+        chain.arg_max()
+    same = network.output_shape == chain.kind.shape
+    return chain.network(network.name, output_scale=gain, output_shape=None if same else network.output_shape)
+
+
+def _segment(
+    chain: IntegerChain, segment: Segment, made: Mapping[str, Quantized], activation: Activation | None, last: bool
+) -> None:
+    product = segment.product
+    assert isinstance(product, Product)
+    window = {"stride": product.stride, "padding": product.padding, "groups": product.groups}
+    weights = made[product.name]
+    levels = product.from_matrix(weights.levels)
+    chain.product(product.name, weights, levels, exact(product.bias), **(window if product.convolves else {}))
+    for layer in segment.wide:
+        _step(chain, layer)
+    if activation is not None:
+        chain.threshold([activation.boundaries], activation.dtype, activation.dtype.min, Fraction(activation.scale))
+        _narrow(chain, segment.narrow, last)
+
+
+def _narrow(chain: IntegerChain, layers: Sequence[FloatLayer], last: bool = False) -> None:
+    """Steps on few-bit levels; a sum of many is rounded to few bits again, but for the last ones."""
+    for layer in layers:
+        before = chain.kind.dtype
+        _step(chain, layer)
+        bits = max(_MEAN_BITS, before.bits)
+        if chain.kind.dtype.bits > bits and isinstance(layer, FloatPool) and not last:
+            dtype = activation_kind(bits, before.min < 0)
+            scale = float(chain.gain[0] * layer.elements * Fraction(before.max, dtype.max))
+            chain.threshold([Activation(dtype, scale).boundaries], dtype, dtype.min, Fraction(scale))
+
+
+def _step(chain: IntegerChain, layer: FloatLayer) -> None:
+    if isinstance(layer, FloatPool) and layer.mode == "mean":
+        chain.mean(layer.kernel, layer.stride, layer.padding)
+    elif isinstance(layer, FloatPool):
+        chain.pool("max", layer.kernel, layer.stride, layer.padding)
+    elif isinstance(layer, Flat):
+        chain.flatten(layer.channels_last)
+    elif isinstance(layer, Relu) and chain.kind.dtype.min < 0:
+        raise FewbitError("a ReLU on a signed input is not supported")

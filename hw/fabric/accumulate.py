@@ -1,0 +1,97 @@
+"""Accumulators in the cells of a fabric: to begin a sum anew costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Module, Value
+
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.carry import (
+    ZERO,
+    Cell,
+    Slot,
+    carry_slot,
+    check_target,
+    ecp5_chain,
+    extend,
+    ice40_chain,
+    lut,
+    table,
+)
+
+
+def accumulate(
+    m: Module,
+    name: str,
+    target: str,
+    total: Value,
+    operand: Value,
+    first: Value,
+    preset: Sequence[Value] = (),
+) -> Value:
+    """What a sum is next: ``total + operand``, or where ``first`` is high ``preset * 2**low + operand``.
+
+    ``preset`` fills the upper bits of the sum, so ``low = len(total) - len(preset)``; left out, a sum begins with the
+    operand alone. Where bits of an unsigned operand and of the preset overlap, they must not meet: with ``first`` the
+    operand is below ``2**low``.
+
+    - iCE40: a LUT that adds has an input to spare, which makes it pass the operand instead. The carries run all the
+      same, and nobody looks at them. Above the operand the other input of the carry cell is free as well, and the LUT
+      passes the preset instead.
+    - ECP5: the total is a gated operand, with the preset in its place.
+
+    Cost: a logic cell a bit; one more a bit where operand and preset overlap (iCE40), or one a chain (ECP5).
+
+    Parameters
+    ----------
+    m : Module
+    name : str
+        Of the cells.
+    target : str
+        One of :data:`fewbit.hw.fabric.carry.TARGETS`.
+    total : Value
+        The register that holds the sum; this function does not write it. Bits of it in other places shift the sum.
+    operand : Value
+        Unsigned or signed; only an unsigned one goes with a preset.
+    first : Value
+    preset : sequence of Value
+        Bits, lowest first.
+
+    Raises
+    ------
+    FewbitError
+        If the target is unknown, the preset is wider than the sum, or it goes with a signed operand.
+    """
+    check_target("an accumulator", target)
+    width, low = len(total), len(total) - len(preset)
+    is_signed = operand.shape().signed
+    if low < 0:
+        raise FewbitError(f"a preset of {len(preset)} bits does not fit a sum of {width}")
+    if preset and is_signed:
+        raise FewbitError("a preset goes with an unsigned operand only")
+    bits = extend(list(operand), width) if is_signed else [*operand, *[ZERO] * width][:width]
+    begins = [*[ZERO] * low, *preset]
+    if target == "ice40":
+        cells = [
+            _ice40_cell(m, f"{name}_start{k}", old, bit, first, begin if k >= low else None, k >= len(operand))
+            for k, (old, bit, begin) in enumerate(zip(total, bits, begins, strict=True))
+        ]
+        return Cat(*ice40_chain(m, name, cells))
+    if target == "ecp5":
+        contents = table(lambda operand, old, goes_on, begin: operand ^ (old if goes_on else begin))
+        slots: list[Slot] = [carry_slot(lambda a, b: 0, ZERO)]
+        slots += [(contents, bit, old, ~first, begin) for old, bit, begin in zip(total, bits, begins, strict=True)]
+        return Cat(*ecp5_chain(m, name, slots)[1:])
+    goes_on = (~first).replicate(width)
+    return ((Cat(*total) & goes_on | Cat(*begins) & ~goes_on) + Cat(*bits))[:width]
+
+
+def _ice40_cell(m: Module, name: str, old: Value, bit: Value, first: Value, begin: Value | None, free: bool) -> Cell:
+    """``free``: the operand has no such bit."""
+    if begin is None:
+        return table(lambda first, old, bit, carry: bit if first else old ^ bit ^ carry), first, old, bit
+    if free:
+        return table(lambda begin, old, first, carry: begin if first else old ^ carry), begin, old, first
+    held = lut(m, name, "ice40", lambda first, begin, old: begin if first else old, first, begin, old)
+    return table(lambda first, held, bit, carry: held if first else held ^ bit ^ carry), first, held, bit

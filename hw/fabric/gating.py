@@ -1,0 +1,67 @@
+"""Registers that stand still: clock enables on FPGAs, gated clocks on chips.
+
+A gated clock comes from a cell of the chip's library, an *integrated clock gate*: a latch that follows the enable while
+the clock is low, and an AND. So the enable may settle at any time before the clock rises, and the gated clock never
+has a short pulse. :meth:`GateCell.model` is how such a cell behaves, for simulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, Value
+
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.carry import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateCell:
+    """An integrated clock gate of a cell library.
+
+    Parameters
+    ----------
+    name : str
+        The cell, such as ``sky130_fd_sc_hd__dlclkp_1``.
+    clock, enable, gated : str
+        Its pins: clock in, enable in, clock out.
+    """
+
+    name: str = "fewbit_clock_gate"
+    clock: str = "clk"
+    enable: str = "en"
+    gated: str = "gclk"
+
+    def __post_init__(self) -> None:
+        for word in (self.name, self.clock, self.enable, self.gated):
+            if not word.isidentifier() or not word.isascii():
+                raise FewbitError(f"a clock gate and its pins are named by Verilog identifiers, not {word!r}")
+
+    def model(self) -> str:
+        """Verilog of the cell's behaviour: to simulate with, and to leave out where the library brings its own."""
+        return f"""\
+module {self.name}(input {self.clock}, input {self.enable}, output {self.gated});
+  reg held;
+  always @* if (!{self.clock}) held = {self.enable};
+  assign {self.gated} = {self.clock} & held;
+endmodule
+"""
+
+
+def advance(m: Module, name: str, target: Target, enable: Value, statements: Any, cell: GateCell) -> None:
+    """``statements`` take effect at clock edges with ``enable`` high; else their registers stand still.
+
+    On ``asic`` by a clock of their own, gated by ``cell``; such registers must not have a reset. Elsewhere by clock
+    enables.
+    """
+    if target != "asic":
+        with m.If(enable):
+            m.d.sync += statements
+        return
+    domain = f"{name}_gated"
+    m.domains += ClockDomain(domain, local=True, reset_less=True)
+    m.submodules[f"{name}_gate"] = Instance(
+        cell.name, ("i", cell.clock, ClockSignal()), ("i", cell.enable, enable), ("o", cell.gated, ClockSignal(domain))
+    )
+    m.d[domain] += statements

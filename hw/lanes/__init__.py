@@ -1,0 +1,1 @@
+"""Lanes: what weights of one code do to activations, SIMD of them summed."""

@@ -1,0 +1,126 @@
+# amaranth: UnusedElaboratable=no
+"""Lanes: what one weight does to one activation, SIMD of them summed: the part of the matrix-vector unit that a code
+changes.
+
+Every lane component has the same members, so that the unit takes any of them, and says what its sum stands for:
+``sum_i w_i * x_i == step * o + offset + correction(w)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from amaranth.hdl import Mux, Shape, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.memory.rom import rom_words
+from fewbit.hw.streams import number
+from fewbit.hw.sums.pair_sums import PairSums
+
+
+class Lanes(wiring.Component):
+    """Base of the lane components: ``sum_i w_i * x_i == step * o + offset + correction(w)``.
+
+    Changes of an activation whose weight is 0 stop at its gate; a lane of which that does not hold says so. ``python -m
+    benchmarks.dial --zeros`` counts them.
+
+    **Latency**: ``stages`` cycles with ``en`` high. **Throughput**: one product of SIMD terms a cycle.
+
+    Parameters
+    ----------
+    simd : int
+        Lanes.
+    activation : DType
+    code : Code
+    stages : int
+        Ranks of registers in the sum.
+
+    Attributes
+    ----------
+    step, offset : int
+        What ``o`` stands for.
+    w_bits : int
+        Width of ``w``.
+    quality_bits : int
+    exact : bool
+        ``w`` takes plain code words, and the correction is always 0. Else the weights must be known beforehand.
+    front : PairSums or None
+        What is to be put between the activations and ``x``: once for all lanes of the same activations.
+
+    Members
+    -------
+    x : In(simd * activation.bits)
+        Encoded activations, the first in the lowest bits; with a front, what that gives of them.
+    w : In(w_bits)
+        What :meth:`words` makes of the weights.
+    en : In(1)
+        Registers advance while it is high.
+    quality : In(quality_bits)
+        Signed digits that count in a product; absent where no product takes any.
+    o : Out(Shape)
+    """
+
+    step = 1
+    offset = 0
+    exact = True
+
+    def __init__(
+        self,
+        simd: int,
+        activation: DType,
+        code: Code,
+        stages: int,
+        o: Shape,
+        *,
+        w_bits: int | None = None,
+        x_bits: int | None = None,
+        quality: int = 0,
+    ) -> None:
+        check_lanes(simd, stages)
+        self.simd, self.activation, self.code, self.stages = simd, activation, code, stages
+        self.latency = stages
+        self.w_bits = simd * code.bits if w_bits is None else w_bits
+        x = simd * activation.bits if x_bits is None else x_bits
+        self.quality_bits = quality
+        dial = {"quality": In(quality)} if quality else {}
+        super().__init__({"x": In(x), "w": In(self.w_bits), "en": In(1), **dial, "o": Out(o)})
+
+    @property
+    def front(self) -> PairSums | None:
+        return None
+
+    def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
+        """What ``w`` must be for each row of weights, with its scales where there are any.
+
+        # (rows, simd), (rows, scales) -> rows integers
+        """
+        return rom_words(self.code.encode(weights), self.code.bits)
+
+    def correction(self, weights: Ints) -> Ints:
+        """What is to be added for each row of weights.  # (rows, simd) -> (rows,) int64"""
+        return np.zeros(len(weights), np.int64)
+
+    def activations(self) -> list[Value]:
+        """The numbers in ``x``."""
+        words = [self.x.word_select(lane, self.activation.bits) for lane in range(self.simd)]
+        return [number(word.as_signed() if self.activation.signed else word, self.activation) for word in words]
+
+    def weights(self) -> list[Value]:
+        return [self.w.word_select(lane, self.code.bits) for lane in range(self.simd)]
+
+
+def check_lanes(simd: int, stages: int) -> None:
+    if simd < 1:
+        raise FewbitError(f"lanes need a SIMD of at least 1, not {simd}")
+    if stages < 0:
+        raise FewbitError(f"lanes have 0 or more stages, not {stages}")
+
+
+def saturated(quality: Value, bits: int) -> Value:
+    """``quality`` in fewer bits, all ones where it is more: at or above the number of digits a product is exact."""
+    if len(quality) <= bits:
+        return quality
+    return Mux(quality[bits:].any(), (1 << bits) - 1, quality[:bits])

@@ -1,0 +1,51 @@
+# amaranth: UnusedElaboratable=no
+"""Lanes for any two's-complement weights: a multiplier each."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Shape, Signal, Value
+
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType, signed_bits
+from fewbit.hw.fabric.carry import Target
+from fewbit.hw.lanes.base import Lanes
+from fewbit.hw.multiply.exact import Multiplier
+from fewbit.hw.sums.popcount import sum_tree
+
+
+class ProductLanes(Lanes):
+    """Any activation, two's-complement weights: ``o = sum_i w_i * x_i``, a multiplier a lane. The yardstick.
+
+    The first of the ``stages`` ranks of registers is between products and adders. Cost: SIMD multipliers
+    (:class:`fewbit.hw.multiply.exact.Multiplier`), or with ``dsp`` DSP blocks, and the adders of their products.
+
+    Parameters
+    ----------
+    target : str
+        That of the multipliers.
+    dsp : bool
+        Whether products are left to the device's DSP blocks.
+    """
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic", *, dsp: bool = False
+    ) -> None:
+        self.multipliers = [
+            Multiplier(signed_bits(activation), code.bits, "generic" if dsp else target) for _ in range(simd)
+        ]
+        reach = simd * max(-activation.min, activation.max) * int(-code.levels[0])
+        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach, reach + 1)))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        products: list[Value] = []
+        for lane, (multiplier, x, w) in enumerate(zip(self.multipliers, self.activations(), self.weights())):
+            m.submodules[f"multiplier_{lane}"] = multiplier
+            m.d.comb += [multiplier.a.eq(x), multiplier.b.eq(w)]
+            products.append(multiplier.product)
+            if self.stages:
+                products[-1] = held = Signal.like(multiplier.product, name=f"product_{lane}", reset_less=True)
+                with m.If(self.en):
+                    m.d.sync += held.eq(multiplier.product)
+        m.d.comb += self.o.eq(sum_tree(m, products, max(0, self.stages - 1), self.en, "sum"))
+        return m

@@ -1,0 +1,188 @@
+# amaranth: UnusedElaboratable=no
+"""Lanes whose products take canonic signed digits, as many as a run-time quality allows: weights that are such digits,
+and sums that a scale multiplies."""
+
+from __future__ import annotations
+
+import numpy as np
+from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.codes import Code
+from fewbit.golden.digits import quality_bits, word_bits
+from fewbit.golden.dtype import DType, Ints, signed_bits
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.carry import Target
+from fewbit.hw.lanes.base import Lanes, saturated
+from fewbit.hw.lanes.choose import exact_lanes
+from fewbit.hw.lanes.csd import CsdLanes, digit_words
+from fewbit.hw.multiply.dsp import digit_multiplier
+from fewbit.hw.streams import number
+
+
+class ScaledLanes(Lanes):
+    """``o = scale * sum_i w_i * x_i``: the lanes of a vector, and a CSD multiplier behind their sum.
+
+    With ``two`` scales negative weights have one of their own, ``o = scale * sum(w_i > 0) + other * sum(w_i < 0)``, and
+    a set of lanes. The word of a scale's digits lies above the weights. **Latency**: ``stages + 2`` cycles, one
+    in front of the multiplier and one behind it.
+
+    Cost: that of the lanes, and a CSD multiplier; with two, twice that and an adder.
+
+    Parameters
+    ----------
+    scale : DType
+        Kind of the scales.
+    two : bool
+    dsp : bool
+        Whether products are left to the device's DSP blocks.
+    """
+
+    def __init__(
+        self,
+        simd: int,
+        activation: DType,
+        code: Code,
+        stages: int,
+        *,
+        scale: DType,
+        two: bool = False,
+        target: Target = "generic",
+        dsp: bool = False,
+    ) -> None:
+        if two and not code.contains(np.array([0])):
+            raise FewbitError(f"{code} weights have no 0, which scales of their own for negative weights take")
+        self.scale, self.target = scale, target
+        self.inner = [exact_lanes(activation, code, simd, stages, target, dsp=dsp) for _ in range(1 + two)]
+        inner = self.inner[0]
+        reach = simd * int(np.abs(code.levels).max()) * max(-activation.min, activation.max)
+        if isinstance(inner, CsdLanes):
+            reach = 2 * reach
+        self.sum = DType.holding(-reach, reach)
+        self.multipliers = [
+            digit_multiplier(self.sum.bits, scale.bits, registered=True, target=target, dsp=dsp) for _ in self.inner
+        ]
+        super().__init__(
+            simd,
+            activation,
+            code,
+            stages,
+            signed(self.sum.bits + scale.bits + two),
+            w_bits=len(self.inner) * (inner.w_bits + word_bits(scale.bits)),
+            quality=max(quality_bits(scale.bits), getattr(inner, "quality_bits", 0)),
+        )
+        self.latency = stages + 2
+
+    def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
+        """# (rows, simd), (rows, sets) -> rows integers"""
+        assert scales is not None
+        parts = [weights] if len(self.inner) == 1 else [np.maximum(weights, 0), np.minimum(weights, 0)]
+        own, bits = self.inner[0].w_bits, word_bits(self.scale.bits)
+        rows = [0] * len(weights)
+        for place, (lanes, part) in enumerate(zip(self.inner, parts)):
+            digits = digit_words(scales[:, place : place + 1], self.scale.bits)
+            for row, (word, digit) in enumerate(zip(lanes.words(part), digits)):
+                rows[row] |= (word | digit << own) << place * (own + bits)
+        return rows
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        own, bits = self.inner[0].w_bits, word_bits(self.scale.bits)
+        products: list[Value] = []
+        for place, (lanes, multiplier) in enumerate(zip(self.inner, self.multipliers)):
+            m.submodules[f"lanes_{place}"] = lanes
+            m.submodules[f"multiplier_{place}"] = multiplier
+            word = self.w.word_select(place, own + bits)
+            digits: Value = word[own:]
+            for stage in range(self.stages):
+                held = Signal(bits, name=f"digits_{place}_{stage}", reset_less=True)
+                with m.If(self.en):
+                    m.d.sync += held.eq(digits)
+                digits = held
+            m.d.comb += [
+                lanes.x.eq(self.x),
+                lanes.w.eq(word[:own]),
+                lanes.en.eq(self.en),
+                multiplier.a.eq(lanes.o * lanes.step + lanes.offset),
+                multiplier.digits.eq(digits),
+                multiplier.en.eq(self.en),
+                multiplier.quality.eq(saturated(self.quality, len(multiplier.quality))),
+            ]
+            if isinstance(lanes, CsdLanes):
+                m.d.comb += lanes.quality.eq(saturated(self.quality, len(lanes.quality)))
+            products.append(multiplier.product)
+        with m.If(self.en):
+            m.d.sync += self.o.eq(sum(products[1:], products[0]))
+        return m
+
+
+class ScaleFront(wiring.Component):
+    """``o[i] = scale[i] * x[i]``: a CSD multiplier for every activation, in front of the lanes of all outputs.
+
+    **Latency**: 2 cycles with ``en`` high. Cost: a CSD multiplier an activation.
+
+    Parameters
+    ----------
+    simd : int
+    activation, scale : DType
+    dsp : bool
+        Whether products are left to the device's DSP blocks.
+
+    Attributes
+    ----------
+    kind : DType
+        Of what comes out.
+
+    Members
+    -------
+    x : In(simd * activation.bits)
+    w : In
+        The words of the scales' digits, the first lowest.
+    en : In(1)
+    quality : In
+    o : Out(simd * kind.bits)
+    """
+
+    latency = 2
+
+    def __init__(
+        self, simd: int, activation: DType, scale: DType, target: Target = "generic", *, dsp: bool = False
+    ) -> None:
+        self.simd, self.activation, self.scale = simd, activation, scale
+        width = signed_bits(activation)
+        self.kind = DType("int", width + scale.bits)
+        self.multipliers = [
+            digit_multiplier(width, scale.bits, registered=True, target=target, dsp=dsp) for _ in range(simd)
+        ]
+        super().__init__(
+            {
+                "x": In(simd * activation.bits),
+                "w": In(simd * word_bits(scale.bits)),
+                "en": In(1),
+                "quality": In(quality_bits(scale.bits)),
+                "o": Out(simd * self.kind.bits),
+            }
+        )
+
+    def words(self, scales: Ints) -> list[int]:
+        """What ``w`` must be for each row of scales.  # (rows, simd) -> rows integers"""
+        return digit_words(scales, self.scale.bits)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for lane, multiplier in enumerate(self.multipliers):
+            m.submodules[f"multiplier_{lane}"] = multiplier
+            word = self.x.word_select(lane, self.activation.bits)
+            m.d.comb += [
+                multiplier.a.eq(number(word.as_signed() if self.activation.signed else word, self.activation)),
+                multiplier.digits.eq(self.w.word_select(lane, word_bits(self.scale.bits))),
+                multiplier.en.eq(self.en),
+                multiplier.quality.eq(self.quality),
+            ]
+            with m.If(self.en):
+                m.d.sync += self.o.word_select(lane, self.kind.bits).eq(multiplier.product)
+        return m
+
+
+__all__ = ["CsdLanes", "ScaleFront", "ScaledLanes", "exact_lanes", "saturated"]

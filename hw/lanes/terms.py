@@ -1,0 +1,152 @@
+# amaranth: UnusedElaboratable=no
+"""Lanes for weights that are signed powers of two: a product is the activation, shifted, inverted or gated."""
+
+from __future__ import annotations
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed, unsigned
+
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType, Ints
+from fewbit.hw.lanes.base import Lanes, check_lanes
+from fewbit.hw.sums.exact_cells import ExactCells
+from fewbit.hw.sums.pair_sums import PairSums
+from fewbit.hw.sums.popcount import sum_tree
+from fewbit.hw.sums.term_cells import TermCells
+from fewbit.hw.sums.term_tree import Fabric, Item, TermTree
+
+
+class TermLanes(Lanes):
+    """Any activation, weights that are 0 or ± a power of two: a lane shifts, inverts or gates, in plain RTL.
+
+    ``-x`` is ``~x + 1``: ``o = sum_i ((2**s_i * x_i xor neg_i) and nonzero_i) + popcount(neg)``, so that no lane has an
+    adder of its own. An illegal code word is a 0. Where the weights are ``known`` beforehand the popcount is left to
+    the correction.
+    """
+
+    def __init__(self, simd: int, activation: DType, code: Code, stages: int, *, known: bool = False) -> None:
+        self.known, self.exact = known, not known
+        reach = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
+        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach - simd * known, reach + 1)))
+
+    def correction(self, weights: Ints) -> Ints:
+        negative: Ints = (np.asarray(weights) < 0).sum(1)
+        return negative if self.known else 0 * negative
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        terms: list[Value] = []
+        for x, w in zip(self.activations(), self.weights()):
+            negative = ~w[0] if self.code.name == "binary" else w[-1]
+            bits = Cat(x) if x.shape().signed else Cat(x, Const(0, 1))
+            if self.code.bits == 3:
+                bits, on = self.shifted(m, bits.as_signed(), w)
+            else:
+                on = w[0] if self.code.name == "ternary" else Const(1, 1)
+            term = bits ^ negative.replicate(len(bits))
+            if self.code.name != "binary":
+                term &= on.replicate(len(bits))
+                negative &= on
+            terms += [term.as_signed(), *([] if self.known else [negative])]
+        m.d.comb += self.o.eq(sum_tree(m, terms, self.stages, self.en, "sum"))
+        return m
+
+    def shifted(self, m: Module, x: Value, w: Value) -> tuple[Value, Value]:
+        """The activation times the size of the weight, and whether that is not 0."""
+        shifts = int(self.code.levels[-1]).bit_length() - 1
+        result, on = Signal(signed(len(x) + shifts)), Signal()
+        with m.Switch(w):
+            for level in self.code.levels:
+                if level:
+                    with m.Case(int(self.code.encode(level[None])[0])):
+                        m.d.comb += [result.eq(x << int(abs(level)).bit_length() - 1), on.eq(1)]
+        return result.as_unsigned(), on
+
+
+class TreeLanes(Lanes):
+    """Any activation, weights that are 0 or ± a power of two and known beforehand, in the cells of a fabric.
+
+    ``o`` is a tree of adders that turn over or gate what they add at no cost, steered by what the words hold in place
+    of the weights (:mod:`fewbit.hw.sums.term_tree`): never more bits than their codes have. Weights of ±1 take the sums
+    and differences of pairs of activations from a ``front`` that all outputs share.
+
+    On iCE40 a lane of 0, ±1 or 0, ±1, ±2 may be gated in the cell of the adder that it enters: with a weight of 0 its
+    carries, and a LUT that shifts, still move, though no sum does. No input is left to gate them with.
+
+    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 10.3, 9.0 with an eighth of the
+    front; 0, ±1 14.3, 12.5; 0, ±1, ±2 20.0, 20.6; 0, ±1, ±2, ±4 28.1, 26.1; ``python -m benchmarks.lanes`` measures.
+    Source: docs/decisions/0009.
+    """
+
+    exact = False
+
+    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str) -> None:
+        check_lanes(simd, stages)
+        self.target = target
+        self.paired = code.name == "binary"
+        self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what the lanes sum: x = 2 bit - 1
+        self.tree = TermTree("ice40" if target == "ice40" else "ecp5", _items(simd, activation, code, target), stages)
+        root = self.tree.root.node
+        width = sum(2 * item.bits + 1 if item.pair else item.bits for item in self.tree.items)
+        super().__init__(
+            simd,
+            activation,
+            code,
+            stages,
+            signed(root.width) if root.signed else unsigned(root.width),
+            w_bits=self.tree.controls,
+            x_bits=width,
+        )
+
+    @property
+    def front(self) -> PairSums | None:
+        return PairSums(self.simd, self.activation, self.target) if self.paired else None
+
+    def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
+        return self.tree.steer(weights)[0]
+
+    def correction(self, weights: Ints) -> Ints:
+        excess = self.tree.steer(weights)[1]
+        total: Ints = np.asarray(weights, np.int64).sum(1)
+        return -2 * excess - total if self.step == 2 else -excess
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        offset = self.activation.signed and self.target == "ecp5" and not self.paired
+        cells = TermCells(m, self.tree, self.x, self.w, self.en, self.stages, offset=offset)
+        m.d.comb += self.o.eq(Cat(cells.build()))
+        return m
+
+
+def _items(simd: int, activation: DType, code: Code, target: str) -> list[Item]:
+    bits = activation.bits
+    if code.name == "binary":
+        pair = Item(bits, False, 0, False, pair=True, bias=activation.signed << bits)
+        return [pair] * (simd // 2) + [Item(bits, False, 0, False, bias=activation.signed << bits - 1)] * (simd % 2)
+    # iCE40 has no inverter to spare for the sign bit of an activation that nothing else changes, but it can extend it.
+    extends = activation.signed and target == "ice40"
+    shifts = int(code.levels[-1]).bit_length() - 1
+    return [Item(bits, extends, shifts, True, bias=(activation.signed and not extends) << bits - 1)] * simd
+
+
+class ExactLanes(Lanes):
+    """Any activation, weights that are 0 or ± a power of two, as code words at run time, in the cells of a fabric.
+
+    As :class:`TermLanes`; the ones of the negations enter the carry chains (:mod:`fewbit.hw.sums.exact_cells`).
+
+    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 21, 15; 0, ±1 21, 15; 0, ±1, ±2,
+    ±4 34, 35. ``python -m benchmarks.lanes --exact`` measures them.
+    """
+
+    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str) -> None:
+        self.target = target
+        reach = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
+        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach, reach + 1)))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        fabric: Fabric = "ice40" if self.target == "ice40" else "ecp5"
+        cells = ExactCells(m, fabric, self.activation, self.code, self.en, self.stages)
+        x = [self.x.word_select(lane, self.activation.bits) for lane in range(self.simd)]
+        m.d.comb += self.o.eq(Cat(cells.build(x, self.weights())).as_signed())
+        return m

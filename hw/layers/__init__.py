@@ -1,0 +1,1 @@
+"""Units of layers other than matrix-vector products, and the windows in front of those."""

@@ -1,0 +1,1 @@
+"""Folded matrix-vector units: PE outputs by SIMD inputs at a time."""

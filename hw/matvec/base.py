@@ -1,0 +1,227 @@
+# amaranth: UnusedElaboratable=no
+"""What the matrix-vector units have in common: their parameters, members and memories of weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Dense
+from fewbit.hw.fabric.accumulate import accumulate
+from fewbit.hw.lanes.base import Lanes, saturated
+from fewbit.hw.lanes.choose import lane_kind
+from fewbit.hw.lanes.scaled import ScaleFront
+from fewbit.hw.memory.rom import LOGIC, PLACES, Stored, fill_member, join_words, weight_memory
+from fewbit.hw.memory.vector_buffer import RING, VectorBuffer
+from fewbit.hw.schedule import FoldStep, Step
+from fewbit.hw.streams import lane_stream, shape_of
+from fewbit.hw.sums.pair_sums import PairSums
+
+Starts = list[tuple[Value, Value]] | None
+
+
+Front = PairSums | ScaleFront
+"""What stands between the activations and the lanes of all outputs."""
+
+
+class FoldedMatVec(wiring.Component, ABC):
+    """Base of :class:`MatVec` and of units of the same parameters, members and errors, one memory word at a time.
+
+    A unit says what its lanes take of an activation, and what is left out of their sums.
+
+    Attributes
+    ----------
+    planes : int
+        Cycles that a word takes.
+    """
+
+    def __init__(
+        self,
+        layer: Dense,
+        activation: DType,
+        *,
+        pe: int,
+        simd: int,
+        memory: str = "block",
+        buffer: str = "block",
+        stages: int = 1,
+        target: str = "generic",
+        exact: bool = True,
+        groups: int = 1,
+        dsp: bool = False,
+    ) -> None:
+        check_fold(layer, pe, simd, memory, groups)
+        if stages < 1:
+            raise FewbitError(f"layer {layer.name!r}: the sum needs at least 1 stage, not {stages}")
+        self.layer, self.activation = layer, activation
+        self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
+        self.target, self.exact, self.groups, self.dsp = target, exact, groups, dsp
+        taken = self._taken()
+        self.words, self.folds = layer.inputs // simd, layer.outputs // pe
+        self.cycles_per_frame = self.words * self.folds * self.planes
+        self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
+        self.front, self.lanes = self._datapath(taken)
+        self.step, self.bias = self._left_out()
+        low, high = layer.bounds(activation)
+        self._plain = holding(int(((low - self.bias) // self.step).min()), int(((high - self.bias) // self.step).max()))
+        self.sum = layer.sum_kind(activation) if exact else self._plain
+        dial = {"quality": In(layer.digits.bit_length())} if layer.digits else {}
+        dial |= fill_member(layer, memory, self.stored)
+        streams = {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
+        super().__init__(streams | dial)
+
+    @property
+    def planes(self) -> int:
+        return 1
+
+    def _datapath(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+        """What all lanes share, and the lanes of each output."""
+        if self.layer.digits:
+            raise FewbitError(f"layer {self.layer.name!r}: only whole activations meet scales and csd weights")
+        return self._plain_lanes(taken)
+
+    def _plain_lanes(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+        kind = lane_kind(taken, self.layer.code, self.target, exact=False, dsp=self.dsp)
+        lanes = [kind(self.simd, taken, self.layer.code, self.stages) for _ in range(self.pe)]
+        return lanes[0].front, lanes
+
+    @abstractmethod
+    def _taken(self) -> DType:
+        """What a lane takes of an activation."""
+
+    @abstractmethod
+    def _left_out(self) -> tuple[int, Ints]:
+        """Step and bias: what the lanes leave out."""
+
+    @property
+    @abstractmethod
+    def latency(self) -> int: ...
+
+    def timing(self) -> list[Step]:
+        """Fresh timing models of this component, in stream order."""
+        rings = self.buffer.style == RING
+        folds = self.folds // self.groups
+        return [FoldStep(words=self.words, folds=folds, depth=self.latency, rings=rings, planes=self.planes)]
+
+    def _rows(self) -> Ints:
+        """The weights that lanes take together.  # () -> (outputs * words, SIMD)"""
+        return self.layer.weights.reshape(-1, self.simd)
+
+    def _corrections(self) -> Ints:
+        """What is to be added for each output.  # () -> (outputs,) int64"""
+        each = self.lanes[0].correction(self._rows()).reshape(self.layer.outputs, self.words)
+        total: Ints = each.sum(1, dtype=np.int64)
+        return total
+
+    def _memory_words(self) -> list[int]:
+        return fold_words(self.layer, self.lanes[0], self.pe, self.words)
+
+    def _walk(self, m: Module, step: Value) -> tuple[Value, Value]:
+        """The address of the word of weights, which moves on with ``step``, and whether it is a vector's last."""
+        depth = self.words * self.folds
+        address = Signal(range(depth))
+        with m.If(step):
+            m.d.sync += address.eq(address + 1)
+            with m.If(address == depth - 1):
+                m.d.sync += address.eq(0)
+        return address, last_of(m, address, depth, self.groups, step)
+
+    def stored(self) -> Stored:
+        """What the memory of weights holds."""
+        return self._memory_bits(), self._memory_words()
+
+    def _memory_bits(self) -> int:
+        return self.pe * self.lanes[0].w_bits
+
+    def _feed(self, m: Module, index: int, x: Value, word: Value, advance: Value) -> Lanes:
+        """The lanes of output ``index`` of a group, on ``x`` and their part of a ``word`` of weights."""
+        m.submodules[f"lanes_{index}"] = lanes = self.lanes[index]
+        m.d.comb += [lanes.x.eq(x), lanes.w.eq(word.word_select(index, lanes.w_bits)), lanes.en.eq(advance)]
+        if lanes.quality_bits:
+            m.d.comb += lanes.quality.eq(saturated(self.quality, lanes.quality_bits))
+        return lanes
+
+    def _accumulate(self, m: Module, index: int, operand: Value, first: Value, enable: Value, starts: Starts) -> None:
+        """The sum of output ``index`` of a group, of operands while ``enable`` is high, begun with the ``first``."""
+        if starts is None:
+            total = Signal(self._plain.bits, name=f"sum_{index}", reset_less=True)
+            following = accumulate(m, f"add_{index}", self.target, total, operand, first)
+            m.d.comb += self.o.payload[index].eq(total.as_signed() if self._plain.signed else total)
+        else:
+            # The sum is counted in units of `step`: 2 popcount - n is the count, started at -n / 2, a bit below it.
+            start, rest = starts[index]
+            bits = DType.holding(self.sum.min // self.step, self.sum.max // self.step).bits
+            total = Signal(bits, name=f"sum_{index}", reset_less=True)
+            following = Mux(first, start, total.as_signed()) + operand
+            below = Signal(len(rest), name=f"below_{index}", reset_less=True)
+            with m.If(enable):
+                m.d.sync += below.eq(rest)  # by the time of the beat the next group's is read
+            m.d.comb += self.o.payload[index].eq(Cat(below, total).as_signed())
+        with m.If(enable):
+            m.d.sync += total.eq(following)
+
+
+def last_of(m: Module, address: Value, depth: int, groups: int, step: Value) -> Value:
+    """Whether ``address``, below ``depth``, is the last one of a group; it moves on with ``step``."""
+    each = depth // groups
+    if groups == 1:
+        return address == depth - 1
+    turn = Signal(range(each))
+    with m.If(step):
+        m.d.sync += turn.eq(Mux(turn == each - 1, 0, turn + 1))
+    return turn == each - 1
+
+
+def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> None:
+    """Raises FewbitError if the folding does not divide the layer, or the memory is unknown."""
+    outputs = layer.outputs // groups
+    if pe < 1 or outputs % pe:
+        of_group = " of a group" if groups > 1 else ""
+        raise FewbitError(f"layer {layer.name!r}: PE must divide the {outputs} outputs{of_group}, not {pe}")
+    if simd < 1 or layer.inputs % simd:
+        raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
+    if memory not in PLACES:
+        raise FewbitError(f'layer {layer.name!r}: weights lie in "block", "logic" or "spram", not {memory!r}')
+
+
+def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | None = None) -> list[int]:
+    """Word ``f * words + s`` of the memory holds, for outputs ``f * PE`` onwards, inputs ``s * SIMD`` onwards: what the
+    lanes make of the weights of one output, and of the scales (outputs, words, n), outputs ascending upwards."""
+
+    def folded(values: Ints) -> Ints:
+        return values.reshape(-1, pe, words, values.shape[-1]).transpose(0, 2, 1, 3).reshape(-1, values.shape[-1])
+
+    rows = folded(layer.weights.reshape(-1, lanes.simd))
+    return join_words(lanes.words(rows, None if scales is None else folded(scales)), lanes.w_bits, pe)
+
+
+def holding(low: int, high: int) -> DType:
+    """The narrowest kind that holds every integer from ``low`` to ``high``, unsigned if it can be."""
+    return DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))
+
+
+def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list[tuple[Value, Value]]:
+    """What each sum of a group starts at to end with its bias, in units of ``step``, and the bits below them; ``done``
+    when a group is."""
+    folds, below = len(bias) // pe, step.bit_length() - 1
+    table = np.stack([bias // step, bias % step], 1).reshape(folds, pe, 2)
+    kind = DType.holding(int(table[..., 0].min()), int(table[..., 0].max()))
+    if (table == table[:1]).all():
+        return [(Const(int(start), kind.bits).as_signed(), Const(int(rest), below)) for start, rest in table[0]]
+    width = kind.bits + below
+    words = kind.encode(table[..., 0]).astype(object) << below | table[..., 1]
+    joined = [sum(int(word) << place * width for place, word in enumerate(row)) for row in words]
+    m.submodules.starts = starts = weight_memory(pe * width, joined, LOGIC)
+    group = Signal(range(folds))
+    with m.If(done):
+        m.d.sync += group.eq(Mux(group == folds - 1, 0, group + 1))
+    read = starts.read_port(domain="comb")
+    m.d.comb += read.addr.eq(group)
+    parts = [read.data.word_select(place, width) for place in range(pe)]
+    return [(part[below:].as_signed(), part[:below]) for part in parts]

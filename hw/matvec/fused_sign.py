@@ -1,0 +1,334 @@
+# amaranth: UnusedElaboratable=no
+"""The folded binary layer whose thresholds ride in the weight stream: XNOR, popcount, accumulate, and the sign is the
+answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.dtype import BIPOLAR, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Dense, Threshold
+from fewbit.hw.matvec.base import check_fold
+from fewbit.hw.matvec.binary_mac import BinaryMac
+from fewbit.hw.memory.rom import BLOCK, Stored, fill_member, place, rom_words
+from fewbit.hw.memory.vector_buffer import RING, VectorBuffer
+from fewbit.hw.schedule import RunStep, Step
+from fewbit.hw.streams import lane_stream, shape_of
+
+STARTS = 2
+"""Words of the memory that a sum begins with instead of weights."""
+
+
+def fuses(layer: Dense, threshold: Threshold) -> bool:
+    """Whether ``threshold`` behind ``layer`` can ride in its weight stream: bits in, bits out, one threshold each."""
+    return (
+        layer.code.name == "binary"
+        and layer.scales is None
+        and threshold.thresholds.shape[1] == 1
+        and threshold.channels in (1, layer.outputs)
+        and (threshold.dtype == BIPOLAR or (threshold.dtype.bits == 1 and threshold.base == 0))
+    )
+
+
+def has_starts(inputs: int, simd: int) -> bool:
+    """Whether SIMD is wide enough for the start of every sum of ``inputs``, whatever the thresholds."""
+    bits = sum_bits(inputs)
+    for low in range(min(simd.bit_length(), bits - 1) + 1):
+        upper = bits - low
+        if upper <= simd and min(simd, (1 << low) - 1) + simd - upper >= (1 << low) + upper - 2:
+            return True
+    return False
+
+
+def sum_bits(inputs: int) -> int:
+    """Bits of a sum whose upper bit is the answer: from ``2**(bits - 1) - inputs - 1`` on it may rise by ``inputs``."""
+    return (inputs + 1).bit_length() + 1
+
+
+class SignUnit(wiring.Component):
+    """``y[o] = [sign[o] * (2 agree[o] - inputs) >= t[o]]``, ``agree[o]`` the inputs whose bit is that of ``w[o]``.
+
+    A sum starts at ``2**(bits - 1) - T``, with ``T`` the least ``agree`` that reaches the threshold: so its upper
+    bit is the answer. The start comes from the weight memory, as two words more a sum, while the inputs stand at 0:
+    zeros in both words count, and the lowest bits of the second are the sum's upper bits. Where a sign is negative the
+    weights are stored inverted. Neither thresholds nor signs take a logic cell.
+
+    The vector is read from whatever holds it, such as :class:`fewbit.hw.memory.vector_buffer.VectorBuffer`.
+
+    **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD + 2)`` cycles, while ``available``.
+    **Latency**: ``latency`` cycles from reading the last word of a group to its beat. Up to ``results`` beats wait for
+    ``o.ready``; no sum begins without a place for its beat, so that no stall has to reach the array.
+    Cost: that of :class:`fewbit.hw.matvec.binary_mac.BinaryMac`, SIMD flip-flops, the memory.
+
+    Source: thresholds for batch norm and sign are those of FINN, arXiv 1612.07119, section 4.2.2.
+
+    Parameters
+    ----------
+    layer : Dense
+        Binary weights; its inputs are bipolar.
+    threshold : Threshold
+        Follows the layer; one threshold a channel, or one for all.
+    pe, simd : int
+        Outputs and inputs at a time; they divide the layer's.
+    memory : ``"block"``, ``"logic"`` or ``"spram"``
+        Where the weights lie.
+    stages : int
+        Ranks of registers in a popcount, 1 to ``inputs / SIMD + 1``.
+    read_register : int
+        Ranks of registers behind the weight memory: one where that is slow, two where it also lies far from the sums.
+    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+    groups : int
+        Vectors that come one after the other, each for its own share of the outputs.
+
+    Members
+    -------
+    available : In(1)
+        A vector is there.
+    next : Out(1)
+        Asks for its next word, only while ``available``; the word stands on ``word`` from the next cycle on.
+    last : Out(1)
+        With ``next``: the vector is read for the last time.
+    word : In(simd)
+    o : Out(stream of PE lanes)
+    fill : In(fill_signature())
+        Fills SPRAM with what is ``stored()``, while no vector is there; absent where the weights lie elsewhere.
+
+    Raises
+    ------
+    FewbitError
+        If the layers do not suit, the folding does not divide them, or SIMD is too small for the start of a sum.
+    """
+
+    def __init__(
+        self,
+        layer: Dense,
+        threshold: Threshold,
+        *,
+        pe: int,
+        simd: int,
+        memory: str = BLOCK,
+        stages: int = 1,
+        read_register: int = 0,
+        target: str = "generic",
+        groups: int = 1,
+    ) -> None:
+        if not fuses(layer, threshold):
+            raise FewbitError(
+                f"layer {threshold.name!r}: only one threshold a channel, from binary weights to bits, rides with them"
+            )
+        check_fold(layer, pe, simd, memory, groups)
+        self.words, self.folds = layer.inputs // simd, layer.outputs // pe
+        if not 1 <= stages <= self.words:
+            raise FewbitError(f"layer {layer.name!r}: the sum has 1 to {self.words} stages, not {stages}")
+        self.layer, self.threshold, self.memory, self.groups = layer, threshold, memory, groups
+        self.pe, self.simd, self.stages, self.read_register, self.target = pe, simd, stages, read_register, target
+        self.reads = self.words + STARTS
+        self.cycles_per_frame = self.reads * self.folds
+        self.bits = sum_bits(layer.inputs)
+        self.low, self._starts = self._encode_starts()
+        self.mac = BinaryMac(pe, simd, self.bits, low=self.low, stages=stages, target=target)
+        self.latency = 3 + read_register + self.mac.latency
+        self.results = 1 + -(-(self.latency + 1) // self.reads)
+        super().__init__(
+            {
+                "available": In(1),
+                "next": Out(1),
+                "last": Out(1),
+                "word": In(simd),
+                "o": Out(lane_stream(shape_of(threshold.dtype), pe)),
+            }
+            | fill_member(layer, memory, self.stored)
+        )
+
+    def _encode_starts(self) -> tuple[int, Ints]:
+        """Where the upper bits begin, and the bits of both start words.  # () -> int, (outputs, 2, SIMD)"""
+        inputs, outputs = self.layer.inputs, self.layer.outputs
+        least = -(-(self.threshold.thresholds[:, 0].astype(object) + inputs) // 2)
+        wanted = (1 << self.bits - 1) - np.clip(np.broadcast_to(least, outputs), 0, inputs + 1).astype(np.int64)
+        count = self.simd.bit_length()
+        for low in range(min(count, self.bits - 1), -1, -1):
+            upper = self.bits - low
+            if upper <= self.simd:
+                words = [start_words(int(value), self.bits, low, self.simd) for value in wanted]
+                if None not in words:
+                    return low, np.array(words)
+        raise FewbitError(
+            f"layer {self.layer.name!r}: a SIMD of {self.simd} is too small for thresholds that ride with the weights"
+        )
+
+    def stored(self) -> Stored:
+        """What the memory of weights holds."""
+        return self.pe * self.simd, self._memory_words()
+
+    def _memory_words(self) -> list[int]:
+        """The words in the order in which they are read: a start, weights, the other start, the rest."""
+        turned = self.layer.weights * np.where(self.threshold.sign < 0, -1, 1)[:, None]
+        bits = self.layer.code.encode(turned).astype(np.uint8).reshape(-1, self.words, self.simd)
+        rows = np.concatenate(
+            [self._starts[:, :1], bits[:, : self.stages - 1], self._starts[:, 1:], bits[:, self.stages - 1 :]], axis=1
+        )
+        folded = rows.reshape(self.folds, self.pe, self.reads, self.simd).transpose(0, 2, 1, 3)
+        return rom_words(folded.reshape(self.folds * self.reads, -1), 1)
+
+    def elaborate(self, platform: object) -> Module:
+        # `issue` asks for a word of the vector, or for none where a start is due; a cycle later the memory is read, and
+        # the next cycle both stand at the array. Nothing in there ever waits: a sum begins only where a place for its
+        # result is left among `results`, of those begun and not yet taken.
+        m = Module()
+        m.submodules.mac = mac = self.mac
+        m.submodules.results = results = SyncFIFO(width=self.pe, depth=self.results)
+        read = place(m, self, self.target)
+
+        begin, issue, start, taken = Signal(), Signal(), Signal(), Signal()
+        share = self.folds // self.groups
+        index, fold = Signal(range(self.reads)), Signal(range(share))
+        begun, room = Signal(range(self.results + 1)), Signal(init=1)
+        busy = index != 0
+        last_index = index == self.reads - 1
+        m.d.comb += [
+            begin.eq(~busy & room & self.available),
+            issue.eq(busy | begin),
+            start.eq(~busy | (index == self.stages)),
+            self.next.eq(issue & ~start),
+            self.last.eq(last_index & (fold == share - 1)),
+            taken.eq(self.o.valid & self.o.ready),
+        ]
+        with m.If(issue):
+            m.d.sync += index.eq(Mux(last_index, 0, index + 1))
+        with m.If(last_index):
+            m.d.sync += fold.eq(Mux(fold == share - 1, 0, fold + 1))
+        following = begun + begin - taken
+        m.d.sync += [begun.eq(following), room.eq(following != self.results)]
+
+        asked, begins, ends, still = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [asked.eq(issue), begins.eq(begin), ends.eq(last_index), still.eq(start)]
+        address = Signal(range(self.cycles_per_frame))
+        m.d.comb += read.addr.eq(address)
+        with m.If(asked):
+            m.d.sync += address.eq(Mux(address == self.cycles_per_frame - 1, 0, address + 1))
+
+        x = Signal(self.simd, reset_less=True)
+        m.d.sync += x.eq(self.word)
+        with m.If(still):
+            m.d.sync += x.eq(0)
+        w: Value = read.data
+        for rank in range(self.read_register):
+            held_x = Signal(self.simd, name=f"held_x_{rank}", reset_less=True)
+            held_w = Signal(len(w), name=f"held_w_{rank}", reset_less=True)
+            m.d.sync += [held_x.eq(x), held_w.eq(w)]
+            x, w = held_x, held_w
+        ranks = 1 + self.read_register
+        upper = self.bits - self.low
+        m.d.comb += [
+            mac.x.eq(x),
+            mac.w.eq(w),
+            mac.first.eq(_later(m, "begins", begins, ranks)),
+            mac.preset.eq(Cat(*(w.word_select(pe, self.simd)[:upper] for pe in range(self.pe)))),
+            results.w_en.eq(_later(m, "ends", ends, ranks + mac.latency)),
+            results.w_data.eq(mac.sign),
+            results.r_en.eq(self.o.ready),
+            self.o.valid.eq(results.r_rdy),
+            self.o.payload.eq(results.r_data),
+        ]
+        return m
+
+
+def _later(m: Module, name: str, signal: Value, cycles: int) -> Value:
+    for rank in range(cycles):
+        register = Signal(name=f"{name}_{rank}")
+        m.d.sync += register.eq(signal)
+        signal = register
+    return signal
+
+
+class SignMatVec(wiring.Component):
+    """A :class:`SignUnit` with the buffer of its vectors, between streams.
+
+    **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD + 2)`` cycles, if the input keeps
+    up. **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
+    ``buffer.latency`` cycles after the vector is whole.
+
+    Parameters
+    ----------
+    layer, threshold, pe, simd, memory, stages, read_register, target, groups
+        As of :class:`SignUnit`.
+    buffer : ``"block"``, ``"distributed"`` or ``"ring"``
+        Where the vectors lie.
+
+    Members
+    -------
+    i : In(stream of SIMD lanes)
+    o : Out(stream of PE lanes)
+    fill : In
+        That of :class:`SignUnit`, if it has one.
+    """
+
+    def __init__(
+        self, layer: Dense, threshold: Threshold, *, pe: int, simd: int, buffer: str = "block", **options: Any
+    ) -> None:
+        self.unit = SignUnit(layer, threshold, pe=pe, simd=simd, **options)
+        self.layer, self.threshold, self.pe, self.simd = layer, threshold, pe, simd
+        self.words, self.cycles_per_frame, self.latency = self.unit.words, self.unit.cycles_per_frame, self.unit.latency
+        self.buffer = VectorBuffer(shape_of(BIPOLAR), simd, self.words, buffer)
+        streams = {"i": In(lane_stream(shape_of(BIPOLAR), simd)), "o": Out(lane_stream(shape_of(threshold.dtype), pe))}
+        super().__init__(streams | {name: one for name, one in self.unit.signature.members.items() if name == "fill"})
+
+    def stored(self) -> Stored:
+        """What the memory of weights holds."""
+        return self.unit.stored()
+
+    def timing(self) -> list[Step]:
+        """Fresh timing models of this component, in stream order."""
+        unit = self.unit
+        return [
+            RunStep(
+                unit.words,
+                unit.folds // unit.groups,
+                unit.latency,
+                unit.reads,
+                unit.results,
+                rings=self.buffer.style == RING,
+            )
+        ]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.buffer = buffer = self.buffer
+        m.submodules.unit = unit = self.unit
+        wiring.connect(m, wiring.flipped(self.i), buffer.i)
+        wiring.connect(m, unit.o, wiring.flipped(self.o))
+        m.d.comb += [
+            unit.available.eq(buffer.available),
+            buffer.next.eq(unit.next),
+            buffer.last.eq(unit.last),
+            unit.word.eq(buffer.word),
+        ]
+        if "fill" in self.signature.members:
+            wiring.connect(m, wiring.flipped(self.fill), unit.fill)
+        return m
+
+
+def start_words(value: int, bits: int, low: int, simd: int) -> list[list[int]] | None:
+    """Both start words of a sum that begins at ``value``, modulo ``2**bits``; None if there are none.
+
+    The zeros of both are counted, below ``2**low`` of them in the first; the lowest bits of the second are bits ``low``
+    and up of the sum.
+    """
+    upper = bits - low
+    first_most = min(simd, (1 << low) - 1)
+    for guess in range(-2, 3):
+        top = ((value >> low) + guess) % (1 << upper)
+        zeros = upper - top.bit_count()
+        rest = (value - (top << low) - zeros) % (1 << bits)
+        if rest <= first_most + simd - upper:
+            one = min(rest, first_most)
+            second = [top >> k & 1 for k in range(upper)] + [int(k >= rest - one) for k in range(simd - upper)]
+            return [[int(k >= one) for k in range(simd)], second]
+    return None

@@ -1,0 +1,199 @@
+# amaranth: UnusedElaboratable=no
+"""The folded matrix-vector unit: PE outputs by SIMD inputs a cycle, weights from one memory word a cycle."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
+
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.carry import Target
+from fewbit.hw.lanes.base import Lanes, saturated
+from fewbit.hw.lanes.choose import exact_lanes
+from fewbit.hw.lanes.scaled import ScaledLanes, ScaleFront
+from fewbit.hw.matvec.base import FoldedMatVec, Front, fold_words, start_values
+from fewbit.hw.memory.rom import place
+
+
+class MatVec(FoldedMatVec):
+    """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer.
+
+    The lanes sum what is cheapest to sum: bits that agree, terms that are inverted where they should be negated. What
+    that leaves out is known beforehand, ``y[o] = step * sum[o] + bias[o]``. The unit adds it, ``exact``, or leaves it
+    to the thresholds behind it.
+
+    A frame's vector waits in a buffer; for each group of PE outputs the unit walks through its words, SIMD inputs a
+    cycle, and gives the PE sums as one beat.
+
+    **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD)`` cycles, if the input keeps up.
+    **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
+    ``buffer.latency`` cycles after the vector is whole. A beat that waits for ``o.ready`` stops the unit.
+    Cost: PE lanes units and accumulators, what the lanes share, the buffer, and ``outputs * inputs * code.bits`` bits
+    of weights; ``exact`` also a cell a bit and PE, and a bias an output.
+
+    Parameters
+    ----------
+    layer : Dense
+    activation : DType
+        Kind of the inputs.
+    pe : int
+        Outputs at a time; divides ``layer.outputs``.
+    simd : int
+        Inputs at a time; divides ``layer.inputs``.
+    memory : ``"block"``, ``"logic"`` or ``"spram"``
+        Where the weights lie.
+    buffer : ``"block"``, ``"distributed"`` or ``"ring"``
+        Where the vectors lie.
+    stages : int
+        Ranks of registers in the sum of a group of lanes, at least 1.
+    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+        What lanes and accumulators are made of: plain RTL, or the cells of a family.
+    exact : bool
+        Whether ``o`` is ``y``; else it is ``sum``.
+    groups : int
+        Vectors that come one after the other, each for its own share of the outputs.
+    dsp : bool
+        Whether products of two numbers, by plain integer or ``csd`` weights and by scales, are left to DSP blocks.
+
+    Attributes
+    ----------
+    step : int
+    bias : int64 array (outputs,)
+        ``y[o] = step * sum[o] + bias[o]``.
+    sum : DType
+        Kind of what ``o`` carries.
+
+    Members
+    -------
+    i : In(stream of SIMD lanes)
+    o : Out(stream of PE sums)
+    quality : In
+        Signed digits that count in every product with a scale or a ``csd`` weight; absent where there are none. It
+        holds for all that is under way, so it is changed between frames.
+    fill : In(fill_signature())
+        Fills SPRAM with what is ``stored()``, while no vector is there; absent where the weights lie elsewhere.
+
+    Raises
+    ------
+    FewbitError
+        If the folding does not divide the layer or its vectors of scales, a memory is unknown, or no lane serves the
+        code.
+    """
+
+    def _taken(self) -> DType:
+        return self.activation
+
+    def _datapath(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+        layer, target = self.layer, cast(Target, self.target)
+        kind, vector = layer.scale_kind, layer.vector
+        if kind is None and layer.digits:
+            return None, [
+                exact_lanes(taken, layer.code, self.simd, self.stages, target, dsp=self.dsp) for _ in range(self.pe)
+            ]
+        if kind is None:
+            return self._plain_lanes(taken)
+        side, extent, together = ("PE", layer.outputs, self.pe) if layer.across else ("SIMD", layer.inputs, self.simd)
+        if vector < extent and vector % together:
+            raise FewbitError(f"layer {layer.name!r}: {side} must divide the vectors of {vector}, not {together}")
+        if not layer.across:
+            two = layer.negative_scales is not None
+            options: dict[str, Any] = {"scale": kind, "two": two, "target": target, "dsp": self.dsp}
+            return None, [ScaledLanes(self.simd, taken, layer.code, self.stages, **options) for _ in range(self.pe)]
+        if layer.negative_scales is not None or layer.code.name.startswith("csd"):
+            raise FewbitError(
+                f"layer {layer.name!r}: scales across outputs take no second scale and no {layer.code} weights"
+            )
+        front = ScaleFront(self.simd, taken, kind, target, dsp=self.dsp)
+        return front, self._plain_lanes(front.kind)[1]
+
+    def _memory_words(self) -> list[int]:
+        layer = self.layer
+        if layer.scales is None:
+            return super()._memory_words()
+        if not layer.across:
+            both = [layer.scales, *([] if layer.negative_scales is None else [layer.negative_scales])]
+            vectors = np.arange(0, layer.inputs, self.simd) // layer.vector
+            scales = np.stack([one[:, vectors] for one in both], 2)
+            return fold_words(layer, self.lanes[0], self.pe, self.words, scales)
+        weights = super()._memory_words()
+        assert isinstance(self.front, ScaleFront)
+        blocks = np.arange(0, layer.outputs, self.pe) // layer.vector
+        rows = layer.scales[blocks].reshape(self.folds * self.words, self.simd)
+        above = self.pe * self.lanes[0].w_bits
+        return [word | scale << above for word, scale in zip(weights, self.front.words(rows))]
+
+    def _memory_bits(self) -> int:
+        own = super()._memory_bits()
+        return own + len(self.front.w) if isinstance(self.front, ScaleFront) else own
+
+    def _left_out(self) -> tuple[int, Ints]:
+        lanes = self.lanes[0]
+        return lanes.step, self._corrections() + self.words * lanes.offset
+
+    @property
+    def latency(self) -> int:
+        return 1 + self._scaled_latency + self.lanes[0].latency + 1
+
+    @property
+    def _scaled_latency(self) -> int:
+        return self.front.latency if isinstance(self.front, ScaleFront) else 0
+
+    def elaborate(self, platform: object) -> Module:
+        # `issue` reads one word of vector and weights; `first` and `last` travel beside it through the lanes to the
+        # accumulators. Everything advances together, unless a finished beat waits for its receiver.
+        m = Module()
+        m.submodules.buffer = buffer = self.buffer
+        read = place(m, self, self.target)
+        wiring.connect(m, wiring.flipped(self.i), buffer.i)
+
+        advance, issue = Signal(), Signal()
+        word = Signal(range(self.words))
+        address, last_word = self._walk(m, issue)
+        m.d.comb += [
+            advance.eq(~self.o.valid | self.o.ready),
+            issue.eq(advance & buffer.available),
+            buffer.next.eq(issue),
+            buffer.last.eq(last_word),
+            read.addr.eq(address),
+            read.en.eq(issue),
+        ]
+        with m.If(issue):
+            m.d.sync += word.eq(word + 1)
+            with m.If(word == self.words - 1):
+                m.d.sync += word.eq(0)
+
+        valid, first, last = issue, word == 0, word == self.words - 1
+        for stage in range(1 + self._scaled_latency + self.lanes[0].latency):
+            travelling = Signal(3, name=f"travelling_{stage}")
+            with m.If(advance):
+                m.d.sync += travelling.eq(Cat(valid, first, last))
+            valid, first, last = travelling[0], travelling[1], travelling[2]
+
+        x, front = buffer.word, self.front
+        words: Value = read.data
+        if front is not None:
+            m.submodules.front = front
+            m.d.comb += front.x.eq(buffer.word)
+            x = front.o
+        if isinstance(front, ScaleFront):
+            above = self.pe * self.lanes[0].w_bits
+            m.d.comb += [front.w.eq(read.data[above:]), front.en.eq(advance)]
+            m.d.comb += front.quality.eq(saturated(self.quality, len(front.quality)))
+            words = read.data[:above]
+            for rank in range(front.latency):
+                held = Signal(above, name=f"words_{rank}", reset_less=True)
+                with m.If(advance):
+                    m.d.sync += held.eq(words)
+                words = held
+        done = advance & valid & last
+        starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
+        for index in range(self.pe):
+            lanes = self._feed(m, index, x, words, advance)
+            self._accumulate(m, index, lanes.o, first, advance & valid, starts)
+        with m.If(advance):
+            m.d.sync += self.o.valid.eq(valid & last)
+        return m

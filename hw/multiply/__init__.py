@@ -1,0 +1,1 @@
+"""Multipliers: by canonic signed digits, exact, and in DSP blocks."""

@@ -1,0 +1,123 @@
+"""The smallest exact multiplier on LUTs, for where nothing is known beforehand and no DSP block is left."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from fewbit.hw.fabric.carry import (
+    ONE,
+    ZERO,
+    Slot,
+    Target,
+    carry_slot,
+    check_target,
+    ecp5_chain,
+    plain_slot,
+)
+from fewbit.hw.multiply.csd import check_widths
+from fewbit.hw.multiply.partial_products import Row, chain_sum, row_term
+
+NARROW = {"ice40": 3, "ecp5": 2}
+"""Bits of an operand up to which the cells of a family bring nothing: ``python -m benchmarks.dsp``."""
+
+
+class Multiplier(wiring.Component):
+    """``product = a * b``.
+
+    - ``ecp5``: a row for every bit of ``b``, the AND with ``a`` inside the adder's cell, and all rows one after another
+      in a single carry chain: no row pays for the ends of a chain. The signs by C. R. Baugh and B. A. Wooley,
+      "A two's complement parallel array multiplication algorithm", IEEE Transactions on Computers C-22, 1973.
+    - ``ice40``: radix-4 Booth rows, O. L. MacSorley, "High-speed arithmetic in binary computers", Proceedings of the
+      IRE 49, 1961, with signs as in :mod:`fewbit.hw.multiply.partial_products`.
+    - either, with an operand of at most :data:`NARROW` bits: the other one for each of its bits, summed by Yosys.
+    - ``generic``, ``asic``: ``*``, which a synthesis for a device with DSP blocks puts there where it may.
+
+    **Latency**: 0. **Throughput**: combinational. Cost, 8 by 8, logic cells: 74 on ECP5, 89 on iCE40.
+
+    Parameters
+    ----------
+    width_a, width_b : int
+        Bits of the operands, both signed; at least 1.
+    target : str
+        ``generic``, ``asic``, ``ice40`` or ``ecp5``.
+
+    Members
+    -------
+    a : In(signed(width_a))
+    b : In(signed(width_b))
+    product : Out(signed(width_a + width_b))
+    """
+
+    def __init__(self, width_a: int, width_b: int, target: Target = "generic") -> None:
+        check_widths("a multiplier", width_a, width_b)
+        check_target("a multiplier", target)
+        self.width_a, self.width_b, self.target = width_a, width_b, target
+        super().__init__(
+            {"a": In(signed(width_a)), "b": In(signed(width_b)), "product": Out(signed(width_a + width_b))}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if self.target not in NARROW:
+            m.d.comb += self.product.eq(self.a * self.b)
+            return m
+        if min(self.width_a, self.width_b) <= NARROW[self.target]:
+            m.d.comb += self.product.eq(self._gated())
+            return m
+        bits = self._booth(m) if self.target == "ice40" else self._binary(m)
+        m.d.comb += self.product.eq(Cat(*bits).as_signed())
+        return m
+
+    def _gated(self) -> Value:
+        few, many = (self.a, self.b) if self.width_a < self.width_b else (self.b, self.a)
+        *low, sign = (Mux(bit, many, 0) << place for place, bit in enumerate(few))
+        return sum(low, Const(0, 1)) - sign
+
+    def _booth(self, m: Module) -> list[Value]:
+        """Row j is ``b[2j-1] + b[2j] - 2 b[2j+1]``: -2 to 2."""
+        b = [ZERO, *self.b, self.b[-1]]
+        rows = []
+        for j in range(-(-self.width_b // 2)):
+            below, low, high = b[2 * j], b[2 * j + 1], b[2 * j + 2]
+            if 2 * j + 1 == self.width_b:  # the last row of an odd width: high is low
+                rows.append(Row(row_term(m, f"row{j}", "ice40", list(self.a), below ^ low, None), high))
+                continue
+            on, upper = (below ^ low) | (low ^ high), ~(below ^ low)
+            rows.append(Row(row_term(m, f"row{j}", "ice40", list(self.a), on, upper), high))
+        return chain_sum(m, "sum", "ice40", rows, self.width_a)
+
+    def _binary(self, m: Module) -> list[Value]:
+        """Products with one sign bit are turned over, which takes ``2**top + 2**last + 2**(top + last + 1)`` more.
+
+        The first two enter where an adder has an input to spare: beside the end of row 0, and as the carry into the
+        last row. A row ends in a slot that gives its last carry as a bit and lets none through, so that the next can
+        follow.
+        """
+        top, last = self.width_a - 1, self.width_b - 1
+        running: list[Value] = [x & self.b[0] for x in self.a]
+        # The bit at the end counts turned over. Two ones beside it are a carry; one leaves it as it is, carry its turn.
+        running = [*running[:-1], ~running[-1], ONE] if top == last else [*running, ~running[-1]]
+        done, running = [running[0]], running[1:]
+        slots: list[Slot] = []
+        sums = [Signal(name=f"sum{k}") for k in range(1 + last * (top + 2))]
+        for row in range(1, last + 1):
+            enters = ONE if row == last and top != last else ZERO
+            if row == 1:
+                slots.append(carry_slot(lambda a, b: a, enters))
+            elif row == last and top != last:
+                slots[-1] = carry_slot(lambda a, b: a, enters)
+            first = len(slots)
+            for k, (x, other) in enumerate(zip(self.a, running)):
+                turned = (k == top) != (row == last)
+                slots.append(plain_slot(_nand if turned else int.__and__, other, x, self.b[row]))
+            slots.append(carry_slot(lambda a, b: 0, ZERO) if row < last else (0xFFFF, ZERO, ZERO, ZERO, ZERO))
+            done.append(sums[first])
+            running = list(sums[first + 1 : len(slots)])
+        m.d.comb += Cat(*sums).eq(Cat(*ecp5_chain(m, "rows", slots)))
+        return done + running
+
+
+def _nand(a: int, b: int) -> int:
+    return 1 - (a & b)

@@ -1,0 +1,349 @@
+"""What the parts of a layer cost in logic cells and block RAMs, and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import ceil, log, log2
+
+from fewbit.golden.codes import CsdCode
+from fewbit.golden.digits import largest_count
+from fewbit.golden.dtype import DType, signed_bits
+from fewbit.golden.network import Dense, Linear
+from fewbit.golden.terms import term_exponents
+from fewbit.hw.fold import Fold
+from fewbit.hw.layers.multiply_shift import LaneForm
+from fewbit.hw.layers.window import Geometry
+from fewbit.hw.matvec.bit_serial import BIT
+from fewbit.hw.matvec.term_serial import term_cycles, term_fields, term_memory
+from fewbit.hw.memory import spram
+from fewbit.hw.memory import vector_buffer as buffers
+from fewbit.hw.multiply.exact import NARROW
+from fewbit.hw.planner.columns import scale_columns, scale_field, weight_columns, weight_field
+from fewbit.hw.planner.cost import Cost
+from fewbit.hw.planner.devices import Target
+from fewbit.hw.planner.stream_costs import buffer_cost, rom_cells, window_unit_cost
+
+CELLS_FOR_A_RAM = 200
+"""What a block RAM counts for where nothing is scarce; about the devices' own ratio."""
+
+CELLS_FOR_A_DSP = 80
+"""What a DSP block counts for there: about what the cells of an 8-bit product are."""
+
+
+def in_cells(cost: Cost) -> int:
+    """A cost as one number, where nothing is scarce."""
+    return cost.cells + CELLS_FOR_A_RAM * cost.rams + CELLS_FOR_A_DSP * cost.dsps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """A memory of weights: ``depth`` words of ``width`` bits, of which a block RAM holds those that ``vary`` and LUTs
+    ``columns``; beside these, constants hold ``scales``, how many different words and the columns of these."""
+
+    depth: int
+    width: int
+    vary: int
+    columns: int
+    scales: tuple[int, int] = (1, 0)
+
+    @classmethod
+    def of_any(cls, depth: int, width: int) -> Contents:
+        """Words of which every bit is taken to vary in a way of its own."""
+        return cls(depth=depth, width=width, vary=width, columns=width)
+
+
+def memories(
+    stored: Contents, words: int, line: int, target: Target, *, readers: int = 0
+) -> Iterator[tuple[str, str, Cost]]:
+    """Where ``stored`` words and vectors of ``words`` words of ``line`` bits can lie. Of the latter ``readers`` at
+    addresses have a copy each."""
+    constants = rom_cells(stored.depth, stored.columns) + rom_cells(*stored.scales)
+    memories = [("logic", Cost(cells=constants, ffs=stored.columns))]
+    if target.ram_shapes:
+        memories.append(("block", Cost(rams=target.block_rams(stored.depth, stored.vary, constant=True))))
+    sprams = target.capacity.sprams if target.capacity is not None else 0
+    if not readers and sprams and spram.fits(stored.depth, stored.width):
+        memories.append((spram.SPRAM, Cost(cells=spram.ADDRESS_CELLS, sprams=spram.lanes_of(stored.width))))
+    styles = [] if readers else [buffers.RING]
+    styles += [buffers.BLOCK] if target.ram_shapes else []
+    styles += [buffers.DISTRIBUTED] if target.lut_ram else []
+    bank = 1 << (words - 1).bit_length() if readers else words
+    vectors = []
+    for style in styles:
+        cost = buffer_cost(bank, line, style, target)
+        copy = Cost(rams=cost.rams) if style == buffers.BLOCK else cost
+        vectors.append((style, cost + (max(1, readers) - 1) * copy))
+    for (memory, held), (buffer, waiting) in product(memories, vectors):
+        yield memory, buffer, held + waiting
+
+
+def serves_vectors(layer: Linear, pe: int, simd: int) -> bool:
+    """Whether the weights of a cycle are of one vector of scales each output or input."""
+    if layer.scales is None:
+        return True
+    extent, together = (layer.outputs, pe) if layer.across else (layer.inputs, simd)
+    return layer.vector >= extent or layer.vector % together == 0
+
+
+def stored_words(layer: Linear, pe: int, simd: int) -> Contents:
+    """The memory of a unit that reads the weights of ``pe`` outputs and ``simd`` inputs at a time, and their scales."""
+    weight, scale = weight_field(layer), scale_field(layer)
+    lanes, scales = pe * simd, simd if layer.across else pe
+    return Contents(
+        depth=layer.outputs // pe * (layer.inputs // simd),
+        width=lanes * weight.bits + scales * scale.bits,
+        vary=lanes * weight.varying + scales * scale.varying,
+        columns=weight_columns(layer, pe, simd),
+        scales=scale_columns(layer, pe, simd),
+    )
+
+
+def term_kind(layer: Linear, activation: DType) -> DType:
+    """Kind of what a lane adds, as far as the depth of their sum goes: in front of a scale lanes are exact, and add
+    numbers as wide as their largest weight makes them."""
+    if layer.scales is None or layer.across:
+        return activation
+    return DType("int", activation.bits + int(abs(layer.code.levels).max()).bit_length() - 1)
+
+
+def products(layer: Linear, activation: DType, pe: int, simd: int) -> list[tuple[int, int, int]]:
+    """The products of two numbers that a unit makes at a time: how many, and the bits of their operands; none but by
+    plain integer and ``csd`` weights and by scales. A sum of few digits may take a bit more than all of them."""
+    found = []
+    kind = layer.scale_kind
+    operand = signed_bits(activation) + (kind.bits if kind is not None and layer.across else 0)
+    if isinstance(layer.code, CsdCode):
+        found.append((pe * simd, operand, layer.code.exponents + 2))
+    elif layer.code.name.startswith("int("):
+        found.append((pe * simd, operand, layer.code.bits))
+    if kind is not None:
+        sets = 1 if layer.negative_scales is None else 2
+        reach = simd * int(abs(layer.code.levels).max()) * max(activation.max, -activation.min)
+        many, wide = (simd, signed_bits(activation)) if layer.across else (pe * sets, DType.holding(-reach, reach).bits)
+        found.append((many, wide, kind.bits + 1))
+    return found
+
+
+def dsp_blocks(layer: Linear, activation: DType, pe: int, simd: int, target: Target) -> int:
+    """DSP blocks that these products take; 0 where there are none, or blocks do not take them."""
+    made = products(layer, activation, pe, simd)
+    served = all(target.multiplies(one, other) for _, one, other in made)
+    return sum(count for count, _, _ in made) if served else 0
+
+
+_EXACT = {"ice40": 3.5, "ecp5": 7.0}
+"""Logic cells that a lane in front of a scale takes more: its negation cannot be left to what follows."""
+
+
+def scale_cost(
+    layer: Linear, activation: DType, pe: int, simd: int, stages: int, family: str, digits: int, dsp: bool = False
+) -> Cost:
+    """Of the multipliers by scales, which come in ``digits`` columns, and of the second lanes where negative weights
+    have their own."""
+    kind = layer.scale_kind
+    if kind is None:
+        return Cost()
+    count, wide, _ = products(layer, activation, pe, simd)[-1]
+    each = factor_cells(kind.bits) if dsp else csd_cells(wide, kind.bits)
+    if layer.across:
+        return count * Cost(cells=each, ffs=2 * activation.bits + kind.bits) + Cost(ffs=digits)
+    more = round(_EXACT.get(family, 2.0) * (simd - 1))
+    alone = 0 if family == "ecp5" else stages * digits  # on ECP5 a flip-flop takes no LUT
+    held = Cost(cells=alone, ffs=(stages + 1) * digits)
+    return count * Cost(cells=each + more, ffs=2 * wide + kind.bits) + held
+
+
+def csd_cells(width_a: int, width_b: int) -> int:
+    """Of a multiplier of digits recoded beforehand: ``python -m benchmarks.dsp``."""
+    rows = largest_count(width_b)
+    return rows * (2 * width_a + 8)
+
+
+def factor_cells(width: int) -> int:
+    """Of digits summed for a DSP block, and"""
+    return 24 * width // 5
+
+
+def multiplier_cells(width_a: int, width_b: int, family: str) -> int:
+    """of an exact multiplier: the same."""
+    wide, narrow = max(width_a, width_b), min(width_a, width_b)
+    if family not in NARROW:
+        return 14 * wide * narrow // 5
+    if narrow <= NARROW[family]:
+        return 9 * wide * narrow // 5
+    return narrow * (wide + 1) + 3 if family == "ecp5" else -(-narrow // 2) * (4 * wide + 13) // 2
+
+
+def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -> tuple[int, str, Cost]:
+    """Rows of a map to hold, where, and what windows of ``lanes`` channels cost: more rows than needed where the
+    memory has them anyway, up to those of a map and a window more."""
+    row = geometry.shape[2] * geometry.shape[0] // lanes
+    width = lanes * source.bits
+    rows = geometry.least_rows
+    rams = Cost(rams=target.block_rams(rows * row, width)) if target.ram_shapes else Cost()
+    styles = ["block"] + (["distributed"] if target.lut_ram else [])
+    ways = [(style, window_unit_cost(geometry, source.bits, lanes, rows, style, target)) for style in styles]
+    ways[0] = (ways[0][0], ways[0][1] + rams)
+    lines, cost = min(ways, key=lambda way: way[1].cells + CELLS_FOR_A_RAM * way[1].rams)
+    if not target.ram_shapes:
+        return rows, lines, cost
+    most = geometry.shape[1] + geometry.kernel[0]
+    while lines == "block" and rows < most and target.block_rams((rows + 1) * row, width) == cost.rams:
+        rows += 1
+    if lines == "block":
+        cost = rams + window_unit_cost(geometry, source.bits, lanes, rows, lines, target)
+    return rows, lines, cost
+
+
+def dense_cycles(layer: Dense, activation: DType, fold: Fold, groups: int = 1) -> int:
+    """Cycles that a matrix-vector unit takes for a vector a group."""
+    if fold.terms:
+        return term_cycles(layer, fold.pe, fold.simd, groups)
+    return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
+
+
+@lru_cache(maxsize=64)
+def _sum_bits(layer: Dense, activation: DType) -> int:
+    """Bits of a sum of products, one width for all outputs."""
+    low, high = layer.bounds(activation)
+    return DType.holding(int(low.min()), int(high.max())).bits
+
+
+def unit_cost(
+    layer: Dense,
+    activation: DType,
+    exact: bool,
+    pe: int,
+    simd: int,
+    stages: int,
+    family: str,
+    serial: bool,
+    dsp: bool = False,
+) -> Cost:
+    """Of a dense layer but for its memories and scales."""
+    depth = layer.outputs // pe * (layer.inputs // simd)
+    accumulator = _sum_bits(layer, activation)
+    each = 2 if family not in _LANE or exact else 1
+    cost = Cost(cells=3 * depth.bit_length() + 10, ffs=2 * depth.bit_length() + 2 * stages + 5)
+    if exact:
+        cost += Cost(cells=rom_cells(layer.outputs // pe, pe * accumulator))
+    if not serial:
+        lanes = Cost(
+            cells=lane_cells(layer, activation, simd, family, stages, dsp) + each * accumulator,
+            ffs=sum_ffs(activation, simd, stages) + accumulator,
+        )
+        return cost + pe * lanes + Cost(cells=front_cells(layer, activation, simd, family))
+    plane = activation.bits + simd.bit_length()
+    joined = accumulator if exact or layer.inputs > simd else 0
+    lanes = Cost(
+        cells=lane_cells(layer, BIT, simd, family) + (1 if family in _LANE else 2) * plane + each * joined,
+        ffs=sum_ffs(BIT, simd, stages) + plane + joined,
+    )
+    return cost + pe * lanes + Cost(cells=mux_cells(activation, simd) + 8, ffs=simd + 2 * activation.bits.bit_length())
+
+
+def sum_ffs(term: DType, simd: int, stages: int) -> int:
+    """Flip-flops of a sum of ``simd`` terms in ranks: each has fewer sums of more terms than the one before."""
+    ranks = [rank / stages for rank in range(1, stages + 1)]
+    total: float = sum(simd ** (1 - rank) * int(term.bits + rank * log2(simd)) for rank in ranks)
+    return round(total)
+
+
+def term_cost(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, family: str, stages: int) -> Cost:
+    """Of a unit that walks terms, but for its memories: ``python -m benchmarks.serial``."""
+    fields, exponents = term_fields(layer, simd), term_exponents(layer)
+    bits = DType.holding(activation.min, activation.max).bits
+    width = bits + exponents[-1] - exponents[0]
+    total = _sum_bits(layer, activation)
+    held = 2 + fields["exponent"] + fields["lane"] + (stages > 1) * (bits + 1 + fields["exponent"])
+    picks = activation.bits * (simd - 1) * 2 // 3 + width * (len(exponents) + 2) // 3 + fields["order"]
+    each = Cost(
+        cells=picks + held + total * (2 if family not in _LANE or exact else 1),
+        ffs=held + width * max(1, stages - 1) + total,
+    )
+    address = term_memory(layer, pe, simd)[0].bit_length()
+    starts = rom_cells(layer.outputs // pe, pe * total) if exact else 0
+    return pe * each + Cost(cells=2 * address + 14 + starts, ffs=address + 3 * stages + 6)
+
+
+def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) -> int:
+    """Ranks of registers that a sum of ``simd`` lanes needs at this clock."""
+    widest = 16 * target.fan_in_mhz * 1e6 / clock_hz / (1 + (activation.bits - 1) / 2)
+    return max(1, ceil(log(simd) / log(max(3.0, widest)) - 1e-9))
+
+
+_LANE: dict[str, dict[str, tuple[float, float]]] = {
+    "ice40": {"binary": (1.0, 1.3), "ternary": (1.5, 2.25), "quinary": (2.0, 3.9), "shift3": (2.95, 4.6)},
+    "ecp5": {"binary": (0.8, 1.6), "ternary": (1.3, 2.2), "quinary": (2.1, 3.8), "shift3": (2.6, 5.6)},
+}
+"""Logic cells of a lane, ``slope * activation bits + constant``: ``python -m benchmarks.lanes``."""
+
+_XNOR = {"ice40": 2.05, "ecp5": 1.8}
+"""Of an XNOR lane: ``python -m benchmarks.datapaths``."""
+
+
+_GATED = {"ice40": 2.48, "ecp5": 2.6}
+"""Of a ternary lane on one bit, and"""
+
+_MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)
+"""of picking a plane of so many: ``python -m benchmarks.bit_serial``."""
+
+
+def lane_cells(layer: Dense, activation: DType, simd: int, family: str, stages: int = 1, dsp: bool = False) -> int:
+    """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes.base` for what each is made of."""
+    name = layer.code.name
+    cells = family in _LANE
+    if name == "binary" and activation.bits == 1:
+        return round((_XNOR[family] if cells else 3.0) * simd)
+    if name == "ternary" and activation.bits == 1:
+        return round((_GATED[family] if cells else 4.0) * simd)
+    if name.startswith("shift3"):
+        name = "shift3"
+    if isinstance(layer.code, CsdCode):
+        width = layer.code.exponents + 1
+        one = factor_cells(width) if dsp else csd_cells(signed_bits(activation), width)
+        return simd * (one + activation.bits + layer.code.exponents)
+    if name.startswith("int("):
+        width = signed_bits(activation)
+        one = 0 if dsp else multiplier_cells(width, layer.code.bits, family)
+        return simd * one + (simd - 1) * 8 * (width + layer.code.bits) // 5
+    bits = activation.bits + (activation.kind == "uint")
+    if cells and name in _LANE[family]:
+        slope, constant = _LANE[family][name]
+        return round(simd * (slope * activation.bits + constant) + _joins(activation, simd, stages, family))
+    if name in ("binary", "ternary"):
+        return round(simd * (2.6 * bits + 2))
+    return round(simd * (4.5 * bits + 4))
+
+
+def _joins(activation: DType, simd: int, stages: int, family: str) -> float:
+    """Logic cells of the adders of ``simd`` lanes beyond one a lane: there is one less, and in front of each but the
+    last rank of registers each sum ends in one of its own."""
+    sums: float = simd ** (1 - 1 / stages) - 1
+    return 2.5 * sums if family == "ecp5" else sums - activation.bits - 2
+
+
+def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
+    """Logic cells of what the lanes of all outputs share."""
+    shared = family in _LANE and layer.code.name == "binary" and activation.bits > 1
+    return simd * (activation.bits + 1) if shared else 0
+
+
+def mux_cells(activation: DType, simd: int) -> int:
+    """Logic cells that pick a plane of the activations, once for all outputs."""
+    return simd * (_MUX[activation.bits] if activation.bits < len(_MUX) else activation.bits - 2)
+
+
+def row_stages(form: LaneForm, target: Target, clock_hz: float) -> int:
+    """Ranks of registers that a multiply-shift needs at this clock: ``python -m benchmarks.requantization --place``."""
+    together = max(1, int(1.6e6 * target.fan_in_mhz / clock_hz))
+    return max(1, ceil(len(form.rows) / together))
+
+
+def multiply_shift_cells(form: LaneForm, lanes: int, groups: int, stages: int) -> int:
+    """Logic cells of a multiply-shift, its constants in LUTs included: ``python -m benchmarks.requantization``."""
+    walk = 0 if groups == 1 else 2 * groups.bit_length() + 4
+    return lanes * form.cells(stages) + rom_cells(groups, lanes * form.word_bits) + walk + 2 * stages

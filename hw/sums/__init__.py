@@ -1,0 +1,1 @@
+"""Sums of many terms: popcounts, and trees of gated and inverted activations."""

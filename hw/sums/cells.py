@@ -1,0 +1,143 @@
+"""Bits, gates and rows of adders in the cells of a fabric: what trees of lanes are built with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from amaranth.hdl import Module, Signal, Value
+
+from fewbit.hw.fabric.carry import ONE, ZERO, Slot, carry_slot, ecp5_chain, lut, table
+from fewbit.hw.sums.term_tree import Fabric
+
+_ROW = 24
+"""Slots of an ECP5 row, about: in longer ones the carries look to timing analysis as if they ran on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pin:
+    """A bit, inverted or not: whatever reads it takes that into its table."""
+
+    value: Value
+    inverted: bool = False
+
+    def of(self, level: int) -> int:
+        """The bit that stands at the pin when ``value`` is ``level``."""
+        return level ^ self.inverted
+
+
+NONE = Pin(ZERO)
+
+
+class Second:
+    """The second operand of an ECP5 slot: a function of up to three pins, 0 where the last two are; with ``always`` any
+    function of two, since the slot then holds its D at 1."""
+
+    def __init__(
+        self, function: Callable[[int, int, int], int], b: Pin, c: Pin = NONE, d: Pin = NONE, *, always: bool = False
+    ) -> None:
+        self.function, self.pins, self.always = function, (b, c, d), always
+
+    def slot(self, a: Pin) -> Slot:
+        """The slot that adds it to ``a``."""
+        b, c, d = self.pins
+
+        def contents(*levels: int) -> int:
+            first = a.of(levels[0])
+            if self.always and not levels[3]:
+                return first
+            return first ^ self.function(b.of(levels[1]), c.of(levels[2]), levels[3])
+
+        return table(contents), a.value, b.value, c.value, ONE if self.always else d.value
+
+
+NOTHING = Second(lambda b, c, d: 0, NONE)
+
+
+class Cells:
+    """Makes cells in ``m``; registers advance while ``enable`` is high."""
+
+    def __init__(self, m: Module, fabric: Fabric, enable: Value) -> None:
+        self.m, self.fabric, self.enable = m, fabric, enable
+        self.names = 0
+        self.rows: dict[tuple[int, int], list[tuple[list[Slot], list[Signal]]]] = {}
+
+    def name(self, kind: str) -> str:
+        self.names += 1
+        return f"{kind}{self.names}"
+
+    def lut(self, function: Callable[..., int], *pins: Pin) -> Pin:
+        def seen(*levels: int) -> int:
+            return function(*(pin.of(level) for pin, level in zip(pins, levels)))
+
+        return Pin(lut(self.m, self.name("term"), self.fabric, seen, *(pin.value for pin in pins)))
+
+    def held(self, bits: list[Pin], ranks: int) -> list[Pin]:
+        """``bits`` after ``ranks`` registers."""
+        for _ in range(ranks):
+            register = Signal(len(bits), name=self.name("held"), reset_less=True)
+            with self.m.If(self.enable):
+                self.m.d.sync += [register[k].eq(bit.value) for k, bit in enumerate(bits)]
+            bits = [Pin(register[k], bit.inverted) for k, bit in enumerate(bits)]
+        return bits
+
+    def shifted(
+        self, sources: tuple[Pin, Pin, Pin], some: Pin, other: Pin, inverse: list[Pin], *, fourfold: bool
+    ) -> Pin:
+        """A bit of an activation times 1, 2, 0 or 4, as ``(other, some)`` is 0, 1, 2 or 3; inverted where ``inverse``.
+
+        ``sources`` are the bits that stand there for 1, 2 and 4. Cost: a LUT4, or two if it has more than four inputs.
+        """
+        distinct = list(dict.fromkeys(pin for pin in sources if pin is not NONE))
+        if len(distinct) + 2 + len(inverse) > 4:
+            low = self.lower(sources, some, other, fourfold=fourfold)
+            return self.lut(
+                lambda low, z, other, *inverse: (low & z if other else low) ^ sum(inverse),
+                low, sources[2], other, *inverse,
+            )  # fmt: skip
+        index = [distinct.index(pin) if pin is not NONE else None for pin in sources]
+
+        def whole(*levels: int) -> int:
+            x, y, z = (0 if place is None else levels[place] for place in index)
+            some, other, *inverse = levels[len(distinct) :]
+            return ((some & z & fourfold) if other else y if some else x) ^ sum(inverse)
+
+        return self.lut(whole, *distinct, some, other, *inverse)
+
+    def lower(self, sources: tuple[Pin, Pin, Pin], some: Pin, other: Pin, *, fourfold: bool) -> Pin:
+        """The bit of 1 or 2 times the activation; where ``other``, whether it is 4 times that comes yet."""
+
+        def choose(x: int, y: int, some: int, other: int) -> int:
+            return (some & fourfold) if other else y if some else x
+
+        return self.lut(choose, *sources[:2], some, other)
+
+    def chain(self, place: tuple[int, int], slots: list[Slot]) -> list[Pin]:
+        """Sums of an ECP5 chain that finds the carry at 0, to be built into a row of those of the same ``place`` (rank
+        and depth). It must leave the carry at 0, or the next of the row begin with a slot that does not pass it on."""
+        name = self.name("sum")
+        sums = [Signal(name=f"{name}_{k}") for k in range(len(slots))]
+        self.rows.setdefault(place, []).append((slots, sums))
+        return [Pin(bit) for bit in sums]
+
+    def finish(self) -> None:
+        """Builds the rows: their chains share the slot that a row begins with."""
+        for _, chains in sorted(self.rows.items(), key=lambda item: item[0]):
+            slots: list[Slot] = []
+            sums: list[Signal] = []
+            for more, results in chains:
+                if slots and len(slots) + len(more) > _ROW:
+                    self.row(slots, sums)
+                    slots, sums = [], []
+                slots, sums = slots + more, sums + results
+            self.row(slots, sums)
+
+    def row(self, slots: list[Slot], sums: list[Signal]) -> None:
+        start = carry_slot(lambda a, b: 0, ZERO)
+        made = ecp5_chain(self.m, self.name("row"), [start, *slots])[1:]
+        self.m.d.comb += [wanted.eq(bit) for wanted, bit in zip(sums, made, strict=True)]
+
+
+def extended(pins: list[Pin], width: int, *, sign: bool) -> list[Pin]:
+    """``pins`` up to ``width`` bits: with the sign repeated, or zeros."""
+    return [*pins, *[pins[-1] if sign else NONE] * (width - len(pins))][:width]
