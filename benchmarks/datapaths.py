@@ -213,7 +213,7 @@ def sums_of_lanes(device: str) -> Iterator[Row]:
             goal, aim = lanes.GOALS.get((device, code, kind), (None, None))
             yield Row(
                 name=f"lanes, {code} x {kind}", device=device, ours=lanes.ours(code, kind, device),
-                plain=lanes.plain(code, kind), unit=lanes.SIMD * lanes.outputs(code), plain_unit=lanes.SIMD,
+                plain=lanes.plain(code, kind), unit=lanes.SIMD * lanes.outputs(code, kind), plain_unit=lanes.SIMD,
                 goal=goal, aim=aim,
             )  # fmt: skip
 

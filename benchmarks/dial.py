@@ -39,7 +39,7 @@ from fewbit.golden.run import run
 from fewbit.hw.fabric.accumulate import accumulate
 from fewbit.hw.fabric.carry import Target
 from fewbit.hw.lanes.base import Lanes
-from fewbit.hw.lanes.choose import exact_lanes, lane_kind
+from fewbit.hw.lanes.choose import lane_kind
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.memory.rom import rom_words
 from fewbit.report import table
@@ -288,7 +288,7 @@ def known_lanes_of(activation: DType, code: Code, simd: int, family: Target) -> 
 
 
 def exact_lanes_of(activation: DType, code: Code, simd: int, family: Target) -> Lanes:
-    return exact_lanes(activation, code, simd, 1, family)
+    return lane_kind(activation, code, family)(simd, activation, code, 1)
 
 
 class Alone(wiring.Component):

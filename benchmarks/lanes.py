@@ -2,7 +2,7 @@
 """Lanes of 16 in the cells of each family against what Yosys makes of a plain sum of products, in logic cells a lane.
 
     python -m benchmarks.lanes                  # every code, 8 and 4 unsigned bits
-    python -m benchmarks.lanes shift3 uint8     # these codes and activations
+    python -m benchmarks.lanes shift3 uint8     # these codes and activations, of any kind
     python -m benchmarks.lanes --exact          # lanes whose weights come as code words at run time
 
 Weights are known beforehand. Those of ±1 share the sums and differences of pairs of activations: eight outputs and
@@ -14,6 +14,7 @@ area, and the smaller is taken. What lanes of known weights have to come to stan
 
 from __future__ import annotations
 
+import re
 import sys
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
@@ -76,7 +77,7 @@ class Plain(wiring.Component):
 
     def __init__(self, code: Code, activation: DType) -> None:
         self.weight_code, self.activation = code, activation
-        reach = SIMD * int(code.levels[-1]) * max(-activation.min, activation.max)
+        reach = SIMD * int(abs(code.levels).max()) * max(-activation.min, activation.max)
         ports = {"x": In(SIMD * activation.bits), "w": In(SIMD * code.bits), "o": Out(signed(reach.bit_length() + 1))}
         super().__init__(ports)
 
@@ -87,27 +88,36 @@ class Plain(wiring.Component):
         for lane in range(SIMD):
             x, w = self.x.word_select(lane, bits), self.w.word_select(lane, code.bits)
             x = x.as_signed() if self.activation.signed else x
+            if not code.powers_of_two:
+                term = Signal(signed(bits + code.largest_shift + 2), name=f"term_{lane}")
+                with m.Switch(w):
+                    for level in code.levels:
+                        with m.Case(int(code.encode(level[None])[0])):
+                            m.d.comb += term.eq(x * int(level))
+                terms.append(term)
+                continue
             size = Signal(signed(bits + 3), name=f"size_{lane}")
             with m.Switch(w):
                 for level in code.levels:
                     with m.Case(int(code.encode(level[None])[0])):
                         m.d.comb += size.eq(x << int(abs(level)).bit_length() - 1 if level else 0)
-            terms.append(Mux(~w[0] if code.name == "binary" else w[-1], -size, size))
+            terms.append(Mux(~w[0] if code.signs_only else w[-1], -size, size))
         while len(terms) > 1:
             terms = [one + other for one, other in zip(terms[::2], terms[1::2])]
         m.d.comb += self.o.eq(terms[0])
         return m
 
 
-def outputs(code: str, *, exact: bool = False) -> int:
+def outputs(code: str, activation: str, *, exact: bool = False) -> int:
     """How many outputs are measured together: all that share a front, where there is one."""
-    return OUTPUTS if code == "binary" and not exact else 1
+    parsed, kind = Code.parse(code), DType.parse(activation)
+    return OUTPUTS if lane_kind(kind, parsed, "ice40", exact=exact)(1, kind, parsed, 0).front is not None else 1
 
 
 def ours(code: str, activation: str, device: str, *, exact: bool = False) -> Outputs:
     """Lanes made for the family of ``device``."""
     kinds = Code.parse(code), DType.parse(activation)
-    return Outputs(*kinds, SIMD, outputs(code, exact=exact), FAMILIES[device], exact=exact)
+    return Outputs(*kinds, SIMD, outputs(code, activation, exact=exact), FAMILIES[device], exact=exact)
 
 
 def plain(code: str, activation: str) -> Plain:
@@ -117,13 +127,14 @@ def plain(code: str, activation: str) -> Plain:
 
 def main(arguments: list[str]) -> None:
     exact = "--exact" in arguments
-    codes = [name for name in arguments if name in CODES] or CODES
-    activations = [name for name in arguments if not name.startswith("--") and name not in CODES] or ACTIVATIONS
+    names = [name for name in arguments if not name.startswith("--")]
+    activations = [name for name in names if re.fullmatch(r"bipolar|u?int[0-9]+", name)] or ACTIVATIONS
+    codes = [name for name in names if name not in activations] or CODES
     print("device    code     x        ours  Yosys  ratio   goal")
     for device in FAMILIES:
         for code in codes:
             for kind in activations:
-                block, lane_count = ours(code, kind, device, exact=exact), SIMD * outputs(code, exact=exact)
+                block, lane_count = ours(code, kind, device, exact=exact), SIMD * outputs(code, kind, exact=exact)
                 one = measure(block, device, flow=FLOW[device])["lc"] / lane_count
                 flows = ("default", "area")
                 other = min(measure(plain(code, kind), device, flow=flow)["lc"] for flow in flows) / SIMD

@@ -1,6 +1,7 @@
 """Weight codes: which levels a weight may take, the bits that stand for it, and the shifts and signs it is made of.
 
-Every level is a short sum of signed powers of two, so that a hardware lane only shifts, inverts, gates and adds.
+Every level is a short sum of signed powers of two, so that a hardware lane only shifts, inverts, gates and adds. What
+hardware, quantizers and costs have to know of a code they ask of its properties, never of its name.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -44,13 +46,20 @@ class Code(ABC):
     ----------
     name : str
         What :meth:`parse` takes: ``binary``, ``ternary``, ``quinary``, ``shift3`` (or ``shift3(2)``, ``shift3(1)``),
-        ``csd(K,E)``, ``int(B)``.
+        ``csd(K,E)``, ``int(B)``, ``codebook(L,L,...)``.
     bits : int
         Stored bits a weight.
+    signed_word : bool
+        Whether the stored word is the two's complement of the level.
+    digit_width : int or None
+        Where the code limits the canonic signed digits of a weight: bits of a signed number that holds every level.
+        None where it does not.
     """
 
     name: str
     bits: int
+    signed_word: bool = False
+    digit_width: int | None = None
 
     @staticmethod
     def parse(name: str) -> Code:
@@ -61,16 +70,14 @@ class Code(ABC):
         FewbitError
             If no code has that name, or a parameter is out of its range.
         """
-        match = re.fullmatch(r"(\w+?)(?:\(([0-9]+)(?:,([0-9]+))?\))?", name.replace(" ", ""))
-        family, *numbers = match.groups() if match else ("", None, None)
-        parameters = tuple(int(number) for number in numbers if number is not None)
-        maker = _FAMILIES.get((family, len(parameters)))
-        if maker is None:
-            raise FewbitError(
-                "weight code must be binary, ternary, quinary, shift3, shift3(PHI), csd(TERMS,EXPONENTS) or int(BITS), "
-                f"not {name!r}"
-            )
-        return maker(*parameters)
+        match = re.fullmatch(r"(\w+?)(?:\((-?[0-9]{1,9}(?:,-?[0-9]{1,9})*)\))?", name.replace(" ", ""))
+        family, numbers = match.groups() if match else ("", None)
+        parameters = [int(number) for number in numbers.split(",")] if numbers else []
+        maker = _FAMILIES.get(family)
+        if maker is None or (maker.parameters is not None and len(parameters) not in maker.parameters):
+            *known, last = (one.form for one in _FAMILIES.values())
+            raise FewbitError(f"weight code must be {', '.join(known)} or {last}, not {name!r}")
+        return maker.make(*parameters)
 
     @property
     @abstractmethod
@@ -84,6 +91,37 @@ class Code(ABC):
     @abstractmethod
     def decode(self, stored: Ints) -> Ints:
         """The weights behind ``stored``, ``int64``. Raises FewbitError on an illegal word."""
+
+    @cached_property
+    def has_zero(self) -> bool:
+        """Whether a weight may be 0."""
+        return bool((self.levels == 0).any())
+
+    @cached_property
+    def powers_of_two(self) -> bool:
+        """Whether every level is 0 or plus or minus a power of two."""
+        size = np.abs(self.levels)
+        return bool((size & (size - 1) == 0).all())
+
+    @cached_property
+    def largest_shift(self) -> int:
+        """Exponent of the largest power of two that is not above the magnitude of every level."""
+        return int(np.abs(self.levels).max()).bit_length() - 1
+
+    @cached_property
+    def signs_only(self) -> bool:
+        """Whether a weight is -1 or +1, stored as 0 or 1."""
+        return self.bits == 1 and np.array_equal(self.levels, [-1, 1]) and int(self.encode(np.array(1))) == 1
+
+    @cached_property
+    def sign_bit(self) -> bool:
+        """Whether the highest bit of a stored word is 1 exactly where the level is negative."""
+        return np.array_equal(self.encode(self.levels) >> np.uint64(self.bits - 1) == 1, self.levels < 0)
+
+    @cached_property
+    def gate_bit(self) -> bool:
+        """Whether the lowest bit of a stored word is 1 exactly where the level is not 0."""
+        return np.array_equal(self.encode(self.levels) & np.uint64(1) == 1, self.levels != 0)
 
     @cached_property
     def symmetric(self) -> bool:
@@ -175,6 +213,8 @@ class TableCode(Code):
 class IntegerCode(TableCode):
     """Two's complement of ``width`` bits."""
 
+    signed_word = True
+
     def __init__(self, width: int) -> None:
         half = 1 << width - 1
         super().__init__(f"int({width})", width, {level % (1 << width): level for level in range(-half, half)})
@@ -194,6 +234,7 @@ class CsdCode(Code):
             raise FewbitError(f"csd takes 1 to 8 terms and 1 to 16 exponents, not {terms} and {exponents}")
         self.name = f"csd({terms},{exponents})"
         self.max_terms, self.exponents = terms, exponents
+        self.digit_width = exponents + 1
         self._field = 1 + exponents.bit_length()
         self.bits = terms * self._field
 
@@ -236,6 +277,7 @@ class CsdCode(Code):
 
 
 def _short(levels: Ints) -> str:
+    """A set of levels in a message."""
     return ", ".join(map(str, levels)) if len(levels) <= 8 else f"{levels[0]} to {levels[-1]}"
 
 
@@ -258,19 +300,56 @@ def integer(bits: int) -> Code:
     return IntegerCode(bits)
 
 
+def codebook(*levels: int) -> Code:
+    """Any 2 to 256 integers of at most 16 bits; a word is the place of its level among all of them, ascending.
+
+    Source: Han, Mao and Dally, Deep Compression, arXiv 1510.00149, section 3: weights of a layer share the centroids
+    that k-means finds.
+    """
+    known = sorted(set(levels))
+    if not 2 <= len(known) <= 256 or known[0] < -(1 << 15) or known[-1] >= 1 << 15:
+        raise FewbitError(
+            f"codebook takes 2 to 256 different levels from -32768 to 32767, not {_short(np.array(known))}"
+        )
+    if len(known) != len(levels):
+        raise FewbitError(f"codebook takes every level once, not {', '.join(map(str, sorted(levels)))}"[:500])
+    name = f"codebook({','.join(map(str, known))})"
+    return TableCode(name, (len(known) - 1).bit_length(), dict(enumerate(known)))
+
+
 BINARY: Code = TableCode("binary", 1, {0: -1, 1: 1})
 TERNARY: Code = TableCode("ternary", 2, {0b00: 0, 0b01: 1, 0b11: -1})
 QUINARY: Code = TableCode("quinary", 3, {0b000: 0, 0b001: 1, 0b010: 2, 0b100: -1, 0b101: -2})
 
-_FAMILIES: dict[tuple[str, int], Callable[..., Code]] = {
-    ("binary", 0): lambda: BINARY,
-    ("ternary", 0): lambda: TERNARY,
-    ("quinary", 0): lambda: QUINARY,
-    ("shift3", 0): shift3,
-    ("shift3", 1): shift3,
-    ("csd", 2): CsdCode,
-    ("int", 1): integer,
+
+@dataclass(frozen=True)
+class Family:
+    """Codes of one name.
+
+    Parameters
+    ----------
+    form : str
+        How a code is written.
+    make : callable
+        A code from its parameters; raises FewbitError where these are out of their range.
+    parameters : tuple of int or None
+        How many there may be; any number if None.
+    """
+
+    form: str
+    make: Callable[..., Code]
+    parameters: tuple[int, ...] | None = (0,)
+
+
+_FAMILIES = {
+    "binary": Family("binary", lambda: BINARY),
+    "ternary": Family("ternary", lambda: TERNARY),
+    "quinary": Family("quinary", lambda: QUINARY),
+    "shift3": Family("shift3(PHI)", shift3, (0, 1)),
+    "csd": Family("csd(TERMS,EXPONENTS)", CsdCode, (2,)),
+    "int": Family("int(BITS)", integer, (1,)),
+    "codebook": Family("codebook(LEVEL,LEVEL,...)", codebook, None),
 }
 
-FAMILIES = tuple(dict.fromkeys(name for name, _ in _FAMILIES))
+FAMILIES = tuple(_FAMILIES)
 """Names of codes, those with parameters without them."""

@@ -110,7 +110,7 @@ class Linear(Layer):
     def digits(self) -> int:
         """Most signed digits that a scale, or a weight of a ``csd`` code, has: at this quality all is exact. Else 0."""
         wide = [one for one in (self.scales, self.negative_scales) if one is not None]
-        if self.code.name.startswith("csd"):
+        if self.code.digit_width is not None:
             wide.append(self.weights)
         return max((int((digits != 0).sum(-1).max()) for one in wide for digits in _recoded(one)), default=0)
 
@@ -121,7 +121,7 @@ class Linear(Layer):
         """
         kept = self.digits if quality is None else quality
         levels = self.matrix.astype(np.int64)
-        if self.code.name.startswith("csd"):
+        if self.code.digit_width is not None:
             levels = truncate(levels, kept)
         if self.scales is None:
             return levels

@@ -48,7 +48,7 @@ def matvec(x: Ints, weights: Ints, code: Code, source: DType) -> Ints:
         Levels of ``code``.
     """
     inputs = weights.shape[1]
-    if source.kind == "bipolar" and code.name == "binary":
+    if source.kind == "bipolar" and code.signs_only:
         signed: Ints = 2 * xnor_popcount(pack_bits(x > 0), pack_bits(weights > 0), inputs) - inputs
         return signed
     if source.kind == "bipolar":  # x = 2b - 1 with bits b

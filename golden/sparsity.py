@@ -40,9 +40,8 @@ class Sparsity:
     @classmethod
     def of(cls, layer: Linear) -> Sparsity:
         operands: list[tuple[Ints, int]] = []
-        if layer.code.name.startswith("csd"):
-            # A level has an exponent below that of the sign bit.
-            operands.append((_digits(layer.matrix), int(layer.code.levels[-1]).bit_length() + 1))
+        if layer.code.digit_width is not None:
+            operands.append((_digits(layer.matrix), layer.code.digit_width))
         if layer.scales is not None and layer.scale_kind is not None:
             sets = [layer.scales, *([] if layer.negative_scales is None else [layer.negative_scales])]
             operands += [(_digits(one), layer.scale_kind.bits) for one in sets]

@@ -36,7 +36,7 @@ class TermStream:
 
     @classmethod
     def of(cls, layer: Linear) -> TermStream:
-        digits = layer.code.name.startswith("csd")
+        digits = layer.code.digit_width is not None
         rows = [
             [
                 (*term, place)
@@ -83,7 +83,7 @@ def term_exponents(layer: Linear) -> tuple[int, ...]:
     found = {
         exponent
         for pair in pairs.tolist()
-        for _, exponent, _ in _terms(pair >> 33, (pair & (1 << 33) - 1) + low, layer.code.name.startswith("csd"))
+        for _, exponent, _ in _terms(pair >> 33, (pair & (1 << 33) - 1) + low, layer.code.digit_width is not None)
     }
     return tuple(sorted(found)) or (0,)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewbit.golden.codes import BINARY, QUINARY, TERNARY, Code, CsdCode, csd_digits, integer, shift3
+from fewbit.golden.codes import BINARY, QUINARY, TERNARY, Code, CsdCode, codebook, csd_digits, integer, shift3
 from fewbit.golden.errors import FewbitError
 
 CODES = [
@@ -24,6 +24,7 @@ CODES = [
     CsdCode(2, 4),
     CsdCode(3, 8),
 ]
+CODES += [codebook(-9, -4, -1, 0, 1, 4, 9), codebook(2, 5)]
 CODES += [integer(1), integer(2), integer(4), integer(8)]
 by_name = pytest.mark.parametrize("code", CODES, ids=str)
 
@@ -137,7 +138,13 @@ def test_too_few_bytes_are_refused():
 
 
 def test_which_codes_are_symmetric():
-    assert [code.name for code in CODES if not code.symmetric] == ["int(1)", "int(2)", "int(4)", "int(8)"]
+    assert [code.name for code in CODES if not code.symmetric] == [
+        "codebook(2,5)",
+        "int(1)",
+        "int(2)",
+        "int(4)",
+        "int(8)",
+    ]
 
 
 @by_name
@@ -151,10 +158,11 @@ def test_names_may_hold_spaces():
     assert Code.parse("csd(2, 4)") == CsdCode(2, 4)
 
 
-@pytest.mark.parametrize("name", ["", "float", "shift3(1,2)", "csd(2)", "int", "int(-3)", "binary(1)", "ternary()"])
+@pytest.mark.parametrize("name", ["", "float", "shift3(1,2)", "csd(2)", "int", "binary(1)", "ternary()"])
 def test_what_is_no_code_is_refused(name):
     message = (
-        "weight code must be binary, ternary, quinary, shift3, shift3(PHI), csd(TERMS,EXPONENTS) or int(BITS), "
+        "weight code must be binary, ternary, quinary, shift3(PHI), csd(TERMS,EXPONENTS), int(BITS) or "
+        "codebook(LEVEL,LEVEL,...), "
         f"not {name!r}"
     )
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
@@ -167,6 +175,10 @@ def test_what_is_no_code_is_refused(name):
         ("shift3(3)", "shift3 takes PHI 1, 2 or 4, not 3"),
         ("csd(0,4)", "csd takes 1 to 8 terms and 1 to 16 exponents, not 0 and 4"),
         ("csd(2,17)", "csd takes 1 to 8 terms and 1 to 16 exponents, not 2 and 17"),
+        ("int(-3)", "int takes 1 to 16 bits, not -3"),
+        ("codebook(3)", "codebook takes 2 to 256 different levels from -32768 to 32767, not 3"),
+        ("codebook(0,32768)", "codebook takes 2 to 256 different levels from -32768 to 32767, not 0, 32768"),
+        ("codebook(1,0,1)", "codebook takes every level once, not 0, 1, 1"),
         ("int(17)", "int takes 1 to 16 bits, not 17"),
     ],
 )

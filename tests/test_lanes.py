@@ -6,14 +6,18 @@ from itertools import product
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from faults import mutant
 from streaming import pipeline
 
-from fewbit.golden.codes import Code
+from fewbit.golden.codes import Code, TableCode
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.matvec import matvec
-from fewbit.hw.lanes.choose import lane_kind
+from fewbit.hw.lanes.choose import LANES, lane_kind, lanes_for
+from fewbit.hw.lanes.codebook import CodebookLanes
 from fewbit.hw.lanes.one_bit import XnorLanes
 from fewbit.hw.lanes.product import ProductLanes
 from fewbit.hw.lanes.terms import TermLanes
@@ -22,7 +26,8 @@ from fewbit.sim.vectors import lane_words
 
 ACTIVATIONS = ["bipolar", "uint1", "int1", "uint2", "int2", "uint3", "int4", "uint8", "int8"]
 FEW_BIT = ["binary", "ternary", "quinary", "shift3", "shift3(1)", "shift3(2)"]
-CODES = [*FEW_BIT, "int(1)", "int(2)", "int(3)", "int(4)"]
+CODEBOOKS = ["codebook(-9,-4,-1,0,1,4,9)", "codebook(-6,-3,5)", "codebook(-1,0,1)", "codebook(1,2)", "codebook(-1,1)"]
+CODES = [*FEW_BIT, *CODEBOOKS, "int(1)", "int(2)", "int(3)", "int(4)"]
 
 
 def values_of(dtype: DType) -> list[int]:
@@ -44,7 +49,8 @@ def outputs(component, x, weights, enable: str = "random") -> list[int]:
         "w": component.words(weights),
     }
     assert not component.exact or inputs["w"] == words_of(weights, component.code)
-    got = pipeline(component, inputs, latency=component.latency, enable=enable)
+    driven = component if component.front is None else Fronted(component)
+    got = pipeline(driven, inputs, latency=component.latency, enable=enable)
     corrections = component.correction(weights)
     assert not component.exact or not corrections.any()
     return [component.step * one + component.offset + int(more) for one, more in zip(got, corrections)]
@@ -72,7 +78,22 @@ def test_one_lane_exhaustively(activation, code, stages):
     assert got == matvec(x, weights, code, activation).ravel().tolist() == (x * weights.T).ravel().tolist()
 
 
-@pytest.mark.parametrize("code", FEW_BIT)
+class Fronted(wiring.Component):
+    """Lanes behind their front."""
+
+    def __init__(self, lanes):
+        self.lanes, self.front = lanes, lanes.front
+        super().__init__({"x": In(len(self.front.x)), "w": In(len(lanes.w)), "en": In(1), "o": Out(lanes.o.shape())})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.lanes, m.submodules.front = lanes, front = self.lanes, self.front
+        m.d.comb += [front.x.eq(self.x), lanes.x.eq(front.o), lanes.w.eq(self.w), lanes.en.eq(self.en)]
+        m.d.comb += self.o.eq(lanes.o)
+        return m
+
+
+@pytest.mark.parametrize("code", [*FEW_BIT, *CODEBOOKS])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_one_lane_of_known_weights_exhaustively(activation, code):
     activation, code = DType.parse(activation), Code.parse(code)
@@ -82,7 +103,9 @@ def test_one_lane_of_known_weights_exhaustively(activation, code):
     assert got == (x * weights.T).ravel().tolist()
 
 
-@pytest.mark.parametrize("activation, code", [("int1", "binary"), ("uint2", "ternary"), ("int3", "shift3")])
+@pytest.mark.parametrize(
+    "activation, code", [("int1", "binary"), ("uint2", "ternary"), ("int3", "shift3"), ("int4", CODEBOOKS[0])]
+)
 def test_wide_lanes_of_known_weights(activation, code):
     activation, code = DType.parse(activation), Code.parse(code)
     x, weights = random_rows(17, activation, code, 40)
@@ -117,6 +140,8 @@ def test_two_lanes_exhaustively(activation, code):
         ("uint8", "shift3"),
         ("int4", "quinary"),
         ("uint4", "int(4)"),
+        ("uint8", CODEBOOKS[0]),
+        ("int4", CODEBOOKS[1]),
     ],
 )
 def test_wide_lanes(activation, code, simd, stages):
@@ -148,8 +173,13 @@ FAULTS = {
     "no room for a sign": (TermLanes, "else Cat(x, Const(0, 1))", "else Cat(x)"),
     "sum too narrow": (
         TermLanes,
-        "- simd * known, reach + 1)",
+        "- simd * self.known, reach + 1)",
         "// simd, reach // simd + 1)",
+    ),
+    "multiples shifted too little": (
+        CodebookLanes,
+        "products[magnitude >> shift] << shift",
+        "products[magnitude >> shift] << 0",
     ),
     "weights halved": (ProductLanes, "multiplier.b.eq(w)", "multiplier.b.eq(w >> 1)"),
 }
@@ -162,6 +192,7 @@ def test_a_planted_fault_is_seen(fault):
         XnorLanes: (DType.parse("bipolar"), Code.parse("binary")),
         TermLanes: (DType.parse("uint2"), Code.parse("ternary")),
         ProductLanes: (DType.parse("int2"), Code.parse("int(2)")),
+        CodebookLanes: (DType.parse("int2"), Code.parse(CODEBOOKS[0])),
     }[kind]
     x, weights = random_rows(3, activation, code, 40)
     faulty = getattr(mutant(kind.__module__.removeprefix("fewbit."), old, new), kind.__name__)(3, activation, code, 1)
@@ -183,10 +214,38 @@ def test_each_pair_of_kinds_has_its_lanes():
     ):  # fmt: skip
         found = DType.parse(activation), Code.parse(code)
         assert type(lane_kind(*found)(2, *found, 1)) is kind
-    for form in (True, False):
-        message = r"^lanes of csd\(2,4\) weights are those of fewbit.hw.lanes.csd$"
-        with pytest.raises(FewbitError, match=message):
-            lane_kind(DType.parse("uint8"), Code.parse("csd(2,4)"), exact=form)
+
+
+def test_every_class_of_lanes_serves_some_kinds():
+    """And where two serve the same, the order of the list decides."""
+    kinds = [
+        (DType.parse(activation), Code.parse(code), target, exact)
+        for activation, code, target, exact in product(
+            ACTIVATIONS, [*CODES, "csd(2,4)"], ["generic", "asic", "ice40", "ecp5"], [True, False]
+        )
+    ]
+    chosen = {lanes_for(activation, code, target, exact=exact) for activation, code, target, exact in kinds}
+    assert chosen == set(LANES)
+    for activation, code, target, exact in kinds:
+        kind = lanes_for(activation, code, target, exact=exact)
+        assert kind.serves(code, activation)
+        assert target in kind.targets
+        assert kind.exact or not exact
+        assert kind.cells(code, activation, 4, stages=1, family=target, dsp=False) > 0
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("target", ["generic", "ice40", "ecp5"])
+def test_a_level_that_is_no_power_of_two_is_never_shifted(target, exact):
+    table = TableCode("threefold", 3, {0: 0, 1: 1, 2: 3, 5: -1, 6: -3})
+    kind = lanes_for(DType.parse("uint4"), table, target, exact=exact)
+    assert issubclass(kind, CodebookLanes)
+
+
+def test_codes_without_lanes_are_refused():
+    table = TableCode("nine bits", 9, dict(enumerate(range(-256, 255, 2))))
+    with pytest.raises(FewbitError, match=r"^there are no lanes for nine bits weights on uint4$"):
+        lanes_for(DType.parse("uint4"), table)
 
 
 def test_lanes_need_a_simd_and_no_negative_stages():

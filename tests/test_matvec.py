@@ -15,6 +15,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
+from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.sim.cocotb_run import BenchFailure
 
@@ -87,21 +88,29 @@ def test_bench_on_the_verilog(bench, activation, code, pe, simd, buffer):
     bench(unit, "tb_stream", vectors(dense, kind, pe, simd, frames=6))
 
 
-FAULTS = {
-    "pipeline runs on while a beat waits": ("advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)"),
+BASE_FAULTS = {
     "accumulator never starts anew": ("Mux(first, start, total.as_signed())", "total.as_signed()"),
     "vector given back a word early": ("return address == depth - 1", "return address == depth - 2"),
     "weights of the wrong output": ("word_select(index, lanes", "word_select(self.pe - 1 - index, lanes"),
-    "offset forgotten": (" + self.words * lanes.offset", ""),
     "lanes run on": ("lanes.en.eq(advance)", "lanes.en.eq(1)"),
+}
+FAULTS = {
+    "pipeline runs on while a beat waits": ("advance.eq(~self.o.valid | self.o.ready)", "advance.eq(1)"),
+    "offset forgotten": (" + self.words * lanes.offset", ""),
     "beat a cycle late": ("self.o.valid.eq(valid & last)", "self.o.valid.eq(valid & first)"),
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_seen(fault):
-    dense, activation = layer(4, 6), DType.parse("bipolar")
-    faulty = mutant("hw.matvec.parallel", *FAULTS[fault]).MatVec(dense, activation, pe=2, simd=3, stages=2)
+@pytest.mark.parametrize("fault", [*FAULTS, *BASE_FAULTS])
+def test_a_planted_fault_is_seen(fault, monkeypatch):
+    dense, activation, kind = layer(4, 6), DType.parse("bipolar"), MatVec
+    if fault in FAULTS:
+        kind = mutant("hw.matvec.parallel", *FAULTS[fault]).MatVec
+    else:
+        base = mutant("hw.matvec.base", *BASE_FAULTS[fault]).FoldedMatVec
+        for name in ("_walk", "_feed", "_accumulate"):
+            monkeypatch.setattr(FoldedMatVec, name, getattr(base, name))
+    faulty = kind(dense, activation, pe=2, simd=3, stages=2)
     with pytest.raises(AssertionError):
         check(faulty, vectors(dense, activation, 2, 3, frames=8), ready="random")
 

@@ -211,10 +211,10 @@ def test_maps_become_vectors_by_every_element(tmp_path: Path) -> None:
 
 
 FAULTS: list[tuple[str, str, str, Any]] = [
-    ("network_products", "zero=any(padding)", "zero=False", lambda: padded("zero point", "padded")),
-    ("network_products", "// (outputs // groups)", "% groups", lambda: scaled_a_channel(8, 2)),
-    ("onnx_window", "(less, more) if upper", "(more, less) if upper", lambda: padded("bipolar", "same")),
-    ("onnx_window", "((extent - 1) // step)", "(extent // step)", lambda: padded("int4", "same, strided")),
+    ("importers.lowering.products", "zero=any(padding)", "zero=False", lambda: padded("zero point", "padded")),
+    ("importers.lowering.products", "// (outputs // groups)", "% groups", lambda: scaled_a_channel(8, 2)),
+    ("importers.onnx_window", "(less, more) if upper", "(more, less) if upper", lambda: padded("bipolar", "same")),
+    ("importers.onnx_window", "((extent - 1) // step)", "(extent // step)", lambda: padded("int4", "same, strided")),
 ]
 
 
@@ -233,7 +233,7 @@ def test_a_planted_fault_is_found(
     frames = np.random.default_rng(0).integers(-4, 4, (40, *graph.shape)).astype(np.float32)
     agrees(graph, tmp_path, frames)
     broken = mutant(module, old, new)
-    if module == "onnx_window":
+    if module == "importers.onnx_window":
         monkeypatch.setattr(qonnx_maps, "Window", broken.Window)
     else:
         monkeypatch.setattr(qonnx_maps, "conv", broken.conv)

@@ -318,11 +318,11 @@ def truncated() -> GraphBuilder:
 
 
 FAULTS: list[tuple[str, str, str, Any]] = [
-    ("network_pools", "if (signs > 0).all():", "if True:", falling),
-    ("network_pools", "gains.gain / elements", "gains.gain", averaged),
-    ("network_pools", "zero=any(padding)", "zero=False", averaged),
-    ("network_pools", "of_multiple(exact(signs))", "of_multiple(exact([1]))", falling),
-    ("trunc", """rounding_boundary("ROUND", math.""", "Boundary(math.", truncated),
+    ("importers.lowering.pools", "if (signs > 0).all():", "if True:", falling),
+    ("importers.lowering.pools", "gains.gain / elements", "gains.gain", averaged),
+    ("importers.lowering.pools", "zero=any(padding)", "zero=False", averaged),
+    ("importers.lowering.pools", "of_multiple(exact(signs))", "of_multiple(exact([1]))", falling),
+    ("importers.qonnx.trunc", """rounding_boundary("ROUND", math.""", "Boundary(math.", truncated),
 ]
 
 
@@ -333,7 +333,7 @@ def test_a_planted_fault_is_found(
     graph = make()
     agrees(graph, tmp_path, frames_of(graph, 40))
     broken = mutant(module, old, new)
-    if module == "trunc":
+    if module == "importers.qonnx.trunc":
         monkeypatch.setattr(qonnx_ops, "trunc", broken.trunc)
     else:
         monkeypatch.setattr(qonnx_maps, "network_pools", broken)

@@ -172,7 +172,7 @@ def test_what_is_loaded_is_read(shapes):
 )
 def test_planted_faults_are_seen(module, old, new):
     faulty = mutant(module, old, new)
-    assert not holds(SHAPES, **({"memory": faulty.Spram} if module == "hw.spram" else {"loader": faulty.Loader}))
+    assert not holds(SHAPES, **({"memory": faulty.Spram} if module == "hw.memory.spram" else {"loader": faulty.Loader}))
 
 
 def test_image_is_the_words_from_the_lowest_bits_up():

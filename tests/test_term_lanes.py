@@ -27,6 +27,7 @@ from fewbit.hw.sums.pair_sums import PairSums
 
 FAMILIES = ("ice40", "ecp5")
 CODES = ("binary", "ternary", "quinary", "shift3")
+CODEBOOK = "codebook(-9,-4,-1,0,1,4,9)"
 
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -44,7 +45,8 @@ def cases(activations, simds, codes=CODES, exact=False):
 def test_netlist(family):
     some = [Case("uint2", "binary", 3), Case("int2", "binary", 6), Case("int2", "ternary", 3),
             Case("uint8", "ternary", 5), Case("int2", "quinary", 3), Case("uint2", "shift3", 2),
-            Case("uint4", "shift3", 3), Case("uint2", "shift3(1)", 3, True)]  # fmt: skip
+            Case("uint4", "shift3", 3), Case("uint2", "shift3(1)", 3, True),
+            Case("int2", CODEBOOK, 3), Case("uint3", CODEBOOK, 3, True)]  # fmt: skip
     assert not wrong(some, 0, family)
 
 
@@ -155,17 +157,17 @@ def proof(form, case, family, seconds=100):
 
 
 PROVEN = [("uint3", "binary", 3), ("int2", "binary", 6), ("uint3", "ternary", 3), ("int2", "quinary", 2),
-          ("uint1", "shift3", 3), ("int3", "shift3", 2)]  # fmt: skip
+          ("uint1", "shift3", 3), ("int3", "shift3", 2), ("int2", CODEBOOK, 2)]  # fmt: skip
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("case", slow_but_at((0, 2, 3, 5), PROVEN, whole=True), ids=str)
+@pytest.mark.parametrize("case", slow_but_at((0, 2, 3, 5, 6), PROVEN, whole=True), ids=str)
 def test_known_weights_proven(case, family):
     proof(Recoded, case, family)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("case", PROVEN[2:4], ids=str)
+@pytest.mark.parametrize("case", [*PROVEN[2:4], PROVEN[6]], ids=str)
 def test_code_words_proven(case, family):
     proof(Exact, case, family)
 
@@ -206,7 +208,7 @@ FAULTS = {
 
 def plant(fault, monkeypatch):
     module, old, new, family, case = FAULTS[fault]
-    copy = mutant(f"hw.{module}", old, new)
+    copy = mutant(f"hw.sums.{module}", old, new)
     name = {"term_tree": "TermTree", "term_cells": "TermCells"}[module]
     monkeypatch.setattr(lanes, name, getattr(copy, name))
     return family, case

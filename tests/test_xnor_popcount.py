@@ -190,5 +190,7 @@ def test_bad_popcounts():
         XnorPopcount(-3, target="ice40")
     with pytest.raises(FewbitError, match=r"^an XNOR-popcount has 0 or more stages, not -1$"):
         XnorPopcount(8, -1)
-    with pytest.raises(FewbitError, match=r"^an XNOR-popcount is made for one of generic, ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(
+        FewbitError, match=r"^an XNOR-popcount is made for one of generic, asic, ice40, ecp5, not 'xc7'$"
+    ):
         XnorPopcount(8, target="xc7")

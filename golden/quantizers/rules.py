@@ -182,7 +182,7 @@ def quantize(
 def _by_rule(
     weights: Floats, groups: Groups, code: Code, rule: str, criterion: Criterion | None, shape: tuple[int, int]
 ) -> tuple[Ints, Floats, Bands | None]:
-    if code.name == "binary":  # has no zero band: the rules differ in nothing
+    if code.signs_only:  # has no zero band: the rules differ in nothing
         levels = np.where(weights >= 0, 1, -1)
         return levels, least_squares_scales(weights, levels, groups), None
     if rule == "nearest":

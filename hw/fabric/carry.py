@@ -19,6 +19,7 @@ from fewbit.golden.errors import FewbitError
 
 Target = Literal["generic", "asic", "ice40", "ecp5"]
 TARGETS = ("generic", "asic", "ice40", "ecp5")
+WITH_CELLS = ("ice40", "ecp5")
 
 ZERO, ONE = Const(0, 1), Const(1, 1)
 

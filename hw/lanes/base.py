@@ -8,6 +8,9 @@ Every lane component has the same members, so that the unit takes any of them, a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
 import numpy as np
 from amaranth.hdl import Mux, Shape, Value
 from amaranth.lib import wiring
@@ -16,9 +19,9 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.carry import TARGETS
 from fewbit.hw.memory.rom import rom_words
 from fewbit.hw.streams import number
-from fewbit.hw.sums.pair_sums import PairSums
 
 
 class Lanes(wiring.Component):
@@ -47,8 +50,9 @@ class Lanes(wiring.Component):
     quality_bits : int
     exact : bool
         ``w`` takes plain code words, and the correction is always 0. Else the weights must be known beforehand.
-    front : PairSums or None
-        What is to be put between the activations and ``x``: once for all lanes of the same activations.
+    front : Component or None
+        What is to be put between the activations, its ``x``, and ``x`` of the lanes, its ``o``: once for all lanes of
+        the same activations.
 
     Members
     -------
@@ -89,7 +93,7 @@ class Lanes(wiring.Component):
         super().__init__({"x": In(x), "w": In(self.w_bits), "en": In(1), **dial, "o": Out(o)})
 
     @property
-    def front(self) -> PairSums | None:
+    def front(self) -> wiring.Component | None:
         return None
 
     def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
@@ -110,6 +114,55 @@ class Lanes(wiring.Component):
 
     def weights(self) -> list[Value]:
         return [self.w.word_select(lane, self.code.bits) for lane in range(self.simd)]
+
+
+class CodeLanes(Lanes, ABC):
+    """Lanes of a weight code. A class says which weights and activations it serves, for which targets, and its cost.
+
+    It is registered in :data:`fewbit.hw.lanes.choose.LANES`, and needs no other place.
+
+    Parameters
+    ----------
+    simd, activation, code, stages
+        As of :class:`Lanes`.
+    target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
+        What the lanes are made of.
+    dsp : bool
+        Whether their products are left to the device's DSP blocks, where they have any.
+
+    Attributes
+    ----------
+    targets : tuple of str
+        Targets that the class makes lanes for.
+    """
+
+    targets: ClassVar[tuple[str, ...]] = TARGETS
+
+    @classmethod
+    @abstractmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        """Whether these lanes multiply weights of ``code`` by activations of that kind, exactly."""
+
+    @classmethod
+    @abstractmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        """Logic cells of ``simd`` lanes and of their sum, about; ``family`` is a target. With ``dsp`` the products are
+        made in DSP blocks."""
+
+    @classmethod
+    def front_cells(cls, code: Code, activation: DType, simd: int, family: str) -> int:
+        """Logic cells of the :attr:`front`, about."""
+        return 0
+
+    @classmethod
+    def exact_cells(cls, code: Code, activation: DType, simd: int, family: str) -> int:
+        """Logic cells that lanes of an exact sum take more, about: their negation cannot be left to a correction."""
+        return round({"ice40": 3.5, "ecp5": 7.0}.get(family, 2.0) * (simd - 1))
+
+    @classmethod
+    def factor_bits(cls, code: Code) -> int | None:
+        """Bits that a weight has as the factor of a multiplier; None where lanes have no multiplier."""
+        return None
 
 
 def check_lanes(simd: int, stages: int) -> None:

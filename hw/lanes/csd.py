@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Shape, Value
 
-from fewbit.golden.codes import Code, CsdCode
+from fewbit.golden.codes import Code
 from fewbit.golden.digits import digit_word, quality_bits, word_bits
 from fewbit.golden.dtype import DType, Ints, signed_bits
+from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import Target
-from fewbit.hw.lanes.base import Lanes
-from fewbit.hw.multiply.dsp import digit_multiplier
+from fewbit.hw.lanes.base import CodeLanes
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.dsp import FactorMultiplier, digit_multiplier
 from fewbit.hw.sums.popcount import sum_tree
 
 
@@ -20,7 +22,7 @@ def digit_words(values: Ints, width: int) -> list[int]:
     return [sum(digit_word(int(value), width) << place * bits for place, value in enumerate(row)) for row in values]
 
 
-class CsdLanes(Lanes):
+class CsdLanes(CodeLanes):
     """Any activation, weights of a ``csd`` code: a multiplier a lane, whose rows are the digits kept.
 
     A weight lies in memory as the word of its digits (:class:`fewbit.golden.digits.RowField`); a digit that is zero, or
@@ -30,17 +32,30 @@ class CsdLanes(Lanes):
     Cost: a CSD multiplier a lane, in cells or with ``dsp`` in DSP blocks, and the adders of their products.
     """
 
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        return code.digit_width is not None
+
+    @classmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        width = _width(code)
+        each = FactorMultiplier.cells(width) if dsp else CsdMultiplier.cells(signed_bits(activation), width)
+        return simd * (each + activation.bits + width - 1)
+
+    @classmethod
+    def factor_bits(cls, code: Code) -> int | None:
+        return _width(code) + 1  # a sum of few digits may take a bit more than all of them
+
     def __init__(
         self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic", *, dsp: bool = False
     ) -> None:
-        assert isinstance(code, CsdCode)
-        self.width = code.exponents + 1
+        self.width = _width(code)
         self.multipliers = [
             digit_multiplier(signed_bits(activation), self.width, registered=False, target=target, dsp=dsp)
             for _ in range(simd)
         ]
         # Of few digits of a number the most significant alone can be twice as much as all.
-        reach = simd * (2 << code.exponents) * max(-activation.min, activation.max)
+        reach = simd * (1 << self.width) * max(-activation.min, activation.max)
         super().__init__(
             simd,
             activation,
@@ -68,3 +83,9 @@ class CsdLanes(Lanes):
             products.append(multiplier.product)
         m.d.comb += self.o.eq(sum_tree(m, products, self.stages, self.en, "sum"))
         return m
+
+
+def _width(code: Code) -> int:
+    if code.digit_width is None:
+        raise FewbitError(f"{code} weights are not made of signed digits")
+    return code.digit_width

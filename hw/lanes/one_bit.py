@@ -7,12 +7,12 @@ import numpy as np
 from amaranth.hdl import Cat, Module, Shape
 
 from fewbit.golden.codes import Code
-from fewbit.golden.dtype import DType, Ints
-from fewbit.hw.lanes.base import Lanes
+from fewbit.golden.dtype import BIPOLAR, DType, Ints
+from fewbit.hw.lanes.base import CodeLanes
 from fewbit.hw.sums.popcount import GatedPopcount, XnorPopcount
 
 
-class XnorLanes(Lanes):
+class XnorLanes(CodeLanes):
     """Bipolar activations, binary weights: a product is +1 where the bits agree, so ``o = popcount(x xnor w)``.
 
     ``sum = 2 o - simd``. ``target`` is that of :class:`fewbit.hw.sums.popcount.XnorPopcount`: what the popcount is made
@@ -22,7 +22,17 @@ class XnorLanes(Lanes):
 
     step = 2
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic") -> None:
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        return code.signs_only and activation == BIPOLAR
+
+    @classmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        return round({"ice40": 2.05, "ecp5": 1.8}.get(family, 3.0) * simd)  # python -m benchmarks.datapaths
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic", *, dsp: bool = False
+    ) -> None:
         self.offset, self.target = -simd, target
         super().__init__(simd, activation, code, stages, Shape.cast(range(simd + 1)))
 
@@ -42,7 +52,13 @@ class CountLanes(XnorLanes):
     exact = False
     step = 1
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic") -> None:
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        return code.signs_only and activation.bits == 1 and activation != BIPOLAR
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic", *, dsp: bool = False
+    ) -> None:
         super().__init__(simd, activation, code, stages, target)
         self.offset = 0
 
@@ -54,7 +70,7 @@ class CountLanes(XnorLanes):
         return -inverted
 
 
-class GateLanes(Lanes):
+class GateLanes(CodeLanes):
     """Activations of one bit, ternary weights known beforehand: ``o = popcount((x xor w) and gate)``.
 
     A weight of 1 lets the bit through and one of -1 its inverse, ``1 - x``, so that a lane is one bit for the popcount
@@ -64,7 +80,18 @@ class GateLanes(Lanes):
 
     exact = False
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic") -> None:
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        ternary = code.bits == 2 and code.largest_shift == 0 and code.sign_bit and code.gate_bit
+        return ternary and activation.bits == 1
+
+    @classmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        return round({"ice40": 2.48, "ecp5": 2.6}.get(family, 4.0) * simd)  # python -m benchmarks.bit_serial
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic", *, dsp: bool = False
+    ) -> None:
         self.target = target
         self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what is counted: x = 2 bit - 1
         super().__init__(simd, activation, code, stages, Shape.cast(range(simd + 1)))

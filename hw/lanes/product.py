@@ -8,12 +8,12 @@ from amaranth.hdl import Module, Shape, Signal, Value
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, signed_bits
 from fewbit.hw.fabric.carry import Target
-from fewbit.hw.lanes.base import Lanes
+from fewbit.hw.lanes.base import CodeLanes
 from fewbit.hw.multiply.exact import Multiplier
 from fewbit.hw.sums.popcount import sum_tree
 
 
-class ProductLanes(Lanes):
+class ProductLanes(CodeLanes):
     """Any activation, two's-complement weights: ``o = sum_i w_i * x_i``, a multiplier a lane. The yardstick.
 
     The first of the ``stages`` ranks of registers is between products and adders. Cost: SIMD multipliers
@@ -26,6 +26,20 @@ class ProductLanes(Lanes):
     dsp : bool
         Whether products are left to the device's DSP blocks.
     """
+
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        return code.signed_word
+
+    @classmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        width = signed_bits(activation)
+        each = 0 if dsp else Multiplier.cells(width, code.bits, family)
+        return simd * each + (simd - 1) * 8 * (width + code.bits) // 5
+
+    @classmethod
+    def factor_bits(cls, code: Code) -> int | None:
+        return code.bits
 
     def __init__(
         self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic", *, dsp: bool = False

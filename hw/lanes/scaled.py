@@ -15,8 +15,8 @@ from fewbit.golden.dtype import DType, Ints, signed_bits
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import Target
 from fewbit.hw.lanes.base import Lanes, saturated
-from fewbit.hw.lanes.choose import exact_lanes
-from fewbit.hw.lanes.csd import CsdLanes, digit_words
+from fewbit.hw.lanes.choose import lane_kind
+from fewbit.hw.lanes.csd import digit_words
 from fewbit.hw.multiply.dsp import digit_multiplier
 from fewbit.hw.streams import number
 
@@ -54,10 +54,11 @@ class ScaledLanes(Lanes):
         if two and not code.contains(np.array([0])):
             raise FewbitError(f"{code} weights have no 0, which scales of their own for negative weights take")
         self.scale, self.target = scale, target
-        self.inner = [exact_lanes(activation, code, simd, stages, target, dsp=dsp) for _ in range(1 + two)]
+        kind = lane_kind(activation, code, target, dsp=dsp)
+        self.inner = [kind(simd, activation, code, stages) for _ in range(1 + two)]
         inner = self.inner[0]
         reach = simd * int(np.abs(code.levels).max()) * max(-activation.min, activation.max)
-        if isinstance(inner, CsdLanes):
+        if inner.quality_bits:  # of few digits the most significant alone can be twice as much as all
             reach = 2 * reach
         self.sum = DType.holding(-reach, reach)
         self.multipliers = [
@@ -70,7 +71,7 @@ class ScaledLanes(Lanes):
             stages,
             signed(self.sum.bits + scale.bits + two),
             w_bits=len(self.inner) * (inner.w_bits + word_bits(scale.bits)),
-            quality=max(quality_bits(scale.bits), getattr(inner, "quality_bits", 0)),
+            quality=max(quality_bits(scale.bits), inner.quality_bits),
         )
         self.latency = stages + 2
 
@@ -109,7 +110,7 @@ class ScaledLanes(Lanes):
                 multiplier.en.eq(self.en),
                 multiplier.quality.eq(saturated(self.quality, len(multiplier.quality))),
             ]
-            if isinstance(lanes, CsdLanes):
+            if lanes.quality_bits:
                 m.d.comb += lanes.quality.eq(saturated(self.quality, len(lanes.quality)))
             products.append(multiplier.product)
         with m.If(self.en):
@@ -183,6 +184,3 @@ class ScaleFront(wiring.Component):
             with m.If(self.en):
                 m.d.sync += self.o.word_select(lane, self.kind.bits).eq(multiplier.product)
         return m
-
-
-__all__ = ["CsdLanes", "ScaleFront", "ScaledLanes", "exact_lanes", "saturated"]

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed, unsig
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
-from fewbit.hw.lanes.base import Lanes, check_lanes
+from fewbit.hw.lanes.base import CodeLanes, check_lanes
 from fewbit.hw.sums.exact_cells import ExactCells
 from fewbit.hw.sums.pair_sums import PairSums
 from fewbit.hw.sums.popcount import sum_tree
@@ -16,18 +16,32 @@ from fewbit.hw.sums.term_cells import TermCells
 from fewbit.hw.sums.term_tree import Fabric, Item, TermTree
 
 
-class TermLanes(Lanes):
-    """Any activation, weights that are 0 or ± a power of two: a lane shifts, inverts or gates, in plain RTL.
+class TermLanes(CodeLanes):
+    """Any activation, weights that are 0 or ± a power of two, in plain RTL: a lane shifts, inverts or gates.
 
     ``-x`` is ``~x + 1``: ``o = sum_i ((2**s_i * x_i xor neg_i) and nonzero_i) + popcount(neg)``, so that no lane has an
-    adder of its own. An illegal code word is a 0. Where the weights are ``known`` beforehand the popcount is left to
-    the correction.
+    adder of its own. An illegal code word is a 0.
     """
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int, *, known: bool = False) -> None:
-        self.known, self.exact = known, not known
+    targets = ("generic", "asic")
+    known = False
+    """Whether the popcount of the negative weights is left to the correction."""
+
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        word = code.signs_only or (code.sign_bit and (code.bits > 2 or code.gate_bit))
+        return code.powers_of_two and code.symmetric and word
+
+    @classmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        bits = activation.bits + (activation.kind == "uint")
+        return round(simd * (2.6 * bits + 2) if code.largest_shift == 0 else simd * (4.5 * bits + 4))
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic", *, dsp: bool = False
+    ) -> None:
         reach = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
-        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach - simd * known, reach + 1)))
+        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach - simd * self.known, reach + 1)))
 
     def correction(self, weights: Ints) -> Ints:
         negative: Ints = (np.asarray(weights) < 0).sum(1)
@@ -37,14 +51,14 @@ class TermLanes(Lanes):
         m = Module()
         terms: list[Value] = []
         for x, w in zip(self.activations(), self.weights()):
-            negative = ~w[0] if self.code.name == "binary" else w[-1]
+            negative = ~w[0] if self.code.signs_only else w[-1]
             bits = Cat(x) if x.shape().signed else Cat(x, Const(0, 1))
-            if self.code.bits == 3:
+            if self.code.bits > 2:
                 bits, on = self.shifted(m, bits.as_signed(), w)
             else:
-                on = w[0] if self.code.name == "ternary" else Const(1, 1)
+                on = w[0] if self.code.has_zero else Const(1, 1)
             term = bits ^ negative.replicate(len(bits))
-            if self.code.name != "binary":
+            if self.code.has_zero:
                 term &= on.replicate(len(bits))
                 negative &= on
             terms += [term.as_signed(), *([] if self.known else [negative])]
@@ -53,7 +67,7 @@ class TermLanes(Lanes):
 
     def shifted(self, m: Module, x: Value, w: Value) -> tuple[Value, Value]:
         """The activation times the size of the weight, and whether that is not 0."""
-        shifts = int(self.code.levels[-1]).bit_length() - 1
+        shifts = self.code.largest_shift
         result, on = Signal(signed(len(x) + shifts)), Signal()
         with m.Switch(w):
             for level in self.code.levels:
@@ -63,7 +77,22 @@ class TermLanes(Lanes):
         return result.as_unsigned(), on
 
 
-class TreeLanes(Lanes):
+class KnownTermLanes(TermLanes):
+    """:class:`TermLanes` for weights known beforehand: ``o`` lacks the popcount of the negative ones."""
+
+    exact = False
+    known = True
+
+
+_TREE: dict[str, dict[tuple[int, bool], tuple[float, float]]] = {
+    "ice40": {(0, False): (1.0, 1.3), (0, True): (1.5, 2.25), (1, True): (2.0, 3.9), (2, True): (2.95, 4.6)},
+    "ecp5": {(0, False): (0.8, 1.6), (0, True): (1.3, 2.2), (1, True): (2.1, 3.8), (2, True): (2.6, 5.6)},
+}
+"""Logic cells of a lane by the largest shift and whether there is a zero, ``slope * activation bits + constant``:
+``python -m benchmarks.lanes``."""
+
+
+class TreeLanes(CodeLanes):
     """Any activation, weights that are 0 or ± a power of two and known beforehand, in the cells of a fabric.
 
     ``o`` is a tree of adders that turn over or gate what they add at no cost, steered by what the words hold in place
@@ -79,11 +108,30 @@ class TreeLanes(Lanes):
     """
 
     exact = False
+    targets = ("ice40", "ecp5")
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str) -> None:
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        return code.powers_of_two and code.largest_shift <= 2
+
+    @classmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        slope, constant = _TREE[family][code.largest_shift, not _paired(code)]
+        # There is one adder less than lanes, and in front of each but the last pipeline stage each sum ends in one.
+        sums: float = simd ** (1 - 1 / stages) - 1
+        joins = 2.5 * sums if family == "ecp5" else sums - activation.bits - 2
+        return round(simd * (slope * activation.bits + constant) + joins)
+
+    @classmethod
+    def front_cells(cls, code: Code, activation: DType, simd: int, family: str) -> int:
+        return simd * (activation.bits + 1) if _paired(code) and activation.bits > 1 else 0
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: str = "ice40", *, dsp: bool = False
+    ) -> None:
         check_lanes(simd, stages)
         self.target = target
-        self.paired = code.name == "binary"
+        self.paired = _paired(code)
         self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what the lanes sum: x = 2 bit - 1
         self.tree = TermTree("ice40" if target == "ice40" else "ecp5", _items(simd, activation, code, target), stages)
         root = self.tree.root.node
@@ -118,18 +166,22 @@ class TreeLanes(Lanes):
         return m
 
 
+def _paired(code: Code) -> bool:
+    """Whether weights are -1 or +1, so that they choose the sum or the difference of two activations."""
+    return np.array_equal(code.levels, [-1, 1])
+
+
 def _items(simd: int, activation: DType, code: Code, target: str) -> list[Item]:
     bits = activation.bits
-    if code.name == "binary":
+    if _paired(code):
         pair = Item(bits, False, 0, False, pair=True, bias=activation.signed << bits)
         return [pair] * (simd // 2) + [Item(bits, False, 0, False, bias=activation.signed << bits - 1)] * (simd % 2)
     # iCE40 has no inverter to spare for the sign bit of an activation that nothing else changes, but it can extend it.
     extends = activation.signed and target == "ice40"
-    shifts = int(code.levels[-1]).bit_length() - 1
-    return [Item(bits, extends, shifts, True, bias=(activation.signed and not extends) << bits - 1)] * simd
+    return [Item(bits, extends, code.largest_shift, True, bias=(activation.signed and not extends) << bits - 1)] * simd
 
 
-class ExactLanes(Lanes):
+class ExactLanes(CodeLanes):
     """Any activation, weights that are 0 or ± a power of two, as code words at run time, in the cells of a fabric.
 
     As :class:`TermLanes`; the ones of the negations enter the carry chains (:mod:`fewbit.hw.sums.exact_cells`).
@@ -138,7 +190,20 @@ class ExactLanes(Lanes):
     ±4 34, 35. ``python -m benchmarks.lanes --exact`` measures them.
     """
 
-    def __init__(self, simd: int, activation: DType, code: Code, stages: int, target: str) -> None:
+    targets = ("ice40", "ecp5")
+
+    @classmethod
+    def serves(cls, code: Code, activation: DType) -> bool:
+        return TermLanes.serves(code, activation) and code.bits <= 3 and code.largest_shift <= 2
+
+    @classmethod
+    def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
+        known = TreeLanes.cells(code, activation, simd, stages=stages, family=family, dsp=dsp)
+        return known + cls.exact_cells(code, activation, simd, family)
+
+    def __init__(
+        self, simd: int, activation: DType, code: Code, stages: int, target: str = "ice40", *, dsp: bool = False
+    ) -> None:
         self.target = target
         reach = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
         super().__init__(simd, activation, code, stages, Shape.cast(range(-reach, reach + 1)))

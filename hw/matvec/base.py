@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -16,18 +17,12 @@ from fewbit.golden.network import Dense
 from fewbit.hw.fabric.accumulate import accumulate
 from fewbit.hw.lanes.base import Lanes, saturated
 from fewbit.hw.lanes.choose import lane_kind
-from fewbit.hw.lanes.scaled import ScaleFront
 from fewbit.hw.memory.rom import LOGIC, PLACES, Stored, fill_member, join_words, weight_memory
 from fewbit.hw.memory.vector_buffer import RING, VectorBuffer
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
-from fewbit.hw.sums.pair_sums import PairSums
 
 Starts = list[tuple[Value, Value]] | None
-
-
-Front = PairSums | ScaleFront
-"""What stands between the activations and the lanes of all outputs."""
 
 
 class FoldedMatVec(wiring.Component, ABC):
@@ -80,13 +75,13 @@ class FoldedMatVec(wiring.Component, ABC):
     def planes(self) -> int:
         return 1
 
-    def _datapath(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
-        """What all lanes share, and the lanes of each output."""
+    def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
+        """What all lanes share, a component with ``x`` and ``o`` or None, and the lanes of each output."""
         if self.layer.digits:
             raise FewbitError(f"layer {self.layer.name!r}: only whole activations meet scales and csd weights")
         return self._plain_lanes(taken)
 
-    def _plain_lanes(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+    def _plain_lanes(self, taken: DType) -> tuple[Any, list[Lanes]]:
         kind = lane_kind(taken, self.layer.code, self.target, exact=False, dsp=self.dsp)
         lanes = [kind(self.simd, taken, self.layer.code, self.stages) for _ in range(self.pe)]
         return lanes[0].front, lanes

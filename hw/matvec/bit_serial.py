@@ -11,6 +11,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.accumulate import accumulate
+from fewbit.hw.lanes.one_bit import CountLanes, GateLanes
 from fewbit.hw.matvec.base import FoldedMatVec, holding, start_values
 from fewbit.hw.memory.rom import place
 
@@ -20,7 +21,11 @@ BIT = DType("uint", 1)
 
 def serves(activation: DType, code: Code) -> bool:
     """Whether these activations have planes, and lanes of one bit take these weights."""
-    return activation.kind in ("uint", "int") and activation.bits > 1 and code.name in ("binary", "ternary")
+    return (
+        activation.kind in ("uint", "int")
+        and activation.bits > 1
+        and any(lanes.serves(code, BIT) for lanes in (CountLanes, GateLanes))
+    )
 
 
 class BitSerialMatVec(FoldedMatVec):

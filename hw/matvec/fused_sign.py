@@ -29,7 +29,7 @@ STARTS = 2
 def fuses(layer: Dense, threshold: Threshold) -> bool:
     """Whether ``threshold`` behind ``layer`` can ride in its weight stream: bits in, bits out, one threshold each."""
     return (
-        layer.code.name == "binary"
+        layer.code.signs_only
         and layer.scales is None
         and threshold.thresholds.shape[1] == 1
         and threshold.channels in (1, layer.outputs)

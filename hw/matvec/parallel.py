@@ -13,9 +13,8 @@ from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import Target
 from fewbit.hw.lanes.base import Lanes, saturated
-from fewbit.hw.lanes.choose import exact_lanes
 from fewbit.hw.lanes.scaled import ScaledLanes, ScaleFront
-from fewbit.hw.matvec.base import FoldedMatVec, Front, fold_words, start_values
+from fewbit.hw.matvec.base import FoldedMatVec, fold_words, start_values
 from fewbit.hw.memory.rom import place
 
 
@@ -87,13 +86,10 @@ class MatVec(FoldedMatVec):
     def _taken(self) -> DType:
         return self.activation
 
-    def _datapath(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+    def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
         layer, target = self.layer, cast(Target, self.target)
         kind, vector = layer.scale_kind, layer.vector
-        if kind is None and layer.digits:
-            return None, [
-                exact_lanes(taken, layer.code, self.simd, self.stages, target, dsp=self.dsp) for _ in range(self.pe)
-            ]
+        self.scaling: ScaleFront | None = None
         if kind is None:
             return self._plain_lanes(taken)
         side, extent, together = ("PE", layer.outputs, self.pe) if layer.across else ("SIMD", layer.inputs, self.simd)
@@ -103,12 +99,12 @@ class MatVec(FoldedMatVec):
             two = layer.negative_scales is not None
             options: dict[str, Any] = {"scale": kind, "two": two, "target": target, "dsp": self.dsp}
             return None, [ScaledLanes(self.simd, taken, layer.code, self.stages, **options) for _ in range(self.pe)]
-        if layer.negative_scales is not None or layer.code.name.startswith("csd"):
+        if layer.negative_scales is not None or layer.code.digit_width is not None:
             raise FewbitError(
                 f"layer {layer.name!r}: scales across outputs take no second scale and no {layer.code} weights"
             )
-        front = ScaleFront(self.simd, taken, kind, target, dsp=self.dsp)
-        return front, self._plain_lanes(front.kind)[1]
+        self.scaling = ScaleFront(self.simd, taken, kind, target, dsp=self.dsp)
+        return self._plain_lanes(self.scaling.kind)
 
     def _memory_words(self) -> list[int]:
         layer = self.layer
@@ -120,15 +116,15 @@ class MatVec(FoldedMatVec):
             scales = np.stack([one[:, vectors] for one in both], 2)
             return fold_words(layer, self.lanes[0], self.pe, self.words, scales)
         weights = super()._memory_words()
-        assert isinstance(self.front, ScaleFront)
+        assert self.scaling is not None
         blocks = np.arange(0, layer.outputs, self.pe) // layer.vector
         rows = layer.scales[blocks].reshape(self.folds * self.words, self.simd)
         above = self.pe * self.lanes[0].w_bits
-        return [word | scale << above for word, scale in zip(weights, self.front.words(rows))]
+        return [word | scale << above for word, scale in zip(weights, self.scaling.words(rows))]
 
     def _memory_bits(self) -> int:
         own = super()._memory_bits()
-        return own + len(self.front.w) if isinstance(self.front, ScaleFront) else own
+        return own + len(self.scaling.w) if self.scaling is not None else own
 
     def _left_out(self) -> tuple[int, Ints]:
         lanes = self.lanes[0]
@@ -140,7 +136,7 @@ class MatVec(FoldedMatVec):
 
     @property
     def _scaled_latency(self) -> int:
-        return self.front.latency if isinstance(self.front, ScaleFront) else 0
+        return self.scaling.latency if self.scaling is not None else 0
 
     def elaborate(self, platform: object) -> Module:
         # `issue` reads one word of vector and weights; `first` and `last` travel beside it through the lanes to the
@@ -173,22 +169,24 @@ class MatVec(FoldedMatVec):
                 m.d.sync += travelling.eq(Cat(valid, first, last))
             valid, first, last = travelling[0], travelling[1], travelling[2]
 
-        x, front = buffer.word, self.front
+        x: Value = buffer.word
         words: Value = read.data
-        if front is not None:
-            m.submodules.front = front
-            m.d.comb += front.x.eq(buffer.word)
-            x = front.o
-        if isinstance(front, ScaleFront):
+        if self.scaling is not None:
+            m.submodules.scaling = scaling = self.scaling
             above = self.pe * self.lanes[0].w_bits
-            m.d.comb += [front.w.eq(read.data[above:]), front.en.eq(advance)]
-            m.d.comb += front.quality.eq(saturated(self.quality, len(front.quality)))
+            m.d.comb += [scaling.x.eq(x), scaling.w.eq(read.data[above:]), scaling.en.eq(advance)]
+            m.d.comb += scaling.quality.eq(saturated(self.quality, len(scaling.quality)))
+            x = scaling.o
             words = read.data[:above]
-            for rank in range(front.latency):
+            for rank in range(scaling.latency):
                 held = Signal(above, name=f"words_{rank}", reset_less=True)
                 with m.If(advance):
                     m.d.sync += held.eq(words)
                 words = held
+        if self.front is not None:
+            m.submodules.front = front = self.front
+            m.d.comb += front.x.eq(x)
+            x = front.o
         done = advance & valid & last
         starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
         for index in range(self.pe):

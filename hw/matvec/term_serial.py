@@ -16,7 +16,7 @@ from fewbit.golden.network import Dense
 from fewbit.golden.terms import TermStream, term_counts, term_exponents
 from fewbit.hw.fabric.carry import check_target
 from fewbit.hw.lanes.base import Lanes
-from fewbit.hw.matvec.base import FoldedMatVec, Front, start_values
+from fewbit.hw.matvec.base import FoldedMatVec, start_values
 from fewbit.hw.memory.rom import BLOCK, LOGIC, place
 from fewbit.hw.memory.vector_buffer import VectorBuffer
 from fewbit.hw.schedule import FoldStep, Step
@@ -127,7 +127,7 @@ class TermSerialMatVec(FoldedMatVec):
             raise FewbitError(f'layer {self.layer.name!r}: terms lie in "block" or "logic", not {self.memory!r}')
         return self.activation
 
-    def _datapath(self, taken: DType) -> tuple[Front | None, list[Lanes]]:
+    def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
         self.stream = TermStream.of(self.layer)
         self.fields = term_fields(self.layer, self.simd)
         self.exponents = term_exponents(self.layer)

@@ -88,6 +88,11 @@ class CsdMultiplier(wiring.Component):
     product : Out(signed(width_a + width_b))
     """
 
+    @staticmethod
+    def cells(width_a: int, width_b: int) -> int:
+        """Logic cells where the digits are recoded beforehand, about: ``python -m benchmarks.dsp``."""
+        return largest_count(width_b) * (2 * width_a + 8)
+
     def __init__(
         self,
         width_a: int,

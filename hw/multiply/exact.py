@@ -50,6 +50,16 @@ class Multiplier(wiring.Component):
     product : Out(signed(width_a + width_b))
     """
 
+    @staticmethod
+    def cells(width_a: int, width_b: int, family: str) -> int:
+        """Logic cells, about: ``python -m benchmarks.dsp``."""
+        wide, narrow = max(width_a, width_b), min(width_a, width_b)
+        if family not in NARROW:
+            return 14 * wide * narrow // 5
+        if narrow <= NARROW[family]:
+            return 9 * wide * narrow // 5
+        return narrow * (wide + 1) + 3 if family == "ecp5" else -(-narrow // 2) * (4 * wide + 13) // 2
+
     def __init__(self, width_a: int, width_b: int, target: Target = "generic") -> None:
         check_widths("a multiplier", width_a, width_b)
         check_target("a multiplier", target)

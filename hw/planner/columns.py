@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fewbit.golden.codes import CsdCode
 from fewbit.golden.digits import digit_word, word_bits
 from fewbit.golden.dtype import Ints
 from fewbit.golden.network import Linear
@@ -94,14 +93,14 @@ def _scale_sets(layer: Linear) -> list[Ints]:
 
 
 def _stored_bits(layer: Linear) -> int:
-    return word_bits(layer.code.exponents + 1) if isinstance(layer.code, CsdCode) else layer.code.bits
+    return layer.code.bits if layer.code.digit_width is None else word_bits(layer.code.digit_width)
 
 
 def _encoded(layer: Linear, weights: Ints) -> Ints:
     """Weights as the lanes take them."""
-    if isinstance(layer.code, CsdCode):
+    if layer.code.digit_width is not None:
         levels, index = np.unique(weights, return_inverse=True)
-        return _digit_words(levels, layer.code.exponents + 1)[index].reshape(weights.shape)
+        return _digit_words(levels, layer.code.digit_width)[index].reshape(weights.shape)
     return layer.code.encode(weights).astype(np.int64)
 
 

@@ -8,19 +8,20 @@ from functools import lru_cache
 from itertools import product
 from math import ceil, log, log2
 
-from fewbit.golden.codes import CsdCode
-from fewbit.golden.digits import largest_count
 from fewbit.golden.dtype import DType, signed_bits
 from fewbit.golden.network import Dense, Linear
 from fewbit.golden.terms import term_exponents
+from fewbit.hw.fabric.carry import WITH_CELLS
 from fewbit.hw.fold import Fold
+from fewbit.hw.lanes.choose import lanes_for
 from fewbit.hw.layers.multiply_shift import LaneForm
 from fewbit.hw.layers.window import Geometry
 from fewbit.hw.matvec.bit_serial import BIT
 from fewbit.hw.matvec.term_serial import term_cycles, term_fields, term_memory
 from fewbit.hw.memory import spram
 from fewbit.hw.memory import vector_buffer as buffers
-from fewbit.hw.multiply.exact import NARROW
+from fewbit.hw.multiply.csd import CsdMultiplier
+from fewbit.hw.multiply.dsp import FactorMultiplier
 from fewbit.hw.planner.columns import scale_columns, scale_field, weight_columns, weight_field
 from fewbit.hw.planner.cost import Cost
 from fewbit.hw.planner.devices import Target
@@ -111,14 +112,13 @@ def term_kind(layer: Linear, activation: DType) -> DType:
 
 def products(layer: Linear, activation: DType, pe: int, simd: int) -> list[tuple[int, int, int]]:
     """The products of two numbers that a unit makes at a time: how many, and the bits of their operands; none but by
-    plain integer and ``csd`` weights and by scales. A sum of few digits may take a bit more than all of them."""
+    weights that are factors of multipliers, and by scales. A sum of few digits may take a bit more than all of them."""
     found = []
     kind = layer.scale_kind
     operand = signed_bits(activation) + (kind.bits if kind is not None and layer.across else 0)
-    if isinstance(layer.code, CsdCode):
-        found.append((pe * simd, operand, layer.code.exponents + 2))
-    elif layer.code.name.startswith("int("):
-        found.append((pe * simd, operand, layer.code.bits))
+    factor = lanes_for(activation, layer.code).factor_bits(layer.code)
+    if factor is not None:
+        found.append((pe * simd, operand, factor))
     if kind is not None:
         sets = 1 if layer.negative_scales is None else 2
         reach = simd * int(abs(layer.code.levels).max()) * max(activation.max, -activation.min)
@@ -134,10 +134,6 @@ def dsp_blocks(layer: Linear, activation: DType, pe: int, simd: int, target: Tar
     return sum(count for count, _, _ in made) if served else 0
 
 
-_EXACT = {"ice40": 3.5, "ecp5": 7.0}
-"""Logic cells that a lane in front of a scale takes more: its negation cannot be left to what follows."""
-
-
 def scale_cost(
     layer: Linear, activation: DType, pe: int, simd: int, stages: int, family: str, digits: int, dsp: bool = False
 ) -> Cost:
@@ -147,34 +143,13 @@ def scale_cost(
     if kind is None:
         return Cost()
     count, wide, _ = products(layer, activation, pe, simd)[-1]
-    each = factor_cells(kind.bits) if dsp else csd_cells(wide, kind.bits)
+    each = FactorMultiplier.cells(kind.bits) if dsp else CsdMultiplier.cells(wide, kind.bits)
     if layer.across:
         return count * Cost(cells=each, ffs=2 * activation.bits + kind.bits) + Cost(ffs=digits)
-    more = round(_EXACT.get(family, 2.0) * (simd - 1))
+    more = lanes_for(activation, layer.code, family).exact_cells(layer.code, activation, simd, family)
     alone = 0 if family == "ecp5" else stages * digits  # on ECP5 a flip-flop takes no LUT
     held = Cost(cells=alone, ffs=(stages + 1) * digits)
     return count * Cost(cells=each + more, ffs=2 * wide + kind.bits) + held
-
-
-def csd_cells(width_a: int, width_b: int) -> int:
-    """Of a multiplier of digits recoded beforehand: ``python -m benchmarks.dsp``."""
-    rows = largest_count(width_b)
-    return rows * (2 * width_a + 8)
-
-
-def factor_cells(width: int) -> int:
-    """Of digits summed for a DSP block, and"""
-    return 24 * width // 5
-
-
-def multiplier_cells(width_a: int, width_b: int, family: str) -> int:
-    """of an exact multiplier: the same."""
-    wide, narrow = max(width_a, width_b), min(width_a, width_b)
-    if family not in NARROW:
-        return 14 * wide * narrow // 5
-    if narrow <= NARROW[family]:
-        return 9 * wide * narrow // 5
-    return narrow * (wide + 1) + 3 if family == "ecp5" else -(-narrow // 2) * (4 * wide + 13) // 2
 
 
 def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -> tuple[int, str, Cost]:
@@ -226,7 +201,7 @@ def unit_cost(
     """Of a dense layer but for its memories and scales."""
     depth = layer.outputs // pe * (layer.inputs // simd)
     accumulator = _sum_bits(layer, activation)
-    each = 2 if family not in _LANE or exact else 1
+    each = 2 if family not in WITH_CELLS or exact else 1
     cost = Cost(cells=3 * depth.bit_length() + 10, ffs=2 * depth.bit_length() + 2 * stages + 5)
     if exact:
         cost += Cost(cells=rom_cells(layer.outputs // pe, pe * accumulator))
@@ -239,7 +214,7 @@ def unit_cost(
     plane = activation.bits + simd.bit_length()
     joined = accumulator if exact or layer.inputs > simd else 0
     lanes = Cost(
-        cells=lane_cells(layer, BIT, simd, family) + (1 if family in _LANE else 2) * plane + each * joined,
+        cells=lane_cells(layer, BIT, simd, family) + (1 if family in WITH_CELLS else 2) * plane + each * joined,
         ffs=sum_ffs(BIT, simd, stages) + plane + joined,
     )
     return cost + pe * lanes + Cost(cells=mux_cells(activation, simd) + 8, ffs=simd + 2 * activation.bits.bit_length())
@@ -261,7 +236,7 @@ def term_cost(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, 
     held = 2 + fields["exponent"] + fields["lane"] + (stages > 1) * (bits + 1 + fields["exponent"])
     picks = activation.bits * (simd - 1) * 2 // 3 + width * (len(exponents) + 2) // 3 + fields["order"]
     each = Cost(
-        cells=picks + held + total * (2 if family not in _LANE or exact else 1),
+        cells=picks + held + total * (2 if family not in WITH_CELLS or exact else 1),
         ffs=held + width * max(1, stages - 1) + total,
     )
     address = term_memory(layer, pe, simd)[0].bit_length()
@@ -275,61 +250,20 @@ def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) ->
     return max(1, ceil(log(simd) / log(max(3.0, widest)) - 1e-9))
 
 
-_LANE: dict[str, dict[str, tuple[float, float]]] = {
-    "ice40": {"binary": (1.0, 1.3), "ternary": (1.5, 2.25), "quinary": (2.0, 3.9), "shift3": (2.95, 4.6)},
-    "ecp5": {"binary": (0.8, 1.6), "ternary": (1.3, 2.2), "quinary": (2.1, 3.8), "shift3": (2.6, 5.6)},
-}
-"""Logic cells of a lane, ``slope * activation bits + constant``: ``python -m benchmarks.lanes``."""
-
-_XNOR = {"ice40": 2.05, "ecp5": 1.8}
-"""Of an XNOR lane: ``python -m benchmarks.datapaths``."""
-
-
-_GATED = {"ice40": 2.48, "ecp5": 2.6}
-"""Of a ternary lane on one bit, and"""
-
 _MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)
-"""of picking a plane of so many: ``python -m benchmarks.bit_serial``."""
+"""Logic cells that pick a plane of so many: ``python -m benchmarks.bit_serial``."""
 
 
 def lane_cells(layer: Dense, activation: DType, simd: int, family: str, stages: int = 1, dsp: bool = False) -> int:
-    """Logic cells of the lanes of one output: see :mod:`fewbit.hw.lanes.base` for what each is made of."""
-    name = layer.code.name
-    cells = family in _LANE
-    if name == "binary" and activation.bits == 1:
-        return round((_XNOR[family] if cells else 3.0) * simd)
-    if name == "ternary" and activation.bits == 1:
-        return round((_GATED[family] if cells else 4.0) * simd)
-    if name.startswith("shift3"):
-        name = "shift3"
-    if isinstance(layer.code, CsdCode):
-        width = layer.code.exponents + 1
-        one = factor_cells(width) if dsp else csd_cells(signed_bits(activation), width)
-        return simd * (one + activation.bits + layer.code.exponents)
-    if name.startswith("int("):
-        width = signed_bits(activation)
-        one = 0 if dsp else multiplier_cells(width, layer.code.bits, family)
-        return simd * one + (simd - 1) * 8 * (width + layer.code.bits) // 5
-    bits = activation.bits + (activation.kind == "uint")
-    if cells and name in _LANE[family]:
-        slope, constant = _LANE[family][name]
-        return round(simd * (slope * activation.bits + constant) + _joins(activation, simd, stages, family))
-    if name in ("binary", "ternary"):
-        return round(simd * (2.6 * bits + 2))
-    return round(simd * (4.5 * bits + 4))
-
-
-def _joins(activation: DType, simd: int, stages: int, family: str) -> float:
-    """Logic cells of the adders of ``simd`` lanes beyond one a lane: there is one less, and in front of each but the
-    last rank of registers each sum ends in one of its own."""
-    sums: float = simd ** (1 - 1 / stages) - 1
-    return 2.5 * sums if family == "ecp5" else sums - activation.bits - 2
+    """Logic cells of the lanes of one output."""
+    kind = lanes_for(activation, layer.code, family, exact=False)
+    return kind.cells(layer.code, activation, simd, stages=stages, family=family, dsp=dsp)
 
 
 def front_cells(layer: Dense, activation: DType, simd: int, family: str) -> int:
     """Logic cells of what the lanes of all outputs share."""
-    shared = family in _LANE and layer.code.name == "binary" and activation.bits > 1
-    return simd * (activation.bits + 1) if shared else 0
+    kind = lanes_for(activation, layer.code, family, exact=False)
+    return kind.front_cells(layer.code, activation, simd, family)
 
 
 def mux_cells(activation: DType, simd: int) -> int:

@@ -21,6 +21,7 @@ from fewbit.hw.matvec.bit_serial import BIT, serves
 from fewbit.hw.matvec.fused_sign import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.matvec.term_serial import least_simd, term_memory
 from fewbit.hw.memory.rom import BLOCK, LOGIC
+from fewbit.hw.multiply.exact import Multiplier
 from fewbit.hw.planner.cost import Cost, undominated
 from fewbit.hw.planner.costs import (
     Contents,
@@ -28,7 +29,6 @@ from fewbit.hw.planner.costs import (
     dsp_blocks,
     lane_cells,
     memories,
-    multiplier_cells,
     multiply_shift_cells,
     row_stages,
     scale_cost,
@@ -164,7 +164,7 @@ def _linear(
     scale_columns = stored.scales[1]
     for serial, blocks in _forms(work, pe, simd, target, digits):
         term, dsp = BIT if serial else term_kind(layer, activation), blocks > 0
-        stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.name.startswith("int("))
+        stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.signed_word)
         own = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
         own += scale_cost(work.product, activation, pe, simd, stages, target.family, scale_columns, dsp)
         own += Cost(dsps=blocks)
@@ -285,7 +285,7 @@ def _on_lanes(
         total = layer.output(source).dtype.bits
         width = signed_bits(source.dtype)
         own = Cost(cells=2 * total + 2 * rom_cells(layer.scale.size, scale) + 8, ffs=3 * total + 6)
-        ways = [(Fold(), source.size, own + Cost(cells=multiplier_cells(width, scale, target.family)))]
+        ways = [(Fold(), source.size, own + Cost(cells=Multiplier.cells(width, scale, target.family)))]
         if target.multiplies(width, scale):
             ways.append((Fold(dsp=True), source.size, own + Cost(dsps=1)))
         return ways

@@ -50,8 +50,7 @@ class ExactCells(Cells):
         super().__init__(m, fabric, enable)
         self.activation, self.code, self.ranks = activation, code, ranks
         self.reach = int(code.levels[-1]) * max(-activation.min, activation.max)
-        shifts = int(code.levels[-1]).bit_length() - 1
-        self.item = Item(activation.bits, activation.signed, shifts, code.name != "binary")
+        self.item = Item(activation.bits, activation.signed, code.largest_shift, code.has_zero)
 
     def build(self, x: list[Value], w: list[Value]) -> list[Value]:
         """Bits of the sum, ``ranks`` enabled cycles after the operands."""

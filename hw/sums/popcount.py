@@ -87,7 +87,7 @@ class Popcount(wiring.Component):
         return m
 
 
-TARGETS = {"generic": None, "ice40": Ice40Tree, "ecp5": Ecp5Tree}
+TARGETS = {"generic": None, "asic": None, "ice40": Ice40Tree, "ecp5": Ecp5Tree}
 """What a popcount of words is made of: plain RTL, or the cells of a family."""
 
 
@@ -182,7 +182,7 @@ class XnorPopcount(_WordPopcount):
         Bits of ``a`` and of ``b``, at least 1.
     stages : int
         Ranks of registers, set where they balance the delays; the last on the output.
-    target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
+    target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
 
     Members
     -------
