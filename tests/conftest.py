@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from fewbit.sim.cocotb_run import TestResult, run_bench
 from fewbit.sim.vectors import Vectors
 
 os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+
+# A shell starts what runs in the background with interrupts ignored, and children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

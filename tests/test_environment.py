@@ -158,13 +158,15 @@ def test_ports_without_a_board(tiny, frames, port):
     refused(run("run", tiny, "--inputs", frames, "--engine", "board", "--port", port))
 
 
+DESIGN, BOARD = ("generator", "design"), ("bitstreams", "board_design")
+
 LATE = """
 import sys
 import fewbit.{module} as module
 def late(*arguments, **options):
     raise SystemExit("the work has begun")
 module.{name} = late
-from fewbit.cli import main
+from fewbit.cli.main import main
 main(sys.argv[1:])
 """
 
@@ -172,21 +174,21 @@ main(sys.argv[1:])
 @pytest.mark.parametrize(
     "module, name, arguments, message",
     [
-        ("generator", "design", ("verilog", "{tiny}", "-o", "{file}"), "cannot write to {file}: file exists"),
-        ("generator", "design", ("verilog", "{tiny}", "-o", "{file}/x"), "cannot write to {file}/x: not a directory"),
-        ("generator", "design", ("verilog", "{tiny}", "-o", "{out}", "--check", "--simulator", "x"),
+        (*DESIGN, ("verilog", "{tiny}", "-o", "{file}"), "cannot write to {file}: file exists"),
+        (*DESIGN, ("verilog", "{tiny}", "-o", "{file}/x"), "cannot write to {file}/x: not a directory"),
+        (*DESIGN, ("verilog", "{tiny}", "-o", "{out}", "--check", "--simulator", "x"),
          "the simulator must be one of cxxrtl, icarus, icarus-2005, verilator, not 'x'"),
-        ("generator", "design", ("verilog", "{tiny}", "-o", "{out}", "--inputs", "{none}"), "{none}: no such file"),
-        ("bitstreams", "board_design", ("build", "{tiny}", "--board", "none", "-o", "{out}"), "no board is called 'none'"),
-        ("bitstreams", "board_design", ("build", "{tiny}", "--board", "icebreaker", "-o", "{file}"),
+        (*DESIGN, ("verilog", "{tiny}", "-o", "{out}", "--inputs", "{none}"), "{none}: no such file"),
+        (*BOARD, ("build", "{tiny}", "--board", "none", "-o", "{out}"), "no board is called 'none'"),
+        (*BOARD, ("build", "{tiny}", "--board", "icebreaker", "-o", "{file}"),
          "cannot write to {file}: file exists"),
-        ("bitstreams", "board_design", ("build", "{tiny}", "--board", "icebreaker", "-o", "{out}", "--baud", "30000000"),
+        (*BOARD, ("build", "{tiny}", "--board", "icebreaker", "-o", "{out}", "--baud", "30000000"),
          "30000000 baud is too fast for a clock of 24 MHz: ask for at most 3000000 baud"),
-        ("bitstreams", "board_design", ("build", "{tiny}", "--board", "icebreaker", "-o", "{out}", "--clock", "900"), ""),
-        ("bitstreams", "board_design", ("build", "{tiny}", "--board", "icebreaker", "-o", "{out}", "--baud", "100"),
+        (*BOARD, ("build", "{tiny}", "--board", "icebreaker", "-o", "{out}", "--clock", "900"), ""),
+        (*BOARD, ("build", "{tiny}", "--board", "icebreaker", "-o", "{out}", "--baud", "100"),
          "a pause must last longer than 20 bits, not 0.1 s at 100 baud"),
-        ("generator", "design", ("verilog", "{tiny}", "-o", "{out}/" + 300 * "x"), "cannot write to {out}/" + 300 * "x"),
-        ("bitstreams", "board_design", ("demo", "--board", "icebreaker", "--out", "{file}"),
+        (*DESIGN, ("verilog", "{tiny}", "-o", "{out}/" + 300 * "x"), "cannot write to {out}/" + 300 * "x"),
+        (*BOARD, ("demo", "--board", "icebreaker", "--out", "{file}"),
          "cannot write to {file}: file exists"),
         ("stimulus", "choose", ("run", "{tiny}", "--engine", "bitstream", "--check"),
          "the engine bitstream needs the folder of a finished build: --build DIR"),
