@@ -16,6 +16,7 @@ from fewbit.boards import catalogue
 from fewbit.boards.report import Report
 from fewbit.generator import Design
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.plan import Plan
 
 
@@ -31,9 +32,9 @@ class Case:
     @classmethod
     def parse(cls, text: str) -> Case:
         """Of ``NAME@BOARD``, with ``:clock=MHZ`` and ``:fps=N`` behind it. Raises FewbitError on anything else."""
-        pair, *wishes = text.split(":")
+        pair, *limits = text.split(":")
         name, at, board = pair.partition("@")
-        found = dict(wish.partition("=")[::2] for wish in wishes)
+        found = dict(limit.partition("=")[::2] for limit in limits)
         try:
             numbers = {key: float(value) for key, value in found.items()}
         except ValueError:
@@ -43,10 +44,14 @@ class Case:
         return cls(network=name, board=board, clock_mhz=numbers.get("clock"), fps=numbers.get("fps"))
 
     @property
-    def wishes(self) -> str:
+    def constraints(self) -> str:
         """As options of ``fewbit build``."""
         found = [("--clock", self.clock_mhz), ("--fps", self.fps)]
         return " ".join(f"{option} {value:g}" for option, value in found if value is not None)
+
+    @property
+    def limits(self) -> Constraints:
+        return Constraints(clock_hz=self.clock_hz, fps=self.fps)
 
     @property
     def clock_hz(self) -> int | None:
@@ -54,10 +59,10 @@ class Case:
 
     def plan(self) -> Plan:
         """What :meth:`build` begins with."""
-        return board_design(shipped(self.network), catalogue.get(self.board), clock_hz=self.clock_hz, fps=self.fps).plan
+        return board_design(shipped(self.network), catalogue.get(self.board), self.limits).plan
 
     def build(self, out_dir: Path) -> tuple[Design, Report]:
-        return build(shipped(self.network), self.board, out_dir, clock_hz=self.clock_hz, fps=self.fps)
+        return build(shipped(self.network), self.board, out_dir, self.limits)
 
 
 CASES = tuple(
@@ -79,7 +84,7 @@ CASES = tuple(
 HEAD = (
     "network",
     "board",
-    "wishes",
+    "constraints",
     "logic cells",
     "block RAMs",
     "clock (fmax)",
@@ -98,7 +103,7 @@ def row(case: Case) -> tuple[str, ...]:
     return (
         f"`{case.network}`",
         report.board,
-        f"`{case.wishes}`" if case.wishes else "",
+        f"`{case.constraints}`" if case.constraints else "",
         used["logic_cells"],
         used["block_rams"] + (f", {report.used('sprams')} SPRAMs" if report.used("sprams") else ""),
         f"{report.clock_hz / 1e6:.1f} MHz ({fmax:.1f})",

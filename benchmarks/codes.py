@@ -24,6 +24,7 @@ from fewbit.boards import catalogue
 from fewbit.golden.codes import Code
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Linear, Network
+from fewbit.hw.planner.constraints import Constraints
 
 FLOAT = "lenet5"
 BOARD = "ulx3s-85f"
@@ -123,12 +124,12 @@ def exact_cells(row: Row) -> tuple[str, ...]:
 def built_cells(row: Row, planned: bool) -> tuple[str, ...]:
     """The other cells, of :data:`FIGURES`."""
     if planned:
-        plan = board_design(row.network, catalogue.get(BOARD), clock_hz=CLOCK_HZ, fps=FPS).plan
+        plan = board_design(row.network, catalogue.get(BOARD), Constraints(clock_hz=CLOCK_HZ, fps=FPS)).plan
         used = {"logic_cells": plan.cost.cells, "block_rams": plan.cost.rams, "dsps": plan.cost.dsps}
         fmax = "-"
     else:
         with tempfile.TemporaryDirectory() as folder:
-            made, report = build(row.network, BOARD, Path(folder) / "out", clock_hz=CLOCK_HZ, fps=FPS)
+            made, report = build(row.network, BOARD, Path(folder) / "out", Constraints(clock_hz=CLOCK_HZ, fps=FPS))
         plan, used = made.plan, {use.kind: use.used for use in report.usage}
         fmax = f"{min(timing.fmax_hz for timing in report.timing) / 1e6:.1f}"
     return (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fewbit.boards import catalogue, flow, protocol
 from fewbit.boards.catalogue import Board
@@ -14,6 +14,7 @@ from fewbit.boards.tools import Yosys
 from fewbit.generator import Design, design
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Network
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.cost import Cost
 from fewbit.hw.planner.devices import target
 from fewbit.hw.planner.plan import SHELL
@@ -29,41 +30,23 @@ RECEIVE_BUFFER = Cost(cells=90, ffs=70)
 REPLANS = 2
 """How often a design that does not fit, or is too slow, is planned again."""
 
-HASTE = (1.1, 1.3, 1.6, 2, 3)
+MARGINS = (1.1, 1.3, 1.6, 2, 3)
 """How much faster than it has to be a design that is too slow is planned, until its plan is another one."""
 
 HOPELESS = 1.5
 """One that would have to be this many times as fast is refused at once."""
 
 
-def board_design(
-    network: Network,
-    board: Board,
-    *,
-    clock_hz: float | None = None,
-    fps: float | None = None,
-    max_cells: int | None = None,
-    dsp: bool = False,
-    spram: bool | None = None,
-    haste: float = 1,
-) -> Design:
-    """``network`` planned for ``board``, with room left for the shell and its receive buffer."""
+def board_design(network: Network, board: Board, constraints: Constraints = Constraints()) -> Design:  # noqa: B008
+    """``network`` planned for ``board``, and its clock where ``constraints`` say none, with room left for the shell and
+    its receive buffer."""
     has_quality = network.digits > 0
     reserve = SHELL + int(has_quality) * QUALITY_GATE
     if frames := _buffer_frames(network, board):
         held = protocol.buffer_bytes(network.input, frames, has_quality)
         reserve += RECEIVE_BUFFER + Cost(rams=target(board.target).block_rams(held, 8))
-    return design(
-        network,
-        board.target,
-        clock_hz=clock_hz or board.clock_hz,
-        fps=fps,
-        reserve=reserve,
-        max_cells=max_cells,
-        dsp=dsp,
-        spram=spram,
-        haste=haste,
-    )
+    constraints = replace(constraints, clock_hz=constraints.clock_hz or board.clock_hz)
+    return design(network, board.target, constraints, reserve=reserve)
 
 
 def _buffer_frames(network: Network, board: Board) -> int:
@@ -76,12 +59,8 @@ def build(
     network: Network,
     board: str,
     out_dir: str | Path,
+    constraints: Constraints = Constraints(),  # noqa: B008
     *,
-    clock_hz: int | None = None,
-    fps: float | None = None,
-    max_cells: int | None = None,
-    dsp: bool = False,
-    spram: bool | None = None,
     baud: int = protocol.BAUD,
     seed: int = 1,
     yosys: Yosys = "yowasp",
@@ -90,7 +69,24 @@ def build(
     """Builds the bitstream of ``network`` for ``board`` into ``out_dir``; the design, and what it takes and reaches.
 
     A plan is a prediction: a design that turns out too large is planned again for fewer logic cells, one that is too
-    slow with more ranks of registers.
+    slow with more pipeline stages.
+
+    Parameters
+    ----------
+    network : Network
+    board : str
+        One of :data:`fewbit.boards.catalogue.BOARDS`.
+    out_dir : str or Path
+        Folder, made where it is missing.
+    constraints : Constraints
+        Left out, the fastest that fits at the board's clock.
+    baud : int
+        Bits a second of the serial link.
+    seed : int
+        Of place and route.
+    yosys : ``"yowasp"`` or ``"pyosys"``
+    on_progress : callable, optional
+        Told what begins.
 
     Raises
     ------
@@ -98,48 +94,48 @@ def build(
         If the board is unknown or too small, or the timing cannot be met.
     """
     found = catalogue.get(board)
+    clock_hz = None if constraints.clock_hz is None else round(constraints.clock_hz)
     flow.check(found, out_dir, clock_hz=clock_hz, baud=baud, yosys=yosys)
-    wishes: dict[str, Any] = {"clock_hz": clock_hz, "fps": fps, "max_cells": max_cells, "dsp": dsp, "spram": spram}
-    made = board_design(network, found, **wishes)
+    planned = board_design(network, found, constraints)
     for _ in range(REPLANS):
         try:
-            return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+            return planned, _build(planned, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
         except (Misfit, TimingMiss) as refused:
-            other = _replanned(network, found, wishes, made, refused)
+            other = _replanned(network, found, constraints, planned, refused)
             if other is None:
                 raise
-            said, wishes, made = other
+            said, constraints, planned = other
             if on_progress is not None:
                 on_progress(said)
-    return made, _build(made, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+    return planned, _build(planned, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
 
 
 def _replanned(
-    network: Network, board: Board, wishes: dict[str, Any], made: Design, refused: Misfit | TimingMiss
-) -> tuple[str, dict[str, Any], Design] | None:
-    """What to say, the wishes and the design that come after one that was refused; None where nothing helps."""
-    for said, change in _changes(wishes, made, refused):
+    network: Network, board: Board, constraints: Constraints, planned: Design, refused: Misfit | TimingMiss
+) -> tuple[str, Constraints, Design] | None:
+    """What to say, the constraints and the design after one that was refused; None where nothing helps."""
+    for said, changed in _changes(constraints, planned, refused):
         try:
-            other = board_design(network, board, **wishes | change)
+            other = board_design(network, board, changed)
         except FewbitError:
             return None
-        if other.plan.folding != made.plan.folding:
-            return said, wishes | change, other
+        if other.plan.folding != planned.plan.folding:
+            return said, changed, other
     return None
 
 
 def _changes(
-    wishes: dict[str, Any], made: Design, refused: Misfit | TimingMiss
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What may help, the least first."""
+    constraints: Constraints, planned: Design, refused: Misfit | TimingMiss
+) -> Iterator[tuple[str, Constraints]]:
+    """Constraints that may help, the least changed first, and what to say of them."""
     if isinstance(refused, TimingMiss):
         missing = refused.asked_hz / refused.reached_hz
         said = f"{refused.reached_hz / 1e6:.1f} of {refused.asked_hz / 1e6:g} MHz: planning again with more registers"
-        for more in HASTE if missing < HOPELESS else ():
-            yield said, {"haste": wishes.get("haste", 1) * missing * more}
+        for more in MARGINS if missing < HOPELESS else ():
+            yield said, replace(constraints, timing_margin=constraints.timing_margin * missing * more)
     elif refused.usage.kind == "logic_cells":
-        fewer = int(made.plan.cost.cells * refused.usage.available / refused.usage.used * 0.99)
-        yield f"{refused.usage}: planning again for {fewer:,} logic cells", {"max_cells": fewer}
+        fewer = int(planned.plan.cost.cells * refused.usage.available / refused.usage.used * 0.99)
+        yield f"{refused.usage}: planning again for {fewer:,} logic cells", replace(constraints, max_cells=fewer)
 
 
 def _build(

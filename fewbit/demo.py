@@ -18,6 +18,7 @@ from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Network
 from fewbit.golden.write import check_folder, write
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.progress import Reporter
 from fewbit.readers import load
 from fewbit.report import describe_network, describe_plan, table
@@ -89,7 +90,7 @@ def choose(board: str, model_name: str | None = None) -> tuple[str, Network]:
         if any(isinstance(layer, Conv) for layer in network.layers):
             continue
         try:
-            board_design(network, catalogue.get(board), spram=False)
+            board_design(network, catalogue.get(board), Constraints(spram=False))
         except FewbitError as error:
             reasons.append(str(error))
             continue

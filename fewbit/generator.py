@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,10 @@ from fewbit import __version__
 from fewbit.golden.network import Network
 from fewbit.hw.emit import verilog
 from fewbit.hw.memory.spram import SPRAM
-from fewbit.hw.planner import plan as planning
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.cost import Cost
 from fewbit.hw.planner.devices import target
-from fewbit.hw.planner.plan import Plan
+from fewbit.hw.planner.plan import SHELL, Plan, plan
 from fewbit.hw.top import Top
 from fewbit.passes import lower
 
@@ -91,14 +90,9 @@ class Design:
 def design(
     network: Network,
     target_name: str = "up5k",
+    constraints: Constraints = Constraints(),  # noqa: B008, it is frozen
     *,
-    clock_hz: float | None = None,
-    fps: float | None = None,
-    reserve: Cost = planning.SHELL,
-    max_cells: int | None = None,
-    dsp: bool = False,
-    spram: bool | None = None,
-    haste: float = 1,
+    reserve: Cost = SHELL,
 ) -> Design:
     """Lowers and plans ``network`` for a target.
 
@@ -107,19 +101,11 @@ def design(
     network : Network
     target_name : str
         One of :data:`fewbit.hw.planner.devices.TARGETS`.
-    clock_hz : float, optional
-    fps : float, optional
-        Frames a second to plan for; otherwise the fastest that fits.
+    constraints : Constraints
+        What the design is asked to reach, and what it may take; left out, the fastest that fits at the target's usual
+        clock.
     reserve : Cost
         Left free for what stands around the design.
-    max_cells : int, optional
-        Logic cells that the plan may take.
-    dsp : bool
-        Whether products of signed digits may take DSP blocks too.
-    spram : bool, optional
-        Whether weights may lie in memories that are loaded at the start; by default where nothing else does.
-    haste : float
-        How many times faster a clock sums are made for, in ranks of registers.
 
     Raises
     ------
@@ -127,7 +113,6 @@ def design(
         If the target is unknown or the network does not fit it.
     """
     device = target(target_name)
-    clock = DEFAULT_CLOCK_HZ[device.name] if clock_hz is None else clock_hz
-    wishes: dict[str, Any] = {"fps": fps, "max_cells": max_cells, "dsp": dsp, "spram": spram, "haste": haste}
-    made = planning.plan(lower(network), device, clock_hz=clock, reserve=reserve, **wishes)
-    return Design(network, made)
+    if constraints.clock_hz is None:
+        constraints = replace(constraints, clock_hz=DEFAULT_CLOCK_HZ[device.name])
+    return Design(network, plan(lower(network), device, constraints, reserve=reserve))

@@ -21,8 +21,9 @@ from fewbit.golden.quantizers.weight_vectors import WeightVectors
 from fewbit.importers.float_onnx.network import FloatNetwork
 from fewbit.importers.onnx_graph import QONNX_DOMAINS
 from fewbit.importers.qonnx import reader as qonnx
-from fewbit.quantization.quantize import load_source, quantize
+from fewbit.quantization.quantize import quantize
 from fewbit.quantization.recipe import Recipe
+from fewbit.readers import load_source
 
 ROOT = Path(__file__).parent.parent
 _FILES = (

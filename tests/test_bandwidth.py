@@ -14,6 +14,7 @@ from fewbit.golden.network import Dense, Network, TensorType, Threshold
 from fewbit.hw.emit import verilog
 from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.planner.bandwidth import WeightReads
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.costs import stored_words
 from fewbit.hw.planner.devices import TARGETS, target
 from fewbit.hw.planner.plan import plan
@@ -90,7 +91,7 @@ def network() -> Network:
 
 
 def test_a_plan_says_how_even_and_how_near_it_is() -> None:
-    made = plan(network(), target("up5k"), clock_hz=12e6)
+    made = plan(network(), target("up5k"), Constraints(clock_hz=12e6))
     first, second = made.weighted
     assert [one.layer.name for one in made.weighted] == ["first", "second"]
     busiest = max(one.cycles for one in made.layers)
@@ -108,7 +109,7 @@ def test_a_plan_says_how_even_and_how_near_it_is() -> None:
 
 
 def test_where_there_is_no_block_ram_there_is_no_bandwidth() -> None:
-    made = plan(network(), target("asic"), clock_hz=12e6)
+    made = plan(network(), target("asic"), Constraints(clock_hz=12e6))
     assert made.bandwidth_share is None
     assert made.weight_bits_per_cycle == 0
     assert "bits a cycle, from LUTs" in describe_plan(made)

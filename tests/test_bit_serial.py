@@ -36,6 +36,7 @@ from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.bit_serial import BitSerialMatVec, serves
 from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.devices import target
 from fewbit.hw.planner.options import _linear, _Work
 from fewbit.hw.planner.plan import plan
@@ -260,7 +261,7 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
     # Sizes without divisors: all inputs at once, or one by one, so that planes may be the cheaper way between.
     network = scores(layer(37, 31, code), source)
     cycles = 37 * network.input.dtype.bits
-    made = plan(network, target(device), clock_hz=12e6, fps=12e6 / cycles)
+    made = plan(network, target(device), Constraints(clock_hz=12e6, fps=12e6 / cycles))
     (fold,) = (one.fold for one in made.layers)
     assert fold.serial
     assert made.cycles_per_frame <= cycles
@@ -270,7 +271,7 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
     ways = list(_linear(_Work.of(network, 0), 1, 31, made.target, 12e6))
     least = {form: min(cost.cells for one, _, cost in ways if one.serial is form) for form in (False, True)}
     assert least[True] < least[False]
-    fastest = plan(network, target(device), clock_hz=12e6, fps=12e6 / 37)
+    fastest = plan(network, target(device), Constraints(clock_hz=12e6, fps=12e6 / 37))
     assert not any(one.fold.serial for one in fastest.layers)
 
 

@@ -10,6 +10,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Conv, Dense, InputQuantizer, Network, TensorType
 from fewbit.golden.run import run
+from fewbit.hw.planner.constraints import Constraints
 
 
 def network(**options):
@@ -47,7 +48,7 @@ def test_rtl_takes_exactly_the_planned_cycles():
 def test_all_test_images_through_rtl(name, target, fps):
     net = shipped(name)
     frames = arrays.read(models.TEST_IMAGES).reshape(-1, *net.input.shape)
-    rtl = engines.run_rtl(design(net, target, fps=fps), frames)
+    rtl = engines.run_rtl(design(net, target, Constraints(fps=fps)), frames)
     assert engines.differing_frames(rtl, engines.run_golden(net, frames)).tolist() == []
 
 
@@ -60,7 +61,7 @@ def test_convolutional_networks_through_rtl_at_every_quality(name):
     """200 images; 20 in each quality below the highest."""
     net = shipped(name)
     frames = arrays.read(models.test_set(name)[0])[:200].reshape(-1, *net.input.shape)
-    made = design(net, "ecp5-85k", fps=1000)
+    made = design(net, "ecp5-85k", Constraints(fps=1000))
     assert engines.differing_frames(engines.run_rtl(made, frames), engines.run_golden(net, frames)).tolist() == []
     few = frames[:20]
     for quality in range(net.digits):

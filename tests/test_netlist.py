@@ -18,6 +18,7 @@ from fewbit.golden.network import BIPOLAR, Dense, Network, TensorType, Threshold
 from fewbit.golden.run import run
 from fewbit.hw.emit import verilog
 from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.top import Top
 from fewbit.readers import load
 from fewbit.sim.compile import compile_design, run_yosys
@@ -251,7 +252,7 @@ def test_shipped_models(name, target):
     path = models.shipped()[name]
     network = load(path, input="uint8/255" if path.suffix == ".onnx" else None)
     frames = arrays.read(models.TEST_IMAGES)[:200].reshape(-1, *network.input.shape)
-    made = design(network, target, fps=10_000)
+    made = design(network, target, Constraints(fps=10_000))
     mapped = Design(made.network, made.plan)
     mapped.__dict__["verilog"] = netlist(made.verilog, top="fewbit_top", family=made.plan.target.family)
     got = engines.run_rtl(mapped, frames)

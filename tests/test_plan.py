@@ -19,6 +19,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Layer, Network, TensorType, Threshold
 from fewbit.hw.chain import chain
 from fewbit.hw.layers.threshold import MULTIPLY_SHIFT
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.cost import Cost
 from fewbit.hw.planner.costs import dense_cycles, sum_stages
 from fewbit.hw.planner.devices import TARGETS, target
@@ -108,7 +109,7 @@ def simulated(made: Plan, frames: int = 12) -> tuple[int, int]:
 @pytest.mark.parametrize("device", ["up5k", "ecp5-25k", "asic"])
 def test_convolutions_are_planned_to_the_cycle(device, seed):
     net, _ = random_conv_design(np.random.default_rng(seed))
-    made = plan(net, target(device), clock_hz=CLOCK)
+    made = plan(net, target(device), Constraints(clock_hz=CLOCK))
     check(made)
     assert simulated(made, 4) == (made.latency, made.cycles_per_frame)
 
@@ -120,7 +121,7 @@ def test_convolutions_are_planned_to_the_cycle(device, seed):
     ids=lambda sizes: "x".join(map(str, sizes)),
 )
 def test_planned_cycles_are_simulated_cycles(device, sizes):
-    made = plan(network(*sizes), target(device), clock_hz=CLOCK)
+    made = plan(network(*sizes), target(device), Constraints(clock_hz=CLOCK))
     check(made)
     assert simulated(made) == (made.latency, made.cycles_per_frame)
 
@@ -129,7 +130,7 @@ def test_planned_cycles_are_simulated_cycles(device, sizes):
 @pytest.mark.parametrize("device", ["up5k", "ecp5-25k"])
 def test_plans_of_random_networks(device, seed):
     net, _ = random_design(np.random.default_rng(seed))
-    made = plan(net, target(device), clock_hz=CLOCK)
+    made = plan(net, target(device), Constraints(clock_hz=CLOCK))
     check(made)
     assert simulated(made) == (made.latency, made.cycles_per_frame)
 
@@ -140,8 +141,8 @@ def test_plans_of_random_networks(device, seed):
 def test_plans_of_many_random_networks(device, seed):
     rng = np.random.default_rng(seed)
     net, _ = random_design(rng)
-    slowest = plan(net, target(device), clock_hz=CLOCK).cycles_per_frame * int(rng.integers(1, 20))
-    made = plan(net, target(device), clock_hz=CLOCK, fps=CLOCK / slowest)
+    slowest = plan(net, target(device), Constraints(clock_hz=CLOCK)).cycles_per_frame * int(rng.integers(1, 20))
+    made = plan(net, target(device), Constraints(clock_hz=CLOCK, fps=CLOCK / slowest))
     check(made)
     assert made.cycles_per_frame <= slowest
     assert simulated(made) == (made.latency, made.cycles_per_frame)
@@ -150,16 +151,16 @@ def test_plans_of_many_random_networks(device, seed):
 @pytest.mark.parametrize("device", ["up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic"])
 @pytest.mark.parametrize("sizes", [(784, 64, 64, 10), (97, 89, 10)], ids=["tfc", "primes"])
 def test_larger_networks_fit_their_budget(device, sizes):
-    made = plan(network(*sizes, source="bipolar", code="binary"), target(device), clock_hz=CLOCK)
+    made = plan(network(*sizes, source="bipolar", code="binary"), target(device), Constraints(clock_hz=CLOCK))
     check(made)
 
 
 def test_a_frame_rate_is_met_at_less_cost_than_the_fastest():
     net = network(48, 24, 10)
-    fastest = plan(net, target("up5k"), clock_hz=CLOCK)
+    fastest = plan(net, target("up5k"), Constraints(clock_hz=CLOCK))
     costs = []
     for share in (1, 4, 16):
-        made = plan(net, target("up5k"), clock_hz=CLOCK, fps=fastest.frames_per_second / share)
+        made = plan(net, target("up5k"), Constraints(clock_hz=CLOCK, fps=fastest.frames_per_second / share))
         check(made)
         assert made.frames_per_second >= fastest.frames_per_second / share
         costs.append(made.cost.cells)
@@ -168,7 +169,7 @@ def test_a_frame_rate_is_met_at_less_cost_than_the_fastest():
 
 
 def test_the_plan_names_the_device_and_the_clock_it_is_made_for():
-    made = plan(network(7, 3), target("hx8k"), clock_hz=CLOCK)
+    made = plan(network(7, 3), target("hx8k"), Constraints(clock_hz=CLOCK))
     assert (made.target.name, made.clock_hz, made.network.name) == ("hx8k", CLOCK, "net")
     assert made.cost.cells > SHELL.cells
 
@@ -188,18 +189,18 @@ def test_a_faster_clock_takes_more_stages():
 )
 def test_a_wish_that_cannot_be_is_refused(net, options, message):
     if message is None:
-        best = plan(net, target("up5k"), clock_hz=CLOCK).frames_per_second
+        best = plan(net, target("up5k"), Constraints(clock_hz=CLOCK)).frames_per_second
         message = (
             "1e+09 frames a second are out of reach on Lattice iCE40UP5K at 12 MHz; "
             f"the fastest that fits gives {best:,.0f}"
         )
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
-        plan(net, target("up5k"), **options)
+        plan(net, target("up5k"), Constraints(**options))
 
 
 def test_a_misfit_says_what_is_scarce():
     with pytest.raises(FewbitError) as refused:
-        plan(network(1024, 512, 10), target("up5k"), clock_hz=CLOCK, spram=False)
+        plan(network(1024, 512, 10), target("up5k"), Constraints(clock_hz=CLOCK, spram=False))
     pattern = (
         r"network 'net' does not fit Lattice iCE40UP5K: it needs about "
         r"(\d+ block RAMs where 30 are free|[\d,]+ logic cells where 5,004 are free)"
@@ -211,8 +212,8 @@ def test_a_misfit_says_what_is_scarce():
 
 def test_a_reserve_leaves_less_for_the_network():
     net = network(48, 24, 10)
-    free = plan(net, target("up5k"), clock_hz=CLOCK)
-    tight = plan(net, target("up5k"), clock_hz=CLOCK, reserve=Cost(cells=4200))
+    free = plan(net, target("up5k"), Constraints(clock_hz=CLOCK))
+    tight = plan(net, target("up5k"), Constraints(clock_hz=CLOCK), reserve=Cost(cells=4200))
     assert tight.cost.cells <= int(5280 * FILL)
     assert tight.cycles_per_frame > free.cycles_per_frame
 
@@ -228,7 +229,8 @@ def test_scores_of_an_affine_end_are_planned_too():
         Dense(name="dense", weights=np.ones((6, 8)), code=Code.parse("binary")),
         Affine(name="affine", scale=np.arange(6), bias=np.arange(6)),
     )
-    made = plan(Network(name="a", input=TensorType(BIPOLAR, (8,)), layers=layers), target("up5k"), clock_hz=CLOCK)
+    net = Network(name="a", input=TensorType(BIPOLAR, (8,)), layers=layers)
+    made = plan(net, target("up5k"), Constraints(clock_hz=CLOCK))
     check(made)
     assert simulated(made) == (made.latency, made.cycles_per_frame)
 
@@ -237,7 +239,7 @@ def test_a_wish_for_the_fastest_rate_is_met_to_the_cycle():
     # Here the cheapest choice at 6 cycles a layer has a ring, whose vector takes a 7th cycle to move over.
     net, _ = random_design(np.random.default_rng(108))
     for cycles in range(6, 12):
-        made = plan(net, target("up5k"), clock_hz=CLOCK, fps=CLOCK / cycles)
+        made = plan(net, target("up5k"), Constraints(clock_hz=CLOCK, fps=CLOCK / cycles))
         assert simulated(made)[1] == made.cycles_per_frame <= cycles
 
 
@@ -254,14 +256,14 @@ def test_products_take_the_dsp_blocks_there_are(device, code, scaled, dsp, block
         ArgMax(name="argmax"),
     )
     net = Network(name="net", input=TensorType(DType.parse("uint8"), (64,)), layers=layers)
-    wish = {"clock_hz": CLOCK, "fps": 30_000, "dsp": dsp}
-    made = plan(net, target(device), **wish)
+    constraints = Constraints(clock_hz=CLOCK, fps=30_000, dsp=dsp)
+    made = plan(net, target(device), constraints)
     check(made)
     has = made.target.capacity.dsps
     assert (made.cost.dsps > 0) == (blocks and has > 0)
     assert made.layers[0].fold.dsp == (made.cost.dsps > 0)
     if made.cost.dsps:
-        without = plan(net, replace(made.target, capacity=replace(made.target.capacity, dsps=0)), **wish)
+        without = plan(net, replace(made.target, capacity=replace(made.target.capacity, dsps=0)), constraints)
         assert made.cost.dsps <= has
         assert made.cost.cells < without.cost.cells
 
@@ -276,7 +278,7 @@ def test_blocks_in_the_netlist_are_those_of_the_plan(device, cell):
         ArgMax(name="argmax"),
     )
     net = Network(name="net", input=TensorType(DType.parse("uint8"), (24,)), layers=layers)
-    made = design(net, device, fps=200_000)
+    made = design(net, device, Constraints(fps=200_000))
     frames = random_frames(rng, net.input.dtype, (20, 24))
     text = netlist(made.mapped_verilog, top=MODULE, family=made.plan.target.family, dsp=True)
     assert len(re.findall(rf"^\s+{cell} ", text, re.MULTILINE)) == made.plan.cost.dsps > 0
@@ -286,19 +288,19 @@ def test_blocks_in_the_netlist_are_those_of_the_plan(device, cell):
 def test_memories_that_are_loaded_are_taken_where_nothing_else_fits():
     """What needs more block RAM than the device has goes into SPRAM, unless that is not wanted; nothing else does."""
     large, small = network(512, 256, 10), network(64, 32, 10)
-    options = {"clock_hz": CLOCK}
-    made = plan(large, target("up5k"), **options)
+    constraints = Constraints(clock_hz=CLOCK)
+    made = plan(large, target("up5k"), constraints)
     check(made)
     assert made.folding.folds["dense_0"].memory == "spram"
     assert 0 < made.cost.sprams <= 4
     with pytest.raises(MisfitError, match="^network 'net' does not fit Lattice iCE40UP5K: it needs about"):
-        plan(large, target("up5k"), spram=False, **options)
+        plan(large, target("up5k"), replace(constraints, spram=False))
     with pytest.raises(MisfitError, match="^network 'net' does not fit Lattice iCE40HX8K: it needs about"):
-        plan(large, target("hx8k"), **options)
-    without = plan(small, target("up5k"), **options)
+        plan(large, target("hx8k"), constraints)
+    without = plan(small, target("up5k"), constraints)
     assert without.cost.sprams == 0
     assert without.target == target("up5k")
-    allowed = plan(small, target("up5k"), spram=True, **options)
+    allowed = plan(small, target("up5k"), replace(constraints, spram=True))
     assert allowed.cycles_per_frame <= without.cycles_per_frame
 
 
@@ -306,7 +308,7 @@ def test_a_network_too_large_for_all_memories_is_refused_as_without_them():
     with pytest.raises(
         MisfitError, match="^network 'net' does not fit Lattice iCE40UP5K: it needs about .* block RAMs"
     ):
-        plan(network(2048, 512, 10), target("up5k"), clock_hz=CLOCK)
+        plan(network(2048, 512, 10), target("up5k"), Constraints(clock_hz=CLOCK))
 
 
 @pytest.mark.parametrize("device", ["up5k", "ecp5-25k"])
@@ -325,7 +327,7 @@ def test_thresholds_are_a_multiplication_where_that_is_smallest(device, even):
         ),
     )
     net = Network(name="net", input=TensorType(DType.parse("uint4"), (32,)), layers=layers)
-    made = plan(net, target(device), clock_hz=CLOCK, fps=700_000)
+    made = plan(net, target(device), Constraints(clock_hz=CLOCK, fps=700_000))
     check(made)
     assert (made.folding.folds["levels"].form == MULTIPLY_SHIFT) == even
     assert simulated(made) == (made.latency, made.cycles_per_frame)

@@ -15,6 +15,7 @@ from fewbit.boards import catalogue
 from fewbit.cli import main as cli
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Linear
+from fewbit.hw.planner.constraints import Constraints
 
 TEXT = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -56,7 +57,7 @@ def test_table_of_boards_has_the_planned_cycles(case, row):
     plan = case.plan()
     found = dict(zip(boards.HEAD, cells(row), strict=True))
     assert (found["network"], found["board"]) == (f"`{case.network}`", case.board)
-    assert found["wishes"].strip("`") == case.wishes
+    assert found["constraints"].strip("`") == case.constraints
     assert found["cycles a frame"] == f"{plan.cycles_per_frame:,}"
     assert found["frames/s computed"] == f"{plan.frames_per_second:,.0f}"
 
@@ -96,7 +97,7 @@ def test_table_of_codes_has_the_accuracies_on_record(code, row):
 @pytest.mark.parametrize("code, row", CODE_ROWS)
 def test_table_of_codes_has_the_planned_cycles(code, row):
     network = codes.row_of(code).network
-    plan = board_design(network, catalogue.get(codes.BOARD), clock_hz=codes.CLOCK_HZ, fps=codes.FPS).plan
+    plan = board_design(network, catalogue.get(codes.BOARD), Constraints(clock_hz=codes.CLOCK_HZ, fps=codes.FPS)).plan
     found = dict(zip(codes.FIGURES, cells(row)[1:], strict=True))
     assert found["cycles a frame"] == f"{plan.cycles_per_frame:,}"
     assert found["frames/s"] == f"{plan.frames_per_second:,.0f}"

@@ -112,7 +112,7 @@ def test_a_design_that_stays_too_slow_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_ranks_that_change_nothing_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "HASTE", (1.0,))
+    monkeypatch.setattr(building, "MARGINS", (1.0,))
     built, said, miss = ranks(monkeypatch, [too_slow(23.999)])
     assert (len(built), said, str(miss)) == (1, [], "it reaches 23.999 MHz")
 

@@ -36,6 +36,7 @@ from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.memory.loader import Loader
 from fewbit.hw.memory.spram import LANE_BITS, MOST_LANES, Spram, fits, image, lanes_of
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.readers import load
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.compile import compile_design
@@ -206,7 +207,7 @@ def moved(made: Design, **changes) -> Design:
 
 def folded(network: Network, folding: Folding, target="up5k") -> Design:
     """A design of ``network`` in a folding of our own."""
-    made = design(network, target, fps=1)
+    made = design(network, target, Constraints(fps=1))
     return Design(made.network, replace(made.plan, folding=folding))
 
 

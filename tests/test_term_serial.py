@@ -35,6 +35,7 @@ from fewbit.golden.network import Dense, Linear
 from fewbit.hw.chain import chain
 from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, term_cycles
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.devices import target
 from fewbit.hw.planner.options import _linear, _Work
 from fewbit.hw.planner.plan import plan
@@ -250,7 +251,7 @@ def test_a_plan_takes_terms_where_they_are_cheaper(code, source, share, device):
     dense = sparse(60, 64, code, share)  # of fewer words, most columns would be constant, and cheap in LUTs
     network = scores(dense, source)
     wanted = term_cycles(dense, 2, 1)
-    made = plan(network, target(device), clock_hz=12e6, fps=12e6 / wanted)
+    made = plan(network, target(device), Constraints(clock_hz=12e6, fps=12e6 / wanted))
     (fold,) = (one.fold for one in made.layers)
     assert fold.terms
     assert made.cycles_per_frame <= wanted

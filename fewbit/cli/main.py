@@ -16,7 +16,7 @@ import click
 
 from fewbit import FewbitError, __version__
 from fewbit.cli.ip import ip
-from fewbit.cli.options import input_option, model_argument, quiet_option, wish_options
+from fewbit.cli.options import constraint_options, input_option, model_argument, quiet_option
 from fewbit.cli.quantize import quantize
 from fewbit.progress import Reporter
 
@@ -26,17 +26,6 @@ COVERAGE, MOST = 0.98, 200
 _LONGEST = 500
 """Characters of a message."""
 _TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
-
-
-def _model(name: str, input_kind: str | None = None) -> Any:
-    """The network in the file ``name``, or the shipped one of that name."""
-    from fewbit.models import shipped
-    from fewbit.readers import load
-
-    path = Path(name)
-    if not path.exists() and name in shipped():
-        path = shipped()[name]
-    return load(path, input=input_kind)
 
 
 def _stimulus(network: Any, given: Any, most: int, coverage: float, reporter: Reporter) -> Any:
@@ -80,18 +69,20 @@ def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: 
 @cli.command()
 @model_argument
 @click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device to fold onto.")
-@wish_options
+@constraint_options
 @input_option
-def info(model: str, target: str, input_kind: str | None, **wishes: Any) -> None:
+def info(model: str, target: str, input_kind: str | None, **constraints: Any) -> None:
     """Layers, number kinds, memory, operations; and the folding onto a target with its exact cycles."""
     from fewbit.generator import design
+    from fewbit.hw.planner.constraints import Constraints
+    from fewbit.readers import load
     from fewbit.report import describe_network, describe_plan
 
-    network = _model(model, input_kind)
+    network = load(model, input=input_kind)
     print(describe_network(network))
     print()
     try:
-        made = design(network, target, **wishes)
+        made = design(network, target, Constraints(**constraints))
     except FewbitError as error:
         print(f"no plan for {target}: {error}")
         return
@@ -161,11 +152,12 @@ def run(
     from fewbit import arrays, engines
     from fewbit.boards import catalogue
     from fewbit.golden.write import check_writable
+    from fewbit.readers import load
 
     if inputs is None and (not check or engine == "golden" or labels is not None):
         raise click.UsageError("--inputs is needed; only --check on an engine other than golden, without labels, makes "
                                "its own", click.get_current_context())  # fmt: skip
-    network = _model(model, input_kind)
+    network = load(model, input=input_kind)
     engines.check(network, engine, target=target, build_dir=build_dir, quality=quality)
     if engine == "board":
         catalogue.get(board)
@@ -241,7 +233,7 @@ cli.add_command(ip)
 @click.option(
     "--simulator", metavar="NAME", help="What --check runs on: cxxrtl, icarus, icarus-2005 or verilator.  [$FEWBIT_SIM]"
 )
-@wish_options
+@constraint_options
 @input_option
 @quiet_option
 def verilog(
@@ -255,7 +247,7 @@ def verilog(
     simulator: str | None,
     input_kind: str | None,
     quiet: bool,
-    **wishes: Any,
+    **constraints: Any,
 ) -> None:
     """Write MODEL as Verilog, with a cocotb bench and test vectors from the golden model."""
     from fewbit import arrays
@@ -263,6 +255,8 @@ def verilog(
     from fewbit.export import export, run_exported_bench
     from fewbit.generator import design
     from fewbit.golden.write import check_folder
+    from fewbit.hw.planner.constraints import Constraints
+    from fewbit.readers import load
     from fewbit.sim.cocotb_run import choose
 
     if simulator is not None and not check:
@@ -270,9 +264,9 @@ def verilog(
     if check:
         simulator = choose(simulator)
     check_folder(out_dir)
-    network = _model(model, input_kind)
+    network = load(model, input=input_kind)
     given = None if inputs is None else network_inputs(network, arrays.read_rows(inputs, "frames"))
-    made = design(network, target, **wishes)
+    made = design(network, target, Constraints(**constraints))
     reporter = Reporter(quiet)
     stimulus = _stimulus(made.network, given, frames, coverage, reporter)
     files = export(made, out_dir, stimulus.frames, notes=str(stimulus))
@@ -295,7 +289,7 @@ def verilog(
     "--seed", default=1, show_default=True, type=click.IntRange(0, 2**31 - 4), help="First seed of place and route."
 )
 @click.option("--yosys", type=click.Choice(("yowasp", "native", "pyosys")), default="yowasp", show_default=True)
-@wish_options
+@constraint_options
 @input_option
 @quiet_option
 def build(
@@ -307,23 +301,25 @@ def build(
     yosys: Any,
     input_kind: str | None,
     quiet: bool,
-    **wishes: Any,
+    **constraints: Any,
 ) -> None:
     """Build the bitstream of MODEL for a board, with a report of what it takes and reaches."""
     from fewbit.bitstreams import build as run_build
+    from fewbit.hw.planner.constraints import Constraints
+    from fewbit.readers import load
 
-    network = _model(model, input_kind)
+    network = load(model, input=input_kind)
     options: dict[str, Any] = {} if baud is None else {"baud": baud}
     with Reporter(quiet).steps(f"building for {board}") as step:
         _, report = run_build(
             network,
             board,
             out_dir,
+            Constraints(**constraints),
             seed=seed,
             yosys=yosys,
             on_progress=step,
             **options,
-            **wishes,
         )
     print(report, end="")
     print(f"wrote {out_dir / report.bitstream}")

@@ -37,7 +37,7 @@ def _hertz(context: click.Context, parameter: click.Parameter, text: str | None)
     return None if mhz is None else round(mhz * 1e6)
 
 
-_WISHES = (
+_CONSTRAINTS = (
     click.option("--clock", "clock_hz", callback=_hertz, metavar="MHZ", help="Clock to plan for, in MHz."),
     click.option(
         "--fps", callback=_above_zero, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
@@ -59,8 +59,8 @@ _WISHES = (
 )
 
 
-def wish_options(command: F) -> F:
-    """What a plan is wished to be, under the names that :func:`fewbit.generator.design` has."""
-    for option in reversed(_WISHES):
+def constraint_options(command: F) -> F:
+    """What a plan has to keep to, under the names of :class:`fewbit.hw.planner.constraints.Constraints`."""
+    for option in reversed(_CONSTRAINTS):
         command = option(command)
     return command

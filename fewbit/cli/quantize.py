@@ -88,11 +88,11 @@ def quantize(
     from fewbit.golden.network import Network
     from fewbit.golden.quantizers.weight_vectors import WeightVectors
     from fewbit.golden.write import check_writable
-    from fewbit.models import floats, shipped
-    from fewbit.quantization.quantize import accuracy, input_kind, load_source
+    from fewbit.quantization.quantize import accuracy, input_kind
     from fewbit.quantization.quantize import quantize as run_quantize
     from fewbit.quantization.recipe import Recipe
     from fewbit.quantization.report import describe
+    from fewbit.readers import load_source
 
     if out.suffix.lower() != ".safetensors":
         raise FewbitError(f"{out}: a network is written as .safetensors, not {out.suffix or 'without a suffix'}")
@@ -105,8 +105,7 @@ def quantize(
         scale_fraction=alpha_fraction,
     )  # fmt: skip
     named = dict(recipe.named(layer) for layer in layers)
-    path = Path(model)
-    source = load_source(path if path.exists() else (shipped() | floats()).get(model, path))
+    source = load_source(model)
     kind = None if isinstance(source, Network) else input_kind(pixels)
     labelled = (
         None

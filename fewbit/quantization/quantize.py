@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fewbit.engines import check_classes, check_labels, network_inputs, run_golden
-from fewbit.golden import file
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
 from fewbit.golden.quantizers.bands import Criterion
 from fewbit.golden.quantizers.rules import Quantized
 from fewbit.golden.quantizers.rules import quantize as quantize_weights
-from fewbit.importers.float_onnx import reader as float_onnx
 from fewbit.importers.float_onnx.network import FloatNetwork, Floats
 from fewbit.importers.lowering.integer_chain import stores_scales
-from fewbit.importers.onnx_graph import QONNX_DOMAINS, read
-from fewbit.importers.qonnx import reader as qonnx
 from fewbit.input_kind import InputKind
 from fewbit.passes import flatten_channels_last
 from fewbit.quantization.activation_range import Activation
@@ -35,26 +30,6 @@ CRITERION_FRAMES = 1000
 
 Progress = Callable[[str], object]
 """Told the step that begins."""
-
-
-def load_source(path: str | Path) -> FloatNetwork | Network:
-    """The network to quantize in ``path``: a float ``.onnx``, a QONNX one, or a native ``.safetensors``.
-
-    Raises
-    ------
-    FewbitError
-        If the file is missing, truncated or foreign, or holds what neither reader can take.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".safetensors":
-        return file.load(path)
-    if path.suffix.lower() != ".onnx":
-        raise FewbitError(
-            f"{path}: a network is a .safetensors or an .onnx file, not {path.suffix or 'one without a suffix'}"
-        )
-    if any(node.domain in QONNX_DOMAINS for node in read(path).nodes):
-        return qonnx.load(path)
-    return float_onnx.load(path)
 
 
 @dataclass(frozen=True, kw_only=True)

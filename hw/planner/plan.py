@@ -13,15 +13,15 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import gcd, inf
+from math import gcd
 from statistics import fmean
-from typing import Any
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
 from fewbit.hw.chain import timing
 from fewbit.hw.fold import STREAM, Fold, Folding
 from fewbit.hw.planner.bandwidth import WeightReads
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.cost import Cost, undominated
 from fewbit.hw.planner.costs import in_cells
 from fewbit.hw.planner.devices import Target
@@ -144,76 +144,55 @@ class MisfitError(FewbitError):
     """There is no plan within what the device has, or what is allowed."""
 
 
-def plan(
-    network: Network,
-    target: Target,
-    *,
-    clock_hz: float,
-    reserve: Cost = SHELL,
-    spram: bool | None = None,
-    **wishes: Any,
-) -> Plan:
-    """:func:`plan_within` the memories that are full at the start; with ``spram`` also those that a host has to load,
-    where ``target`` has any. By default these are used only where there is no plan without."""
-    if not spram or target.full_at_start is target:
+def plan(network: Network, target: Target, constraints: Constraints, *, reserve: Cost = SHELL) -> Plan:
+    """:func:`plan_within` the memories that are full at the start; with ``constraints.spram`` also those that a host
+    has to load, where ``target`` has any. By default these are used only where there is no plan without."""
+    if not constraints.spram or target.full_at_start is target:
         try:
-            made = plan_within(network, target.full_at_start, clock_hz=clock_hz, reserve=reserve, **wishes)
+            found = plan_within(network, target.full_at_start, constraints, reserve=reserve)
         except MisfitError as misfit:
-            if spram is False or target.full_at_start is target:
+            if constraints.spram is False or target.full_at_start is target:
                 raise
             with contextlib.suppress(MisfitError):
-                return plan_within(network, target, clock_hz=clock_hz, reserve=reserve + LOADING, **wishes)
+                return plan_within(network, target, constraints, reserve=reserve + LOADING)
             raise misfit from None
-        return replace(made, target=target)
-    return plan_within(network, target, clock_hz=clock_hz, reserve=reserve + LOADING, **wishes)
+        return replace(found, target=target)
+    return plan_within(network, target, constraints, reserve=reserve + LOADING)
 
 
-def plan_within(
-    network: Network,
-    target: Target,
-    *,
-    clock_hz: float,
-    fps: float | None = None,
-    reserve: Cost = SHELL,
-    max_cells: int | None = None,
-    dsp: bool = False,
-    haste: float = 1,
-) -> Plan:
-    """Folds ``network`` onto ``target``: the fastest that fits, or the cheapest that gives ``fps`` frames a second.
-
-    A plan takes at most ``max_cells`` logic cells, by default :data:`FILL` of the device and :data:`MOST_CELLS`. Plain
-    products may take DSP blocks, products of signed digits only with ``dsp``: there a lower quality saves no switching.
-    Sums have the ranks of registers that a clock ``haste`` times as fast would ask for.
+def plan_within(network: Network, target: Target, constraints: Constraints, *, reserve: Cost = SHELL) -> Plan:
+    """Folds ``network`` onto ``target``: the fastest that fits, or the cheapest that gives ``constraints.fps`` frames a
+    second. Plain products may take DSP blocks, products of signed digits only with ``constraints.dsp``.
 
     Raises
     ------
     FewbitError
-        If the network does not fit, the wish is out of reach, or a layer has no hardware; the message says what to do.
+        If there is no clock, the network does not fit, a constraint cannot be kept, or a layer has no hardware; the
+        message says what to do.
     """
-    if not 0 < clock_hz < inf:
-        raise FewbitError(f"the clock must be above 0 Hz, not {clock_hz:g}")
+    clock_hz, fps = constraints.clock_hz, constraints.fps
+    if clock_hz is None:
+        raise FewbitError("a plan needs a clock")
     stages = _stages(network)
-    options = [list(stage_options(network, stage, target, haste * clock_hz, dsp)) for stage in stages]
+    stage_clock = constraints.timing_margin * clock_hz
+    options = [list(stage_options(network, stage, target, stage_clock, constraints.dsp)) for stage in stages]
     budget = None
     if target.capacity is not None:
-        cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if max_cells is None else max_cells
+        most = constraints.max_cells
+        cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if most is None else most
         has = replace(target.capacity, cells=min(cells, target.capacity.cells))
         budget = has - reserve
     if fps is not None:
-        if not 0 < fps < inf:
-            raise FewbitError(f"the frame rate must be above 0, not {fps:g}")
         limit = int(clock_hz / fps * (1 + 1e-12))
         # A layer's own cycles are a lower bound: a ring moves its vector over, a gearbox pauses. So a choice that turns
-        # out slower than the wish is taken again with less to spare.
+        # out slower than the constraint is taken again with less to spare.
         bound = limit
         while (label := _cheapest(network, stages, options, bound, target, budget)) is not None:
-            made = _plan(network, target, clock_hz, stages, label, reserve)
-            if made.cycles_per_frame <= limit:
-                return made
+            found = _plan(network, target, clock_hz, stages, label, reserve)
+            if found.cycles_per_frame <= limit:
+                return found
             bound = min(bound, max((option.slowest for option in label.options[1:]), default=bound)) - 1
-        best = plan_within(
-            network, target, clock_hz=clock_hz, reserve=reserve, max_cells=max_cells, dsp=dsp, haste=haste
-        )
+        best = plan_within(network, target, replace(constraints, fps=None), reserve=reserve)
         if best.cycles_per_frame <= limit:
             return best
         raise MisfitError(

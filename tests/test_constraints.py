@@ -19,6 +19,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Conv, Dense, Flatten, Network, Pool, TensorType, Threshold
 from fewbit.hw.chain import timing
 from fewbit.hw.fold import Folding
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.devices import target
 from fewbit.hw.planner.options import stage_options
 from fewbit.hw.planner.plan import SHELL, Plan, plan
@@ -49,8 +50,8 @@ def network() -> Network:
     return Network(name="net", input=TensorType(DType("uint", 2), (1, 6, 6)), layers=layers)
 
 
-def made(**wishes: Any) -> Plan:
-    return plan(network(), DEVICE, **{"clock_hz": CLOCK, **wishes})
+def made(**limits: Any) -> Plan:
+    return plan(network(), DEVICE, Constraints(**{"clock_hz": CLOCK, **limits}))
 
 
 def cheaper(than: Plan, cycles: int) -> Iterator[tuple[int, Folding]]:
@@ -109,7 +110,7 @@ def test_fewer_logic_cells_never_make_a_frame_faster() -> None:
     assert cycles[-1] < cycles[0]
 
 
-def test_both_wishes_are_kept_together() -> None:
+def test_both_constraints_are_kept_together() -> None:
     found = made(fps=CLOCK / 1000, max_cells=950)
     assert found.cycles_per_frame <= 1000
     assert found.cost.cells <= 950
@@ -157,12 +158,12 @@ def test_what_cannot_be_is_refused_in_one_line(wish: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_wishes_of_random_networks_are_kept(seed: int) -> None:
+def test_constraints_of_random_networks_are_kept(seed: int) -> None:
     net, _ = random_conv_design(np.random.default_rng(300 + seed))
-    fastest = plan(net, DEVICE, clock_hz=CLOCK)
+    fastest = plan(net, DEVICE, Constraints(clock_hz=CLOCK))
     for times in (1, 3):
-        found = plan(net, DEVICE, clock_hz=CLOCK, fps=fastest.frames_per_second / times)
+        found = plan(net, DEVICE, Constraints(clock_hz=CLOCK, fps=fastest.frames_per_second / times))
         assert found.frames_per_second >= fastest.frames_per_second / times
         assert found.cost.share(DEVICE.capacity) <= fastest.cost.share(DEVICE.capacity) + 1e-9
-    found = plan(net, DEVICE, clock_hz=CLOCK, max_cells=fastest.cost.cells)
+    found = plan(net, DEVICE, Constraints(clock_hz=CLOCK, max_cells=fastest.cost.cells))
     assert found.cost.cells <= fastest.cost.cells
