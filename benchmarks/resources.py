@@ -24,11 +24,11 @@ from fewbit.bitstreams import board_design, pack
 from fewbit.boards.catalogue import BOARDS, get
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.cost import Cost
+from fewbit.hw.fabric.devices import Target, target
 from fewbit.hw.layers.argmax import ArgMaxUnit
 from fewbit.hw.layers.window import Geometry, WindowUnit
 from fewbit.hw.memory.vector_buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
-from fewbit.hw.planner.cost import Cost
-from fewbit.hw.planner.devices import Target, target
 from fewbit.hw.planner.stream_costs import argmax_cost, buffer_cost, gearbox_cost, window_unit_cost
 from fewbit.hw.streams import Gearbox
 

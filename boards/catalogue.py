@@ -21,7 +21,7 @@ class Board:
     title : str
         What its maker calls it.
     target : str
-        Name of the device among the targets of :mod:`fewbit.hw.planner.devices`.
+        Name of the device among the targets of :mod:`fewbit.hw.fabric.devices`.
     platform : str
         ``module:class`` of its amaranth-boards platform, imported when first needed.
     oscillator : str

@@ -25,7 +25,7 @@ from fewbit.golden.write import check_folder
 from fewbit.hw import child
 from fewbit.hw.child import temporary_folder
 from fewbit.hw.fabric import synthesis
-from fewbit.hw.planner.devices import target
+from fewbit.hw.fabric.devices import target
 
 Progress = Callable[[str], object]
 

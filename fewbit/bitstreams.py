@@ -14,9 +14,9 @@ from fewbit.boards.tools import Yosys
 from fewbit.generator import Design, design
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Network
+from fewbit.hw.cost import Cost
+from fewbit.hw.fabric.devices import target
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.cost import Cost
-from fewbit.hw.planner.devices import target
 from fewbit.hw.planner.plan import SHELL
 from fewbit.report import plan_figures
 

@@ -18,9 +18,9 @@ from fewbit.golden import run as golden
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Network
+from fewbit.hw.fabric.devices import Target
+from fewbit.hw.fabric.devices import target as device
 from fewbit.hw.fabric.synthesis import Family
-from fewbit.hw.planner.devices import Target
-from fewbit.hw.planner.devices import target as device
 from fewbit.hw.streams import from_stream, to_stream
 from fewbit.sim.bitstream import unpack
 from fewbit.sim.compile import CompiledDesign, compile_design, find_compiler

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from fewbit import __version__
 from fewbit.golden.network import Network
+from fewbit.hw.cost import Cost
 from fewbit.hw.emit import verilog
+from fewbit.hw.fabric.devices import target
 from fewbit.hw.memory.spram import SPRAM
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.cost import Cost
-from fewbit.hw.planner.devices import target
 from fewbit.hw.planner.plan import SHELL, Plan, plan
 from fewbit.hw.top import Top
 from fewbit.passes import lower
@@ -100,7 +100,7 @@ def design(
     ----------
     network : Network
     target_name : str
-        One of :data:`fewbit.hw.planner.devices.TARGETS`.
+        One of :data:`fewbit.hw.fabric.devices.TARGETS`.
     constraints : Constraints
         What the design is asked to reach, and what it may take; left out, the fastest that fits at the target's usual
         clock.

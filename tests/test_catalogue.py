@@ -6,7 +6,7 @@ import pytest
 
 from fewbit.boards import catalogue
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.planner import devices
+from fewbit.hw.fabric import devices
 
 
 @pytest.mark.parametrize("board", catalogue.BOARDS, ids=lambda board: board.name)

@@ -18,6 +18,7 @@ from benchmarks.models import shipped
 from fewbit.golden.codes import BINARY, TERNARY, Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear
+from fewbit.hw.fabric.devices import target
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.memory.rom import Stored, weight_memory
 from fewbit.hw.planner.columns import (
@@ -29,7 +30,6 @@ from fewbit.hw.planner.columns import (
     weight_field,
 )
 from fewbit.hw.planner.costs import stored_words
-from fewbit.hw.planner.devices import target
 
 UINT4 = DType("uint", 4)
 

@@ -8,8 +8,8 @@ from tiers import slow_but
 from benchmarks.resources import KINDS, Comparison, compare, farthest, has_plan, parts
 from fewbit import models
 from fewbit.boards.catalogue import BOARDS
-from fewbit.hw.planner.cost import Cost
-from fewbit.hw.planner.devices import TARGETS, target
+from fewbit.hw.cost import Cost
+from fewbit.hw.fabric.devices import TARGETS, target
 from fewbit.hw.planner.stream_costs import gearbox_cost, rom_cells
 
 TOLERANCE = 0.15

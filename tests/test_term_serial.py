@@ -33,10 +33,10 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Linear
 from fewbit.hw.chain import chain
+from fewbit.hw.fabric.devices import target
 from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, term_cycles
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.devices import target
 from fewbit.hw.planner.options import _linear, _Work
 from fewbit.hw.planner.plan import plan
 from fewbit.report import describe_plan

@@ -340,7 +340,7 @@ def flash(build_dir: Path, dry_run: bool, permanent: bool) -> None:
 def boards() -> None:
     """List the boards that fewbit builds for."""
     from fewbit.boards.catalogue import BOARDS
-    from fewbit.hw.planner.devices import target
+    from fewbit.hw.fabric.devices import target
     from fewbit.report import table
 
     rows = []

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewbit.golden.network import Conv, Linear
+from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import Fold
 from fewbit.hw.matvec.fused_sign import STARTS
 from fewbit.hw.matvec.term_serial import term_memory
 from fewbit.hw.memory.rom import BLOCK
 from fewbit.hw.planner.costs import stored_words
-from fewbit.hw.planner.devices import Target
 
 
 @dataclass(frozen=True, kw_only=True)

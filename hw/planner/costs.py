@@ -11,7 +11,9 @@ from math import ceil, log, log2
 from fewbit.golden.dtype import DType, signed_bits
 from fewbit.golden.network import Dense, Linear
 from fewbit.golden.terms import term_exponents
+from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.carry import WITH_CELLS
+from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import Fold
 from fewbit.hw.lanes.choose import lanes_for
 from fewbit.hw.layers.multiply_shift import LaneForm
@@ -23,8 +25,6 @@ from fewbit.hw.memory import vector_buffer as buffers
 from fewbit.hw.multiply.csd import CsdMultiplier
 from fewbit.hw.multiply.dsp import FactorMultiplier
 from fewbit.hw.planner.columns import scale_columns, scale_field, weight_columns, weight_field
-from fewbit.hw.planner.cost import Cost
-from fewbit.hw.planner.devices import Target
 from fewbit.hw.planner.stream_costs import buffer_cost, rom_cells, window_unit_cost
 
 CELLS_FOR_A_RAM = 200

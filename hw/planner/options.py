@@ -12,6 +12,8 @@ from fewbit.golden.dtype import BIPOLAR, DType, signed_bits
 from fewbit.golden.network import Affine, Conv, Dense, Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.reach import threshold_reach
 from fewbit.golden.terms import term_exponents
+from fewbit.hw.cost import Cost, undominated
+from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import STREAM, Fold, takes_bias
 from fewbit.hw.layers.conv import needs_windows
 from fewbit.hw.layers.multiply_shift import LaneForm, cheapest
@@ -22,7 +24,6 @@ from fewbit.hw.matvec.fused_sign import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.matvec.term_serial import least_simd, term_memory
 from fewbit.hw.memory.rom import BLOCK, LOGIC
 from fewbit.hw.multiply.exact import Multiplier
-from fewbit.hw.planner.cost import Cost, undominated
 from fewbit.hw.planner.costs import (
     Contents,
     dense_cycles,
@@ -41,7 +42,6 @@ from fewbit.hw.planner.costs import (
     unit_cost,
     window_cost,
 )
-from fewbit.hw.planner.devices import Target
 from fewbit.hw.planner.stream_costs import gearbox_cost, rom_cells
 
 _MOST_LANES = 1024

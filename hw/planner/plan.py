@@ -19,12 +19,12 @@ from statistics import fmean
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
 from fewbit.hw.chain import timing
+from fewbit.hw.cost import Cost, undominated
+from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import STREAM, Fold, Folding
 from fewbit.hw.planner.bandwidth import WeightReads
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.cost import Cost, undominated
 from fewbit.hw.planner.costs import in_cells
-from fewbit.hw.planner.devices import Target
 from fewbit.hw.planner.options import Option, stage_options
 from fewbit.hw.planner.stream_costs import argmax_cost, gearbox_cost
 from fewbit.hw.schedule import Schedule

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from math import gcd
 
+from fewbit.hw.cost import Cost
+from fewbit.hw.fabric.devices import Target
 from fewbit.hw.layers.window import Geometry
 from fewbit.hw.memory.vector_buffer import DISTRIBUTED, RING
-from fewbit.hw.planner.cost import Cost
-from fewbit.hw.planner.devices import Target
 
 
 def rom_cells(depth: int, width: int) -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.synthesis import Family
-from fewbit.hw.planner.cost import Cost
 
 
 @dataclass(frozen=True, kw_only=True)
