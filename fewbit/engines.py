@@ -20,7 +20,6 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Network
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fabric.devices import target as device
-from fewbit.hw.fabric.synthesis import Family
 from fewbit.hw.streams import from_stream, to_stream
 from fewbit.sim.bitstream import unpack
 from fewbit.sim.compile import CompiledDesign, compile_design, find_compiler
@@ -337,8 +336,8 @@ def check(
         _image_of(_build_of(network, build_dir, quality)[1], build_dir)
 
 
-def _check_fpga(target: Target) -> Family:
-    if target.family == "asic":
+def _check_fpga(target: Target) -> str:
+    if target.kind.synthesis is None:
         raise FewbitError(f"there is no netlist of {target.title} to run, only of up5k, hx8k, ecp5-25k and ecp5-85k")
     return target.family
 

@@ -26,8 +26,9 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
 from fewbit.golden.write import check_writable, write
 from fewbit.hw.emit import verilog
+from fewbit.hw.fabric.families import FAMILIES
 from fewbit.sim.cocotb_run import TestResult, run_bench
-from fewbit.sim.netlist import CELLS, cell_models
+from fewbit.sim.netlist import cell_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +304,6 @@ def check_ip(name: str, text: str, work: Path, **options: Any) -> list[TestResul
         (work / "cases.json").write_text(bench.cases, encoding="utf-8")
         env[bench.variable] = str(work.resolve() / "cases.json")
     family = options.get("target", "generic")
-    if family in CELLS:
-        text = "\n".join([text, *cell_models(family, CELLS[family])])
+    if (flow := FAMILIES[family].synthesis) is not None:
+        text = "\n".join([text, *cell_models(family, set(flow.cells))])
     return run_bench(text, toplevel=found.module, module=bench.module, build_dir=work, env=env)

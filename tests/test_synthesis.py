@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from fewbit.hw.fabric import synthesis
+from fewbit.hw.fabric.families import synthesis
+from fewbit.hw.fabric.family import AFTER_READ
 from fewbit.sim.compile import run_yosys
 
 
@@ -28,10 +29,10 @@ def memories(rng):
 
 def cells(folder, ram_map):
     """Parameters and connections of the block RAMs, in order of their names."""
-    begin, _, braminit, _ = synthesis.afterwards("ice40", dsp=False)
+    begin, _, braminit, _ = synthesis("ice40").afterwards(dsp=False)
     script = [
         "read_verilog -sv top.v",
-        *synthesis.AFTER_READ,
+        *AFTER_READ,
         "synth_ice40 -top top -run begin:map_ram",
         begin,
         f"techmap -map {ram_map} -map +/ice40/spram_map.v",
@@ -59,7 +60,7 @@ def canonical(found):
 def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("map")
     (folder / "top.v").write_text(memories(random.Random(1)))
-    for name, text in synthesis.support("ice40").items():
+    for name, text in synthesis("ice40").support().items():
         (folder / name).write_text(text)
     return cells(folder, "ice40_brams.v"), cells(folder, "+/ice40/brams_map.v")
 

@@ -5,21 +5,24 @@
   operand: the carries run on, but nobody looks at them.
 - ECP5 (CCU2C): a slot adds ``a`` and ``f(b, c, d)`` where ``f(b, 0, 0)`` is 0, so that an operand may be inverted or
   gated at no cost. A chain starts with a slot that passes no carry on, so that synthesis can leave its carry-in open
-  (:mod:`fewbit.hw.fabric.synthesis`): a driven one costs two LUTs.
+  (:mod:`fewbit.hw.fabric.ecp5`): a driven one costs two LUTs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.families import FAMILIES
 
-Target = Literal["generic", "asic", "ice40", "ecp5"]
-TARGETS = ("generic", "asic", "ice40", "ecp5")
-WITH_CELLS = ("ice40", "ecp5")
+Target = str
+"""Name of a family: what a datapath is made of."""
+
+TARGETS = tuple(FAMILIES)
+WITH_CELLS = tuple(name for name, one in FAMILIES.items() if one.cells)
+"""Families whose cells datapaths are made of; for others they are plain RTL."""
 
 ZERO, ONE = Const(0, 1), Const(1, 1)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.cost import Cost
-from fewbit.hw.fabric.synthesis import Family
+from fewbit.hw.fabric import ecp5, ice40
+from fewbit.hw.fabric.family import Family
+from fewbit.hw.fabric.generic import ASIC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +18,9 @@ class Target:
     Attributes
     ----------
     name, title : str
-    family : ``"ice40"``, ``"ecp5"`` or ``"asic"``
+    kind : Family
     capacity : Cost or None
         What the device has; None where there is no limit.
-    ram_shapes : tuple of (depth, width)
-        Aspect ratios of one block RAM; empty where there is none.
     fan_in_mhz : float
         Clock up to which a sum of 16 single bits goes into one pipeline stage: how fast the fabric is.
     dsp_bits, dsp_least : int
@@ -30,9 +29,8 @@ class Target:
 
     name: str
     title: str
-    family: Family | Literal["asic"]
+    kind: Family
     capacity: Cost | None
-    ram_shapes: tuple[tuple[int, int], ...]
     fan_in_mhz: float
     dsp_bits: int = 0
     dsp_least: int = 0
@@ -42,9 +40,19 @@ class Target:
         return max(width_a, width_b) <= self.dsp_bits and width_a + width_b > self.dsp_least
 
     @property
+    def family(self) -> str:
+        """Name of the family: the target that its datapaths are made for."""
+        return self.kind.name
+
+    @property
+    def ram_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Aspect ratios of one block RAM; empty where there is none."""
+        return self.kind.ram_shapes
+
+    @property
     def lut_ram(self) -> bool:
         """Whether LUTs can be a memory that is written."""
-        return self.family == "ecp5"
+        return self.kind.lut_ram
 
     @property
     def full_at_start(self) -> Target:
@@ -72,27 +80,24 @@ class Target:
         )
 
 
-_ICE40_RAM = ((256, 16), (512, 8), (1024, 4), (2048, 2))
-_ECP5_RAM = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-
 TARGETS: tuple[Target, ...] = (
     Target(
-        name="up5k", title="Lattice iCE40UP5K", family="ice40", capacity=Cost(cells=5280, rams=30, dsps=8, sprams=4),
-        ram_shapes=_ICE40_RAM, fan_in_mhz=36, dsp_bits=16, dsp_least=11,
+        name="up5k", title="Lattice iCE40UP5K", kind=ice40.FAMILY, capacity=Cost(cells=5280, rams=30, dsps=8, sprams=4),
+        fan_in_mhz=36, dsp_bits=16, dsp_least=11,
     ),
     Target(
-        name="hx8k", title="Lattice iCE40HX8K", family="ice40", capacity=Cost(cells=7680, rams=32),
-        ram_shapes=_ICE40_RAM, fan_in_mhz=100,
+        name="hx8k", title="Lattice iCE40HX8K", kind=ice40.FAMILY, capacity=Cost(cells=7680, rams=32),
+        fan_in_mhz=100,
     ),
     Target(
-        name="ecp5-25k", title="Lattice LFE5U-25F", family="ecp5", capacity=Cost(cells=24288, rams=56, dsps=28),
-        ram_shapes=_ECP5_RAM, fan_in_mhz=100, dsp_bits=18, dsp_least=3,
+        name="ecp5-25k", title="Lattice LFE5U-25F", kind=ecp5.FAMILY, capacity=Cost(cells=24288, rams=56, dsps=28),
+        fan_in_mhz=100, dsp_bits=18, dsp_least=3,
     ),
     Target(
-        name="ecp5-85k", title="Lattice LFE5U-85F", family="ecp5", capacity=Cost(cells=83640, rams=208, dsps=156),
-        ram_shapes=_ECP5_RAM, fan_in_mhz=100, dsp_bits=18, dsp_least=3,
+        name="ecp5-85k", title="Lattice LFE5U-85F", kind=ecp5.FAMILY, capacity=Cost(cells=83640, rams=208, dsps=156),
+        fan_in_mhz=100, dsp_bits=18, dsp_least=3,
     ),
-    Target(name="asic", title="standard cells", family="asic", capacity=None, ram_shapes=(), fan_in_mhz=200),
+    Target(name="asic", title="standard cells", kind=ASIC, capacity=None, fan_in_mhz=200),
 )  # fmt: skip
 
 

@@ -23,7 +23,6 @@ class TermLanes(CodeLanes):
     adder of its own. An illegal code word is a 0.
     """
 
-    targets = ("generic", "asic")
     known = False
     """Whether the popcount of the negative weights is left to the correction."""
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Signal, Value
@@ -11,7 +11,6 @@ from amaranth.lib import wiring
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.fabric.carry import Target
 from fewbit.hw.lanes.base import Lanes, saturated
 from fewbit.hw.lanes.scaled import ScaledLanes, ScaleFront
 from fewbit.hw.matvec.base import FoldedMatVec, fold_words, start_values
@@ -87,7 +86,7 @@ class MatVec(FoldedMatVec):
         return self.activation
 
     def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
-        layer, target = self.layer, cast(Target, self.target)
+        layer, target = self.layer, self.target
         kind, vector = layer.scale_kind, layer.vector
         self.scaling: ScaleFront | None = None
         if kind is None:

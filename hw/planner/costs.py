@@ -14,6 +14,7 @@ from fewbit.golden.terms import term_exponents
 from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.carry import WITH_CELLS
 from fewbit.hw.fabric.devices import Target
+from fewbit.hw.fabric.families import FAMILIES
 from fewbit.hw.fold import Fold
 from fewbit.hw.lanes.choose import lanes_for
 from fewbit.hw.layers.multiply_shift import LaneForm
@@ -147,7 +148,7 @@ def scale_cost(
     if layer.across:
         return count * Cost(cells=each, ffs=2 * activation.bits + kind.bits) + Cost(ffs=digits)
     more = lanes_for(activation, layer.code, family).exact_cells(layer.code, activation, simd, family)
-    alone = 0 if family == "ecp5" else stages * digits  # on ECP5 a flip-flop takes no LUT
+    alone = 0 if FAMILIES[family].free_registers else stages * digits
     held = Cost(cells=alone, ffs=(stages + 1) * digits)
     return count * Cost(cells=each + more, ffs=2 * wide + kind.bits) + held
 

@@ -30,7 +30,7 @@ def lut_ram_cells(depth: int, width: int) -> int:
 
 def _alone(ffs: int, target: Target) -> Cost:
     """Flip-flops without a LUT in front of them: on iCE40 a logic cell each."""
-    return Cost(cells=0 if target.family == "ecp5" else ffs, ffs=ffs)
+    return Cost(cells=0 if target.kind.free_registers else ffs, ffs=ffs)
 
 
 def _written(width: int, target: Target) -> Cost:

