@@ -27,5 +27,5 @@ def plant(fault: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """Popcounts of one family are made with a fault from now on; that family."""
     family, old, new = fault
     copy = mutant("hw.sums.xnor_tree", old, new)
-    monkeypatch.setitem(popcount.TARGETS, family, {"ice40": copy.Ice40Tree, "ecp5": copy.Ecp5Tree}[family])
+    monkeypatch.setitem(popcount.TREES, family, {"ice40": copy.Ice40Tree, "ecp5": copy.Ecp5Tree}[family])
     return family
