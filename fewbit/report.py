@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fewbit.golden.network import Conv, Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.sparsity import Sparsity
-from fewbit.hw.memory.spram import SPRAM
+from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.plan import LayerPlan, Plan
 
 
@@ -145,7 +145,7 @@ def describe_bandwidth(plan: Plan) -> str:
     elif reads is not None:
         parts.append(
             f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, from "
-            + ("SPRAM" if weighted.fold.memory == SPRAM else "LUTs")
+            + MEMORIES[weighted.fold.memory].title
         )
     if plan.bandwidth_share is not None:
         parts.append(

@@ -16,8 +16,8 @@ from fewbit.hw.lanes.base import saturated
 from fewbit.hw.layers.argmax import score_stream
 from fewbit.hw.layers.conv import ConvUnit
 from fewbit.hw.matvec.base import FoldedMatVec
+from fewbit.hw.memory.fill import LANE_BITS, connect_fill, image, lanes_of
 from fewbit.hw.memory.loader import Loader
-from fewbit.hw.memory.spram import LANE_BITS, image, lanes_of
 from fewbit.hw.streams import lane_stream, shape_of
 
 
@@ -90,5 +90,5 @@ class Top(wiring.Component):
             wiring.connect(m, wiring.flipped(self.load), loader.i)
             m.d.comb += self.loaded.eq(loader.loaded)
             for fill, unit in zip(loader.fill, self.filled):
-                wiring.connect(m, fill, unit.fill)
+                connect_fill(m, fill, unit.fill)
         return m

@@ -33,7 +33,7 @@ BAD_FOLDS = [
     ({"pe": 1, "simd": 1, "stages": 0}, "layer 'dense': the sum needs at least 1 stage, not 0"),
     (
         {"pe": 1, "simd": 1, "memory": "tape"},
-        'layer \'dense\': weights lie in "block", "logic" or "spram", not \'tape\'',
+        'layer \'dense\': weights lie in "block", "distributed", "logic" or "spram", not \'tape\'',
     ),
     (
         {"pe": 1, "simd": 1, "buffer": "tape"},

@@ -10,7 +10,8 @@ from fewbit import models
 from fewbit.boards.catalogue import BOARDS
 from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.devices import TARGETS, target
-from fewbit.hw.planner.stream_costs import gearbox_cost, rom_cells
+from fewbit.hw.memory.rom import rom_cells
+from fewbit.hw.planner.stream_costs import gearbox_cost
 
 TOLERANCE = 0.15
 

@@ -25,21 +25,27 @@ from fewbit import arrays, engines, models
 from fewbit.bitstreams import board_design
 from fewbit.boards import catalogue
 from fewbit.export import export, run_exported_bench
-from fewbit.generator import Design, design
+from fewbit.generator import MODULE, Design, design
 from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Dense, Flatten, Linear, Network, TensorType, Threshold
 from fewbit.golden.run import run
 from fewbit.hw import top
+from fewbit.hw.fabric.devices import target
 from fewbit.hw.fold import Fold, Folding
 from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.memory.fill import LANE_BITS, connect_fill, image, lanes_of
+from fewbit.hw.memory.kind import Contents
+from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.memory.loader import Loader
-from fewbit.hw.memory.spram import LANE_BITS, MOST_LANES, Spram, fits, image, lanes_of
+from fewbit.hw.memory.lut_ram import LutRam
+from fewbit.hw.memory.spram import MOST_LANES, Spram, fits
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.readers import load
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.compile import compile_design
+from fewbit.sim.netlist import netlist
 from fewbit.stimulus import choose
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -63,7 +69,7 @@ class Memories(wiring.Component):
         m.d.comb += self.loaded.eq(self.loader.loaded)
         for index, memory in enumerate(self.sprams):
             m.submodules[f"spram_{index}"] = memory
-            wiring.connect(m, self.loader.fill[index], memory.fill)
+            connect_fill(m, self.loader.fill[index], memory.fill)
             m.d.comb += [memory.read.addr.eq(self.addr), memory.read.en.eq(self.en)]
             m.d.comb += getattr(self, f"data_{index}").eq(memory.read.data)
         return m
@@ -176,6 +182,53 @@ def test_planted_faults_are_seen(module, old, new):
     assert not holds(SHAPES, **({"memory": faulty.Spram} if module == "hw.memory.spram" else {"loader": faulty.Loader}))
 
 
+LUT_SHAPES = [(1, 1), (16, 5), (17, 3), (200, 4), (40, 1), (33, 64)]
+
+
+def test_what_is_loaded_into_distributed_ram_is_read():
+    assert holds(LUT_SHAPES, memory=LutRam)
+
+
+@pytest.mark.parametrize(
+    "old, new", [("fill.lane == lane", "fill.lane == 0"), ("with m.If(read.en):", "with m.If(~read.en):")]
+)
+def test_faults_planted_in_distributed_ram_are_seen(old, new):
+    assert not holds(LUT_SHAPES, memory=mutant("hw.memory.lut_ram", old, new).LutRam)
+
+
+def test_distributed_ram_is_shallow():
+    message = "layer 'dense': distributed RAM holds at most 64 words of weights, not 65"
+    with pytest.raises(FewbitError, match=f"^{message}$"):
+        MatVec(layer(65, 2), BIPOLAR, pe=1, simd=2, memory="distributed")
+
+
+def test_weights_in_distributed_ram_are_golden():
+    """In RTL and as netlist, in the LUTs that can be written."""
+    network, folding = signs()
+    loaded = moved(folded(network, folding, "ecp5-25k"), memory="distributed")
+    assert equal(loaded)
+    assert len(loaded.image()) > 0
+    x = random_frames(np.random.default_rng(5), network.input.dtype, (12, *network.input.shape))
+    assert not len(engines.differing_frames(engines.run_netlist(loaded, x), engines.run_golden(network, x)))
+    text = netlist(loaded.mapped_verilog, top=MODULE, family="ecp5")
+    plain = netlist(folded(network, folding, "ecp5-25k").mapped_verilog, top=MODULE, family="ecp5")
+    assert text.count("TRELLIS_DPR16X4 ") > plain.count("TRELLIS_DPR16X4 ")
+
+
+@pytest.mark.parametrize("device, kinds", [
+    ("up5k", {"block", "logic", "spram"}), ("hx8k", {"block", "logic"}), ("asic", {"logic"}),
+    ("ecp5-25k", {"block", "distributed", "logic"}),
+])  # fmt: skip
+def test_memories_that_devices_offer(device, kinds):
+    offered = {kind.name for kind in MEMORIES.values() if kind.offered(target(device))}
+    assert offered == kinds
+    at_start = {kind.name for kind in MEMORIES.values() if kind.offered(target(device).full_at_start)}
+    assert at_start == {name for name in kinds if MEMORIES[name].preloaded}
+    few, many = Contents.of_any(8, 24), Contents.of_any(20_000, 24)
+    assert {kind.name for kind in MEMORIES.values() if kind.fits(few, target(device))} == kinds
+    assert {kind.name for kind in MEMORIES.values() if kind.fits(many, target(device))} == kinds & {"block", "logic"}
+
+
 def test_image_is_the_words_from_the_lowest_bits_up():
     assert image([0x1_2345, 0xF_FFFF], 20) == [0x2345, 0x1, 0xFFFF, 0xF]
     assert image([3, 1], 2) == [3, 1]
@@ -196,12 +249,12 @@ def test_what_does_not_fit_is_refused(inputs, outputs, pe, simd, message):
 
 
 def moved(made: Design, **changes) -> Design:
-    """``made`` with the weights of every layer in SPRAM."""
+    """``made`` with the weights of every layer in SPRAM, and other changes to its folds."""
     plan = made.plan
     folds = dict(plan.folding.folds)
     for one in plan.network.layers:
         if isinstance(one, Linear):
-            folds[one.name] = replace(folds[one.name], memory="spram", **changes)
+            folds[one.name] = replace(folds[one.name], **{"memory": "spram"} | changes)
     return Design(made.network, replace(plan, folding=replace(plan.folding, folds=folds)))
 
 

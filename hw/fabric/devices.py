@@ -25,6 +25,8 @@ class Target:
         Clock up to which a sum of 16 single bits goes into one pipeline stage: how fast the fabric is.
     dsp_bits, dsp_least : int
         Widest operand of a DSP block, and most bits of a product that Yosys still makes of LUTs.
+    loads : bool
+        Whether memories may be used that have to be loaded first.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Target:
     fan_in_mhz: float
     dsp_bits: int = 0
     dsp_least: int = 0
+    loads: bool = True
 
     def multiplies(self, width_a: int, width_b: int) -> bool:
         """Whether a DSP block takes a product of signed numbers of these widths."""
@@ -57,9 +60,7 @@ class Target:
     @property
     def full_at_start(self) -> Target:
         """The device without the memories that have to be loaded first."""
-        if self.capacity is None or not self.capacity.sprams:
-            return self
-        return replace(self, capacity=replace(self.capacity, sprams=0))
+        return replace(self, loads=False)
 
     @property
     def widest_word(self) -> int:

@@ -17,7 +17,8 @@ from fewbit.golden.network import Dense
 from fewbit.hw.fabric.accumulate import accumulate
 from fewbit.hw.lanes.base import Lanes, saturated
 from fewbit.hw.lanes.choose import lane_kind
-from fewbit.hw.memory.rom import LOGIC, PLACES, Stored, fill_member, join_words, weight_memory
+from fewbit.hw.memory.kinds import Stored, fill_member, memory_of
+from fewbit.hw.memory.rom import LOGIC, join_words, weight_memory
 from fewbit.hw.memory.vector_buffer import RING, VectorBuffer
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
@@ -181,8 +182,7 @@ def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> No
         raise FewbitError(f"layer {layer.name!r}: PE must divide the {outputs} outputs{of_group}, not {pe}")
     if simd < 1 or layer.inputs % simd:
         raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
-    if memory not in PLACES:
-        raise FewbitError(f'layer {layer.name!r}: weights lie in "block", "logic" or "spram", not {memory!r}')
+    memory_of(layer, memory)
 
 
 def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | None = None) -> list[int]:

@@ -13,7 +13,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.accumulate import accumulate
 from fewbit.hw.lanes.one_bit import CountLanes, GateLanes
 from fewbit.hw.matvec.base import FoldedMatVec, holding, start_values
-from fewbit.hw.memory.rom import place
+from fewbit.hw.memory.kinds import place
 
 BIT = DType("uint", 1)
 """What a lane sees of an activation."""

@@ -17,7 +17,8 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Threshold
 from fewbit.hw.matvec.base import check_fold
 from fewbit.hw.matvec.binary_mac import BinaryMac
-from fewbit.hw.memory.rom import BLOCK, Stored, fill_member, place, rom_words
+from fewbit.hw.memory.kinds import Stored, fill_member, place
+from fewbit.hw.memory.rom import BLOCK, rom_words
 from fewbit.hw.memory.vector_buffer import RING, VectorBuffer
 from fewbit.hw.schedule import RunStep, Step
 from fewbit.hw.streams import lane_stream, shape_of

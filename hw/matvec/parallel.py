@@ -14,7 +14,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.hw.lanes.base import Lanes, saturated
 from fewbit.hw.lanes.scaled import ScaledLanes, ScaleFront
 from fewbit.hw.matvec.base import FoldedMatVec, fold_words, start_values
-from fewbit.hw.memory.rom import place
+from fewbit.hw.memory.kinds import place
 
 
 class MatVec(FoldedMatVec):

@@ -11,13 +11,12 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 
 from fewbit.golden.dtype import DType, Ints
-from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
 from fewbit.golden.terms import TermStream, term_counts, term_exponents
 from fewbit.hw.fabric.carry import check_target
 from fewbit.hw.lanes.base import Lanes
 from fewbit.hw.matvec.base import FoldedMatVec, start_values
-from fewbit.hw.memory.rom import BLOCK, LOGIC, place
+from fewbit.hw.memory.kinds import memory_of, place
 from fewbit.hw.memory.vector_buffer import VectorBuffer
 from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import number, shape_of
@@ -123,8 +122,7 @@ class TermSerialMatVec(FoldedMatVec):
 
     def _taken(self) -> DType:
         check_target("a lane", self.target)
-        if self.memory not in (BLOCK, LOGIC):  # the first word is read before anything can be filled in
-            raise FewbitError(f'layer {self.layer.name!r}: terms lie in "block" or "logic", not {self.memory!r}')
+        memory_of(self.layer, self.memory, preloaded=True)  # the first word is read before anything can be filled in
         return self.activation
 
     def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:

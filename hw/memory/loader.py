@@ -8,11 +8,11 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from fewbit.hw.memory.spram import DEPTH, LANE_BITS, MOST_LANES, fill_signature
+from fewbit.hw.memory.fill import DEPTH, LANE_BITS, LANES, fill_signature
 
 
 class Loader(wiring.Component):
-    """Hands a stream of 16-bit words to ``memories`` in order, each as :func:`fewbit.hw.memory.spram.image` has them.
+    """Hands a stream of 16-bit words to ``memories`` in order, each as :func:`fewbit.hw.memory.fill.image` has them.
 
     After the last word of the last memory it begins anew. **Latency**: a word is written in the cycle in which it is
     taken. **Throughput**: a word a cycle.
@@ -40,11 +40,12 @@ class Loader(wiring.Component):
 
     def __init__(self, memories: Sequence[tuple[int, int]]) -> None:
         self.memories = tuple(memories)
+        self.lanes = max(LANES, *(lanes for lanes, _ in self.memories), 0)
         self.words = sum(lanes * depth for lanes, depth in self.memories)
         super().__init__(
             {
                 "i": In(stream.Signature(LANE_BITS)),
-                "fill": Out(fill_signature()).array(len(self.memories)),
+                "fill": Out(fill_signature(self.lanes)).array(len(self.memories)),
                 "loaded": Out(1),
             }
         )
@@ -52,7 +53,7 @@ class Loader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         # `lane` and `address` count the words of a memory, `turn` the memories.
         m = Module()
-        lane, address = Signal(range(MOST_LANES)), Signal(range(DEPTH))
+        lane, address = Signal(range(self.lanes)), Signal(range(DEPTH))
         turn = Signal(range(max(2, len(self.memories))))
         loaded = Signal(reset_less=True)
         m.d.comb += [self.i.ready.eq(1), self.loaded.eq(loaded)]

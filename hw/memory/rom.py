@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from amaranth.hdl import Module
-from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Member
 
 from fewbit.golden.dtype import Ints
-from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Dense
-from fewbit.hw.memory.spram import SPRAM, Spram, fill_signature
+from fewbit.hw.cost import Cost
+from fewbit.hw.fabric.devices import Target
+from fewbit.hw.memory.kind import Contents, WeightMemory
 
 BLOCK, LOGIC = "block", "logic"
 """Where weights lie: block RAM, or constants in LUTs."""
-
-PLACES = (BLOCK, LOGIC, SPRAM)
-"""All places."""
 
 
 def rom_words(elements: Ints, bits: int) -> list[int]:
@@ -44,32 +37,43 @@ def weight_memory(bits: int, words: Sequence[int], style: str) -> Memory:
     return Memory(shape=bits, depth=len(words), init=words, attrs={"ram_style": style}, src_loc_at=1)
 
 
-Stored = tuple[int, list[int]]
-"""Bits of a word, and the words of a memory."""
+def rom_cells(depth: int, width: int) -> int:
+    """LUT4s of constants that have no pattern: one holds 16 words of a bit, and of two halves one is picked by one
+    more. A depth that is no power of two leaves some out."""
+    if depth <= 1:
+        return 0
+    return round(width * max(min(0.9, depth / 8), depth / 8 - 1))
 
 
-def fill_member(layer: Dense, memory: str, stored: Callable[[], Stored]) -> dict[str, Member]:
-    """The port through which weights in ``memory`` are filled in; none where they are there from the start.
+class LogicRom(WeightMemory):
+    """Constants in LUTs. Of equal columns synthesis keeps one."""
 
-    Raises FewbitError if what is ``stored`` does not fit such a memory.
-    """
-    if memory != SPRAM:
-        return {}
-    bits, words = stored()
-    try:
-        Spram(bits, len(words))
-    except FewbitError as error:
-        raise FewbitError(f"layer {layer.name!r}: {error}") from None
-    return {"fill": In(fill_signature())}
+    name, title = LOGIC, "LUTs"
+
+    def offered(self, target: Target) -> bool:
+        return True
+
+    def cost(self, contents: Contents, target: Target) -> Cost:
+        cells = rom_cells(contents.depth, contents.columns) + rom_cells(*contents.scales)
+        return Cost(cells=cells, ffs=contents.columns)
+
+    def component(self, bits: int, words: Sequence[int], target: str) -> Memory:
+        return weight_memory(bits, words, LOGIC)
 
 
-def place(m: Module, unit: Any, target: str) -> Any:
-    """A read port of what ``unit`` stores, in the memory that it says: the submodule ``weights`` of ``m``."""
-    bits, words = unit.stored()
-    memory: Any
-    if unit.memory == SPRAM:
-        m.submodules.weights = memory = Spram(bits, len(words), target)
-        wiring.connect(m, wiring.flipped(unit.fill), memory.fill)
-    else:
-        m.submodules.weights = memory = weight_memory(bits, words, unit.memory)
-    return memory.read_port()
+class BlockRom(WeightMemory):
+    """Block RAM. A bit that is the same in every word takes none."""
+
+    name, title = BLOCK, "block RAM"
+
+    def offered(self, target: Target) -> bool:
+        return bool(target.ram_shapes)
+
+    def cost(self, contents: Contents, target: Target) -> Cost:
+        return Cost(rams=self.block_rams(contents.depth, contents.vary, target))
+
+    def component(self, bits: int, words: Sequence[int], target: str) -> Memory:
+        return weight_memory(bits, words, BLOCK)
+
+    def block_rams(self, depth: int, vary: int, target: Target) -> int:
+        return target.block_rams(depth, vary, constant=True) if target.ram_shapes else 0

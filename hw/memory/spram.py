@@ -10,47 +10,24 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.cost import Cost
+from fewbit.hw.fabric.devices import Target
+from fewbit.hw.memory.fill import DEPTH, LANE_BITS, fill_signature, lanes_of
+from fewbit.hw.memory.kind import Contents, WeightMemory
 
 SPRAM = "spram"
 """Where weights lie that are not there from the start."""
 
-LANE_BITS, DEPTH, MOST_LANES = 16, 16_384, 4
-"""Words of a block, and how many blocks a device has."""
+MOST_LANES = 4
+"""Blocks that a device has."""
 
 ADDRESS_CELLS = 20
 """Logic cells that a memory takes beside its blocks: two addresses, and who writes."""
 
 
-def lanes_of(bits: int) -> int:
-    """Blocks side by side that words of ``bits`` bits take."""
-    return -(-bits // LANE_BITS)
-
-
 def fits(depth: int, bits: int) -> bool:
     """Whether a memory can be one of these."""
     return depth <= DEPTH and lanes_of(bits) <= MOST_LANES
-
-
-def fill_signature() -> wiring.Signature:
-    """A write of 16 bits: block ``lane`` at ``address``, while ``enable``."""
-    return wiring.Signature(
-        {
-            "enable": Out(1),
-            "lane": Out(range(MOST_LANES)),
-            "address": Out(range(DEPTH)),
-            "data": Out(LANE_BITS),
-        }
-    )
-
-
-def image(words: Sequence[int], bits: int) -> list[int]:
-    """What a memory of ``words`` is filled with, in order: word by word, the lowest 16 bits first.
-
-    >>> [hex(one) for one in image([0x12345, 0xABCDE], 20)]
-    ['0x2345', '0x1', '0xbcde', '0xa']
-    """
-    mask = (1 << LANE_BITS) - 1
-    return [word >> lane * LANE_BITS & mask for word in words for lane in range(lanes_of(bits))]
 
 
 class Spram(wiring.Component):
@@ -136,3 +113,21 @@ class Spram(wiring.Component):
             i_POWEROFF=Const(1, 1),
             o_DATAOUT=word,
         )
+
+
+class SpramWeights(WeightMemory):
+    """SPRAM of iCE40 UltraPlus."""
+
+    name, title, preloaded = SPRAM, "SPRAM", False
+
+    def offered(self, target: Target) -> bool:
+        return target.loads and target.capacity is not None and target.capacity.sprams > 0
+
+    def cost(self, contents: Contents, target: Target) -> Cost:
+        return Cost(cells=ADDRESS_CELLS, sprams=lanes_of(contents.width))
+
+    def component(self, bits: int, words: Sequence[int], target: str) -> Spram:
+        return Spram(bits, len(words), target)
+
+    def check(self, bits: int, depth: int) -> None:
+        Spram(bits, depth)

@@ -9,7 +9,7 @@ from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import Fold
 from fewbit.hw.matvec.fused_sign import STARTS
 from fewbit.hw.matvec.term_serial import term_memory
-from fewbit.hw.memory.rom import BLOCK
+from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.costs import stored_words
 
 
@@ -49,8 +49,7 @@ class WeightReads:
             stored = stored_words(layer.position(), fold.pe, fold.simd)
             depth = stored.depth + (layer.outputs // fold.pe * STARTS if rides else 0)
             held, word = stored.vary, max(stored.vary, fold.pe * fold.simd * layer.code.bits)
-        block = fold.memory == BLOCK and target.ram_shapes
-        rams = target.block_rams(depth, held, constant=True) if block else 0
+        rams = MEMORIES[fold.memory].block_rams(depth, held, target)
         return cls(word=word, depth=depth, words=positions * depth, rams=rams, gives=rams * target.widest_word)
 
     def bits_per_cycle(self, cycles: int) -> float:

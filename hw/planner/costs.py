@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import ceil, log, log2
@@ -21,12 +20,14 @@ from fewbit.hw.layers.multiply_shift import LaneForm
 from fewbit.hw.layers.window import Geometry
 from fewbit.hw.matvec.bit_serial import BIT
 from fewbit.hw.matvec.term_serial import term_cycles, term_fields, term_memory
-from fewbit.hw.memory import spram
 from fewbit.hw.memory import vector_buffer as buffers
+from fewbit.hw.memory.kind import Contents
+from fewbit.hw.memory.kinds import MEMORIES
+from fewbit.hw.memory.rom import rom_cells
 from fewbit.hw.multiply.csd import CsdMultiplier
 from fewbit.hw.multiply.dsp import FactorMultiplier
 from fewbit.hw.planner.columns import scale_columns, scale_field, weight_columns, weight_field
-from fewbit.hw.planner.stream_costs import buffer_cost, rom_cells, window_unit_cost
+from fewbit.hw.planner.stream_costs import buffer_cost, window_unit_cost
 
 CELLS_FOR_A_RAM = 200
 """What a block RAM counts for where nothing is scarce; about the devices' own ratio."""
@@ -40,35 +41,16 @@ def in_cells(cost: Cost) -> int:
     return cost.cells + CELLS_FOR_A_RAM * cost.rams + CELLS_FOR_A_DSP * cost.dsps
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contents:
-    """A memory of weights: ``depth`` words of ``width`` bits, of which a block RAM holds those that ``vary`` and LUTs
-    ``columns``; beside these, constants hold ``scales``, how many different words and the columns of these."""
-
-    depth: int
-    width: int
-    vary: int
-    columns: int
-    scales: tuple[int, int] = (1, 0)
-
-    @classmethod
-    def of_any(cls, depth: int, width: int) -> Contents:
-        """Words of which every bit is taken to vary in a way of its own."""
-        return cls(depth=depth, width=width, vary=width, columns=width)
-
-
 def memories(
     stored: Contents, words: int, line: int, target: Target, *, readers: int = 0
 ) -> Iterator[tuple[str, str, Cost]]:
     """Where ``stored`` words and vectors of ``words`` words of ``line`` bits can lie. Of the latter ``readers`` at
     addresses have a copy each."""
-    constants = rom_cells(stored.depth, stored.columns) + rom_cells(*stored.scales)
-    memories = [("logic", Cost(cells=constants, ffs=stored.columns))]
-    if target.ram_shapes:
-        memories.append(("block", Cost(rams=target.block_rams(stored.depth, stored.vary, constant=True))))
-    sprams = target.capacity.sprams if target.capacity is not None else 0
-    if not readers and sprams and spram.fits(stored.depth, stored.width):
-        memories.append((spram.SPRAM, Cost(cells=spram.ADDRESS_CELLS, sprams=spram.lanes_of(stored.width))))
+    held_in = [
+        (kind.name, kind.cost(stored, target))
+        for kind in MEMORIES.values()
+        if kind.fits(stored, target) and (kind.preloaded or not readers)
+    ]
     styles = [] if readers else [buffers.RING]
     styles += [buffers.BLOCK] if target.ram_shapes else []
     styles += [buffers.DISTRIBUTED] if target.lut_ram else []
@@ -78,7 +60,7 @@ def memories(
         cost = buffer_cost(bank, line, style, target)
         copy = Cost(rams=cost.rams) if style == buffers.BLOCK else cost
         vectors.append((style, cost + (max(1, readers) - 1) * copy))
-    for (memory, held), (buffer, waiting) in product(memories, vectors):
+    for (memory, held), (buffer, waiting) in product(held_in, vectors):
         yield memory, buffer, held + waiting
 
 

@@ -22,10 +22,10 @@ from fewbit.hw.layers.window import Geometry
 from fewbit.hw.matvec.bit_serial import BIT, serves
 from fewbit.hw.matvec.fused_sign import STARTS, fuses, has_starts, sum_bits
 from fewbit.hw.matvec.term_serial import least_simd, term_memory
-from fewbit.hw.memory.rom import BLOCK, LOGIC
+from fewbit.hw.memory.kind import Contents
+from fewbit.hw.memory.rom import BLOCK, LOGIC, rom_cells
 from fewbit.hw.multiply.exact import Multiplier
 from fewbit.hw.planner.costs import (
-    Contents,
     dense_cycles,
     dsp_blocks,
     lane_cells,
@@ -42,7 +42,7 @@ from fewbit.hw.planner.costs import (
     unit_cost,
     window_cost,
 )
-from fewbit.hw.planner.stream_costs import gearbox_cost, rom_cells
+from fewbit.hw.planner.stream_costs import gearbox_cost
 
 _MOST_LANES = 1024
 

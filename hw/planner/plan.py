@@ -22,6 +22,7 @@ from fewbit.hw.chain import timing
 from fewbit.hw.cost import Cost, undominated
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import STREAM, Fold, Folding
+from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.bandwidth import WeightReads
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.costs import in_cells
@@ -147,17 +148,18 @@ class MisfitError(FewbitError):
 def plan(network: Network, target: Target, constraints: Constraints, *, reserve: Cost = SHELL) -> Plan:
     """:func:`plan_within` the memories that are full at the start; with ``constraints.spram`` also those that a host
     has to load, where ``target`` has any. By default these are used only where there is no plan without."""
-    if not constraints.spram or target.full_at_start is target:
-        try:
-            found = plan_within(network, target.full_at_start, constraints, reserve=reserve)
-        except MisfitError as misfit:
-            if constraints.spram is False or target.full_at_start is target:
-                raise
-            with contextlib.suppress(MisfitError):
-                return plan_within(network, target, constraints, reserve=reserve + LOADING)
-            raise misfit from None
-        return replace(found, target=target)
-    return plan_within(network, target, constraints, reserve=reserve + LOADING)
+    loadable = any(memory.offered(target) for memory in MEMORIES.values() if not memory.preloaded)
+    if constraints.spram and loadable:
+        return plan_within(network, target, constraints, reserve=reserve + LOADING)
+    try:
+        found = plan_within(network, target.full_at_start, constraints, reserve=reserve)
+    except MisfitError as misfit:
+        if constraints.spram is False or target.capacity is None or not target.capacity.sprams:
+            raise
+        with contextlib.suppress(MisfitError):
+            return plan_within(network, target, constraints, reserve=reserve + LOADING)
+        raise misfit from None
+    return replace(found, target=target)
 
 
 def plan_within(network: Network, target: Target, constraints: Constraints, *, reserve: Cost = SHELL) -> Plan:

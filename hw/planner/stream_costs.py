@@ -11,21 +11,8 @@ from math import gcd
 from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.layers.window import Geometry
+from fewbit.hw.memory.lut_ram import lut_ram_cells
 from fewbit.hw.memory.vector_buffer import DISTRIBUTED, RING
-
-
-def rom_cells(depth: int, width: int) -> int:
-    """LUT4s of constants that have no pattern: one holds 16 words of a bit, and of two halves one is picked by one
-    more. A depth that is no power of two leaves some out."""
-    if depth <= 1:
-        return 0
-    return round(width * max(min(0.9, depth / 8), depth / 8 - 1))
-
-
-def lut_ram_cells(depth: int, width: int) -> int:
-    """ECP5 LUT RAM: blocks of 16 words by 4 bits, each with the LUTs that it writes through, and what picks one."""
-    blocks = -(-depth // 16)
-    return 6 * blocks * -(-width // 4) + (blocks - 1) * width
 
 
 def _alone(ffs: int, target: Target) -> Cost:
