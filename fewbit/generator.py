@@ -13,6 +13,7 @@ from fewbit.golden.network import Network
 from fewbit.hw.cost import Cost
 from fewbit.hw.emit import verilog
 from fewbit.hw.fabric.devices import target
+from fewbit.hw.fold import MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.plan import SHELL, Plan, plan
@@ -49,7 +50,8 @@ class Design:
 
     def image(self, *, cells: bool = False) -> NDArray[np.uint16]:
         """What :meth:`top` is loaded with at the start; empty where all its memories are full by then."""
-        if all(MEMORIES[one.memory].preloaded for one in self.plan.folding.folds.values()):
+        weights = [one for one in self.plan.folding.folds.values() if isinstance(one, MatVecFold)]
+        if all(MEMORIES[one.memory].preloaded for one in weights):
             return np.zeros(0, np.uint16)
         return np.array(self.top(cells=cells).image, np.uint16)
 

@@ -9,8 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fewbit.golden.network import Conv, Linear, Network, Pool, TensorType, Threshold
+from fewbit.golden.network import Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.sparsity import Sparsity
+from fewbit.hw.fold import BIT_PLANES, TERMS, MatVecFold, ThresholdFold, WindowFold
+from fewbit.hw.layers.threshold import COMPARATORS
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.plan import LayerPlan, Plan
 
@@ -113,14 +115,16 @@ def products(layer: Linear, result: TensorType) -> int:
 
 def _places(planned: LayerPlan) -> str:
     """Where a layer of a plan has its memories, or what form it takes."""
-    fold, layer = planned.fold, planned.layer
-    if isinstance(layer, Pool):
-        return f"rows in {fold.lines}"
-    if not isinstance(layer, Linear):
+    fold = planned.fold
+    if isinstance(fold, WindowFold):
+        return f"rows in {fold.memory}"
+    if isinstance(fold, ThresholdFold):
         return fold.form
-    rows = f", rows in {fold.lines}" if isinstance(layer, Conv) and fold.rows else ""
-    form = ", bit planes" * fold.serial + ", DSP blocks" * fold.dsp + ", terms" * fold.terms
-    return f"{fold.memory}, vector in {fold.buffer}{rows}{form}"
+    if not isinstance(fold, MatVecFold):
+        return COMPARATORS
+    rows = f", rows in {fold.window.memory}" if fold.window.rows else ""
+    unit = f", {fold.unit}" if fold.unit in (BIT_PLANES, TERMS) else ""
+    return f"{fold.memory}, vector in {fold.buffer}{rows}{unit}{', DSP blocks' * fold.dsp}"
 
 
 def _percent(share: float | None) -> str:
@@ -130,6 +134,11 @@ def _percent(share: float | None) -> str:
 def _weight_share(one: LayerPlan) -> float | None:
     """Bits of weights that a layer reads a cycle, of what its own block RAMs could give."""
     return None if one.reads is None else one.reads.share(one.cycles)
+
+
+def _memory_title(planned: LayerPlan) -> str:
+    assert isinstance(planned.fold, MatVecFold)
+    return MEMORIES[planned.fold.memory].title
 
 
 def describe_bandwidth(plan: Plan) -> str:
@@ -145,7 +154,7 @@ def describe_bandwidth(plan: Plan) -> str:
     elif reads is not None:
         parts.append(
             f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, from "
-            + MEMORIES[weighted.fold.memory].title
+            + _memory_title(weighted)
         )
     if plan.bandwidth_share is not None:
         parts.append(
@@ -163,7 +172,7 @@ def describe_plan(plan: Plan) -> str:
     for one in plan.layers:
         word = "" if one.reads is None else f"{one.reads.word:,}"
         rows.append(
-            (one.layer.name, _places(one), one.fold.pe, one.fold.simd, one.cycles, _percent(plan.busy(one)),
+            (one.layer.name, _places(one), one.fold.lanes_out, one.fold.lanes_in, one.cycles, _percent(plan.busy(one)),
              word, _percent(_weight_share(one)), one.cost.cells, one.cost.ffs, one.cost.rams)
         )  # fmt: skip
     head = ("layer", "memory or form", "PE", "SIMD", "cycles", "of busiest", "word", "of RAMs", "cells", "FFs", "RAMs")

@@ -12,7 +12,7 @@ from fewbit.lazy import lazy
 
 if TYPE_CHECKING:
     from fewbit.hw.emit import verilog
-    from fewbit.hw.fold import Fold, Folding
+    from fewbit.hw.fold import AffineFold, Folding, MatVecFold, ThresholdFold, WindowFold
     from fewbit.hw.lanes.shift_decoder import ShiftDecoder
     from fewbit.hw.lanes.shift_lane import ShiftLane
     from fewbit.hw.layers.affine import AffineUnit
@@ -48,8 +48,11 @@ __getattr__, __dir__, _names = lazy(
         "CsdMultiplier": "fewbit.hw.multiply.csd",
         "CsdMultiplierSerial": "fewbit.hw.multiply.csd_serial",
         "FactorMultiplier": "fewbit.hw.multiply.dsp",
-        "Fold": "fewbit.hw.fold",
+        "AffineFold": "fewbit.hw.fold",
         "Folding": "fewbit.hw.fold",
+        "MatVecFold": "fewbit.hw.fold",
+        "ThresholdFold": "fewbit.hw.fold",
+        "WindowFold": "fewbit.hw.fold",
         "GatedPopcount": "fewbit.hw.sums.popcount",
         "Gearbox": "fewbit.hw.streams",
         "MatVec": "fewbit.hw.matvec.parallel",
@@ -74,8 +77,9 @@ __getattr__, __dir__, _names = lazy(
 )
 
 __all__ = [
-    "AffineUnit", "ArgMaxUnit", "BinaryMac", "BitSerialMatVec", "ConvUnit", "CsdMultiplier", "CsdMultiplierSerial",
-    "FactorMultiplier", "Fold", "Folding", "GatedPopcount", "Gearbox", "MatVec", "Multiplier", "MultiplyShiftLane",
-    "Pack", "PoolUnit", "Popcount", "Recoder", "ShiftDecoder", "ShiftLane", "SignMatVec", "TermSerialMatVec",
-    "ThresholdUnit", "Top", "Unpack", "VectorBuffer", "WindowUnit", "XnorPopcount", "verilog",
+    "AffineFold", "AffineUnit", "ArgMaxUnit", "BinaryMac", "BitSerialMatVec", "ConvUnit", "CsdMultiplier",
+    "CsdMultiplierSerial", "FactorMultiplier", "Folding", "GatedPopcount", "Gearbox", "MatVec", "MatVecFold",
+    "Multiplier", "MultiplyShiftLane", "Pack", "PoolUnit", "Popcount", "Recoder", "ShiftDecoder", "ShiftLane",
+    "SignMatVec", "TermSerialMatVec", "ThresholdFold", "ThresholdUnit", "Top", "Unpack", "VectorBuffer",
+    "WindowFold", "WindowUnit", "XnorPopcount", "verilog",
 ]  # fmt: skip

@@ -25,7 +25,19 @@ from fewbit.golden.network import (
     Threshold,
 )
 from fewbit.golden.reach import threshold_reach
-from fewbit.hw.fold import STREAM, Fold, Folding, consumer, takes_bias
+from fewbit.hw.fold import (
+    BIT_PLANES,
+    FUSED_SIGN,
+    PARALLEL,
+    TERMS,
+    AffineFold,
+    Folding,
+    MatVecFold,
+    ThresholdFold,
+    WindowFold,
+    consumer,
+    takes_bias,
+)
 from fewbit.hw.layers.affine import AffineUnit
 from fewbit.hw.layers.argmax import ArgMaxUnit
 from fewbit.hw.layers.conv import ConvUnit
@@ -69,7 +81,6 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
     ridden: Layer | None = None  # thresholds that the unit before holds already
     for index, layer in enumerate(network.layers):
         source = types[index]
-        fold = folding.folds.get(layer.name, Fold())
         name = f"layer_{index}_{layer.kind}"
         unit: Unit
         if isinstance(layer, Flatten):
@@ -77,14 +88,16 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
         if isinstance(layer, (Flatten, ArgMax)) or layer is ridden:
             continue
         if isinstance(layer, Linear):
-            ridden = _rider(network, index, folding)
+            fold = folding.of(layer, MatVecFold)
+            ridden = _fused_thresholds(network, index, fold)
             exact = not takes_bias(network, index)
             unit, plain = _linear(layer, source, fold, target, ridden=ridden, exact=exact)
             wanted, given = unit.lanes if isinstance(unit, ConvUnit) else fold.simd, fold.pe
             unbiased = plain if isinstance(plain, FoldedMatVec) and not exact else None
         elif isinstance(layer, Pool):
-            unit = PoolUnit(layer, source, lanes=fold.simd, rows=fold.rows, memory=fold.lines)
-            wanted = given = fold.simd
+            pooled = folding.of(layer, WindowFold)
+            unit = PoolUnit(layer, source, lanes=pooled.lanes, rows=pooled.rows, memory=pooled.memory)
+            wanted = given = pooled.lanes
         elif isinstance(layer, Threshold):
             low, high = threshold_reach(network, index)
             if unbiased is not None:
@@ -92,11 +105,14 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
                 source = TensorType(unbiased.sum, source.shape)
                 low, high = ((end - unbiased.bias) // unbiased.step for end in (low, high))
                 unbiased = None
-            wanted = given = fold.simd if layer.name in folding.folds else lanes
-            made: dict[str, Any] = {"form": fold.form, "memory": fold.memory, "stages": fold.stages, "target": target}
-            unit = ThresholdUnit(layer, source, lanes=wanted, reach=(low, high), **made)
+            levels = folding.of(layer, ThresholdFold)
+            wanted = given = levels.lanes if layer.name in folding.folds else lanes
+            unit = ThresholdUnit(
+                layer, source, lanes=wanted, reach=(low, high), form=levels.form, memory=levels.memory,
+                stages=levels.stages, target=target,
+            )  # fmt: skip
         elif isinstance(layer, Affine):
-            unit = AffineUnit(layer, source, target, dsp=fold.dsp)
+            unit = AffineUnit(layer, source, target, dsp=folding.of(layer, AffineFold).dsp)
             wanted = given = 1
         else:
             raise FewbitError(f"layer {layer.name!r}: there is no hardware for a {layer.kind} layer")
@@ -110,8 +126,11 @@ def _chain(network: Network, folding: Folding, target: str) -> Iterator[tuple[st
     yield "argmax", ArgMaxUnit(shape_of(scores.dtype), scores.size)
 
 
+_UNITS: dict[str, type[FoldedMatVec]] = {PARALLEL: MatVec, BIT_PLANES: BitSerialMatVec, TERMS: TermSerialMatVec}
+
+
 def _linear(
-    layer: Linear, source: TensorType, fold: Fold, target: str, *, ridden: Threshold | None, exact: bool
+    layer: Linear, source: TensorType, fold: MatVecFold, target: str, *, ridden: Threshold | None, exact: bool
 ) -> tuple[Unit, FoldedMatVec | SignMatVec]:
     """The unit of a dense or convolutional layer, and the matrix-vector unit in it."""
     product, kind = layer.position(), layer.lane_kind(source.dtype)
@@ -124,11 +143,11 @@ def _linear(
             raise FewbitError(f"layer {ridden.name!r}: thresholds ride with the weights of bipolar inputs, not {kind}")
         unit = SignMatVec(product, ridden, **options)
     else:
-        made: type[FoldedMatVec] = TermSerialMatVec if fold.terms else BitSerialMatVec if fold.serial else MatVec
-        unit = made(product, kind, exact=exact, dsp=fold.dsp, **options)
+        unit = _UNITS[fold.unit](product, kind, exact=exact, dsp=fold.dsp, **options)
     if isinstance(layer, Conv):
         result = layer.output(source).dtype if exact and ridden is None else None
-        windows: dict[str, Any] = {"lanes": fold.window, "rows": fold.rows, "memory": fold.lines}
+        window = fold.window
+        windows: dict[str, Any] = {"lanes": window.lanes, "rows": window.rows, "memory": window.memory}
         return ConvUnit(layer, source, unit, result=result, **windows), unit
     return unit, unit
 
@@ -142,11 +161,17 @@ def check_flatten(layer: Flatten, source: TensorType) -> None:
         )
 
 
-def _rider(network: Network, index: int, folding: Folding) -> Threshold | None:
-    """The thresholds that ride in the weight stream of layer ``index``, if any do."""
+def _fused_thresholds(network: Network, index: int, fold: MatVecFold) -> Threshold | None:
+    """The thresholds that the fused-sign unit of layer ``index`` holds, if it is one.
+
+    Raises FewbitError if there are none behind it.
+    """
+    if fold.unit != FUSED_SIGN:
+        return None
     after = consumer(network, index)
-    rides = isinstance(after, Threshold) and folding.folds.get(after.name, Fold()).form == STREAM
-    return after if rides and isinstance(after, Threshold) else None
+    if not isinstance(after, Threshold):
+        raise FewbitError(f"layer {network.layers[index].name!r}: a fused-sign unit takes thresholds behind it")
+    return after
 
 
 def biased(layer: Threshold, step: int, bias: Ints) -> Threshold:

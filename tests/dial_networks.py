@@ -8,7 +8,7 @@ from networks import random_threshold
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import Folding, MatVecFold
 
 
 def small_dial(source: str = "bipolar", inputs: int = 8) -> tuple[Network, Folding]:
@@ -38,5 +38,5 @@ def small_dial(source: str = "bipolar", inputs: int = 8) -> tuple[Network, Foldi
             ArgMax(name="class"),
         ),
     )
-    folds = {name: Fold(pe=1, simd=1, memory="block", buffer="block") for name in ("one", "two", "three")}
+    folds = {name: MatVecFold(pe=1, simd=1, memory="block", buffer="block") for name in ("one", "two", "three")}
     return network, Folding(input_lanes=1, folds=folds)

@@ -21,7 +21,7 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import FUSED_SIGN, STREAM, Fold, Folding, MatVecFold, ThresholdFold, WindowFold
 from fewbit.hw.matvec.fused_sign import fuses, has_starts
 
 
@@ -92,8 +92,8 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
     if rng.random() < 0.5:
         dtype = DType.parse(rng.choice(["bipolar", "uint2"]))
         layers.append(random_threshold(rng, "quantize", dtype, 1, source.dtype.min, source.dtype.max))
-        folds["quantize"] = Fold(
-            simd=int(rng.choice(divisors(inputs))), form=str(rng.choice(["comparators", "search"]))
+        folds["quantize"] = ThresholdFold(
+            lanes=int(rng.choice(divisors(inputs))), form=str(rng.choice(["comparators", "search"]))
         )
     if len(shape) > 1:
         layers.append(Flatten(name="flatten"))
@@ -103,7 +103,7 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
         code = Code.parse(rng.choice(["binary", "binary", "ternary", "quinary", "shift3", "int(3)"]))
         dense = Dense(name=f"dense_{index}", weights=rng.choice(code.levels, (outputs, size)), code=code)
         layers.append(dense)
-        folds[dense.name] = Fold(
+        folds[dense.name] = MatVecFold(
             pe=int(rng.choice(divisors(outputs))),
             simd=int(rng.choice(divisors(size))),
             memory=str(rng.choice(["block", "logic"])),
@@ -116,18 +116,19 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
             dtype = DType.parse(rng.choice(["bipolar", "bipolar", "uint2", "int2", "uint4", "int4"]))
             rows = size if rng.random() < 0.8 else 1
             layers.append(random_threshold(rng, f"threshold_{index}", dtype, rows, int(low.min()), int(high.max())))
-            folds[f"threshold_{index}"] = Fold(
-                simd=int(rng.choice(divisors(size))),
+            folds[f"threshold_{index}"] = ThresholdFold(
+                lanes=int(rng.choice(divisors(size))),
                 form=str(rng.choice(["comparators", "search"])),
                 memory=str(rng.choice(["block", "logic"])),
             )
             fold, threshold = folds[dense.name], layers[-1]
             assert isinstance(threshold, Threshold)
+            assert isinstance(fold, MatVecFold)
             words = dense.inputs // fold.simd
             may = before.kind == "bipolar" and fuses(dense, threshold) and has_starts(dense.inputs, fold.simd)
             if may and rng.random() < 0.7:
-                folds[dense.name] = replace(fold, stages=min(fold.stages, words))
-                folds[threshold.name] = Fold(form="stream")
+                folds[dense.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, words))
+                folds[threshold.name] = ThresholdFold(form=STREAM)
     if rng.random() < 0.3:
         layers.append(Affine(name="affine", scale=rng.integers(-9, 10, size), bias=rng.integers(-100, 101, size)))
     if rng.random() < 0.8:
@@ -150,14 +151,15 @@ def streamed_design(rng: np.random.Generator) -> tuple[Network, Folding]:
         dtype = DType.parse("bipolar")
         layers += [dense, random_threshold(rng, f"sign_{index}", dtype, rows, -8, 8)]
         simd = int(rng.choice([one for one in divisors(inputs) if has_starts(inputs, one)]))
-        folds[dense.name] = Fold(
+        folds[dense.name] = MatVecFold(
+            unit=FUSED_SIGN,
             pe=int(rng.choice(divisors(outputs))),
             simd=simd,
             memory=str(rng.choice(["block", "logic"])),
             buffer=str(rng.choice(["block", "distributed", "ring"])),
             stages=int(rng.integers(1, inputs // simd + 1)),
         )
-        folds[f"sign_{index}"] = Fold(form="stream")
+        folds[f"sign_{index}"] = ThresholdFold(form=STREAM)
     last = Code.parse("ternary")
     layers.append(Dense(name="last", weights=rng.choice(last.levels, (5, sizes[-1])), code=last))
     network = Network(name="streamed", input=TensorType(DType.parse("bipolar"), (sizes[0],)), layers=tuple(layers))
@@ -180,7 +182,7 @@ def random_map_layers(rng: np.random.Generator, source: TensorType, index: int) 
     lines = str(rng.choice(["block", "distributed"]))
     if rng.random() < 0.3:
         pool = Pool(name=f"pool_{index}", mode=str(rng.choice(["max", "sum"])), **window)
-        return [pool], {pool.name: Fold(simd=int(rng.choice(divisors(channels))), rows=rows, lines=lines)}
+        return [pool], {pool.name: WindowFold(lanes=int(rng.choice(divisors(channels))), rows=rows, memory=lines)}
     kernel = window.pop("kernel")
     groups = int(rng.choice(divisors(channels))) if rng.random() < 0.4 else 1
     outputs = groups * int(rng.integers(1, 4))
@@ -192,31 +194,29 @@ def random_map_layers(rng: np.random.Generator, source: TensorType, index: int) 
         groups=groups,
         **window,
     )
-    fold = Fold(
+    fold = MatVecFold(
         pe=int(rng.choice(divisors(outputs // groups))),
         simd=int(rng.choice(divisors(conv.inputs))),
         memory=str(rng.choice(["block", "logic"])),
         buffer=str(rng.choice(["block", "distributed", "ring"])),
         stages=int(rng.integers(1, 3)),
-        window=int(rng.choice(divisors(channels // groups))),
-        rows=rows,
-        lines=lines,
+        window=WindowFold(lanes=int(rng.choice(divisors(channels // groups))), rows=rows, memory=lines),
     )
     layers: list[Layer] = [conv]
-    folds = {conv.name: fold}
+    folds: dict[str, Fold] = {conv.name: fold}
     if rng.random() < 0.7:
         low, high = conv.bounds(source.dtype)
         dtype = DType.parse(rng.choice(["bipolar", "bipolar", "uint2", "int2"]))
         row = outputs if rng.random() < 0.8 else 1
         threshold = random_threshold(rng, f"threshold_{index}", dtype, row, int(low.min()), int(high.max()))
         layers.append(threshold)
-        folds[threshold.name] = Fold(
-            simd=int(rng.choice(divisors(outputs))), form=str(rng.choice(["comparators", "search"]))
+        folds[threshold.name] = ThresholdFold(
+            lanes=int(rng.choice(divisors(outputs))), form=str(rng.choice(["comparators", "search"]))
         )
         rides = conv.lane_kind(source.dtype).kind == "bipolar" and fuses(conv.position(), threshold)
         if rides and has_starts(conv.inputs, fold.simd) and rng.random() < 0.7:
-            folds[conv.name] = replace(fold, stages=min(fold.stages, conv.inputs // fold.simd))
-            folds[threshold.name] = Fold(form="stream")
+            folds[conv.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, conv.inputs // fold.simd))
+            folds[threshold.name] = ThresholdFold(form=STREAM)
     if rng.random() < 0.2:
         layers.append(
             Affine(name=f"gain_{index}", scale=rng.integers(-3, 4, outputs), bias=rng.integers(-9, 9, outputs))
@@ -242,7 +242,7 @@ def random_conv_design(rng: np.random.Generator) -> tuple[Network, Folding]:
         outputs = int(rng.integers(1, 6))
         dense = Dense(name="dense", weights=rng.choice(code.levels, (outputs, here.size)), code=code)
         layers += [Flatten(name="flatten", channels_last=True), dense]
-        folds["dense"] = Fold(pe=int(rng.choice(divisors(outputs))), simd=int(rng.choice(divisors(here.size))))
+        folds["dense"] = MatVecFold(pe=int(rng.choice(divisors(outputs))), simd=int(rng.choice(divisors(here.size))))
         if rng.random() < 0.8:
             layers.append(ArgMax(name="argmax"))
     network = Network(name="random", input=source, layers=tuple(layers))

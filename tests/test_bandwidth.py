@@ -13,7 +13,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Network, TensorType, Threshold
 from fewbit.hw.emit import verilog
 from fewbit.hw.fabric.devices import TARGETS, target
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import FUSED_SIGN, Folding, MatVecFold
 from fewbit.hw.planner.bandwidth import WeightReads
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.costs import stored_words
@@ -35,7 +35,7 @@ def test_bandwidth_of_the_devices() -> None:
 
 def test_a_layer_that_uses_its_block_rams_whole() -> None:
     # 4 x 8 ternary weights are 64 bits, the whole width of four RAMs; 2 groups of outputs by 4 words of inputs
-    reads = WeightReads.of(dense(8, 32, "ternary"), Fold(pe=4, simd=8), target("up5k"))
+    reads = WeightReads.of(dense(8, 32, "ternary"), MatVecFold(pe=4, simd=8), target("up5k"))
     assert reads == WeightReads(word=64, depth=8, words=8, rams=4, gives=64)
     assert (reads.bits_per_cycle(8), reads.share(8)) == (64, 1)
     assert (reads.bits_per_cycle(32), reads.share(32)) == (16, 0.25)  # four planes a word
@@ -43,18 +43,18 @@ def test_a_layer_that_uses_its_block_rams_whole() -> None:
 
 def test_a_deep_memory_gives_up_width() -> None:
     # 1,024 words of 16 bits: four RAMs as 1024 x 4, which could give 64 bits a cycle
-    reads = WeightReads.of(dense(64, 256, "binary"), Fold(pe=1, simd=16), target("up5k"), positions=3)
+    reads = WeightReads.of(dense(64, 256, "binary"), MatVecFold(pe=1, simd=16), target("up5k"), positions=3)
     assert reads == WeightReads(word=16, depth=1024, words=3072, rams=4, gives=64)
     assert reads.share(3072) == 0.25
 
 
 def test_thresholds_that_ride_are_words_too() -> None:
-    reads = WeightReads.of(dense(8, 32, "binary"), Fold(pe=4, simd=8), target("ecp5-25k"), rides=True)
+    reads = WeightReads.of(dense(8, 32, "binary"), MatVecFold(pe=4, simd=8, unit=FUSED_SIGN), target("ecp5-25k"))
     assert reads == WeightReads(word=32, depth=12, words=12, rams=1, gives=36)
 
 
 def test_weights_in_logic_take_no_bandwidth() -> None:
-    reads = WeightReads.of(dense(8, 32, "binary"), Fold(pe=4, simd=8, memory="logic"), target("up5k"))
+    reads = WeightReads.of(dense(8, 32, "binary"), MatVecFold(pe=4, simd=8, memory="logic"), target("up5k"))
     assert (reads.rams, reads.gives, reads.share(8), reads.bits_per_cycle(8)) == (0, 0, None, 32)
 
 
@@ -72,7 +72,7 @@ SCALES: dict[str, dict[str, Any]] = {
 def test_words_are_those_of_the_memory(code: str, kind: str) -> None:
     layer = dense(4, 16, code, **SCALES[kind])
     network = Network(name="net", input=TensorType(DType("uint", 4), (16,)), layers=(layer,))
-    fold = Fold(pe=2, simd=4)
+    fold = MatVecFold(pe=2, simd=4)
     text = verilog(Top(network, Folding(input_lanes=4, folds={"dense": fold})), "top")
     memories = {(int(high) + 1, int(last) + 1) for high, last in re.findall(r"reg \[(\d+):0\] \w+ \[(\d+):0\];", text)}
     reads = WeightReads.of(layer, fold, target("up5k"))

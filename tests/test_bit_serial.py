@@ -33,7 +33,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 from fewbit.hw.chain import chain
 from fewbit.hw.fabric.devices import target
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import BIT_PLANES, PARALLEL, Folding, MatVecFold
 from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.bit_serial import BitSerialMatVec, serves
 from fewbit.hw.matvec.parallel import MatVec
@@ -236,7 +236,7 @@ def serially(network: Network, folding: Folding) -> Folding:
     folds = dict(folding.folds)
     for one, source in zip(network.layers, network.types):
         if isinstance(one, Dense) and serves(source.dtype, one.code):
-            folds[one.name] = replace(folds[one.name], serial=True)
+            folds[one.name] = replace(folds[one.name], unit=BIT_PLANES)
     return replace(folding, folds=folds)
 
 
@@ -249,8 +249,8 @@ def test_random_networks_to_the_cycle(seed):
 def test_a_chain_builds_what_the_fold_says():
     dense = layer(6, 12)
     network = Network(name="one", input=TensorType(DType.parse("uint2"), (12,)), layers=(dense, ArgMax(name="argmax")))
-    for serial, kind in ((False, MatVec), (True, BitSerialMatVec)):
-        fold = Fold(pe=3, simd=4, serial=serial)
+    for unit, kind in ((PARALLEL, MatVec), (BIT_PLANES, BitSerialMatVec)):
+        fold = MatVecFold(pe=3, simd=4, unit=unit)
         units = dict(chain(network, Folding(input_lanes=4, folds={"dense": fold})))
         assert type(units["layer_0_dense"]) is kind
 
@@ -263,16 +263,16 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
     cycles = 37 * network.input.dtype.bits
     made = plan(network, target(device), Constraints(clock_hz=12e6, fps=12e6 / cycles))
     (fold,) = (one.fold for one in made.layers)
-    assert fold.serial
+    assert fold.unit == BIT_PLANES
     assert made.cycles_per_frame <= cycles
     assert ", bit planes" in describe_plan(made)
     check_plan(made, 8)
     # Whole activations on as many lanes are dearer; where there is no time for planes, they are taken all the same.
     ways = list(_linear(_Work.of(network, 0), 1, 31, made.target, 12e6))
-    least = {form: min(cost.cells for one, _, cost in ways if one.serial is form) for form in (False, True)}
-    assert least[True] < least[False]
+    least = {form: min(cost.cells for one, _, cost in ways if one.unit == form) for form in (PARALLEL, BIT_PLANES)}
+    assert least[BIT_PLANES] < least[PARALLEL]
     fastest = plan(network, target(device), Constraints(clock_hz=12e6, fps=12e6 / 37))
-    assert not any(one.fold.serial for one in fastest.layers)
+    assert not any(one.fold.unit == BIT_PLANES for one in fastest.layers)
 
 
 def test_planes_are_no_option_for_bits_and_for_other_weights():
@@ -280,4 +280,4 @@ def test_planes_are_no_option_for_bits_and_for_other_weights():
         network = scores(layer(4, 6, code), source)
         folds = list(_linear(_Work.of(network, 0), 2, 3, target("hx8k"), 12e6))
         assert folds
-        assert not any(fold.serial for fold, _, _ in folds)
+        assert not any(fold.unit == BIT_PLANES for fold, _, _ in folds)

@@ -21,7 +21,7 @@ from fewbit.golden.codes import BINARY
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import BIPOLAR, ArgMax, Dense, Network, TensorType
 from fewbit.golden.run import classify, run
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import Folding, MatVecFold
 from fewbit.hw.top import Top
 from fewbit.sim import bitstream
 from fewbit.sim.bitstream import unpack
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 def make(board, out, design=None, **options):
-    folds = {"fc": Fold(pe=1, simd=16, memory="block", buffer="ring")}
+    folds = {"fc": MatVecFold(pe=1, simd=16, memory="block", buffer="ring")}
     top = design or Top(NETWORK, Folding(input_lanes=8, folds=folds))
     baud = options.pop("baud", 3_000_000)
     types = {"input": NETWORK.input, "scores": NETWORK.scores, "has_index": True}
@@ -213,7 +213,7 @@ class Hard(wiring.Component):
     """The tiny design with a hard block between its score and the output: a DSP block, or single-port RAM."""
 
     def __init__(self, block):
-        folds = {"fc": Fold(pe=1, simd=16, memory="block", buffer="ring")}
+        folds = {"fc": MatVecFold(pe=1, simd=16, memory="block", buffer="ring")}
         self.top, self.block = Top(NETWORK, Folding(input_lanes=8, folds=folds)), block
         super().__init__(self.top.signature)
 

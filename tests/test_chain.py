@@ -18,7 +18,7 @@ from fewbit.golden.network import ArgMax, Dense, Flatten, Layer, Network, Tensor
 from fewbit.golden.run import run
 from fewbit.hw.chain import chain, timing
 from fewbit.hw.emit import verilog
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import Folding, MatVecFold, WindowFold
 from fewbit.hw.streams import to_stream
 from fewbit.hw.top import Top
 from fewbit.sim.compile import PATTERNS, compile_design
@@ -149,7 +149,7 @@ def test_random_networks_in_the_cells_of_a_family(make, seed, family, tmp_path, 
     rng = np.random.default_rng(seed)
     network, folding = make(rng)
     if family == "ice40":  # it has no memory of LUTs that can be written
-        folds = {name: replace(fold, **_in_blocks(fold)) for name, fold in folding.folds.items()}
+        folds = {name: _in_blocks(fold) for name, fold in folding.folds.items()}
         folding = replace(folding, folds=folds)
     mapped = netlist(verilog(Top(network, folding, family), "top"), top="top", family=family)
     dtype, size = network.input.dtype, network.scores.size
@@ -165,7 +165,12 @@ def test_random_networks_in_the_cells_of_a_family(make, seed, family, tmp_path, 
 
 
 def _in_blocks(fold):
-    return {field: "block" for field in ("buffer", "lines") if getattr(fold, field) == "distributed"}
+    if isinstance(fold, WindowFold):
+        return replace(fold, memory="block")
+    if isinstance(fold, MatVecFold):
+        buffer = "block" if fold.buffer == "distributed" else fold.buffer
+        return replace(fold, buffer=buffer, window=_in_blocks(fold.window))
+    return fold
 
 
 def one_dense(**weights_of: int) -> Network:
@@ -175,14 +180,14 @@ def one_dense(**weights_of: int) -> Network:
 
 
 def test_units_are_named_in_stream_order():
-    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=2, folds={"dense": Fold(pe=3, simd=4)}))
+    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=2, folds={"dense": MatVecFold(pe=3, simd=4)}))
     assert [name for name, _ in units] == [
         "layer_0_dense_gearbox",
         "layer_0_dense",
         "scores_gearbox",
         "argmax",
     ]
-    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=4, folds={"dense": Fold(pe=1, simd=4)}))
+    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=4, folds={"dense": MatVecFold(pe=1, simd=4)}))
     assert [name for name, _ in units] == ["layer_0_dense", "argmax"]
 
 
@@ -199,11 +204,11 @@ def test_a_network_without_arithmetic_is_wires_and_an_arg_max():
 @pytest.mark.parametrize(
     "lanes, fold, message",
     [
-        (5, Fold(), "input lanes must divide the 12 inputs, not 5"),
-        (0, Fold(), "input lanes must divide the 12 inputs, not 0"),
-        (1, Fold(pe=4), "layer 'dense': PE must divide the 6 outputs, not 4"),
-        (1, Fold(simd=5), "layer 'dense': SIMD must divide the 12 inputs, not 5"),
-        (1, Fold(stages=0), "layer 'dense': the sum needs at least 1 stage, not 0"),
+        (5, MatVecFold(), "input lanes must divide the 12 inputs, not 5"),
+        (0, MatVecFold(), "input lanes must divide the 12 inputs, not 0"),
+        (1, MatVecFold(pe=4), "layer 'dense': PE must divide the 6 outputs, not 4"),
+        (1, MatVecFold(simd=5), "layer 'dense': SIMD must divide the 12 inputs, not 5"),
+        (1, MatVecFold(stages=0), "layer 'dense': the sum needs at least 1 stage, not 0"),
     ],
 )
 def test_a_fold_that_does_not_divide_is_refused(lanes, fold, message):

@@ -20,7 +20,8 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear
 from fewbit.hw.fabric.devices import target
 from fewbit.hw.matvec.parallel import MatVec
-from fewbit.hw.memory.rom import Stored, weight_memory
+from fewbit.hw.memory.kinds import Stored
+from fewbit.hw.memory.rom import weight_memory
 from fewbit.hw.planner.columns import (
     DEEPEST,
     Field,

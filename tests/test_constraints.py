@@ -70,12 +70,12 @@ def cheaper(than: Plan, cycles: int) -> Iterator[tuple[int, Folding]]:
             (one for one in range(1, first.lanes + 1)
              if first.lanes % one == 0 and size % one == 0 and size // one <= cycles), None
         )  # fmt: skip
-        given = first.folds[-1].pe
+        given = first.folds[-1].lanes_out
         if lanes is None or inner.size // gcd(given, second.lanes) > cycles:
             continue
         around = gearbox_cost(bits, 1, lanes, DEVICE) + gearbox_cost(bits, lanes, first.lanes, DEVICE)
         around += gearbox_cost(inner.dtype.bits, given, second.lanes, DEVICE)
-        around += gearbox_cost(scores.dtype.bits, second.folds[-1].pe, 1, DEVICE)
+        around += gearbox_cost(scores.dtype.bits, second.folds[-1].lanes_out, 1, DEVICE)
         around += argmax_cost(scores.dtype.bits, scores.size, DEVICE)
         cost = first.cost + second.cost + around
         if cost.share(free) < (than.cost - SHELL).share(free) - 1e-9:

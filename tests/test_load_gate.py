@@ -17,7 +17,7 @@ from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import ArgMax, Dense, Network, TensorType
 from fewbit.golden.run import classify, run
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import Folding, MatVecFold
 from fewbit.hw.top import Top
 
 
@@ -37,7 +37,7 @@ class Bench(SerialBench):
 
     def __init__(self, net=TURNED, **options):
         self.net = net
-        fold = Fold(pe=1, simd=2, memory="spram")
+        fold = MatVecFold(pe=1, simd=2, memory="spram")
         self.top = Top(net, Folding(input_lanes=2, folds={"one": fold}))
         super().__init__(self.top, net.input, net.scores, **options)
 

@@ -17,7 +17,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import BIPOLAR, Dense, Network, TensorType, Threshold
 from fewbit.golden.run import run
 from fewbit.hw.emit import verilog
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import Folding, MatVecFold, ThresholdFold
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.top import Top
 from fewbit.readers import load
@@ -41,9 +41,9 @@ def small():
     sources = {}
     for family, buffer in (("ice40", "block"), ("ecp5", "distributed")):
         folds = {
-            "first": Fold(pe=2, simd=6, memory="block", buffer=buffer),
-            "sign": Fold(form="comparators", memory="logic"),
-            "second": Fold(pe=1, simd=4, memory="logic", buffer="ring"),
+            "first": MatVecFold(pe=2, simd=6, memory="block", buffer=buffer),
+            "sign": ThresholdFold(form="comparators", memory="logic"),
+            "second": MatVecFold(pe=1, simd=4, memory="logic", buffer="ring"),
         }
         folding = Folding(input_lanes=4, folds=folds)
         sources[family] = verilog(Top(network, folding), "fewbit_top")
@@ -100,7 +100,7 @@ def test_a_comparison_whose_carry_goes_straight_into_a_register(family):
         dtype=DType("uint", 2), base=0,
     )  # fmt: skip
     network = Network(name="levels", input=TensorType(DType("int", 4), (8,)), layers=(layer,))
-    folding = Folding(input_lanes=8, folds={"levels": Fold(simd=8)})
+    folding = Folding(input_lanes=8, folds={"levels": ThresholdFold(lanes=8)})
     frames = frames_of(network, 300)
     text = netlist(verilog(Top(network, folding), "fewbit_top"), top="fewbit_top", family=family)
     words = pack_words(network.input.dtype.encode(frames), 4)

@@ -33,14 +33,14 @@ from fewbit.golden.network import Conv, Dense, Flatten, Linear, Network, TensorT
 from fewbit.golden.run import run
 from fewbit.hw import top
 from fewbit.hw.fabric.devices import target
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import BIT_PLANES, FUSED_SIGN, STREAM, Folding, MatVecFold, ThresholdFold
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.memory.fill import LANE_BITS, connect_fill, image, lanes_of
 from fewbit.hw.memory.kind import Contents
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.memory.loader import Loader
 from fewbit.hw.memory.lut_ram import LutRam
-from fewbit.hw.memory.spram import MOST_LANES, Spram, fits
+from fewbit.hw.memory.spram import MOST_LANES, Spram, check_size
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.readers import load
 from fewbit.sim.cocotb_run import BenchFailure
@@ -233,7 +233,7 @@ def test_image_is_the_words_from_the_lowest_bits_up():
     assert image([0x1_2345, 0xF_FFFF], 20) == [0x2345, 0x1, 0xFFFF, 0xF]
     assert image([3, 1], 2) == [3, 1]
     assert [lanes_of(bits) for bits in (1, 16, 17, 48, 49, 64)] == [1, 1, 2, 3, 4, 4]
-    assert (fits(16384, 64), fits(16385, 1), fits(1, 65)) == (True, False, False)
+    check_size(64, 16384)
 
 
 @pytest.mark.parametrize(
@@ -314,13 +314,13 @@ def signs() -> tuple[Network, Folding]:
             Dense(name="two", weights=rng.choice([-1, 1], (3, 6)), code=BINARY),
         ),
     )
-    stream = Fold(pe=2, simd=2, form="stream")
+    stream = ThresholdFold(lanes=2, form=STREAM)
     folds = {
-        "conv": Fold(pe=2, simd=9, window=1),
+        "conv": MatVecFold(pe=2, simd=9, unit=FUSED_SIGN),
         "t1": stream,
-        "one": Fold(pe=2, simd=8, stages=2),
+        "one": MatVecFold(pe=2, simd=8, unit=FUSED_SIGN, stages=2),
         "t2": stream,
-        "two": Fold(pe=1, simd=3, memory="logic"),
+        "two": MatVecFold(pe=1, simd=3, memory="logic"),
     }
     return network, Folding(input_lanes=1, folds=folds)
 
@@ -334,7 +334,7 @@ def planes() -> tuple[Network, Folding]:
         input=TensorType(DType.parse("int3"), (8,)),
         layers=(Dense(name="one", weights=rng.choice(code.levels, (4, 8)), code=code),),
     )
-    return network, Folding(input_lanes=2, folds={"one": Fold(pe=2, simd=4, serial=True)})
+    return network, Folding(input_lanes=2, folds={"one": MatVecFold(pe=2, simd=4, unit=BIT_PLANES)})
 
 
 @pytest.mark.parametrize("make", slow_but_at([0], [signs, planes, lambda: small_dial("uint2", 6)]))

@@ -31,10 +31,10 @@ from tiers import slow_but
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Dense, Linear
+from fewbit.golden.network import Dense
 from fewbit.hw.chain import chain
 from fewbit.hw.fabric.devices import target
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import PARALLEL, TERMS, Folding, MatVecFold
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, term_cycles
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.options import _linear, _Work
@@ -226,10 +226,9 @@ def by_terms(network, folding):
     """The same with every layer with weights taking terms, but those whose thresholds ride with the weights."""
     folds = dict(folding.folds)
     for one in network.layers:
-        after = next((fold for name, fold in folds.items() if name.replace("threshold", one.kind) == one.name), None)
-        if isinstance(one, Linear) and (after is None or after.form != "stream"):
-            fold = folds[one.name]
-            folds[one.name] = replace(fold, terms=True, buffer="block" if fold.buffer == "ring" else fold.buffer)
+        fold = folds.get(one.name)
+        if isinstance(fold, MatVecFold) and fold.unit == PARALLEL:
+            folds[one.name] = replace(fold, unit=TERMS, buffer="block" if fold.buffer == "ring" else fold.buffer)
     return replace(folding, folds=folds)
 
 
@@ -239,7 +238,7 @@ def refolded(seed, make):
 
 
 def test_a_chain_builds_what_the_fold_says():
-    fold = Fold(pe=3, simd=4, terms=True)
+    fold = MatVecFold(pe=3, simd=4, unit=TERMS)
     units = dict(chain(scores(layer(6, 12, "ternary"), "uint2"), Folding(input_lanes=4, folds={"dense": fold})))
     assert type(units["layer_0_dense"]) is TermSerialMatVec
 
@@ -253,7 +252,7 @@ def test_a_plan_takes_terms_where_they_are_cheaper(code, source, share, device):
     wanted = term_cycles(dense, 2, 1)
     made = plan(network, target(device), Constraints(clock_hz=12e6, fps=12e6 / wanted))
     (fold,) = (one.fold for one in made.layers)
-    assert fold.terms
+    assert fold.unit == TERMS
     assert made.cycles_per_frame <= wanted
     assert ", terms" in describe_plan(made)
     assert made.cycles_per_frame == made.layers[0].cycles

@@ -14,7 +14,7 @@ from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.network import Affine, ArgMax, Dense, Flatten, Network, TensorType, Threshold
 from fewbit.hw.chain import timing
 from fewbit.hw.emit import verilog
-from fewbit.hw.fold import Fold, Folding
+from fewbit.hw.fold import Folding, MatVecFold, ThresholdFold
 from fewbit.hw.top import Top
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import Vectors, network_vectors
@@ -38,9 +38,9 @@ def classifier() -> tuple[Network, Folding]:
         ArgMax(name="argmax"),
     )
     folds = {
-        "first": Fold(pe=2, simd=4, buffer="ring", stages=2),
-        "between": Fold(form="search"),
-        "second": Fold(pe=3, simd=5, memory="logic", buffer="distributed"),
+        "first": MatVecFold(pe=2, simd=4, buffer="ring", stages=2),
+        "between": ThresholdFold(form="search"),
+        "second": MatVecFold(pe=3, simd=5, memory="logic", buffer="distributed"),
     }
     return Network(name="classifier", input=source, layers=layers), Folding(input_lanes=3, folds=folds)
 

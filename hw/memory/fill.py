@@ -34,7 +34,10 @@ def fill_signature(lanes: int = LANES) -> wiring.Signature:
 
 def connect_fill(m: Module, source: wiring.PureInterface, sink: wiring.PureInterface) -> None:
     """``source`` writes into ``sink``, which may have fewer lanes."""
-    for name in ("enable", "lane", "address", "data"):
+    if source.signature == sink.signature.flip():
+        wiring.connect(m, source, sink)
+        return
+    for name in source.signature.members:
         m.d.comb += getattr(sink, name).eq(getattr(source, name))
 
 

@@ -28,6 +28,12 @@ def lut_ram_cells(depth: int, width: int) -> int:
     return 6 * blocks * -(-width // 4) + (blocks - 1) * width
 
 
+def check_depth(depth: int) -> None:
+    """Raises FewbitError if a memory is too deep to be one of these."""
+    if depth > DEEPEST:
+        raise FewbitError(f"distributed RAM holds at most {DEEPEST} words of weights, not {depth:,}")
+
+
 class LutRam(wiring.Component):
     """``depth`` words of ``bits`` bits, all of one read or 16 bits of one written in a cycle.
 
@@ -59,8 +65,7 @@ class LutRam(wiring.Component):
     """
 
     def __init__(self, bits: int, depth: int) -> None:
-        if depth > DEEPEST:
-            raise FewbitError(f"distributed RAM holds at most {DEEPEST} words of weights, not {depth:,}")
+        check_depth(depth)
         self.bits, self.depth, self.lanes = bits, depth, lanes_of(bits)
         read = wiring.Signature({"addr": Out(range(depth)), "en": Out(1, init=1), "data": In(bits)})
         super().__init__({"fill": In(fill_signature(self.lanes)), "read": In(read)})
@@ -108,4 +113,4 @@ class LutRamWeights(WeightMemory):
         return LutRam(bits, len(words))
 
     def check(self, bits: int, depth: int) -> None:
-        LutRam(bits, depth)
+        check_depth(depth)

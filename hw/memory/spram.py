@@ -25,9 +25,12 @@ ADDRESS_CELLS = 20
 """Logic cells that a memory takes beside its blocks: two addresses, and who writes."""
 
 
-def fits(depth: int, bits: int) -> bool:
-    """Whether a memory can be one of these."""
-    return depth <= DEPTH and lanes_of(bits) <= MOST_LANES
+def check_size(bits: int, depth: int) -> None:
+    """Raises FewbitError if a memory cannot be one of these."""
+    if depth > DEPTH or lanes_of(bits) > MOST_LANES:
+        raise FewbitError(
+            f"SPRAM holds at most {DEPTH:,} words of up to {MOST_LANES * LANE_BITS} bits, not {depth:,} of {bits}"
+        )
 
 
 class Spram(wiring.Component):
@@ -65,10 +68,7 @@ class Spram(wiring.Component):
     """
 
     def __init__(self, bits: int, depth: int, target: str = "generic") -> None:
-        if not fits(depth, bits):
-            raise FewbitError(
-                f"SPRAM holds at most {DEPTH:,} words of up to {MOST_LANES * LANE_BITS} bits, not {depth:,} of {bits}"
-            )
+        check_size(bits, depth)
         self.bits, self.depth, self.target = bits, depth, target
         self.lanes = lanes_of(bits)
         read = wiring.Signature({"addr": Out(range(depth)), "en": Out(1, init=1), "data": In(bits)})
@@ -130,4 +130,4 @@ class SpramWeights(WeightMemory):
         return Spram(bits, len(words), target)
 
     def check(self, bits: int, depth: int) -> None:
-        Spram(bits, depth)
+        check_size(bits, depth)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fewbit.golden.network import Conv, Linear
 from fewbit.hw.fabric.devices import Target
-from fewbit.hw.fold import Fold
+from fewbit.hw.fold import FUSED_SIGN, TERMS, MatVecFold
 from fewbit.hw.matvec.fused_sign import STARTS
 from fewbit.hw.matvec.term_serial import term_memory
 from fewbit.hw.memory.kinds import MEMORIES
@@ -39,15 +39,15 @@ class WeightReads:
     gives: int
 
     @classmethod
-    def of(cls, layer: Linear, fold: Fold, target: Target, *, positions: int = 1, rides: bool = False) -> WeightReads:
-        """Those of ``layer``, which is ``positions`` products a frame; ``rides``: thresholds are among them."""
-        if fold.terms:
+    def of(cls, layer: Linear, fold: MatVecFold, target: Target, *, positions: int = 1) -> WeightReads:
+        """Those of ``layer``, which is ``positions`` products a frame, and of thresholds among them."""
+        if fold.unit == TERMS:
             groups = layer.groups if isinstance(layer, Conv) else 1
             depth, word = term_memory(layer.position(), fold.pe, fold.simd, groups)
             held = word
         else:
             stored = stored_words(layer.position(), fold.pe, fold.simd)
-            depth = stored.depth + (layer.outputs // fold.pe * STARTS if rides else 0)
+            depth = stored.depth + (layer.outputs // fold.pe * STARTS if fold.unit == FUSED_SIGN else 0)
             held, word = stored.vary, max(stored.vary, fold.pe * fold.simd * layer.code.bits)
         rams = MEMORIES[fold.memory].block_rams(depth, held, target)
         return cls(word=word, depth=depth, words=positions * depth, rams=rams, gives=rams * target.widest_word)

@@ -14,7 +14,7 @@ from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.carry import WITH_CELLS
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fabric.families import FAMILIES
-from fewbit.hw.fold import Fold
+from fewbit.hw.fold import BIT_PLANES, TERMS, MatVecFold
 from fewbit.hw.lanes.choose import lanes_for
 from fewbit.hw.layers.multiply_shift import LaneForm
 from fewbit.hw.layers.window import Geometry
@@ -156,11 +156,11 @@ def window_cost(geometry: Geometry, source: DType, lanes: int, target: Target) -
     return rows, lines, cost
 
 
-def dense_cycles(layer: Dense, activation: DType, fold: Fold, groups: int = 1) -> int:
+def dense_cycles(layer: Dense, activation: DType, fold: MatVecFold, groups: int = 1) -> int:
     """Cycles that a matrix-vector unit takes for a vector a group."""
-    if fold.terms:
+    if fold.unit == TERMS:
         return term_cycles(layer, fold.pe, fold.simd, groups)
-    return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.serial else 1)
+    return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.unit == BIT_PLANES else 1)
 
 
 @lru_cache(maxsize=64)

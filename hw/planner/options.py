@@ -14,7 +14,19 @@ from fewbit.golden.reach import threshold_reach
 from fewbit.golden.terms import term_exponents
 from fewbit.hw.cost import Cost, undominated
 from fewbit.hw.fabric.devices import Target
-from fewbit.hw.fold import STREAM, Fold, takes_bias
+from fewbit.hw.fold import (
+    BIT_PLANES,
+    FUSED_SIGN,
+    PARALLEL,
+    STREAM,
+    TERMS,
+    AffineFold,
+    Fold,
+    MatVecFold,
+    ThresholdFold,
+    WindowFold,
+    takes_bias,
+)
 from fewbit.hw.layers.conv import needs_windows
 from fewbit.hw.layers.multiply_shift import LaneForm, cheapest
 from fewbit.hw.layers.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH
@@ -90,7 +102,7 @@ def stage_options(
                     (cycles, *(cycles for _, cycles, _ in rest)),
                     (cost, *(cost for _, _, cost in rest)),
                 )
-                found.setdefault((option.lanes, option.folds[-1].pe), []).append(option)
+                found.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
         for option in _streamed(network, stage, work, pe, simd, target, clock_hz):
             found.setdefault((option.lanes, pe), []).append(option)
     for same in found.values():
@@ -145,13 +157,13 @@ class _Work:
         return cls(layer, layer.lane_kind(source.dtype), exact, positions, groups, geometry, source)
 
 
-def _lanes_in(fold: Fold, work: _Work) -> int:
-    return fold.simd if work.geometry is None else fold.window
+def _lanes_in(fold: MatVecFold, work: _Work) -> int:
+    return fold.simd if work.geometry is None else fold.window.lanes
 
 
 def _linear(
     work: _Work, pe: int, simd: int, target: Target, clock_hz: float, digits: bool = True
-) -> Iterator[tuple[Fold, int, Cost]]:
+) -> Iterator[tuple[MatVecFold, int, Cost]]:
     """Folds of a layer with weights with these lanes, their cycles and cost: one for each place where weights and
     vectors can lie, and each form."""
     layer, activation = work.layer, work.kind
@@ -162,29 +174,32 @@ def _linear(
     stored = stored_words(work.product, pe, simd)
     places = list(memories(stored, words, line, target))
     scale_columns = stored.scales[1]
-    for serial, blocks in _forms(work, pe, simd, target, digits):
-        term, dsp = BIT if serial else term_kind(layer, activation), blocks > 0
+    for unit, blocks in _forms(work, pe, simd, target, digits):
+        serial, dsp = unit == BIT_PLANES, blocks > 0
+        term = BIT if serial else term_kind(layer, activation)
         stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.signed_word)
         own = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
         own += scale_cost(work.product, activation, pe, simd, stages, target.family, scale_columns, dsp)
         own += Cost(dsps=blocks)
         for memory, buffer, cost in places:
-            fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, serial=serial, dsp=dsp)
+            fold = MatVecFold(pe=pe, simd=simd, unit=unit, memory=memory, buffer=buffer, stages=stages, dsp=dsp)
             cycles = work.positions * dense_cycles(work.product, activation, fold)
             yield _windowed(work, fold, cycles, own + cost, target)
 
 
-def _forms(work: _Work, pe: int, simd: int, target: Target, digits: bool) -> Iterator[tuple[bool, int]]:
-    """Whether a unit takes bit planes, and the DSP blocks that it takes: every choice there is."""
-    yield False, 0
+def _forms(work: _Work, pe: int, simd: int, target: Target, digits: bool) -> Iterator[tuple[str, int]]:
+    """A unit, and the DSP blocks that it takes: every choice there is."""
+    yield PARALLEL, 0
     if serves(work.kind, work.layer.code) and not work.layer.digits:
-        yield True, 0
+        yield BIT_PLANES, 0
     blocks = dsp_blocks(work.layer, work.kind, pe, simd, target) if digits or not work.layer.digits else 0
     if blocks:
-        yield False, blocks
+        yield PARALLEL, blocks
 
 
-def _by_terms(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) -> Iterator[tuple[Fold, int, Cost]]:
+def _by_terms(
+    work: _Work, pe: int, simd: int, target: Target, clock_hz: float
+) -> Iterator[tuple[MatVecFold, int, Cost]]:
     """Folds that walk the terms of a layer, where it has zeros or signed digits, with no more inputs at a time than
     keep up."""
     layer, activation, groups = work.product, work.kind, work.groups
@@ -197,12 +212,12 @@ def _by_terms(work: _Work, pe: int, simd: int, target: Target, clock_hz: float) 
     words, line = layer.inputs // simd, simd * activation.bits
     stored = Contents.of_any(depth, width)
     for memory, buffer, cost in memories(stored, words, line, target, readers=pe):
-        fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages, terms=True)
+        fold = MatVecFold(pe=pe, simd=simd, unit=TERMS, memory=memory, buffer=buffer, stages=stages)
         cycles = work.positions * dense_cycles(layer, activation, fold, groups)
         yield _windowed(work, fold, cycles, own + cost, target)
 
 
-def _windowed(work: _Work, fold: Fold, cycles: int, cost: Cost, target: Target) -> tuple[Fold, int, Cost]:
+def _windowed(work: _Work, fold: MatVecFold, cycles: int, cost: Cost, target: Target) -> tuple[MatVecFold, int, Cost]:
     """``fold`` with the windows that it wants: as few lanes as keep up with the unit, or as many as bring most."""
     geometry = work.geometry
     if geometry is None:
@@ -213,7 +228,8 @@ def _windowed(work: _Work, fold: Fold, cycles: int, cost: Cost, target: Target) 
     window = next((one for one in lanes if needed[one] <= cycles), min(lanes, key=lambda one: needed[one]))
     rows, lines, own = window_cost(geometry, work.source.dtype, window, target)
     own += gearbox_cost(work.kind.bits, window, fold.simd, target)
-    return replace(fold, window=window, rows=rows, lines=lines), max(cycles, needed[window]), cost + own
+    windows = WindowFold(lanes=window, rows=rows, memory=lines)
+    return replace(fold, window=windows), max(cycles, needed[window]), cost + own
 
 
 def _streamed(
@@ -237,10 +253,10 @@ def _streamed(
     own = pe * lanes + Cost(cells=3 * depth.bit_length() + 24 + simd, ffs=3 * depth.bit_length() + 20 + simd)
     stored = Contents.of_any(depth, pe * simd)
     for memory, buffer, cost in memories(stored, words, simd, target):
-        fold = Fold(pe=pe, simd=simd, memory=memory, buffer=buffer, stages=stages)
+        fold = MatVecFold(pe=pe, simd=simd, unit=FUSED_SIGN, memory=memory, buffer=buffer, stages=stages)
         fold, cycles, whole = _windowed(work, fold, work.positions * depth, own + cost, target)
-        rider = Fold(pe=pe, simd=pe, form=STREAM)
-        yield Option(_lanes_in(fold, work), (fold, rider), (cycles, cycles), (whole, Cost()))
+        fused = ThresholdFold(lanes=pe, form=STREAM)
+        yield Option(_lanes_in(fold, work), (fold, fused), (cycles, cycles), (whole, Cost()))
 
 
 Multiplied = tuple[LaneForm, int] | None
@@ -285,17 +301,18 @@ def _on_lanes(
         total = layer.output(source).dtype.bits
         width = signed_bits(source.dtype)
         own = Cost(cells=2 * total + 2 * rom_cells(layer.scale.size, scale) + 8, ffs=3 * total + 6)
-        ways = [(Fold(), source.size, own + Cost(cells=Multiplier.cells(width, scale, target.family)))]
+        ways: list[tuple[Fold, int, Cost]] = [
+            (AffineFold(), source.size, own + Cost(cells=Multiplier.cells(width, scale, target.family)))
+        ]
         if target.multiplies(width, scale):
-            ways.append((Fold(dsp=True), source.size, own + Cost(dsps=1)))
+            ways.append((AffineFold(dsp=True), source.size, own + Cost(dsps=1)))
         return ways
     if isinstance(layer, Pool):
         geometry = Geometry.of(layer, source, groups=source.shape[0] // lanes)
         rows, lines, cost = window_cost(geometry, source.dtype, lanes, target)
-        fold = Fold(pe=lanes, simd=lanes, rows=rows, lines=lines)
         kept = layer.output(source).dtype.bits
         reduced = Cost(cells=2 * lanes * kept + 6, ffs=lanes * kept + 4)
-        return [(fold, geometry.elements // lanes, cost + reduced)]
+        return [(WindowFold(lanes=lanes, rows=rows, memory=lines), geometry.elements // lanes, cost + reduced)]
     assert isinstance(layer, Threshold)
     count = int(layer.thresholds.shape[1])
     steps = count.bit_length()
@@ -306,15 +323,15 @@ def _on_lanes(
     # A threshold for all is a constant beside the comparator; one a channel comes from a table.
     each = lanes * (count * (bits // 2 if shared else bits + 2) + count + layer.dtype.bits)
     out = lanes * layer.dtype.bits + groups.bit_length() + 1
-    folds = [
-        (Fold(pe=lanes, simd=lanes, form=COMPARATORS), beats, Cost(cells=each + rows + walk + 2, ffs=out)),
+    folds: list[tuple[Fold, int, Cost]] = [
+        (ThresholdFold(lanes=lanes, form=COMPARATORS), beats, Cost(cells=each + rows + walk + 2, ffs=out)),
     ]
     if multiplied is not None:
         form, ranks = multiplied
         width = lanes * form.word_bits
         ffs = out + (ranks - 1) * (lanes * (form.total.bits + bits) + 2)
         own = Cost(cells=multiply_shift_cells(form, lanes, groups, ranks), ffs=ffs)
-        fold = Fold(pe=lanes, simd=lanes, form=MULTIPLY_SHIFT, memory=LOGIC, stages=ranks)
+        fold = ThresholdFold(lanes=lanes, form=MULTIPLY_SHIFT, memory=LOGIC, stages=ranks)
         folds.append((fold, beats, own))
         if target.ram_shapes and groups > 1 and width:
             block = Cost(
@@ -330,7 +347,7 @@ def _on_lanes(
         if target.ram_shapes:
             places.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits, constant=True))))
         folds += [
-            (Fold(pe=lanes, simd=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
+            (ThresholdFold(lanes=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
             for place, cost in places
         ]
     return undominated(folds, cost=lambda way: way[2], cycles=lambda way: way[1])

@@ -21,7 +21,7 @@ from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Networ
 from fewbit.hw.chain import timing
 from fewbit.hw.cost import Cost, undominated
 from fewbit.hw.fabric.devices import Target
-from fewbit.hw.fold import STREAM, Fold, Folding
+from fewbit.hw.fold import Fold, Folding, MatVecFold, ThresholdFold
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.bandwidth import WeightReads
 from fewbit.hw.planner.constraints import Constraints
@@ -278,7 +278,7 @@ def _cheapest(
                 extra = option.cost + gearbox_cost(bits, lanes, simd, target)
                 if not before:
                     extra += gearbox_cost(network.input.dtype.bits, 1, lanes, target)
-                found = fresh.setdefault(option.folds[-1].pe, [])
+                found = fresh.setdefault(option.folds[-1].lanes_out, [])
                 for label in before_labels:
                     cost = label.cost + extra
                     if budget is None or cost.within(budget):
@@ -313,7 +313,7 @@ def _fast_enough(options: list[Option], limit: int) -> list[Option]:
     found: dict[tuple[int, int], list[Option]] = {}
     for option in options:
         if option.slowest <= limit:
-            found.setdefault((option.lanes, option.folds[-1].pe), []).append(option)
+            found.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
     return [option for same in found.values() for option in undominated(same, _cost)]
 
 
@@ -337,13 +337,14 @@ def _plan(
             layer = network.layers[index]
             if option is label.options[0] and isinstance(layer, Threshold):
                 lanes = input_lanes if layer.channels == 1 else gcd(input_lanes, layer.channels)
-                fold, cycles = replace(fold, pe=lanes, simd=lanes), network.types[index].size // lanes
+                assert isinstance(fold, ThresholdFold)
+                fold, cycles = replace(fold, lanes=lanes), network.types[index].size // lanes
             folds[layer.name] = fold
             reads = None
             if isinstance(layer, Linear):
                 positions = network.types[index + 1].size // layer.outputs
-                rides = any(one.form == STREAM for one in option.folds)
-                reads = WeightReads.of(layer, fold, target, positions=positions, rides=rides)
+                assert isinstance(fold, MatVecFold)
+                reads = WeightReads.of(layer, fold, target, positions=positions)
             layers.append(LayerPlan(layer=layer, fold=fold, cycles=cycles, cost=cost, reads=reads))
     return Plan(
         network=network,
