@@ -252,7 +252,7 @@ class _Workshop:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
-            if isinstance(error, FewbitError):
+            if isinstance(error, FewbitError) and not child.ending():
                 self._complete_log()
                 self._move({"build.log": "build.log"})
         finally:

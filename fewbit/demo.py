@@ -41,6 +41,7 @@ def demo(
     out_dir: Path,
     *,
     model_name: str | None = None,
+    input_kind: str | None = None,
     rtl_frames: int = 1000,
     reporter: Reporter | None = None,
 ) -> str:
@@ -56,7 +57,7 @@ def demo(
     show = reporter or Reporter()
     found = catalogue.get(board)
     check_folder(out_dir)
-    name, network = choose(board, model_name)
+    name, network = choose(board, model_name, input_kind)
     images, labels = (arrays.read(path) for path in models.test_set(name))
     made = board_design(network, found)
     frames = network_inputs(network, images)
@@ -70,15 +71,19 @@ def demo(
     return page
 
 
-def choose(board: str, model_name: str | None = None) -> tuple[str, Network]:
+def choose(board: str, model_name: str | None = None, input_kind: str | None = None) -> tuple[str, Network]:
     """The network asked for, or the most accurate of the shipped native ones that fits the board.
 
     Of those for MNIST that are dense throughout, which build in minutes, and whose weights are in the bitstream.
     """
     shipped = models.shipped()
     if model_name is not None:
-        path = shipped.get(model_name, Path(model_name))
-        return path.stem, load(path)
+        path = Path(model_name)
+        if not path.exists() and model_name in shipped:
+            path = shipped[model_name]
+            if path.suffix == ".onnx":  # those take pixels divided by 255
+                input_kind = input_kind or "uint8/255"
+        return path.stem, load(path, input=input_kind)
     native = [
         name
         for name, path in shipped.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -33,6 +34,16 @@ class TensorType:
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+Range = tuple[Ints, Ints]
+"""Lowest and highest values, one each for every place on the first axis of a frame."""
+
+
+def whole_range(kind: TensorType) -> Range:
+    """All that a tensor of type ``kind`` can hold.  # () -> (C,), (C,) int64"""
+    low, high = (np.full(kind.shape[:1] or 1, end, np.int64) for end in (kind.dtype.min, kind.dtype.max))
+    return low, high
 
 
 def frozen_array(values: Any, dtype: Any) -> Ints:
@@ -89,3 +100,23 @@ class Layer(Record, ABC):
     @abstractmethod
     def output(self, source: TensorType) -> TensorType:
         """Type of the output for an input of type ``source``. Raises FewbitError if the layer cannot take it."""
+
+    @abstractmethod
+    def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+        """The output for ``x``, int64 of type ``source``, exact.  # (N, \\*source.shape) -> (N, \\*output shape)
+
+        ``quality`` caps the signed digits that count in a multiplication; None is all.
+        """
+
+    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+        """Lowest and highest output at any quality, for each place on the first axis of a frame: by default all that
+        the kind of the output holds.
+
+        Parameters
+        ----------
+        source : TensorType
+            Of the input.
+        inputs : callable
+            Gives the same of the input.
+        """
+        return whole_range(self.output(source))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,10 +15,15 @@ from fewbit.golden.budget import check_shape
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.layer import Layer, TensorType, frozen_array
+from fewbit.golden.layer import Layer, Range, TensorType, frozen_array
+from fewbit.golden.matvec import matvec, product
+from fewbit.golden.window import windows
 
 _BLOCK = 1 << 16
 """Values whose signed digits are worked out at a time."""
+
+_MOST_ELEMENTS = 1 << 24
+"""Elements of windows that a convolution holds at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,6 +170,22 @@ class Linear(Layer):
             raise FewbitError(f"{self._label()}: sums up to {largest} need more than 64 bits")
         return least.astype(np.int64), most.astype(np.int64)
 
+    @abstractmethod
+    def products(self, source: TensorType, x: Ints, factors: Ints) -> Ints:
+        """:meth:`step` with ``factors`` (outputs, inputs), such as :meth:`factors` gives, for the weights."""
+
+    def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+        return self.products(source, x, self.factors(quality))
+
+    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+        return self.bounds(source.dtype)
+
+    def _sums(self, factors: Ints, source: DType, x: Ints) -> Ints:
+        """# (outputs, inputs), (N, inputs) -> (N, outputs)"""
+        if self.digits:
+            return product(x, factors, source)
+        return matvec(x, factors, self.code, source)
+
     def sum_kind(self, source: DType) -> DType:
         """The narrowest kind that holds every sum."""
         low, high = self.bounds(source)
@@ -197,6 +218,9 @@ class Dense(Linear):
         if source.shape != (self.inputs,):
             raise FewbitError(f"{self._label()}: takes {self.inputs} inputs on one axis, not {source}")
         return TensorType(self.sum_kind(source.dtype), (self.outputs,))
+
+    def products(self, source: TensorType, x: Ints, factors: Ints) -> Ints:
+        return self._sums(factors, source.dtype, x)
 
 
 def whole_numbers(layer: Any, name: str, length: int) -> None:
@@ -296,6 +320,22 @@ class Conv(Linear):
         if source.shape[0] != self.channels:
             raise FewbitError(f"{self._label()}: takes {self.channels} channels, the input is {source}")
         return TensorType(self.sum_kind(source.dtype), (self.outputs, rows, columns))
+
+    def products(self, source: TensorType, x: Ints, factors: Ints) -> Ints:
+        kind = self.lane_kind(source.dtype)
+        rows, columns = window_positions(self, self.kernel, self.stride, self.padding, source)
+        y = np.empty((len(x), self.outputs, rows, columns), np.int64)
+        channels, outputs = self.channels // self.groups, self.outputs // self.groups
+        frames = max(1, _MOST_ELEMENTS // (rows * columns * self.inputs))
+        for start in range(0, len(x), frames):
+            part = slice(start, start + frames)
+            for group in range(self.groups):
+                seen = x[part, group * channels : (group + 1) * channels]
+                vectors = windows(seen, self.kernel, self.stride, self.padding).reshape(-1, self.inputs)
+                own = slice(group * outputs, (group + 1) * outputs)
+                sums = self._sums(factors[own], kind, vectors).reshape(len(seen), rows, columns, outputs)
+                y[part, own] = sums.transpose(0, 3, 1, 2)
+        return y
 
     def position(self) -> Dense:
         return Dense(

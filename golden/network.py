@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -13,8 +14,10 @@ import numpy as np
 from fewbit.golden.budget import check_shape
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.layer import Layer, Record, TensorType
+from fewbit.golden.layer import Layer, Range, Record, TensorType
 from fewbit.golden.linear import Conv, Dense, Linear, checked_window, whole_numbers, window_positions
+from fewbit.golden.threshold import threshold_level
+from fewbit.golden.window import windows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +34,16 @@ class Flatten(Layer):
 
     def output(self, source: TensorType) -> TensorType:
         return TensorType(source.dtype, (source.size,))
+
+    def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+        return x.reshape(len(x), source.size)[:, self.places(source.shape)]
+
+    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+        places, shape = self.places(source.shape), source.shape
+        low, high = (
+            np.broadcast_to(end.reshape(-1, *[1] * (len(shape) - 1)), shape).ravel()[places] for end in inputs()
+        )
+        return low, high
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,6 +92,9 @@ class Threshold(Layer):
             raise FewbitError(f"{self._label()}: has {self.channels} channels, the input is {source}")
         return TensorType(self.dtype, source.shape)
 
+    def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+        return self.base + self.dtype.step * threshold_level(x, self.thresholds, self.sign)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pool(Layer):
@@ -117,6 +133,21 @@ class Pool(Layer):
             dtype = DType.holding(least, most) if least < 0 else DType("uint", most.bit_length())
         return TensorType(dtype, (source.shape[0], *positions))
 
+    def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+        fill = source.dtype.min if self.mode == "max" else 0
+        seen = windows(x, self.kernel, self.stride, self.padding, fill)
+        pooled = seen.max((3, 4)) if self.mode == "max" else seen.sum((3, 4))
+        return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
+
+    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+        low, high = inputs()
+        if self.mode == "max":
+            return low, high
+        elements = self.kernel[0] * self.kernel[1]
+        if any(self.padding):  # a window may lie in it but for one element
+            return np.minimum(low, elements * low), np.maximum(high, elements * high)
+        return elements * low, elements * high
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Affine(Layer):
@@ -149,6 +180,10 @@ class Affine(Layer):
         except FewbitError:
             raise FewbitError(f"{self._label()}: sums up to {max(ends, key=abs)} need more than 64 bits") from None
 
+    def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+        axes = (-1,) + (1,) * (x.ndim - 2)
+        return x * self.scale.reshape(axes) + self.bias.reshape(axes)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArgMax(Layer):
@@ -160,6 +195,9 @@ class ArgMax(Layer):
         if len(source.shape) != 1:
             raise FewbitError(f"{self._label()}: takes scores on one axis, not {source}")
         return TensorType(DType("uint", max(1, (source.size - 1).bit_length())), ())
+
+    def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
+        return np.asarray(np.argmax(x, axis=1))
 
 
 LAYERS: tuple[type[Layer], ...] = (Flatten, Dense, Conv, Pool, Threshold, Affine, ArgMax)

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.linear import window_positions
-from fewbit.golden.matvec import matvec, product
 from fewbit.golden.network import (
-    Affine,
     ArgMax,
-    Conv,
-    Dense,
-    Flatten,
     Layer,
     Linear,
     Network,
-    Pool,
     TensorType,
-    Threshold,
 )
-from fewbit.golden.threshold import threshold_level
-from fewbit.golden.window import windows
-
-_MOST_ELEMENTS = 1 << 24
-"""Elements of windows that a convolution holds at a time."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +57,7 @@ def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
     tensors = [check_frames(network, frames).astype(np.int64)]
     for layer, source in zip(network.layers, network.types):
-        factors = layer.factors(quality) if isinstance(layer, Linear) else None
-        tensors.append(step(layer, source, tensors[-1], factors))
+        tensors.append(layer.step(source, tensors[-1], quality))
     return Result(network, tuple(tensors))
 
 
@@ -82,9 +67,10 @@ def step(layer: Layer, source: TensorType, x: Ints, factors: Ints | None = None)
     ``factors`` is what a linear layer multiplies by, :meth:`fewbit.golden.linear.Linear.factors`; by default that at
     full quality.
     """
-    if isinstance(layer, Linear):
-        return _LINEAR[type(layer)](layer, source, x, layer.factors() if factors is None else factors)
-    return _STEPS[type(layer)](layer, source, x)
+    if factors is None:
+        return layer.step(source, x)
+    assert isinstance(layer, Linear)
+    return layer.products(source, x, factors)
 
 
 def check_frames(network: Network, frames: Ints) -> Ints:
@@ -153,66 +139,3 @@ def classify(network: Network, scores: Ints) -> Ints:
 def _range(dtype: object) -> str:
     low, high = dtype.min, dtype.max  # type: ignore[attr-defined]
     return "-1 or +1" if str(dtype) == "bipolar" else f"{low} to {high}"
-
-
-def _flatten(layer: Flatten, source: TensorType, x: Ints) -> Ints:
-    return x.reshape(len(x), source.size)[:, layer.places(source.shape)]
-
-
-def _sums(layer: Linear, factors: Ints, source: DType, x: Ints) -> Ints:
-    """# (N, inputs), (outputs, inputs) -> (N, outputs)"""
-    if layer.digits:
-        return product(x, factors, source)
-    return matvec(x, factors, layer.code, source)
-
-
-def _dense(layer: Dense, source: TensorType, x: Ints, factors: Ints) -> Ints:
-    return _sums(layer, factors, source.dtype, x)
-
-
-def _conv(layer: Conv, source: TensorType, x: Ints, factors: Ints) -> Ints:
-    kind = layer.lane_kind(source.dtype)
-    rows, columns = window_positions(layer, layer.kernel, layer.stride, layer.padding, source)
-    y = np.empty((len(x), layer.outputs, rows, columns), np.int64)
-    channels, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
-    frames = max(1, _MOST_ELEMENTS // (rows * columns * layer.inputs))
-    for start in range(0, len(x), frames):
-        part = slice(start, start + frames)
-        for group in range(layer.groups):
-            seen = x[part, group * channels : (group + 1) * channels]
-            vectors = windows(seen, layer.kernel, layer.stride, layer.padding).reshape(-1, layer.inputs)
-            own = slice(group * outputs, (group + 1) * outputs)
-            sums = _sums(layer, factors[own], kind, vectors).reshape(len(seen), rows, columns, outputs)
-            y[part, own] = sums.transpose(0, 3, 1, 2)
-    return y
-
-
-def _pool(layer: Pool, source: TensorType, x: Ints) -> Ints:
-    fill = source.dtype.min if layer.mode == "max" else 0
-    seen = windows(x, layer.kernel, layer.stride, layer.padding, fill)
-    pooled = seen.max((3, 4)) if layer.mode == "max" else seen.sum((3, 4))
-    return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
-
-
-def _threshold(layer: Threshold, _source: TensorType, x: Ints) -> Ints:
-    return layer.base + layer.dtype.step * threshold_level(x, layer.thresholds, layer.sign)
-
-
-def _affine(layer: Affine, _source: TensorType, x: Ints) -> Ints:
-    axes = (-1,) + (1,) * (x.ndim - 2)
-    return x * layer.scale.reshape(axes) + layer.bias.reshape(axes)
-
-
-def _argmax(_layer: ArgMax, _source: TensorType, x: Ints) -> Ints:
-    return np.asarray(np.argmax(x, axis=1))
-
-
-_LINEAR: dict[type[Layer], Callable[..., Ints]] = {Dense: _dense, Conv: _conv}
-
-_STEPS: dict[type[Layer], Callable[..., Ints]] = {
-    Flatten: _flatten,
-    Pool: _pool,
-    Threshold: _threshold,
-    Affine: _affine,
-    ArgMax: _argmax,
-}

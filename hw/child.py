@@ -223,6 +223,11 @@ def signals() -> Iterator[None]:
         _children.ending = False
 
 
+def ending() -> bool:
+    """Whether a signal has told the program to end: that a tool fails is its doing then."""
+    return _children.ending
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Within it a signal waits, for what is short and must not stay half done: a file in the place of another, and the

@@ -58,12 +58,17 @@ def cli() -> None:
 @click.option(
     "--frames", default=1000, show_default=True, type=click.IntRange(min=1), help="Test images to run through the RTL."
 )
+@input_option
 @quiet_option
-def demo(board: str, model_name: str | None, out_dir: Path, frames: int, quiet: bool) -> None:
+def demo(board: str, model_name: str | None, out_dir: Path, frames: int, input_kind: str | None, quiet: bool) -> None:
     """The whole line on real data: accuracy, Verilog, simulation against golden, bitstream, one-page report."""
     from fewbit.demo import demo as run_demo
 
-    print(run_demo(board, out_dir, model_name=model_name, rtl_frames=frames, reporter=Reporter(quiet)))
+    print(
+        run_demo(
+            board, out_dir, model_name=model_name, input_kind=input_kind, rtl_frames=frames, reporter=Reporter(quiet)
+        )
+    )
 
 
 @cli.command()

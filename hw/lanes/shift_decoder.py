@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,21 +46,23 @@ class ShiftDecoder(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        # Codes 1, 2, 3 are the positive levels +1, +2, +4, and codes 4, 5, 6 the same ones negated.
+        # Codes 1, 2, 3 are the positive levels +1, +2, +4, and codes 4, 5, 6 the same ones negated: ~(x - 1) is -x.
         m = Module()
-        negative = self.code[2]
-        shift = Signal(2)
-        shifted = Signal(self.scale_width + 2)
-        zero = Signal()
+        negative, width = self.code[2], self.scale_width
+        once, twice, fourfold = (Signal(name=name) for name in ("once", "twice", "fourfold"))
+        magnitude, less = Signal(width + 2), Signal(width + 3)
         m.d.comb += [
             self.illegal.eq(self.code.all()),
-            zero.eq((self.code == 0) | self.illegal),
-            shift.eq(Mux(negative, self.code[:2], self.code[:2] - 1)),
+            once.eq((self.code == 1) | (self.code == 4)),
+            twice.eq((self.code == 2) | (self.code == 5)),
+            fourfold.eq((self.code == 3) | (self.code == 6)),
         ]
-        with m.Switch(shift):
-            for distance in range(3):
-                with m.Case(distance):
-                    m.d.comb += shifted.eq(Cat(Const(0, distance), self.scale))
-        magnitude = Mux(zero, 0, shifted)
-        m.d.comb += self.weight.eq(Mux(negative, -magnitude, magnitude))
+        scale = Cat(Const(0, 2), self.scale, Const(0, 2))
+        m.d.comb += [
+            magnitude.eq(
+                Cat((once & scale[k + 2]) | (twice & scale[k + 1]) | (fourfold & scale[k]) for k in range(width + 2))
+            ),
+            less.eq(magnitude + negative.replicate(width + 3)),
+            self.weight.eq(less ^ negative.replicate(width + 3)),
+        ]
         return m
