@@ -20,6 +20,7 @@ from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Layer, Network, T
 from fewbit.hw.chain import chain
 from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.devices import TARGETS, target
+from fewbit.hw.fold import FUSED_SIGN, MatVecFold
 from fewbit.hw.layers.threshold import MULTIPLY_SHIFT
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.costs import dense_cycles, sum_stages
@@ -67,7 +68,7 @@ def check(made: Plan, budget_share: float = FILL) -> None:
             assert one.layer.outputs % one.fold.pe == 0
             assert one.layer.inputs % one.fold.simd == 0
             source = made.network.types[made.network.layers.index(one.layer)].dtype
-            starts = 2 * one.layer.outputs // one.fold.pe if rides(made, one.layer.name) else 0
+            starts = 2 * one.layer.outputs // one.fold.pe if fuses_thresholds(made, one.layer.name) else 0
             assert one.cycles == dense_cycles(one.layer, source, one.fold) + starts
         assert made.folding.folds[one.layer.name] == one.fold
     # A unit of the chain is busy for the cycles that the plan says of its layer.
@@ -89,11 +90,10 @@ def check(made: Plan, budget_share: float = FILL) -> None:
         assert one.reads.words * one.reads.word >= one.layer.weights.size * one.layer.code.bits
 
 
-def rides(made: Plan, dense: str) -> bool:
-    """Whether thresholds ride in the weight stream of layer ``dense``."""
-    names = [one.layer.name for one in made.layers]
-    after = made.layers[(names.index(dense) + 1) % len(names)]
-    return after.fold.form == "stream"
+def fuses_thresholds(made: Plan, dense: str) -> bool:
+    """Whether the unit of layer ``dense`` holds the thresholds behind it."""
+    fold = made.folding.folds[dense]
+    return isinstance(fold, MatVecFold) and fold.unit == FUSED_SIGN
 
 
 def simulated(made: Plan, frames: int = 12) -> tuple[int, int]:
