@@ -26,11 +26,11 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType, Threshold
 from fewbit.golden.reach import threshold_reach
+from fewbit.hw.costs.parts import multiply_shift_cells, row_stages
 from fewbit.hw.fabric.devices import target
 from fewbit.hw.layers.multiply_shift import cheapest
 from fewbit.hw.layers.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH, ThresholdUnit
 from fewbit.hw.memory.rom import rom_cells
-from fewbit.hw.planner.costs import multiply_shift_cells, row_stages
 from fewbit.passes import lower
 
 CLOCK_HZ = {"hx8k": 48e6, "ecp5-25k": 50e6}

@@ -25,11 +25,11 @@ from fewbit.boards.catalogue import BOARDS, get
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.cost import Cost
+from fewbit.hw.costs.streams import argmax_cost, buffer_cost, gearbox_cost, window_unit_cost
 from fewbit.hw.fabric.devices import Target, target
 from fewbit.hw.layers.argmax import ArgMaxUnit
 from fewbit.hw.layers.window import Geometry, WindowUnit
 from fewbit.hw.memory.vector_buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
-from fewbit.hw.planner.stream_costs import argmax_cost, buffer_cost, gearbox_cost, window_unit_cost
 from fewbit.hw.streams import Gearbox
 
 KINDS = ("logic_cells", "flip_flops", "block_rams", "dsps")

@@ -18,11 +18,10 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense, Linear, Network
 from fewbit.golden.terms import term_counts
+from fewbit.hw.costs.parts import divisors, serves_vectors
 from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, least_simd
-from fewbit.hw.planner.costs import serves_vectors
-from fewbit.hw.planner.options import divisors
 from fewbit.report import table
 
 NETWORKS = ("mnist-conv", "lenet5-shift3")

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from fewbit.golden.network import Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.sparsity import Sparsity
-from fewbit.hw.fold import BIT_PLANES, TERMS, MatVecFold, ThresholdFold, WindowFold
-from fewbit.hw.layers.threshold import COMPARATORS
+from fewbit.hw.fold import MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.plan import LayerPlan, Plan
+from fewbit.hw.units.table import unit_of
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
@@ -113,20 +113,6 @@ def products(layer: Linear, result: TensorType) -> int:
     return result.size * layer.inputs
 
 
-def _places(planned: LayerPlan) -> str:
-    """Where a layer of a plan has its memories, or what form it takes."""
-    fold = planned.fold
-    if isinstance(fold, WindowFold):
-        return f"rows in {fold.memory}"
-    if isinstance(fold, ThresholdFold):
-        return fold.form
-    if not isinstance(fold, MatVecFold):
-        return COMPARATORS
-    rows = f", rows in {fold.window.memory}" if fold.window.rows else ""
-    unit = f", {fold.unit}" if fold.unit in (BIT_PLANES, TERMS) else ""
-    return f"{fold.memory}, vector in {fold.buffer}{rows}{unit}{', DSP blocks' * fold.dsp}"
-
-
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
@@ -172,7 +158,8 @@ def describe_plan(plan: Plan) -> str:
     for one in plan.layers:
         word = "" if one.reads is None else f"{one.reads.word:,}"
         rows.append(
-            (one.layer.name, _places(one), one.fold.lanes_out, one.fold.lanes_in, one.cycles, _percent(plan.busy(one)),
+            (one.layer.name, unit_of(one.layer).describe(one.fold),
+             one.fold.lanes_out, one.fold.lanes_in, one.cycles, _percent(plan.busy(one)),
              word, _percent(_weight_share(one)), one.cost.cells, one.cost.ffs, one.cost.rams)
         )  # fmt: skip
     head = ("layer", "memory or form", "PE", "SIMD", "cycles", "of busiest", "word", "of RAMs", "cells", "FFs", "RAMs")

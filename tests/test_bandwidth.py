@@ -11,12 +11,12 @@ import pytest
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Network, TensorType, Threshold
+from fewbit.hw.costs.bandwidth import WeightReads
+from fewbit.hw.costs.parts import stored_words
 from fewbit.hw.emit import verilog
 from fewbit.hw.fabric.devices import TARGETS, target
 from fewbit.hw.fold import FUSED_SIGN, Folding, MatVecFold
-from fewbit.hw.planner.bandwidth import WeightReads
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.costs import stored_words
 from fewbit.hw.planner.plan import plan
 from fewbit.hw.top import Top
 from fewbit.report import describe_plan, plan_figures

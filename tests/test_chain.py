@@ -223,6 +223,9 @@ def test_a_layer_without_hardware_is_refused():
         def output(self, source: TensorType) -> TensorType:
             return source
 
+        def step(self, source, x, quality=None):
+            return x
+
     network = Network(name="odd", input=TensorType(BIPOLAR, (4,)), layers=(Strange(name="x"),))
     with pytest.raises(FewbitError, match=r"^layer 'x': there is no hardware for a strange layer$"):
         chain(network, Folding(input_lanes=1, folds={}))

@@ -18,11 +18,7 @@ from benchmarks.models import shipped
 from fewbit.golden.codes import BINARY, TERNARY, Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Dense, Linear
-from fewbit.hw.fabric.devices import target
-from fewbit.hw.matvec.parallel import MatVec
-from fewbit.hw.memory.kinds import Stored
-from fewbit.hw.memory.rom import weight_memory
-from fewbit.hw.planner.columns import (
+from fewbit.hw.costs.columns import (
     DEEPEST,
     Field,
     scale_columns,
@@ -30,7 +26,11 @@ from fewbit.hw.planner.columns import (
     weight_columns,
     weight_field,
 )
-from fewbit.hw.planner.costs import stored_words
+from fewbit.hw.costs.parts import stored_words
+from fewbit.hw.fabric.devices import target
+from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.memory.kinds import Stored
+from fewbit.hw.memory.rom import weight_memory
 
 UINT4 = DType("uint", 4)
 

@@ -18,12 +18,12 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import ArgMax, Conv, Dense, Flatten, Network, Pool, TensorType, Threshold
 from fewbit.hw.chain import timing
+from fewbit.hw.costs.streams import argmax_cost, gearbox_cost
 from fewbit.hw.fabric.devices import target
 from fewbit.hw.fold import Folding
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.options import stage_options
 from fewbit.hw.planner.plan import SHELL, Plan, plan
-from fewbit.hw.planner.stream_costs import argmax_cost, gearbox_cost
 
 CLOCK = 12e6
 DEVICE = target("up5k")

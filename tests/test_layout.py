@@ -12,7 +12,8 @@ ORDER = {"golden": 0, "hw": 1, "sim": 2, "boards": 2, "models": 2, "": 3}
 """Which folder may import which: only from a lower number, or from itself."""
 
 ROOMS = (
-    "fabric", "multiply", "memory", "sums", "lanes", "matvec", "layers", "fold", "chain", "top", "planner",
+    "fabric", "multiply", "memory", "sums", "lanes", "matvec", "layers", "fold", "costs", "units", "chain", "top",
+    "planner",
 )  # fmt: skip
 """The rooms and files of hw/ in the order of their imports: each may use those before it, and the rest of hw/."""
 

@@ -19,11 +19,11 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Layer, Network, TensorType, Threshold
 from fewbit.hw.chain import chain
 from fewbit.hw.cost import Cost
+from fewbit.hw.costs.parts import dense_cycles, sum_stages
 from fewbit.hw.fabric.devices import TARGETS, target
 from fewbit.hw.fold import FUSED_SIGN, MatVecFold
 from fewbit.hw.layers.threshold import MULTIPLY_SHIFT
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.costs import dense_cycles, sum_stages
 from fewbit.hw.planner.plan import FILL, SHELL, MisfitError, Plan, plan
 from fewbit.hw.top import Top
 from fewbit.sim.netlist import netlist

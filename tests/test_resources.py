@@ -9,9 +9,9 @@ from benchmarks.resources import KINDS, Comparison, compare, farthest, has_plan,
 from fewbit import models
 from fewbit.boards.catalogue import BOARDS
 from fewbit.hw.cost import Cost
+from fewbit.hw.costs.streams import gearbox_cost
 from fewbit.hw.fabric.devices import TARGETS, target
 from fewbit.hw.memory.rom import rom_cells
-from fewbit.hw.planner.stream_costs import gearbox_cost
 
 TOLERANCE = 0.15
 

@@ -37,8 +37,8 @@ from fewbit.hw.fabric.devices import target
 from fewbit.hw.fold import PARALLEL, TERMS, Folding, MatVecFold
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, term_cycles
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.options import _linear, _Work
 from fewbit.hw.planner.plan import plan
+from fewbit.hw.units.linear import Work, linear_ways
 from fewbit.report import describe_plan
 from fewbit.sim.vectors import lane_words
 
@@ -265,10 +265,10 @@ def test_a_plan_takes_terms_where_they_are_cheaper(code, source, share, device):
 def test_terms_are_no_option_where_there_are_no_zeros():
     ones = replace(layer(4, 6, "ternary"), weights=np.ones((4, 6)))
     for dense in (ones, layer(4, 6, "binary")):
-        work = _Work.of(scores(dense, "uint4"), 0)
-        folds = [fold for simd in divisors(6) for fold, _, _ in _linear(work, 2, simd, target("hx8k"), 12e6)]
+        work = Work.of(scores(dense, "uint4"), 0)
+        folds = [fold for simd in divisors(6) for fold, _, _ in linear_ways(work, 2, simd, target("hx8k"), 12e6)]
         assert folds
-        assert not any(fold.terms for fold in folds)
+        assert not any(fold.unit == TERMS for fold in folds)
 
 
 @pytest.mark.parametrize("seed", slow_but(range(6), range(60)))

@@ -17,18 +17,19 @@ from math import gcd
 from statistics import fmean
 
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Flatten, Layer, Linear, Network, Pool, Threshold
+from fewbit.golden.network import Layer, Linear, Network
 from fewbit.hw.chain import timing
 from fewbit.hw.cost import Cost, undominated
+from fewbit.hw.costs.bandwidth import WeightReads
+from fewbit.hw.costs.parts import in_cells
+from fewbit.hw.costs.streams import argmax_cost, gearbox_cost
 from fewbit.hw.fabric.devices import Target
-from fewbit.hw.fold import Fold, Folding, MatVecFold, ThresholdFold
+from fewbit.hw.fold import Fold, Folding, MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
-from fewbit.hw.planner.bandwidth import WeightReads
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.costs import in_cells
 from fewbit.hw.planner.options import Option, stage_options
-from fewbit.hw.planner.stream_costs import argmax_cost, gearbox_cost
 from fewbit.hw.schedule import Schedule
+from fewbit.hw.units.table import unit_of
 
 SHELL = Cost(cells=170, ffs=90)
 """What the board's shell around the design takes: UART, frame assembly, reset; without a receive buffer."""
@@ -209,12 +210,11 @@ def _stages(network: Network) -> list[list[int]]:
     """Indices of the layers of each stage; the first holds what comes before the first one with weights."""
     stages: list[list[int]] = [[]]
     for index, layer in enumerate(network.layers):
-        if isinstance(layer, (Flatten, ArgMax)):
+        unit = unit_of(layer)
+        if unit.free:
             continue
-        if isinstance(layer, Linear):
+        if unit.starts_stage:
             stages.append([])
-        elif not isinstance(layer, (Threshold, Affine, Pool)):
-            raise FewbitError(f"layer {layer.name!r}: there is no hardware for a {layer.kind} layer")
         stages[-1].append(index)
     return stages
 
@@ -335,10 +335,10 @@ def _plan(
     for stage, option in zip(stages, label.options):
         for index, fold, cycles, cost in zip(stage, option.folds, option.cycles, option.costs):
             layer = network.layers[index]
-            if option is label.options[0] and isinstance(layer, Threshold):
-                lanes = input_lanes if layer.channels == 1 else gcd(input_lanes, layer.channels)
-                assert isinstance(fold, ThresholdFold)
-                fold, cycles = replace(fold, lanes=lanes), network.types[index].size // lanes
+            moved = None
+            if option is label.options[0]:
+                moved = unit_of(layer).on_input(network, index, fold, input_lanes)
+            fold, cycles = moved or (fold, cycles)
             folds[layer.name] = fold
             reads = None
             if isinstance(layer, Linear):

@@ -11,6 +11,8 @@ from fewbit.golden.dtype import DType, signed_bits
 from fewbit.golden.network import Dense, Linear
 from fewbit.golden.terms import term_exponents
 from fewbit.hw.cost import Cost
+from fewbit.hw.costs.columns import scale_columns, scale_field, weight_columns, weight_field
+from fewbit.hw.costs.streams import buffer_cost, window_unit_cost
 from fewbit.hw.fabric.carry import WITH_CELLS
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fabric.families import FAMILIES
@@ -26,8 +28,6 @@ from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.memory.rom import rom_cells
 from fewbit.hw.multiply.csd import CsdMultiplier
 from fewbit.hw.multiply.dsp import FactorMultiplier
-from fewbit.hw.planner.columns import scale_columns, scale_field, weight_columns, weight_field
-from fewbit.hw.planner.stream_costs import buffer_cost, window_unit_cost
 
 CELLS_FOR_A_RAM = 200
 """What a block RAM counts for where nothing is scarce; about the devices' own ratio."""
@@ -39,6 +39,10 @@ CELLS_FOR_A_DSP = 80
 def in_cells(cost: Cost) -> int:
     """A cost as one number, where nothing is scarce."""
     return cost.cells + CELLS_FOR_A_RAM * cost.rams + CELLS_FOR_A_DSP * cost.dsps
+
+
+def divisors(number: int) -> list[int]:
+    return [one for one in range(1, number + 1) if number % one == 0]
 
 
 def memories(

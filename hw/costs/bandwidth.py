@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewbit.golden.network import Conv, Linear
+from fewbit.hw.costs.parts import stored_words
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import FUSED_SIGN, TERMS, MatVecFold
 from fewbit.hw.matvec.fused_sign import STARTS
 from fewbit.hw.matvec.term_serial import term_memory
 from fewbit.hw.memory.kinds import MEMORIES
-from fewbit.hw.planner.costs import stored_words
 
 
 @dataclass(frozen=True, kw_only=True)

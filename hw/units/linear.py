@@ -1,0 +1,276 @@
+"""Layers with weights: dense and convolutional."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import gcd
+from typing import Any
+
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import (
+    Conv,
+    Dense,
+    Linear,
+    Network,
+    TensorType,
+    Threshold,
+)
+from fewbit.golden.terms import term_exponents
+from fewbit.hw.cost import Cost
+from fewbit.hw.costs.parts import (
+    dense_cycles,
+    divisors,
+    dsp_blocks,
+    lane_cells,
+    memories,
+    scale_cost,
+    serves_vectors,
+    stored_words,
+    sum_ffs,
+    sum_stages,
+    term_cost,
+    term_kind,
+    unit_cost,
+    window_cost,
+)
+from fewbit.hw.costs.streams import gearbox_cost
+from fewbit.hw.fabric.devices import Target
+from fewbit.hw.fold import (
+    BIT_PLANES,
+    FUSED_SIGN,
+    PARALLEL,
+    STREAM,
+    TERMS,
+    Fold,
+    MatVecFold,
+    ThresholdFold,
+    WindowFold,
+    consumer,
+    takes_bias,
+)
+from fewbit.hw.layers.conv import ConvUnit, needs_windows
+from fewbit.hw.layers.window import Geometry
+from fewbit.hw.matvec.base import FoldedMatVec
+from fewbit.hw.matvec.bit_serial import BIT, BitSerialMatVec, serves
+from fewbit.hw.matvec.fused_sign import STARTS, SignMatVec, fuses, has_starts, sum_bits
+from fewbit.hw.matvec.parallel import MatVec
+from fewbit.hw.matvec.term_serial import TermSerialMatVec, least_simd, term_memory
+from fewbit.hw.memory.kind import Contents
+from fewbit.hw.units.base import LayerUnit, LeftOut, Made, Place, Way
+
+_MOST_LANES = 1024
+
+_MATVECS: dict[str, type[FoldedMatVec]] = {PARALLEL: MatVec, BIT_PLANES: BitSerialMatVec, TERMS: TermSerialMatVec}
+
+
+class LinearUnit(LayerUnit):
+    """Dense and convolutional layers."""
+
+    starts_stage = True
+
+    def make(self, place: Place) -> Made:
+        layer, source = place.layer, place.source
+        assert isinstance(layer, Linear)
+        fold = place.folding.of(layer, MatVecFold)
+        fused = _fused_thresholds(place, fold)
+        exact = not takes_bias(place.network, place.index)
+        kind = layer.lane_kind(source.dtype)
+        groups = layer.groups if isinstance(layer, Conv) else 1
+        options: dict[str, Any] = {"pe": fold.pe, "simd": fold.simd, "target": place.family, "groups": groups}
+        options |= {"memory": fold.memory, "buffer": fold.buffer, "stages": fold.stages}
+        inner: FoldedMatVec | SignMatVec
+        left_out = None
+        if fused is not None:
+            if kind != BIPOLAR:
+                raise FewbitError(
+                    f"layer {fused.name!r}: thresholds are fused with the weights of bipolar inputs, not {kind}"
+                )
+            inner = SignMatVec(layer.position(), fused, **options)
+        else:
+            inner = _MATVECS[fold.unit](layer.position(), kind, exact=exact, dsp=fold.dsp, **options)
+            left_out = None if exact else LeftOut(inner.step, inner.bias, inner.sum)
+        if not isinstance(layer, Conv):
+            return Made(inner, fold.simd, fold.pe, left_out, fused)
+        result = layer.output(source).dtype if exact and fused is None else None
+        window = fold.window
+        unit = ConvUnit(
+            layer, source, inner, result=result, lanes=window.lanes, rows=window.rows, memory=window.memory
+        )  # fmt: skip
+        return Made(unit, unit.lanes, fold.pe, left_out, fused)
+
+    def stage_ways(
+        self, network: Network, stage: list[int], target: Target, clock_hz: float, dsp: bool
+    ) -> Iterator[tuple[int, tuple[Way, ...]]]:
+        work = Work.of(network, stage[0])
+        for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.inputs)):
+            if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
+                continue
+            for way in linear_ways(work, pe, simd, target, clock_hz, dsp):
+                yield _lanes_in(way[0], work), (way,)
+            yield from fused_ways(network, stage, work, pe, simd, target, clock_hz)
+
+    def describe(self, fold: Fold) -> str:
+        assert isinstance(fold, MatVecFold)
+        rows = f", rows in {fold.window.memory}" if fold.window.rows else ""
+        unit = f", {fold.unit}" if fold.unit in (BIT_PLANES, TERMS) else ""
+        return f"{fold.memory}, vector in {fold.buffer}{rows}{unit}{', DSP blocks' * fold.dsp}"
+
+
+def _fused_thresholds(place: Place, fold: MatVecFold) -> Threshold | None:
+    """The thresholds that a fused-sign unit holds, if it is one. Raises FewbitError if there are none behind it."""
+    if fold.unit != FUSED_SIGN:
+        return None
+    after = consumer(place.network, place.index)
+    if not isinstance(after, Threshold):
+        raise FewbitError(f"layer {place.layer.name!r}: a fused-sign unit takes thresholds behind it")
+    return after
+
+
+@dataclass(frozen=True)
+class Work:
+    """A layer with weights, and what the planner has to know of it.
+
+    Attributes
+    ----------
+    layer : Linear
+    kind : DType
+        Of the activations, as the lanes see them.
+    exact : bool
+        Whether it gives its sums whole, or leaves a bias to the thresholds behind it.
+    positions, groups : int
+        Products a frame, and shares of the outputs with inputs of their own.
+    geometry : Geometry or None
+        Of its windows, if it has any.
+    source : TensorType
+    """
+
+    layer: Linear
+    kind: DType
+    exact: bool
+    positions: int
+    groups: int
+    geometry: Geometry | None
+    source: TensorType
+
+    @cached_property
+    def product(self) -> Dense:
+        """The layer at one position."""
+        return self.layer.position()
+
+    @classmethod
+    def of(cls, network: Network, index: int) -> Work:
+        layer, source = network.layers[index], network.types[index]
+        assert isinstance(layer, Linear)
+        positions, groups, geometry = 1, 1, None
+        if isinstance(layer, Conv):
+            _, rows, columns = layer.output(source).shape
+            positions, groups = rows * columns, layer.groups
+            geometry = Geometry.of(layer, source, groups) if needs_windows(layer, source) else None
+        exact = not takes_bias(network, index)
+        return cls(layer, layer.lane_kind(source.dtype), exact, positions, groups, geometry, source)
+
+
+def _lanes_in(fold: MatVecFold, work: Work) -> int:
+    return fold.simd if work.geometry is None else fold.window.lanes
+
+
+def linear_ways(
+    work: Work, pe: int, simd: int, target: Target, clock_hz: float, digits: bool = True
+) -> Iterator[tuple[MatVecFold, int, Cost]]:
+    """Folds of a layer with weights with these lanes, their cycles and cost: one for each place where weights and
+    vectors can lie, and each form."""
+    layer, activation = work.layer, work.kind
+    yield from _by_terms(work, pe, simd, target, clock_hz)
+    if not serves_vectors(layer, pe, simd):
+        return
+    words, line = layer.inputs // simd, simd * activation.bits
+    stored = stored_words(work.product, pe, simd)
+    places = list(memories(stored, words, line, target))
+    scale_columns = stored.scales[1]
+    for unit, blocks in _forms(work, pe, simd, target, digits):
+        serial, dsp = unit == BIT_PLANES, blocks > 0
+        term = BIT if serial else term_kind(layer, activation)
+        stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.signed_word)
+        own = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
+        own += scale_cost(work.product, activation, pe, simd, stages, target.family, scale_columns, dsp)
+        own += Cost(dsps=blocks)
+        for memory, buffer, cost in places:
+            fold = MatVecFold(pe=pe, simd=simd, unit=unit, memory=memory, buffer=buffer, stages=stages, dsp=dsp)
+            cycles = work.positions * dense_cycles(work.product, activation, fold)
+            yield _windowed(work, fold, cycles, own + cost, target)
+
+
+def _forms(work: Work, pe: int, simd: int, target: Target, digits: bool) -> Iterator[tuple[str, int]]:
+    """A unit, and the DSP blocks that it takes: every choice there is."""
+    yield PARALLEL, 0
+    if serves(work.kind, work.layer.code) and not work.layer.digits:
+        yield BIT_PLANES, 0
+    blocks = dsp_blocks(work.layer, work.kind, pe, simd, target) if digits or not work.layer.digits else 0
+    if blocks:
+        yield PARALLEL, blocks
+
+
+def _by_terms(
+    work: Work, pe: int, simd: int, target: Target, clock_hz: float
+) -> Iterator[tuple[MatVecFold, int, Cost]]:
+    """Folds that walk the terms of a layer, where it has zeros or signed digits, with no more inputs at a time than
+    keep up."""
+    layer, activation, groups = work.product, work.kind, work.groups
+    if not (layer.digits or (layer.weights == 0).any()) or simd != least_simd(layer, pe, groups):
+        return
+    depth, width = term_memory(layer, pe, simd, groups)
+    # Picking an activation and its shift is as deep as a sum of as many bits.
+    stages = sum_stages(BIT, max(2, simd * len(term_exponents(layer))), target, clock_hz)
+    own = term_cost(layer, activation, work.exact, pe, simd, target.family, stages)
+    words, line = layer.inputs // simd, simd * activation.bits
+    stored = Contents.of_any(depth, width)
+    for memory, buffer, cost in memories(stored, words, line, target, readers=pe):
+        fold = MatVecFold(pe=pe, simd=simd, unit=TERMS, memory=memory, buffer=buffer, stages=stages)
+        cycles = work.positions * dense_cycles(layer, activation, fold, groups)
+        yield _windowed(work, fold, cycles, own + cost, target)
+
+
+def _windowed(work: Work, fold: MatVecFold, cycles: int, cost: Cost, target: Target) -> tuple[MatVecFold, int, Cost]:
+    """``fold`` with the windows that it wants: as few lanes as keep up with the unit, or as many as bring most."""
+    geometry = work.geometry
+    if geometry is None:
+        return fold, cycles, cost
+    lanes = divisors(geometry.shape[0] // geometry.groups)
+    # The gearbox behind the window goes through the greatest number that divides both.
+    needed = {one: geometry.elements // gcd(one, fold.simd) for one in lanes}
+    window = next((one for one in lanes if needed[one] <= cycles), min(lanes, key=lambda one: needed[one]))
+    rows, lines, own = window_cost(geometry, work.source.dtype, window, target)
+    own += gearbox_cost(work.kind.bits, window, fold.simd, target)
+    windows = WindowFold(lanes=window, rows=rows, memory=lines)
+    return replace(fold, window=windows), max(cycles, needed[window]), cost + own
+
+
+def fused_ways(
+    network: Network, stage: list[int], work: Work, pe: int, simd: int, target: Target, clock_hz: float
+) -> Iterator[tuple[int, tuple[Way, Way]]]:
+    """A layer whose thresholds ride in its weight stream, where they can."""
+    after = network.layers[stage[1]] if len(stage) == 2 else None
+    layer = work.product
+    if not isinstance(after, Threshold) or work.kind != BIPOLAR:
+        return
+    words, folds = layer.inputs // simd, layer.outputs // pe
+    stages = sum_stages(work.kind, simd, target, clock_hz)
+    if not (fuses(layer, after) and has_starts(layer.inputs, simd) and stages <= words):
+        return
+    depth = folds * (words + STARTS)
+    bits = sum_bits(layer.inputs)
+    lanes = Cost(
+        cells=lane_cells(layer, work.kind, simd, target.family) + bits + 3,
+        ffs=sum_ffs(work.kind, simd, stages) + bits + 1,
+    )
+    own = pe * lanes + Cost(cells=3 * depth.bit_length() + 24 + simd, ffs=3 * depth.bit_length() + 20 + simd)
+    stored = Contents.of_any(depth, pe * simd)
+    for memory, buffer, cost in memories(stored, words, simd, target):
+        fold = MatVecFold(pe=pe, simd=simd, unit=FUSED_SIGN, memory=memory, buffer=buffer, stages=stages)
+        fold, cycles, whole = _windowed(work, fold, work.positions * depth, own + cost, target)
+        fused = ThresholdFold(lanes=pe, form=STREAM)
+        yield _lanes_in(fold, work), ((fold, cycles, whole), (fused, cycles, Cost()))

@@ -1,0 +1,30 @@
+"""All kinds of layers that there is hardware for."""
+
+from __future__ import annotations
+
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Layer, Pool, Threshold
+from fewbit.hw.units.affine import AffineLayerUnit
+from fewbit.hw.units.base import LayerUnit
+from fewbit.hw.units.free import ArgMaxLayerUnit, FlattenUnit
+from fewbit.hw.units.linear import LinearUnit
+from fewbit.hw.units.pool import PoolLayerUnit
+from fewbit.hw.units.threshold import ThresholdLayerUnit
+
+UNITS: dict[type[Layer], LayerUnit] = {
+    Dense: LinearUnit(),
+    Conv: LinearUnit(),
+    Pool: PoolLayerUnit(),
+    Threshold: ThresholdLayerUnit(),
+    Affine: AffineLayerUnit(),
+    Flatten: FlattenUnit(),
+    ArgMax: ArgMaxLayerUnit(),
+}
+
+
+def unit_of(layer: Layer) -> LayerUnit:
+    """What hardware knows of the kind of ``layer``. Raises FewbitError if there is no hardware for it."""
+    found = UNITS.get(type(layer))
+    if found is None:
+        raise FewbitError(f"layer {layer.name!r}: there is no hardware for a {layer.kind} layer")
+    return found

@@ -1,0 +1,115 @@
+"""Thresholds: activation and requantization."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import gcd
+from typing import Any
+
+from fewbit.golden.dtype import Ints
+from fewbit.golden.network import (
+    Network,
+    TensorType,
+    Threshold,
+)
+from fewbit.golden.reach import threshold_reach
+from fewbit.hw.cost import Cost, undominated
+from fewbit.hw.costs.parts import (
+    multiply_shift_cells,
+    row_stages,
+)
+from fewbit.hw.fabric.devices import Target
+from fewbit.hw.fold import (
+    Fold,
+    ThresholdFold,
+)
+from fewbit.hw.layers.multiply_shift import cheapest
+from fewbit.hw.layers.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH, ThresholdUnit
+from fewbit.hw.memory.rom import BLOCK, LOGIC, rom_cells
+from fewbit.hw.units.base import LayerUnit, Made, Place, Way
+
+
+class ThresholdLayerUnit(LayerUnit):
+    """Thresholds as comparators, a search, or a multiply-shift."""
+
+    def make(self, place: Place) -> Made:
+        layer, source = place.layer, place.source
+        assert isinstance(layer, Threshold)
+        low, high = threshold_reach(place.network, place.index)
+        if place.left_out is not None:
+            step, bias = place.left_out.step, place.left_out.bias
+            layer, source = biased(layer, step, bias), TensorType(place.left_out.kind, source.shape)
+            low, high = ((end - bias) // step for end in (low, high))
+        fold = place.folding.of(layer, ThresholdFold)
+        lanes = fold.lanes if layer.name in place.folding.folds else place.lanes
+        unit = ThresholdUnit(
+            layer, source, lanes=lanes, reach=(low, high), form=fold.form, memory=fold.memory, stages=fold.stages,
+            target=place.family,
+        )  # fmt: skip
+        return Made(unit, lanes, lanes)
+
+    def prepare(self, network: Network, index: int, target: Target, clock_hz: float) -> Any:
+        """The multiply-shift of the layer and its pipeline stages, where there is one."""
+        layer = network.layers[index]
+        assert isinstance(layer, Threshold)
+        form = cheapest(layer, *threshold_reach(network, index), target.family)
+        return None if form is None else (form, row_stages(form, target, clock_hz))
+
+    def ways(self, network: Network, index: int, lanes: int, target: Target, prepared: Any) -> list[Way]:
+        layer, source = network.layers[index], network.types[index]
+        assert isinstance(layer, Threshold)
+        bits = source.dtype.bits
+        count = int(layer.thresholds.shape[1])
+        steps = count.bit_length()
+        beats, groups = source.size // lanes, max(1, layer.channels // lanes)
+        shared = layer.channels == 1
+        walk = 0 if groups == 1 else 2 * groups.bit_length() + 4
+        rows = 0 if shared else rom_cells(groups, lanes * count * bits)
+        # A threshold for all is a constant beside the comparator; one a channel comes from a table.
+        each = lanes * (count * (bits // 2 if shared else bits + 2) + count + layer.dtype.bits)
+        out = lanes * layer.dtype.bits + groups.bit_length() + 1
+        folds: list[tuple[Fold, int, Cost]] = [
+            (ThresholdFold(lanes=lanes, form=COMPARATORS), beats, Cost(cells=each + rows + walk + 2, ffs=out)),
+        ]
+        if prepared is not None:
+            form, ranks = prepared
+            width = lanes * form.word_bits
+            ffs = out + (ranks - 1) * (lanes * (form.total.bits + bits) + 2)
+            own = Cost(cells=multiply_shift_cells(form, lanes, groups, ranks), ffs=ffs)
+            fold = ThresholdFold(lanes=lanes, form=MULTIPLY_SHIFT, memory=LOGIC, stages=ranks)
+            folds.append((fold, beats, own))
+            if target.ram_shapes and groups > 1 and width:
+                block = Cost(
+                    cells=own.cells - rom_cells(groups, width),
+                    rams=target.block_rams(groups, width, constant=True),
+                    ffs=ffs,
+                )
+                folds.append((replace(fold, memory=BLOCK), beats, block))
+        if count > 1:
+            search = lanes * Cost(cells=2 * bits + 2 * steps + 4, ffs=bits + 2 * steps + 1)
+            search += Cost(cells=16 + 2 * walk, ffs=2 * groups.bit_length() + steps + 4)
+            places = [("logic", lanes * Cost(cells=rom_cells(groups << steps, bits), ffs=bits))]
+            if target.ram_shapes:
+                places.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits, constant=True))))
+            folds += [
+                (ThresholdFold(lanes=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
+                for place, cost in places
+            ]
+        return undominated(folds, cost=lambda way: way[2], cycles=lambda way: way[1])
+
+    def on_input(self, network: Network, index: int, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
+        layer = network.layers[index]
+        assert isinstance(layer, Threshold)
+        assert isinstance(fold, ThresholdFold)
+        lanes = lanes if layer.channels == 1 else gcd(lanes, layer.channels)
+        return replace(fold, lanes=lanes), network.types[index].size // lanes
+
+    def describe(self, fold: Fold) -> str:
+        assert isinstance(fold, ThresholdFold)
+        return fold.form
+
+
+def biased(layer: Threshold, step: int, bias: Ints) -> Threshold:
+    """The thresholds that ``x`` has where ``layer`` has its own of ``step * x + bias``."""
+    own = layer.thresholds - (layer.sign * bias)[:, None]
+    return replace(layer, thresholds=-(-own // step))
