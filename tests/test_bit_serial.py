@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dense import (
-    BAD_FOLDS,
     check,
     check_network,
     check_plan,
@@ -24,7 +23,6 @@ from dense import (
 )
 from faults import mutant
 from networks import divisors, random_design
-from streaming import PAIRS
 from tiers import slow_but
 
 from fewbit.golden.codes import Code
@@ -75,18 +73,6 @@ def test_every_buffer(outputs, inputs, pe, simd, buffer):
     check_cycles(unit, case, check(unit, case))
 
 
-@pytest.mark.parametrize("valid, ready", PAIRS)
-@pytest.mark.parametrize("simd, buffer", [(3, "ring"), (6, "block")])
-def test_every_pattern(simd, buffer, valid, ready):
-    dense, kind = layer(4, 6, "ternary"), DType.parse("int3")
-    unit = BitSerialMatVec(dense, kind, pe=2, simd=simd, buffer=buffer, stages=3, exact=simd == 3)
-    case = vectors(dense, kind, 2, simd, frames=8)
-    if unit.exact:
-        check(unit, case, valid=valid, ready=ready)
-    else:
-        assert products(unit, case, valid=valid, ready=ready) == case.expected
-
-
 @pytest.mark.parametrize("words", [1, 3])
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("activation", ["uint2", "int3", "uint8", "int8"])
@@ -98,17 +84,6 @@ def test_sums_and_bias_are_the_product(activation, code, words):
     low, high = dense.bounds(kind)
     assert (unit.sum.min + unit.bias <= low).all()
     assert (unit.sum.max + unit.bias >= high).all()
-
-
-@pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("inputs", [1, 2, 31, 32, 33])
-@pytest.mark.parametrize("outputs", [1, 2, 3])
-def test_degenerate_and_odd_sizes_all_at_once_and_one_by_one(inputs, outputs, exact):
-    dense, kind = layer(outputs, inputs), DType.parse("int2")
-    for pe, simd in ((1, 1), (outputs, inputs)):
-        unit = BitSerialMatVec(dense, kind, pe=pe, simd=simd, exact=exact)
-        case = vectors(dense, kind, pe, simd, frames=3)
-        assert products(unit, case) == case.expected if not exact else check(unit, case)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -212,12 +187,6 @@ def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
     flip_weight_bit(monkeypatch, 3)
     with pytest.raises(BenchFailure, match=r"sum: frame \d+, beat 1, lane 0: got -?\d+, expected -?\d+"):
         bench(BitSerialMatVec(dense, kind, pe=2, simd=3), "tb_stream", vectors(dense, kind, 2, 3))
-
-
-@pytest.mark.parametrize("fold, message", BAD_FOLDS)
-def test_a_folding_that_cannot_be_is_refused(fold, message):
-    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
-        BitSerialMatVec(layer(6, 10), DType.parse("uint2"), **fold)
 
 
 @pytest.mark.parametrize("code, activation", [("binary", "bipolar"), ("ternary", "uint1"), ("shift3", "uint4")])

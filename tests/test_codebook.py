@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
+from tiers import slow_but
 
 from fewbit import engines
 from fewbit.generator import design
@@ -46,9 +49,10 @@ def frames_of(network: Network, count: int = 20):
     return np.random.default_rng(3).integers(kind.min, kind.max + 1, (count, *network.input.shape))
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("across", [True, False])
-@pytest.mark.parametrize("code", ["binary", "shift3", CODEBOOK])
+@pytest.mark.parametrize("code, across, target", slow_but(
+    [("binary", True, "up5k"), (CODEBOOK, False, "ecp5-25k")],
+    product(["binary", "shift3", CODEBOOK], [True, False], TARGETS),
+))  # fmt: skip
 def test_scales_in_front_of_lanes_and_behind_them(code, across, target):
     network = scaled(code, across)
     frames = frames_of(network)
@@ -56,8 +60,9 @@ def test_scales_in_front_of_lanes_and_behind_them(code, across, target):
     assert engines.differing_frames(engines.run_netlist(design(network, target), frames), golden).size == 0
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("code", [CODEBOOK, "codebook(-6,-3,5)"])
+@pytest.mark.parametrize(
+    "code, target", slow_but([(CODEBOOK, "up5k")], product([CODEBOOK, "codebook(-6,-3,5)"], TARGETS))
+)
 def test_a_network_of_tables_is_golden_as_netlist(code, target):
     network = convolutional(code)
     frames = frames_of(network)

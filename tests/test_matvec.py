@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
-from dense import BAD_FOLDS, check, flip_weight_bit, layer, products, vectors
+from dense import check, flip_weight_bit, layer, products, vectors
 from faults import mutant
 from networks import divisors
-from streaming import PAIRS
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
-from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
 from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.parallel import MatVec
@@ -52,21 +48,6 @@ def test_the_lowest_bit_of_a_bias_is_that_of_its_own_output(ready):
     assert unit.step == 2
     assert len(set(unit.bias % 2)) == 2
     check(unit, vectors(dense, activation, 1, 2), ready=ready)
-
-
-@pytest.mark.parametrize("valid, ready", PAIRS)
-def test_every_pattern(valid, ready):
-    dense, activation = layer(4, 6), DType.parse("bipolar")
-    unit = MatVec(dense, activation, pe=2, simd=3, buffer="ring", stages=3)
-    check(unit, vectors(dense, activation, 2, 3), valid=valid, ready=ready)
-
-
-@pytest.mark.parametrize("inputs", [1, 2, 31, 32, 33])
-@pytest.mark.parametrize("outputs", [1, 2, 3])
-def test_degenerate_and_odd_sizes_all_at_once_and_one_by_one(inputs, outputs):
-    dense, activation = layer(outputs, inputs), DType.parse("bipolar")
-    for pe, simd in ((1, 1), (outputs, inputs)):
-        check(MatVec(dense, activation, pe=pe, simd=simd), vectors(dense, activation, pe, simd, frames=3))
 
 
 def test_the_widest():
@@ -128,12 +109,6 @@ def test_one_wrong_weight_bit_turns_the_bench_red(bench, monkeypatch):
     flip_weight_bit(monkeypatch, 3)
     with pytest.raises(BenchFailure, match=r"sum: frame \d+, beat 1, lane 0: got -?\d+, expected -?\d+"):
         bench(MatVec(dense, activation, pe=2, simd=3), "tb_stream", vectors(dense, activation, 2, 3))
-
-
-@pytest.mark.parametrize("fold, message", BAD_FOLDS)
-def test_a_folding_that_cannot_be_is_refused(fold, message):
-    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
-        MatVec(layer(6, 10), DType.parse("bipolar"), **fold)
 
 
 def test_words_of_the_memory_by_hand():

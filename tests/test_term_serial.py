@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dense import (
-    BAD_FOLDS,
     check,
     check_network,
     check_plan,
@@ -23,7 +22,7 @@ from dense import (
 )
 from faults import mutant
 from networks import divisors, random_conv_design, random_design, random_frames
-from streaming import PAIRS, simulate
+from streaming import simulate
 from test_scaled_matvec import check as check_quality
 from test_scaled_matvec import layer as scaled_layer
 from tiers import slow_but
@@ -84,31 +83,6 @@ def test_zeros_take_no_cycle(outputs, inputs, pe, simd, activation):
     case = vectors(dense, kind, pe, simd, frames=8)
     check_cycles(unit, case, check(unit, case))
     assert sum(map(sum, unit.reads)) < outputs // pe * inputs
-
-
-@pytest.mark.parametrize(
-    "valid, ready", slow_but([("random", "slow"), ("burst", "random"), ("always", "burst")], PAIRS)
-)
-@pytest.mark.parametrize("exact", [True, False])
-def test_every_pattern(exact, valid, ready):
-    dense, kind = sparse(4, 6, "shift3", 0.3), DType.parse("int3")
-    unit = TermSerialMatVec(dense, kind, pe=2, simd=3, stages=2, exact=exact)
-    case = vectors(dense, kind, 2, 3, frames=8)
-    if exact:
-        check(unit, case, valid=valid, ready=ready)
-    else:
-        assert products(unit, case, valid=valid, ready=ready) == case.expected
-
-
-@pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("inputs", [1, 2, 31, 32, 33])
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_degenerate_and_odd_sizes_all_at_once_and_one_by_one(inputs, outputs, exact):
-    dense, kind = layer(outputs, inputs, "ternary"), DType.parse("int2")
-    for pe, simd in ((1, 1), (outputs, inputs)):
-        unit = TermSerialMatVec(dense, kind, pe=pe, simd=simd, exact=exact)
-        case = vectors(dense, kind, pe, simd, frames=3)
-        assert products(unit, case) == case.expected if not exact else check(unit, case)
 
 
 @pytest.mark.parametrize("level", [0, -1, 4, -4])
@@ -208,12 +182,6 @@ def test_a_fault_of_the_timing_is_seen():
     unit.reads = tuple(tuple(count + 1 for count in share) for share in unit.reads)
     with pytest.raises(AssertionError):
         check_cycles(unit, case, trace)
-
-
-@pytest.mark.parametrize("fold, message", BAD_FOLDS)
-def test_a_folding_that_cannot_be_is_refused(fold, message):
-    with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
-        TermSerialMatVec(layer(6, 10), DType.parse("uint2"), **fold)
 
 
 def test_a_memory_that_is_filled_later_is_refused():

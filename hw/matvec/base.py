@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -24,6 +24,55 @@ from fewbit.hw.schedule import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
 
 Starts = list[tuple[Value, Value]] | None
+
+
+class MatrixVector(Protocol):
+    """What every matrix-vector unit is: a stream of vectors in, a stream of what comes of them out, ``layer`` folded.
+
+    Attributes
+    ----------
+    layer : Dense
+    pe, simd : int
+        Outputs and inputs at a time.
+    words : int
+        Beats of a vector.
+    cycles_per_frame, latency : int
+        As the unit's docstring says.
+    step : int
+    bias : int64 array (outputs,)
+        A sum is ``step * x + bias``, where x comes out; 1 and zeros where sums come as they are, or are not what comes.
+    sum : DType
+        Kind of what comes out.
+
+    Members
+    -------
+    i : In(stream of SIMD lanes)
+    o : Out(stream of PE lanes)
+    quality : In
+        Signed digits that count in every product; absent where there are none.
+    fill : In
+        Fills the memory of weights with what is :meth:`stored`; absent where it is full from the start.
+    """
+
+    i: Any
+    o: Any
+    layer: Dense
+    pe: int
+    simd: int
+    words: int
+    cycles_per_frame: int
+    step: int
+    bias: Ints
+    sum: DType
+
+    @property
+    def latency(self) -> int: ...
+
+    def stored(self) -> Stored:
+        """Bits of a word of the memory of weights, and its words."""
+
+    def timing(self) -> list[Step]:
+        """Fresh timing models, in stream order."""
 
 
 class FoldedMatVec(wiring.Component, ABC):

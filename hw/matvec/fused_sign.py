@@ -263,6 +263,11 @@ class SignMatVec(wiring.Component):
     buffer : ``"block"``, ``"distributed"`` or ``"ring"``
         Where the vectors lie.
 
+    Attributes
+    ----------
+    step, bias, sum
+        As of :class:`fewbit.hw.matvec.base.MatrixVector`: what comes out is not sums, but of the thresholds' kind.
+
     Members
     -------
     i : In(stream of SIMD lanes)
@@ -277,6 +282,7 @@ class SignMatVec(wiring.Component):
         self.unit = SignUnit(layer, threshold, pe=pe, simd=simd, **options)
         self.layer, self.threshold, self.pe, self.simd = layer, threshold, pe, simd
         self.words, self.cycles_per_frame, self.latency = self.unit.words, self.unit.cycles_per_frame, self.unit.latency
+        self.step, self.bias, self.sum = 1, np.zeros(layer.outputs, np.int64), threshold.dtype
         self.buffer = VectorBuffer(shape_of(BIPOLAR), simd, self.words, buffer)
         streams = {"i": In(lane_stream(shape_of(BIPOLAR), simd)), "o": Out(lane_stream(shape_of(threshold.dtype), pe))}
         super().__init__(streams | {name: one for name, one in self.unit.signature.members.items() if name == "fill"})
