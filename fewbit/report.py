@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fewbit.golden.network import Linear, Network, Pool, TensorType, Threshold
+from fewbit.golden.network import Linear, Network, TensorType
 from fewbit.golden.sparsity import Sparsity
 from fewbit.hw.fold import MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
@@ -33,15 +33,10 @@ def describe_network(network: Network) -> str:
     """Layers with their number kinds, memory and operations."""
     rows = []
     for layer, source, result in zip(network.layers, network.types, network.types[1:]):
-        code, bits, operations = "", "", ""
-        if isinstance(layer, Linear):
-            code, bits = str(layer.code), f"{layer.weights.size * layer.code.bits:,}"
-            operations = f"{products(layer, result):,}"
-        elif isinstance(layer, Threshold):
-            bits = f"{layer.thresholds.size * source.dtype.bits:,}"
-            operations = f"{result.size * layer.thresholds.shape[1]:,}"
-        elif isinstance(layer, Pool):
-            operations = f"{result.size * layer.kernel[0] * layer.kernel[1]:,}"
+        code = str(layer.code) if isinstance(layer, Linear) else ""
+        bits, operations = (
+            f"{number:,}" if number else "" for number in (layer.memory_bits(source), layer.operations(source))
+        )
         rows.append((layer.name, layer.kind, source, result, code, bits, operations))
     linear = [(layer, result) for layer, result in zip(network.layers, network.types[1:]) if isinstance(layer, Linear)]
     weights, bits_in_all, operations_in_all = (

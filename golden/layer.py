@@ -108,6 +108,14 @@ class Layer(Record, ABC):
         ``quality`` caps the signed digits that count in a multiplication; None is all.
         """
 
+    def memory_bits(self, source: TensorType) -> int:
+        """Bits of the weights or thresholds that it stores."""
+        return 0
+
+    def operations(self, source: TensorType) -> int:
+        """Elementary operations a frame: multiply-accumulates, comparisons, elements of windows."""
+        return 0
+
     def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         """Lowest and highest output at any quality, for each place on the first axis of a frame: by default all that
         the kind of the output holds.

@@ -177,6 +177,13 @@ class Linear(Layer):
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
         return self.products(source, x, self.factors(quality))
 
+    def memory_bits(self, source: TensorType) -> int:
+        return self.weights.size * self.code.bits
+
+    def operations(self, source: TensorType) -> int:
+        """The inputs that each element of the output sees, padding among them."""
+        return self.output(source).size * self.inputs
+
     def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         return self.bounds(source.dtype)
 

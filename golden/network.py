@@ -95,6 +95,12 @@ class Threshold(Layer):
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
         return self.base + self.dtype.step * threshold_level(x, self.thresholds, self.sign)
 
+    def memory_bits(self, source: TensorType) -> int:
+        return self.thresholds.size * source.dtype.bits
+
+    def operations(self, source: TensorType) -> int:
+        return source.size * int(self.thresholds.shape[1])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pool(Layer):
@@ -138,6 +144,9 @@ class Pool(Layer):
         seen = windows(x, self.kernel, self.stride, self.padding, fill)
         pooled = seen.max((3, 4)) if self.mode == "max" else seen.sum((3, 4))
         return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
+
+    def operations(self, source: TensorType) -> int:
+        return self.output(source).size * self.kernel[0] * self.kernel[1]
 
     def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         low, high = inputs()
