@@ -307,7 +307,7 @@ The paper's claim is that gating the partial products that a quality leaves unus
 where a ratio is below 1: where weights are held, at a low quality, and the more so the wider the factors. It does not
 hold for the forms listed as no fewer than *: every row hands on the glitches of those before it, so that at full
 quality, with weights that change every time, or behind a run-time recoder, rows may cost more than *, which the settled
-values alone do not show. A rank of registers after the recoder keeps its glitches from the rows.
+values alone do not show. A pipeline stage after the recoder keeps its glitches from the rows.
 It is a proxy: transitions of nets under one model of delay, without the loads of wires, not joules.
 """
 

@@ -51,7 +51,7 @@ PLAIN, PRODUCT = ("default", "area"), ("default", "area", "booth")
 
 WIDTHS = (16, 64, 256, 1024)
 STAGES = {"hx8k": (3, 4), "up5k": (3, 4), "ecp5-25k": (4, 8)}
-"""Ranks of registers in a popcount of 256 bits whose clock is measured."""
+"""Pipeline stages in a popcount of 256 bits whose clock is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 """Folded binary units with weights and thresholds in block RAM, everything included, placed and routed.
 
     python -m benchmarks.folded              # a unit that reads every bit of a device's block RAMs, for each device
-    python -m benchmarks.folded hx8k 3 2     # one device, these ranks of registers in the popcount, seed 2
+    python -m benchmarks.folded hx8k 3 2     # one device, these pipeline stages in the popcount, seed 2
 
 A clock is that of one seed, 1 unless told, and moves with it: on ECP5, where what is far away is the slowest, it came
 to 91 MHz with seed 1 and 120 with seed 2.

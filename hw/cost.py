@@ -61,7 +61,7 @@ class Cost:
         return sum(used / has for used, has in wanted if has > 0)
 
 
-def undominated(choices: Iterable[T], cost: Callable[[T], Cost], cycles: Callable[[T], int] = lambda _: 0) -> list[T]:
+def pareto_front(choices: Iterable[T], cost: Callable[[T], Cost], cycles: Callable[[T], int] = lambda _: 0) -> list[T]:
     """Those that no other equals or beats in cycles and in everything that is scarce, the quickest first."""
     kept: list[tuple[T, Cost]] = []
     for choice in sorted(choices, key=lambda choice: (cycles(choice), *cost(choice).scarce)):

@@ -1,4 +1,4 @@
-"""cocotb bench of the binary MAC array; ``$FEWBIT_STAGES`` says how many ranks of registers its popcounts have."""
+"""cocotb bench of the binary MAC array; ``$FEWBIT_STAGES`` says how many pipeline stages its popcounts have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cocotb bench of the XNOR-popcount; ``$FEWBIT_STAGES`` says by how many ranks of registers it is pipelined."""
+"""cocotb bench of the XNOR-popcount; ``$FEWBIT_STAGES`` says by how many pipeline stages it is pipelined."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
 
 
 def streamed_design(rng: np.random.Generator) -> tuple[Network, Folding]:
-    """A binary network in a folding whose thresholds ride in the weight streams."""
+    """A binary network in a folding whose thresholds are fused into the weight stream."""
     sizes = [int(size) for size in rng.choice([24, 32, 36, 48, 60], 3)]
     layers: list[Layer] = []
     folds: dict[str, Fold] = {}
@@ -213,8 +213,8 @@ def random_map_layers(rng: np.random.Generator, source: TensorType, index: int) 
         folds[threshold.name] = ThresholdFold(
             lanes=int(rng.choice(divisors(outputs))), form=str(rng.choice(["comparators", "search"]))
         )
-        rides = conv.lane_kind(source.dtype).kind == "bipolar" and fuses(conv.position(), threshold)
-        if rides and has_starts(conv.inputs, fold.simd) and rng.random() < 0.7:
+        may = conv.lane_kind(source.dtype).kind == "bipolar" and fuses(conv.position(), threshold)
+        if may and has_starts(conv.inputs, fold.simd) and rng.random() < 0.7:
             folds[conv.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, conv.inputs // fold.simd))
             folds[threshold.name] = ThresholdFold(form=STREAM)
     if rng.random() < 0.2:

@@ -113,7 +113,7 @@ def pipeline(component: Any, inputs: dict[str, Sequence[int]], *, latency: int, 
 
 
 def pass_through(m: Module, component: Any, stages: int) -> Signal:
-    """Takes valid from stream ``i`` to stream ``o`` past ``stages`` ranks of registers; these advance while it says."""
+    """Takes valid from stream ``i`` to stream ``o`` past ``stages`` pipeline stages; these advance while it says."""
     move, valid = Signal(), component.i.valid
     for stage in range(stages):
         here = Signal(name=f"valid_{stage}")

@@ -59,7 +59,7 @@ def cells(monkeypatch: pytest.MonkeyPatch, answers: list[Any]) -> Built:
 
 
 def ranks(monkeypatch: pytest.MonkeyPatch, answers: list[Any]) -> Built:
-    """With the ranks of registers of each plan's sums."""
+    """With the pipeline stages of each plan's sums."""
     return build(monkeypatch, 2048, answers, lambda top, _: top.folding.folds["dense"].stages)
 
 

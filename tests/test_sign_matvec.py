@@ -1,5 +1,5 @@
-"""The binary layer whose thresholds ride in the weight stream gives the golden bits in every folding, as RTL and in
-the cells of each family, and keeps its promise of cycles."""
+"""The binary layer whose thresholds are fused into the weight stream gives the golden bits in every folding, as RTL and
+in the cells of each family, and keeps its promise of cycles."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_what_does_not_ride_is_refused():
     two = Threshold(
         name="two", thresholds=np.zeros((4, 2), int), sign=threshold.sign, dtype=DType.parse("uint2"), base=0
     )
-    message = "layer 'two': only one threshold a channel, from binary weights to bits, rides with them"
+    message = "layer 'two': only one threshold a channel, from binary weights to bits, is fused"
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         SignMatVec(dense, two, pe=1, simd=20)
     for fold, text in (
@@ -188,7 +188,7 @@ def test_what_does_not_ride_is_refused():
             {"pe": 1, "simd": 20, "memory": "tape"},
             "layer 'dense': weights lie in \"block\", \"distributed\", \"logic\" or \"spram\", not 'tape'",
         ),
-        ({"pe": 1, "simd": 4}, "layer 'dense': a SIMD of 4 is too small for thresholds that ride with the weights"),
+        ({"pe": 1, "simd": 4}, "layer 'dense': a SIMD of 4 is too small for fused thresholds"),
     ):  # fmt: skip
         with pytest.raises(FewbitError, match=f"^{re.escape(text)}$"):
             SignMatVec(dense, threshold, **fold)

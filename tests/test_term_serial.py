@@ -191,7 +191,7 @@ def test_a_memory_that_is_filled_later_is_refused():
 
 
 def by_terms(network, folding):
-    """The same with every layer with weights taking terms, but those whose thresholds ride with the weights."""
+    """The same with every layer with weights taking terms, but those whose thresholds are fused with the weights."""
     folds = dict(folding.folds)
     for one in network.layers:
         fold = folds.get(one.name)

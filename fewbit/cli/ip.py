@@ -43,7 +43,7 @@ def shift_decoder(scale_width: int, out: Path | None, testbench: bool) -> None:
 
 @ip.command("xnor-popcount")
 @click.option("--width", type=int, required=True, metavar="N", help="Bits of each operand.")
-@click.option("--stages", type=int, default=0, help="Ranks of registers; 0 is combinational.")
+@click.option("--stages", type=int, default=0, help="Pipeline stages; 0 is combinational.")
 @click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
 @_file
 @_testbench
@@ -71,7 +71,7 @@ def csd_multiplier(width_a: int, width_b: int, form: str, recoded: bool, out: Pa
 @click.option("--pe", type=int, required=True, metavar="P", help="Sums at a time.")
 @click.option("--simd", type=int, required=True, metavar="S", help="Bits of an input word.")
 @click.option("--bits", type=int, required=True, metavar="A", help="Bits of a sum.")
-@click.option("--stages", type=int, default=1, help="Ranks of registers in a popcount.")
+@click.option("--stages", type=int, default=1, help="Pipeline stages in a popcount.")
 @click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
 @_file
 @_testbench
@@ -94,7 +94,7 @@ def binary_mac(pe: int, simd: int, bits: int, stages: int, target: str, out: Pat
 @click.option(
     "--buffer", type=click.Choice(("block", "distributed", "ring")), default="block", help="Where a vector lies."
 )
-@click.option("--stages", type=int, default=1, help="Ranks of registers in a sum of lanes.")
+@click.option("--stages", type=int, default=1, help="Pipeline stages in a sum of lanes.")
 @click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
 @_file
 @_testbench
@@ -114,7 +114,7 @@ def matvec(weights: Path, out: Path | None, testbench: bool, **options: Any) -> 
 @click.option("--code", default="shift3", metavar="CODE", help="binary, ternary, quinary or shift3.")
 @click.option("--simd", type=int, default=1, metavar="N", help="Lanes, whose products are summed.")
 @click.option("--activation", default="uint8", metavar="KIND", help="What x is: uint8, int4, bipolar and so on.")
-@click.option("--stages", type=int, default=0, help="Ranks of registers; 0 is combinational.")
+@click.option("--stages", type=int, default=0, help="Pipeline stages; 0 is combinational.")
 @click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
 @_file
 @_testbench

@@ -232,7 +232,7 @@ def term_cost(layer: Dense, activation: DType, exact: bool, pe: int, simd: int, 
 
 
 def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) -> int:
-    """Ranks of registers that a sum of ``simd`` lanes needs at this clock."""
+    """Pipeline stages that a sum of ``simd`` lanes needs at this clock."""
     widest = 16 * target.fan_in_mhz * 1e6 / clock_hz / (1 + (activation.bits - 1) / 2)
     return max(1, ceil(log(simd) / log(max(3.0, widest)) - 1e-9))
 
@@ -259,7 +259,7 @@ def mux_cells(activation: DType, simd: int) -> int:
 
 
 def row_stages(form: LaneForm, target: Target, clock_hz: float) -> int:
-    """Ranks of registers that a multiply-shift needs at this clock: ``python -m benchmarks.requantization --place``."""
+    """Pipeline stages that a multiply-shift needs at this clock: ``python -m benchmarks.requantization --place``."""
     together = max(1, int(1.6e6 * target.fan_in_mhz / clock_hz))
     return max(1, ceil(len(form.rows) / together))
 

@@ -39,7 +39,7 @@ class Lanes(wiring.Component):
     activation : DType
     code : Code
     stages : int
-        Ranks of registers in the sum.
+        Pipeline stages in the sum.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ from fewbit.hw.sums.popcount import sum_tree
 class ProductLanes(CodeLanes):
     """Any activation, two's-complement weights: ``o = sum_i w_i * x_i``, a multiplier a lane. The yardstick.
 
-    The first of the ``stages`` ranks of registers is between products and adders. Cost: SIMD multipliers
+    The first of the ``stages`` pipeline stages is between products and adders. Cost: SIMD multipliers
     (:class:`fewbit.hw.multiply.exact.Multiplier`), or with ``dsp`` DSP blocks, and the adders of their products.
 
     Parameters

@@ -44,7 +44,7 @@ class ShiftLane(wiring.Component):
     weight_code : Code
         ``binary``, ``ternary``, ``quinary`` or ``shift3``.
     stages : int
-        Ranks of registers in the sum.
+        Pipeline stages in the sum.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
 
     Members

@@ -189,7 +189,7 @@ class MultiplyShiftLane(wiring.Component):
     ----------
     form : LaneForm
     stages : int
-        Ranks of registers, rows spread evenly over them; 0 is combinational.
+        Pipeline stages, rows spread evenly over them; 0 is combinational.
 
     Members
     -------
@@ -221,7 +221,7 @@ class MultiplyShiftLane(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Rows go onto the addend one after the other, some between two ranks of registers; bits that no later row and
+        """Rows go onto the addend one after the other, some between two pipeline stages; bits that no later row and
         no level sees are left behind. The last rank holds the sum, shifted; the clip comes behind it."""
         m = Module()
         known = {-1: ZERO, -2: ONE, **dict(enumerate(self.word))}

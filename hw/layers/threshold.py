@@ -53,7 +53,7 @@ class ThresholdUnit(wiring.Component):
         Lowest and highest input of each row of thresholds, where that is less than the kind of the input holds. A
         multiply-shift is exact in it.
     stages : int
-        Ranks of registers of a multiply-shift, at least 1.
+        Pipeline stages of a multiply-shift, at least 1.
     target : str
         What a multiply-shift is made of: see :class:`fewbit.hw.layers.multiply_shift.MultiplyShiftLane`.
 

@@ -39,7 +39,7 @@ class BinaryMac(wiring.Component):
         Where ``preset`` begins; by default above the bits of a count. Lower, the count that comes with ``first`` must
         be below ``2**low``.
     stages : int
-        Ranks of registers in a popcount, at least 1.
+        Pipeline stages in a popcount, at least 1.
     target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
 
     Members

@@ -1,6 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The folded binary layer whose thresholds ride in the weight stream: XNOR, popcount, accumulate, and the sign is the
-answer."""
+"""The folded binary layer with fused thresholds: XNOR, popcount, accumulate, and the sign of the sum is the answer."""
 
 from __future__ import annotations
 
@@ -28,7 +27,8 @@ STARTS = 2
 
 
 def fuses(layer: Dense, threshold: Threshold) -> bool:
-    """Whether ``threshold`` behind ``layer`` can ride in its weight stream: bits in, bits out, one threshold each."""
+    """Whether ``threshold`` behind ``layer`` can be fused into its weight stream: bits in, bits out, one threshold
+    each."""
     return (
         layer.code.signs_only
         and layer.scales is None
@@ -81,9 +81,9 @@ class SignUnit(wiring.Component):
     memory : ``"block"``, ``"logic"`` or ``"spram"``
         Where the weights lie.
     stages : int
-        Ranks of registers in a popcount, 1 to ``inputs / SIMD + 1``.
+        Pipeline stages in a popcount, 1 to ``inputs / SIMD + 1``.
     read_register : int
-        Ranks of registers behind the weight memory: one where that is slow, two where it also lies far from the sums.
+        Pipeline stages behind the weight memory: one where that is slow, two where it also lies far from the sums.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
     groups : int
         Vectors that come one after the other, each for its own share of the outputs.
@@ -122,7 +122,7 @@ class SignUnit(wiring.Component):
     ) -> None:
         if not fuses(layer, threshold):
             raise FewbitError(
-                f"layer {threshold.name!r}: only one threshold a channel, from binary weights to bits, rides with them"
+                f"layer {threshold.name!r}: only one threshold a channel, from binary weights to bits, is fused"
             )
         check_fold(layer, pe, simd, memory, groups)
         self.words, self.folds = layer.inputs // simd, layer.outputs // pe
@@ -160,9 +160,7 @@ class SignUnit(wiring.Component):
                 words = [start_words(int(value), self.bits, low, self.simd) for value in wanted]
                 if None not in words:
                     return low, np.array(words)
-        raise FewbitError(
-            f"layer {self.layer.name!r}: a SIMD of {self.simd} is too small for thresholds that ride with the weights"
-        )
+        raise FewbitError(f"layer {self.layer.name!r}: a SIMD of {self.simd} is too small for fused thresholds")
 
     def stored(self) -> Stored:
         """What the memory of weights holds."""

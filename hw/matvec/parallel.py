@@ -47,7 +47,7 @@ class MatVec(FoldedMatVec):
     buffer : ``"block"``, ``"distributed"`` or ``"ring"``
         Where the vectors lie.
     stages : int
-        Ranks of registers in the sum of a group of lanes, at least 1.
+        Pipeline stages in the sum of a group of lanes, at least 1.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
         What lanes and accumulators are made of: plain RTL, or the cells of a family.
     exact : bool

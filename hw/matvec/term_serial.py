@@ -90,7 +90,7 @@ class TermSerialMatVec(FoldedMatVec):
         Inputs that come in at a time.
     buffer : ``"block"`` or ``"distributed"``
     stages : int
-        Ranks of registers between vector and sum: behind the shifter; the second in front of it.
+        Pipeline stages between vector and sum: behind the shifter; the second in front of it.
     activation, pe, memory, target, exact, groups
         As of :class:`fewbit.hw.matvec.parallel.MatVec`.
 

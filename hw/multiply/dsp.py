@@ -26,7 +26,7 @@ class FactorMultiplier(wiring.Component):
     width_a, width_b : int
         Bits of the operands, both signed; at least 1.
     registered : bool
-        Whether there is a rank of registers in front of the multiplication.
+        Whether there is a pipeline stage in front of the multiplication.
 
     Members
     -------

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from fewbit.golden.network import Network
-from fewbit.hw.cost import Cost, undominated
+from fewbit.hw.cost import Cost, pareto_front
 from fewbit.hw.costs.parts import divisors
 from fewbit.hw.costs.streams import gearbox_cost
 from fewbit.hw.fabric.devices import Target
@@ -65,7 +65,7 @@ def stage_options(
             option = Option(lanes_in, *(tuple(part) for part in zip(*begun, *rest)))
             found.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
     for same in found.values():
-        yield from undominated(same, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
+        yield from pareto_front(same, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
 
 
 def _input_way(network: Network, index: int, target: Target, clock_hz: float) -> Way:

@@ -19,7 +19,7 @@ from statistics import fmean
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Layer, Linear, Network
 from fewbit.hw.chain import timing
-from fewbit.hw.cost import Cost, undominated
+from fewbit.hw.cost import Cost, pareto_front
 from fewbit.hw.costs.bandwidth import WeightReads
 from fewbit.hw.costs.parts import in_cells
 from fewbit.hw.costs.streams import argmax_cost, gearbox_cost
@@ -283,7 +283,7 @@ def _cheapest(
                     cost = label.cost + extra
                     if budget is None or cost.within(budget):
                         found.append(_Label(cost, (*label.options, option)))
-        labels = {lanes: undominated(found, _cost) for lanes, found in fresh.items()}
+        labels = {lanes: pareto_front(found, _cost) for lanes, found in fresh.items()}
     ends = [
         _Label(label.cost + _scores_cost(network, lanes, target), label.options)
         for lanes, found in labels.items()
@@ -314,7 +314,7 @@ def _fast_enough(options: list[Option], limit: int) -> list[Option]:
     for option in options:
         if option.slowest <= limit:
             found.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
-    return [option for same in found.values() for option in undominated(same, _cost)]
+    return [option for same in found.values() for option in pareto_front(same, _cost)]
 
 
 def _input_lanes(size: int, simd: int, limit: int) -> int:

@@ -151,7 +151,7 @@ def _longest(count: Count, way: float) -> float:
 
 
 def arrival(count: Count, limit: float, way: float = 0.0) -> tuple[int, float]:
-    """Ranks of registers before ``count`` where a rank is set as soon as ``limit`` would be passed, and the delay
+    """Pipeline stages before ``count`` where a rank is set as soon as ``limit`` would be passed, and the delay
     from the last of them to its result; from the operands it is ``way`` more."""
     parts = [part for part in (count.high, count.low) if part and part.delay]
     if not parts:

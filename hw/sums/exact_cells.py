@@ -43,7 +43,7 @@ class ExactCells(Cells):
     code : Code
     enable : Value
     ranks : int
-        Ranks of registers.
+        Pipeline stages.
     """
 
     def __init__(self, m: Module, fabric: Fabric, activation: DType, code: Code, enable: Value, ranks: int) -> None:

@@ -46,7 +46,7 @@ class PairSums(wiring.Component):
         ``uint`` or ``int`` of 2 bits or more.
     target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
     stages : int
-        Ranks of registers on the output.
+        Pipeline stages on the output.
 
     Members
     -------

@@ -16,7 +16,7 @@ from fewbit.hw.sums.xnor_tree import Ecp5Tree, Ice40Tree
 
 
 def sum_tree(m: Module, terms: list[Value], stages: int, enable: Value, name: str) -> Value:
-    """Sum of ``terms`` (signed or unsigned, mixed freely), with ``stages`` ranks of registers, the last on the sum.
+    """Sum of ``terms`` (signed or unsigned, mixed freely), with ``stages`` pipeline stages, the last on the sum.
 
     The tree is cut into ``stages`` levels of equal fan-in. Within a level the sum is one plain expression, which
     synthesis merges into its own compressor tree. Registers advance while ``enable`` is high.
@@ -66,7 +66,7 @@ class Popcount(wiring.Component):
     width : int
         Bits of ``i``, at least 1.
     stages : int
-        Ranks of registers, the last on the output.
+        Pipeline stages, the last on the output.
 
     Members
     -------
@@ -181,7 +181,7 @@ class XnorPopcount(_WordPopcount):
     width : int
         Bits of ``a`` and of ``b``, at least 1.
     stages : int
-        Ranks of registers, set where they balance the delays; the last on the output.
+        Pipeline stages, set where they balance the delays; the last on the output.
     target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
 
     Members

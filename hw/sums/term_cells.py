@@ -23,7 +23,7 @@ class TermCells(Cells):
         Control bits.
     enable : Value
     ranks : int
-        Ranks of registers.
+        Pipeline stages.
     offset : bool
         Activations are two's complement, taken as unsigned ones with a bias: their sign bit is inverted.
     """

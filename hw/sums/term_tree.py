@@ -265,7 +265,7 @@ class TermTree:
     items : list of Item
         Each is as the first, but the last may be a lane by itself where the others are pairs.
     ranks : int
-        Ranks of registers that the sum is cut into.
+        Pipeline stages that the sum is cut into.
 
     Attributes
     ----------

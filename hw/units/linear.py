@@ -252,7 +252,7 @@ def _windowed(work: Work, fold: MatVecFold, cycles: int, cost: Cost, target: Tar
 def fused_ways(
     network: Network, stage: list[int], work: Work, pe: int, simd: int, target: Target, clock_hz: float
 ) -> Iterator[tuple[int, tuple[Way, Way]]]:
-    """A layer whose thresholds ride in its weight stream, where they can."""
+    """A layer whose thresholds are fused into its weight stream, where they can."""
     after = network.layers[stage[1]] if len(stage) == 2 else None
     layer = work.product
     if not isinstance(after, Threshold) or work.kind != BIPOLAR:

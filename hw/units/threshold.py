@@ -13,7 +13,7 @@ from fewbit.golden.network import (
     Threshold,
 )
 from fewbit.golden.reach import threshold_reach
-from fewbit.hw.cost import Cost, undominated
+from fewbit.hw.cost import Cost, pareto_front
 from fewbit.hw.costs.parts import (
     multiply_shift_cells,
     row_stages,
@@ -95,7 +95,7 @@ class ThresholdLayerUnit(LayerUnit):
                 (ThresholdFold(lanes=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
                 for place, cost in places
             ]
-        return undominated(folds, cost=lambda way: way[2], cycles=lambda way: way[1])
+        return pareto_front(folds, cost=lambda way: way[2], cycles=lambda way: way[1])
 
     def on_input(self, network: Network, index: int, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
         layer = network.layers[index]
