@@ -24,8 +24,8 @@ from benchmarks.measure import measure
 from benchmarks.models import shipped
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.input_range import threshold_range
 from fewbit.golden.network import TensorType, Threshold
-from fewbit.golden.reach import threshold_reach
 from fewbit.hw.costs.parts import multiply_shift_cells, row_stages
 from fewbit.hw.fabric.devices import target
 from fewbit.hw.layers.multiply_shift import cheapest
@@ -64,7 +64,7 @@ def layer_of(model: str, name: str) -> Layer:
     layer = network.layers[index]
     if not isinstance(layer, Threshold):
         raise FewbitError(f"{model}: layer {name!r} has no thresholds")
-    return layer, network.types[index], threshold_reach(network, index)
+    return layer, network.types[index], threshold_range(network, index)
 
 
 def layers() -> dict[str, Layer]:
@@ -83,7 +83,12 @@ def forms(one: Layer, device: str) -> Iterator[tuple[str, ThresholdUnit, int | N
     form = cheapest(layer, *reach, FAMILIES[device])
     if form is not None:
         stages = row_stages(form, target(device), CLOCK_HZ[device])
-        made: dict[str, Any] = {"form": MULTIPLY_SHIFT, "reach": reach, "stages": stages, "target": FAMILIES[device]}
+        made: dict[str, Any] = {
+            "form": MULTIPLY_SHIFT,
+            "input_range": reach,
+            "stages": stages,
+            "target": FAMILIES[device],
+        }
         unit = ThresholdUnit(layer, source, lanes=1, **made)
         yield MULTIPLY_SHIFT, unit, multiply_shift_cells(form, 1, layer.channels, stages)
 

@@ -116,7 +116,7 @@ class Layer(Record, ABC):
         """Elementary operations a frame: multiply-accumulates, comparisons, elements of windows."""
         return 0
 
-    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+    def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         """Lowest and highest output at any quality, for each place on the first axis of a frame: by default all that
         the kind of the output holds.
 

@@ -184,7 +184,7 @@ class Linear(Layer):
         """The inputs that each element of the output sees, padding among them."""
         return self.output(source).size * self.inputs
 
-    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+    def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         return self.bounds(source.dtype)
 
     def _sums(self, factors: Ints, source: DType, x: Ints) -> Ints:

@@ -38,7 +38,7 @@ class Flatten(Layer):
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
         return x.reshape(len(x), source.size)[:, self.places(source.shape)]
 
-    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+    def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         places, shape = self.places(source.shape), source.shape
         low, high = (
             np.broadcast_to(end.reshape(-1, *[1] * (len(shape) - 1)), shape).ravel()[places] for end in inputs()
@@ -93,7 +93,11 @@ class Threshold(Layer):
         return TensorType(self.dtype, source.shape)
 
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
-        return self.base + self.dtype.step * threshold_level(x, self.thresholds, self.sign)
+        return self.base + self.dtype.step * self.levels(x)
+
+    def levels(self, x: Ints) -> Ints:
+        """How many thresholds each element of ``x`` reaches.  # (N, ...) -> (N, ...) int64"""
+        return threshold_level(x, self.thresholds, self.sign)
 
     def memory_bits(self, source: TensorType) -> int:
         return self.thresholds.size * source.dtype.bits
@@ -148,7 +152,7 @@ class Pool(Layer):
     def operations(self, source: TensorType) -> int:
         return self.output(source).size * self.kernel[0] * self.kernel[1]
 
-    def reach(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
+    def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         low, high = inputs()
         if self.mode == "max":
             return low, high

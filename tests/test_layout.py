@@ -112,8 +112,8 @@ def test_every_room_of_the_hardware_has_its_place():
 
 
 def test_hw_takes_only_the_vocabulary_from_golden():
-    vocabulary = {"errors", "dtype", "codes", "digits", "network"}
-    vocabulary |= {"terms", "reach", "multiply_shift"}  # other ways to write a layer down, and when they are exact
+    vocabulary = {"errors", "dtype", "codes", "digits", "layer", "network"}
+    vocabulary |= {"terms", "input_range"}  # the terms of weights, and what a layer can be given
     for path in HARDWARE:
         for name, line in _imported(path):
             if name.startswith("fewbit.golden."):

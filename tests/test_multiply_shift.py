@@ -1,4 +1,4 @@
-"""Lanes that multiply, add and shift: comparators on the whole reach, by SAT; golden thresholds, in threshold units."""
+"""Lanes that multiply, add and shift: comparators on the whole input range, by SAT; golden thresholds, in threshold units."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from benchmarks.lanes import FLOW
 from benchmarks.measure import measure
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.multiply_shift import fits
+from fewbit.golden.input_range import threshold_range
 from fewbit.golden.network import TensorType, Threshold
-from fewbit.golden.reach import threshold_reach
 from fewbit.hw.chain import timing
 from fewbit.hw.emit import verilog
 from fewbit.hw.fold import STREAM
 from fewbit.hw.layers import multiply_shift
 from fewbit.hw.layers.multiply_shift import LaneForm, MultiplyShiftLane, cheapest, digit_rows
+from fewbit.hw.layers.multiply_shift_forms import fits
 from fewbit.hw.layers.threshold import MULTIPLY_SHIFT, ThresholdUnit
 from fewbit.hw.top import Top
 from fewbit.sim.vectors import network_vectors
@@ -201,7 +201,7 @@ def test_a_narrower_reach_is_enough():
     )  # fmt: skip
     source = TensorType(DType.parse("int8"), (1,))
     reach = np.array([-50]), np.array([25])
-    unit = ThresholdUnit(layer, source, lanes=1, form=MULTIPLY_SHIFT, reach=reach)
+    unit = ThresholdUnit(layer, source, lanes=1, form=MULTIPLY_SHIFT, input_range=reach)
     check(unit, vectors(layer, source, np.arange(-50, 26)[:, None], 1))
 
 
@@ -245,7 +245,7 @@ def test_in_random_networks(seed, design):
         fold = folds.get(layer.name)
         if not isinstance(layer, Threshold) or fold is None or fold.form == STREAM:
             continue
-        if cheapest(layer, *threshold_reach(network, index)) is not None:
+        if cheapest(layer, *threshold_range(network, index)) is not None:
             stages = int(rng.integers(1, 4))
             folds[layer.name] = replace(fold, form=MULTIPLY_SHIFT, stages=stages)
     folding = replace(folding, folds=folds)

@@ -14,7 +14,6 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.codes import csd_digits
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.multiply_shift import MultiplyShift, fits
 from fewbit.golden.network import Threshold
 from fewbit.hw.fabric.carry import (
     ONE,
@@ -32,6 +31,7 @@ from fewbit.hw.fabric.carry import (
     slot,
     table,
 )
+from fewbit.hw.layers.multiply_shift_forms import MultiplyShift, fits
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from fewbit.hw.sums.popcount import sum_tree
 
 COMPARATORS, SEARCH, MULTIPLY_SHIFT = "comparators", "search", "multiply-shift"
 """Forms: every threshold at once; a binary search in memory, one comparison a cycle; or one multiplication, addition
-and shift, where that gives the same levels (:mod:`fewbit.golden.multiply_shift`)."""
+and shift, where that gives the same levels (:mod:`fewbit.hw.layers.multiply_shift_forms`)."""
 
 
 def element(level: Value, layer: Threshold) -> Value:
@@ -49,7 +49,7 @@ class ThresholdUnit(wiring.Component):
     form : ``"comparators"``, ``"search"`` or ``"multiply-shift"``
     memory : ``"block"`` or ``"logic"``
         Where the search has its thresholds, and the multiplication its constants.
-    reach : pair of int arrays (channels,), optional
+    input_range : pair of int arrays (channels,), optional
         Lowest and highest input of each row of thresholds, where that is less than the kind of the input holds. A
         multiply-shift is exact in it.
     stages : int
@@ -77,7 +77,7 @@ class ThresholdUnit(wiring.Component):
         lanes: int,
         form: str = COMPARATORS,
         memory: str = "logic",
-        reach: tuple[Ints, Ints] | None = None,
+        input_range: tuple[Ints, Ints] | None = None,
         stages: int = 1,
         target: Target = "generic",
     ) -> None:
@@ -97,7 +97,7 @@ class ThresholdUnit(wiring.Component):
             raise FewbitError(f"layer {layer.name!r}: thresholds a channel take a vector or a map, not {source}")
         self.layer, self.source, self.lanes, self.form, self.memory = layer, source, lanes, form, memory
         self.stages, self.target = stages, target
-        self.reach = reach or (np.array([source.dtype.min]), np.array([source.dtype.max]))
+        self.input_range = input_range or (np.array([source.dtype.min]), np.array([source.dtype.max]))
         self.steps = int(layer.thresholds.shape[1]).bit_length()
         self.cycles_per_beat = self.steps + 1 if form == SEARCH else 1
         self.latency = stages if form == MULTIPLY_SHIFT else self.cycles_per_beat
@@ -120,7 +120,7 @@ class ThresholdUnit(wiring.Component):
         )
 
     def _multiply_shift(self) -> LaneForm:
-        low, high = self.reach
+        low, high = self.input_range
         found = cheapest(self.layer, low, high, self.target)
         if found is None:
             raise FewbitError(

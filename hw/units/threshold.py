@@ -7,12 +7,12 @@ from math import gcd
 from typing import Any
 
 from fewbit.golden.dtype import Ints
+from fewbit.golden.input_range import threshold_range
 from fewbit.golden.network import (
     Network,
     TensorType,
     Threshold,
 )
-from fewbit.golden.reach import threshold_reach
 from fewbit.hw.cost import Cost, pareto_front
 from fewbit.hw.costs.parts import (
     multiply_shift_cells,
@@ -35,7 +35,7 @@ class ThresholdLayerUnit(LayerUnit):
     def make(self, place: Place) -> Made:
         layer, source = place.layer, place.source
         assert isinstance(layer, Threshold)
-        low, high = threshold_reach(place.network, place.index)
+        low, high = threshold_range(place.network, place.index)
         if place.left_out is not None:
             step, bias = place.left_out.step, place.left_out.bias
             layer, source = biased(layer, step, bias), TensorType(place.left_out.kind, source.shape)
@@ -43,7 +43,7 @@ class ThresholdLayerUnit(LayerUnit):
         fold = place.folding.of(layer, ThresholdFold)
         lanes = fold.lanes if layer.name in place.folding.folds else place.lanes
         unit = ThresholdUnit(
-            layer, source, lanes=lanes, reach=(low, high), form=fold.form, memory=fold.memory, stages=fold.stages,
+            layer, source, lanes=lanes, input_range=(low, high), form=fold.form, memory=fold.memory, stages=fold.stages,
             target=place.family,
         )  # fmt: skip
         return Made(unit, lanes, lanes)
@@ -52,7 +52,7 @@ class ThresholdLayerUnit(LayerUnit):
         """The multiply-shift of the layer and its pipeline stages, where there is one."""
         layer = network.layers[index]
         assert isinstance(layer, Threshold)
-        form = cheapest(layer, *threshold_reach(network, index), target.family)
+        form = cheapest(layer, *threshold_range(network, index), target.family)
         return None if form is None else (form, row_stages(form, target, clock_hz))
 
     def ways(self, network: Network, index: int, lanes: int, target: Target, prepared: Any) -> list[Way]:

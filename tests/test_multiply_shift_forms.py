@@ -1,4 +1,4 @@
-"""Multiplication, addition and shift in place of thresholds: equal on the whole reach, found wherever there is one."""
+"""Multiplication, addition and shift in place of thresholds: equal on the whole input range, found wherever there is one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from networks import requantization
 
 from fewbit.golden.codes import csd_digits
 from fewbit.golden.dtype import BIPOLAR, DType
-from fewbit.golden.multiply_shift import MOST_DIGITS, MultiplyShift, fewest_digits, fits
 from fewbit.golden.network import Threshold
 from fewbit.golden.threshold import threshold_level
+from fewbit.hw.layers.multiply_shift_forms import MOST_DIGITS, MultiplyShift, fewest_digits, fits
 
 
 def layer_of(thresholds, sign=None) -> Threshold:

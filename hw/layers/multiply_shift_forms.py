@@ -24,7 +24,6 @@ from fewbit.golden.codes import csd_digits
 from fewbit.golden.dtype import Ints
 from fewbit.golden.layer import Record
 from fewbit.golden.network import Threshold
-from fewbit.golden.threshold import threshold_level
 
 MOST_DIGITS = 8
 """Most signed digits of a multiplier that all channels share."""
@@ -77,12 +76,13 @@ class MultiplyShift(Record):
         x = np.clip(np.concatenate([edges, before, ends], 1), low[:, None], high[:, None]).T
         if layer.channels == 1:
             x = x[:, 0]
-        return bool((self.level(x) == threshold_level(x, layer.thresholds, layer.sign)).all())
+        return bool((self.level(x) == layer.levels(x)).all())
 
 
 @dataclass(frozen=True, eq=False)
 class _Slopes:
-    """Thresholds of ``sign * x`` in a reach, and for each channel the multipliers at ``shift`` that leave an addend."""
+    """Thresholds of ``sign * x`` in an input range, and for each channel the multipliers at ``shift`` that leave an
+    addend."""
 
     thresholds: Ints
     low: Ints
@@ -162,7 +162,7 @@ def fits(layer: Threshold, low: Ints, high: Ints) -> Iterator[MultiplyShift]:
     ----------
     layer : Threshold
     low, high : int array (channels,) or (1,)
-        Reach of the input for each row of thresholds.
+        Input range of each row of thresholds.
     """
     low, high = (np.resize(end, layer.channels).astype(np.int64) for end in (low, high))
     turned = layer.sign < 0
