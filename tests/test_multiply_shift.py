@@ -1,4 +1,4 @@
-"""Lanes that multiply, add and shift: comparators on the whole input range, by SAT; golden thresholds, in threshold units."""
+"""Lanes that multiply, add and shift: by SAT comparators on the whole input range; in units, golden thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multiplication, addition and shift in place of thresholds: equal on the whole input range, found wherever there is one."""
+"""Multiplication, addition and shift for thresholds: equal on the whole input range, found wherever there is one."""
 
 from __future__ import annotations
 
