@@ -16,7 +16,6 @@ from fewbit.hw.fold import (
     Fold,
 )
 from fewbit.hw.layers.affine import AffineUnit
-from fewbit.hw.layers.threshold import COMPARATORS
 from fewbit.hw.memory.rom import rom_cells
 from fewbit.hw.multiply.exact import Multiplier
 from fewbit.hw.units.base import LayerUnit, Made, Place, Way
@@ -48,4 +47,5 @@ class AffineLayerUnit(LayerUnit):
         return ways
 
     def describe(self, fold: Fold) -> str:
-        return COMPARATORS
+        assert isinstance(fold, AffineFold)
+        return "DSP block" if fold.dsp else "multiplier"
