@@ -211,8 +211,8 @@ def test_weights_in_distributed_ram_are_golden():
     x = random_frames(np.random.default_rng(5), network.input.dtype, (12, *network.input.shape))
     assert not len(engines.differing_frames(engines.run_netlist(loaded, x), engines.run_golden(network, x)))
     text = netlist(loaded.mapped_verilog, top=MODULE, family="ecp5")
-    plain = netlist(folded(network, folding, "ecp5-25k").mapped_verilog, top=MODULE, family="ecp5")
-    assert text.count("TRELLIS_DPR16X4 ") > plain.count("TRELLIS_DPR16X4 ")
+    assert all(fold.buffer == "block" for fold in folding.folds.values() if isinstance(fold, MatVecFold))
+    assert text.count("TRELLIS_DPR16X4 ") > 0
 
 
 @pytest.mark.parametrize("device, kinds", [
