@@ -50,7 +50,7 @@ def frames_of(network: Network, count: int = 20):
 
 
 @pytest.mark.parametrize("code, across, target", slow_but(
-    [("binary", True, "up5k"), (CODEBOOK, False, "ecp5-25k")],
+    [("binary", True, "up5k")],
     product(["binary", "shift3", CODEBOOK], [True, False], TARGETS),
 ))  # fmt: skip
 def test_scales_in_front_of_lanes_and_behind_them(code, across, target):
