@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, signed, unsigned
 
@@ -132,7 +134,7 @@ class TreeLanes(CodeLanes):
         self.target = target
         self.paired = _paired(code)
         self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what the lanes sum: x = 2 bit - 1
-        self.tree = TermTree("ice40" if target == "ice40" else "ecp5", _items(simd, activation, code, target), stages)
+        self.tree = TermTree(cast(Fabric, target), _items(simd, activation, code, target), stages)
         root = self.tree.root.node
         width = sum(2 * item.bits + 1 if item.pair else item.bits for item in self.tree.items)
         super().__init__(
@@ -209,7 +211,7 @@ class ExactLanes(CodeLanes):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        fabric: Fabric = "ice40" if self.target == "ice40" else "ecp5"
+        fabric = cast(Fabric, self.target)
         cells = ExactCells(m, fabric, self.activation, self.code, self.en, self.stages)
         x = [self.x.word_select(lane, self.activation.bits) for lane in range(self.simd)]
         m.d.comb += self.o.eq(Cat(cells.build(x, self.weights())).as_signed())
