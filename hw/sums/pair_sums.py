@@ -12,6 +12,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import (
     ONE,
+    WITH_CELLS,
     ZERO,
     Slot,
     Target,
@@ -98,9 +99,7 @@ class PairSums(wiring.Component):
         if self.simd % 2:
             *low, high = lanes[-1]
             if signed:
-                fabric: Target = "ice40" if self.target == "ice40" else "ecp5"
-                cells = self.target in ("ice40", "ecp5")
-                high = lut(m, "left", fabric, lambda x: 1 - x, high) if cells else ~high
+                high = lut(m, "left", self.target, lambda x: 1 - x, high) if self.target in WITH_CELLS else ~high
             fields += [*low, high]
         result: Value = Cat(fields)
         for stage in range(self.stages):
