@@ -14,6 +14,7 @@ from fewbit.golden.sparsity import Sparsity
 from fewbit.hw.fold import MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.plan import LayerPlan, Plan
+from fewbit.hw.units.base import FoldedUnit
 from fewbit.hw.units.table import unit_of
 
 
@@ -108,6 +109,13 @@ def products(layer: Linear, result: TensorType) -> int:
     return result.size * layer.inputs
 
 
+def _form(planned: LayerPlan) -> str:
+    """Where a layer of a plan has its memories, or what form it takes."""
+    unit = unit_of(planned.layer)
+    assert isinstance(unit, FoldedUnit)
+    return unit.describe(planned.fold)
+
+
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
@@ -153,7 +161,7 @@ def describe_plan(plan: Plan) -> str:
     for one in plan.layers:
         word = "" if one.reads is None else f"{one.reads.word:,}"
         rows.append(
-            (one.layer.name, unit_of(one.layer).describe(one.fold),
+            (one.layer.name, _form(one),
              one.fold.lanes_out, one.fold.lanes_in, one.cycles, _percent(plan.busy(one)),
              word, _percent(_weight_share(one)), one.cost.cells, one.cost.ffs, one.cost.rams)
         )  # fmt: skip

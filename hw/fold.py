@@ -38,7 +38,22 @@ class Fold(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowFold:
+class _SameLanes:
+    """A fold that gives as many elements at a time as it takes."""
+
+    lanes: int = 1
+
+    @property
+    def lanes_in(self) -> int:
+        return self.lanes
+
+    @property
+    def lanes_out(self) -> int:
+        return self.lanes
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowFold(_SameLanes):
     """Of windows over a map: a pooling layer, or what is in front of a convolution.
 
     Parameters
@@ -51,17 +66,8 @@ class WindowFold:
         Where they lie, ``"block"`` or ``"distributed"``.
     """
 
-    lanes: int = 1
     rows: int | None = None
     memory: str = "block"
-
-    @property
-    def lanes_in(self) -> int:
-        return self.lanes
-
-    @property
-    def lanes_out(self) -> int:
-        return self.lanes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +122,7 @@ class MatVecFold:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThresholdFold:
+class ThresholdFold(_SameLanes):
     """Of thresholds.
 
     Parameters
@@ -131,18 +137,9 @@ class ThresholdFold:
         Pipeline stages of the sum of a multiply-shift.
     """
 
-    lanes: int = 1
     form: str = COMPARATORS
     memory: str = "block"
     stages: int = 1
-
-    @property
-    def lanes_in(self) -> int:
-        return self.lanes
-
-    @property
-    def lanes_out(self) -> int:
-        return self.lanes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import (
     Fold,
 )
-from fewbit.hw.units.base import Way
+from fewbit.hw.units.base import FollowingUnit, StageUnit, Way
 from fewbit.hw.units.table import unit_of
 
 
@@ -44,13 +44,13 @@ def stage_options(
     """Every way worth building for a stage: those that no other of the same lanes beats in cycles and all that is
     scarce. With ``dsp``, products of digits may be made in DSP blocks too."""
     first = unit_of(network.layers[stage[0]]) if stage else None
-    if first is None or not first.starts_stage:
+    if not isinstance(first, StageUnit):
         # On the input lanes: thresholds in a form that takes a beat a cycle.
         folds = [_input_way(network, index, target, clock_hz) for index in stage]
         ways = zip(*folds) if folds else ((), (), ())
         yield Option(1, *(tuple(part) for part in ways))
         return
-    prepared = {index: unit_of(network.layers[index]).prepare(network, index, target, clock_hz) for index in stage[1:]}
+    prepared = {index: _follower(network, index).prepare(network, index, target, clock_hz) for index in stage[1:]}
     followers: dict[tuple[int, int], list[Way]] = {}  # by layer and lanes
 
     def following(index: int, lanes: int) -> list[Way]:
@@ -68,9 +68,15 @@ def stage_options(
         yield from pareto_front(same, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
 
 
+def _follower(network: Network, index: int) -> FollowingUnit:
+    unit = unit_of(network.layers[index])
+    assert isinstance(unit, FollowingUnit)
+    return unit
+
+
 def _input_way(network: Network, index: int, target: Target, clock_hz: float) -> Way:
     """The smallest of the forms on the input lanes that take a beat a cycle, and no more block RAMs than the first."""
-    unit = unit_of(network.layers[index])
+    unit = _follower(network, index)
     ways = unit.ways(network, index, 1, target, unit.prepare(network, index, target, clock_hz))
     swift = [way for way in ways if way[1] == ways[0][1] and way[2].rams <= ways[0][2].rams and not way[2].dsps]
     return min(swift, key=lambda way: way[2].cells)
@@ -79,7 +85,7 @@ def _input_way(network: Network, index: int, target: Target, clock_hz: float) ->
 def _behind(network: Network, index: int, lanes: int, target: Target, prepared: Any) -> Iterator[Way]:
     """Ways of a layer behind ``lanes`` lanes. On fewer lanes it is smaller, and the beats of the layer before are taken
     apart."""
-    unit, bits = unit_of(network.layers[index]), network.types[index].dtype.bits
+    unit, bits = _follower(network, index), network.types[index].dtype.bits
     for fewer in divisors(lanes):
         if unit.most_lanes is not None and fewer > unit.most_lanes:
             return

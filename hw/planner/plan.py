@@ -29,6 +29,7 @@ from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.options import Option, stage_options
 from fewbit.hw.schedule import Schedule
+from fewbit.hw.units.base import FoldedUnit, FollowingUnit, StageUnit
 from fewbit.hw.units.table import unit_of
 
 SHELL = Cost(cells=170, ffs=90)
@@ -211,9 +212,9 @@ def _stages(network: Network) -> list[list[int]]:
     stages: list[list[int]] = [[]]
     for index, layer in enumerate(network.layers):
         unit = unit_of(layer)
-        if unit.free:
+        if not isinstance(unit, FoldedUnit):
             continue
-        if unit.starts_stage:
+        if isinstance(unit, StageUnit):
             stages.append([])
         stages[-1].append(index)
     return stages
@@ -337,7 +338,9 @@ def _plan(
             layer = network.layers[index]
             moved = None
             if option is label.options[0]:
-                moved = unit_of(layer).on_input(network, index, fold, input_lanes)
+                unit = unit_of(layer)
+                assert isinstance(unit, FollowingUnit)
+                moved = unit.on_input(network, index, fold, input_lanes)
             fold, cycles = moved or (fold, cycles)
             folds[layer.name] = fold
             reads = None

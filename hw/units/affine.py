@@ -18,10 +18,10 @@ from fewbit.hw.fold import (
 from fewbit.hw.layers.affine import AffineUnit
 from fewbit.hw.memory.rom import rom_cells
 from fewbit.hw.multiply.exact import Multiplier
-from fewbit.hw.units.base import LayerUnit, Made, Place, Way
+from fewbit.hw.units.base import FollowingUnit, Made, Place, Way
 
 
-class AffineLayerUnit(LayerUnit):
+class AffineLayerUnit(FollowingUnit):
     """Affine layers, an element at a time."""
 
     most_lanes = 1

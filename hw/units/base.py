@@ -75,47 +75,56 @@ Way = tuple[Fold, int, Cost]
 class LayerUnit(ABC):
     """A kind of layer in hardware; it is registered in :data:`fewbit.hw.units.table.UNITS`.
 
+    By itself one that takes no hardware of its own; else a :class:`StageUnit` or a :class:`FollowingUnit`.
+    """
+
+    @abstractmethod
+    def make(self, place: Place) -> Made | None:
+        """The unit of a layer; None if it takes no hardware.
+
+        Raises FewbitError if the fold does not suit the layer, or hardware cannot do what it does.
+        """
+
+
+class FoldedUnit(LayerUnit):
+    """A kind with folds."""
+
+    @abstractmethod
+    def describe(self, fold: Fold) -> str:
+        """Where a layer has its memories, or what form it takes."""
+
+
+class StageUnit(FoldedUnit):
+    """A kind that the planner folds by itself; what follows it is folded on its lanes."""
+
+    @abstractmethod
+    def stage_ways(
+        self, network: Network, stage: list[int], target: Target, clock_hz: float, dsp: bool
+    ) -> Iterator[tuple[int, tuple[Way, ...]]]:
+        """The elements that a stage takes at a time, and ways of its first layers. Layers of the stage that are left
+        follow on the lanes of the last of these."""
+
+
+class FollowingUnit(FoldedUnit):
+    """A kind that is folded on the lanes of what is before it.
+
     Attributes
     ----------
-    free : bool
-        Whether it takes no hardware of its own.
-    starts_stage : bool
-        Whether the planner folds it by itself, and what follows it on its lanes.
     most_lanes : int or None
         Elements that it works on at a time, at most.
     """
 
-    free: bool = False
-    starts_stage: bool = False
     most_lanes: int | None = None
-
-    @abstractmethod
-    def make(self, place: Place) -> Made | None:
-        """The unit of a layer; None if it is free.
-
-        Raises FewbitError if the fold does not suit the layer, or hardware cannot do what it does.
-        """
 
     def prepare(self, network: Network, index: int, target: Target, clock_hz: float) -> Any:
         """What :meth:`ways` needs to know of a layer on any number of lanes."""
         return None
 
+    @abstractmethod
     def ways(self, network: Network, index: int, lanes: int, target: Target, prepared: Any) -> list[Way]:
         """Folds worth building of a layer that works on ``lanes`` elements at a time."""
-        raise NotImplementedError
-
-    def stage_ways(
-        self, network: Network, stage: list[int], target: Target, clock_hz: float, dsp: bool
-    ) -> Iterator[tuple[int, tuple[Way, ...]]]:
-        """Where the kind starts a stage: the elements that it takes at a time, and ways of its first layers. Layers of
-        the stage that are left follow on the lanes of the last of these."""
-        raise NotImplementedError
 
     def on_input(self, network: Network, index: int, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
         """The fold and the cycles of a layer in front of all stages where ``lanes`` elements come in at a time; None
         where they stay as they are."""
         return None
-
-    def describe(self, fold: Fold) -> str:
-        """Where a layer has its memories, or what form it takes."""
-        return ""

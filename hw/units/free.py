@@ -16,8 +16,6 @@ from fewbit.hw.units.base import LayerUnit, Place
 class FlattenUnit(LayerUnit):
     """Flatten: maps are streamed in the order in which they are flattened."""
 
-    free = True
-
     def make(self, place: Place) -> None:
         layer = place.layer
         assert isinstance(layer, Flatten)
@@ -26,8 +24,6 @@ class FlattenUnit(LayerUnit):
 
 class ArgMaxLayerUnit(LayerUnit):
     """Arg-max: it ends every chain, whether a network has one or not."""
-
-    free = True
 
     def make(self, place: Place) -> None:
         return None

@@ -60,17 +60,15 @@ from fewbit.hw.matvec.fused_sign import STARTS, SignMatVec, fuses, has_starts, s
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, least_simd, term_memory
 from fewbit.hw.memory.kind import Contents
-from fewbit.hw.units.base import LayerUnit, LeftOut, Made, Place, Way
+from fewbit.hw.units.base import LeftOut, Made, Place, StageUnit, Way
 
 _MOST_LANES = 1024
 
 _MATVECS: dict[str, type[FoldedMatVec]] = {PARALLEL: MatVec, BIT_PLANES: BitSerialMatVec, TERMS: TermSerialMatVec}
 
 
-class LinearUnit(LayerUnit):
+class LinearUnit(StageUnit):
     """Dense and convolutional layers."""
-
-    starts_stage = True
 
     def make(self, place: Place) -> Made:
         layer, source = place.layer, place.source

@@ -19,10 +19,10 @@ from fewbit.hw.fold import (
 )
 from fewbit.hw.layers.pool import PoolUnit
 from fewbit.hw.layers.window import Geometry
-from fewbit.hw.units.base import LayerUnit, Made, Place, Way
+from fewbit.hw.units.base import FollowingUnit, Made, Place, Way
 
 
-class PoolLayerUnit(LayerUnit):
+class PoolLayerUnit(FollowingUnit):
     """Pooling layers: windows of some channels at a time."""
 
     def make(self, place: Place) -> Made:

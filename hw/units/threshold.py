@@ -26,10 +26,10 @@ from fewbit.hw.fold import (
 from fewbit.hw.layers.multiply_shift import cheapest
 from fewbit.hw.layers.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH, ThresholdUnit
 from fewbit.hw.memory.rom import BLOCK, LOGIC, rom_cells
-from fewbit.hw.units.base import LayerUnit, Made, Place, Way
+from fewbit.hw.units.base import FollowingUnit, Made, Place, Way
 
 
-class ThresholdLayerUnit(LayerUnit):
+class ThresholdLayerUnit(FollowingUnit):
     """Thresholds as comparators, a search, or a multiply-shift."""
 
     def make(self, place: Place) -> Made:
