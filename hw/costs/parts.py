@@ -22,10 +22,11 @@ from fewbit.hw.layers.multiply_shift import LaneForm
 from fewbit.hw.layers.window import Geometry
 from fewbit.hw.matvec.bit_serial import BIT
 from fewbit.hw.matvec.term_serial import term_cycles, term_fields, term_memory
-from fewbit.hw.memory import vector_buffer as buffers
 from fewbit.hw.memory.kind import Contents
 from fewbit.hw.memory.kinds import MEMORIES
-from fewbit.hw.memory.rom import rom_cells
+from fewbit.hw.memory.lut_ram import DISTRIBUTED
+from fewbit.hw.memory.rom import BLOCK, rom_cells
+from fewbit.hw.memory.vector_buffer import RING
 from fewbit.hw.multiply.csd import CsdMultiplier
 from fewbit.hw.multiply.dsp import FactorMultiplier
 
@@ -55,14 +56,14 @@ def memories(
         for kind in MEMORIES.values()
         if kind.fits(stored, target) and (kind.preloaded or not readers)
     ]
-    styles = [] if readers else [buffers.RING]
-    styles += [buffers.BLOCK] if target.ram_shapes else []
-    styles += [buffers.DISTRIBUTED] if target.lut_ram else []
+    styles = [] if readers else [RING]
+    styles += [BLOCK] if target.ram_shapes else []
+    styles += [DISTRIBUTED] if target.lut_ram else []
     bank = 1 << (words - 1).bit_length() if readers else words
     vectors = []
     for style in styles:
         cost = buffer_cost(bank, line, style, target)
-        copy = Cost(rams=cost.rams) if style == buffers.BLOCK else cost
+        copy = Cost(rams=cost.rams) if style == BLOCK else cost
         vectors.append((style, cost + (max(1, readers) - 1) * copy))
     for (memory, held), (buffer, waiting) in product(held_in, vectors):
         yield memory, buffer, held + waiting

@@ -11,8 +11,8 @@ from math import gcd
 from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.layers.window import Geometry
-from fewbit.hw.memory.lut_ram import lut_ram_cells
-from fewbit.hw.memory.vector_buffer import DISTRIBUTED, RING
+from fewbit.hw.memory.lut_ram import DISTRIBUTED, lut_ram_cells
+from fewbit.hw.memory.vector_buffer import RING
 
 
 def _alone(ffs: int, target: Target) -> Cost:

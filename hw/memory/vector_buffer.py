@@ -8,10 +8,12 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.memory.lut_ram import DISTRIBUTED
+from fewbit.hw.memory.rom import BLOCK
 from fewbit.hw.streams import lane_stream
 
-BLOCK, DISTRIBUTED, RING = "block", "distributed", "ring"
-"""Where a vector lies: block RAM, LUT RAM, or two rings of flip-flops."""
+RING = "ring"
+"""A vector in two rings of flip-flops; else it lies in block or in distributed RAM."""
 
 
 class VectorBuffer(wiring.Component):
