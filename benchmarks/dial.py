@@ -163,7 +163,7 @@ class Bench:
         unit, layer = self.unit, self.layer
         assert layer.scales is not None
         assert layer.scale_kind is not None
-        scales = layer.scales[:, np.arange(0, layer.inputs, unit.simd) // layer.vector]
+        scales = layer.scales[:, np.arange(0, layer.fan_in, unit.simd) // layer.vector]
         order = csd.order(csd.recode(scales, layer.scale_kind.bits))
         order = np.concatenate([order, 0 * order[..., :1]], -1) if order.shape[-1] % 2 else order
         rows = order.reshape(*scales.shape, -1, 2).max(-1)
@@ -210,8 +210,7 @@ def bits_of(words: Sequence[int], width: int) -> Ints:
 
 def activations(network: Network, layer: Linear, images: Ints) -> Ints:
     """What reaches a dense ``layer`` for each image.  # (N, inputs)"""
-    index = network.layers.index(layer)
-    return np.asarray(run(network, images).tensors[index]).reshape(len(images), -1)
+    return np.asarray(run(network, images).of(network.before(layer)[0])).reshape(len(images), -1)
 
 
 def bench(name: str, simd: int, pe: int, family: Target) -> Bench:
@@ -222,7 +221,7 @@ def bench(name: str, simd: int, pe: int, family: Target) -> Bench:
         known = ", ".join(one.name for one in network.layers if isinstance(one, Dense))
         raise FewbitError(f"the layer must be one of {known}, not {name!r}")
     images = read(models.TEST_IMAGES)[:STREAMS].reshape(STREAMS, *network.input.shape)
-    source = network.types[network.layers.index(layer)].dtype
+    source = network.source(layer).dtype
     return Bench(layer, source, activations(network, layer, images), pe=pe, simd=simd, family=family)
 
 

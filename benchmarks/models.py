@@ -46,10 +46,9 @@ def rows() -> list[tuple[str, ...]]:
 
 def _linear(network: Network) -> list[tuple[Linear, str, int]]:
     """Layers with weights, the kind that each takes, and the positions at which each works."""
-    types = network.types
     return [
-        (layer, str(source.dtype), output.size // layer.outputs)
-        for layer, source, output in zip(network.layers, types, types[1:])
+        (layer, str(network.source(layer).dtype), network.types[layer.name].size // layer.outputs)
+        for layer in network.layers
         if isinstance(layer, Linear)
     ]
 
@@ -57,7 +56,7 @@ def _linear(network: Network) -> list[tuple[Linear, str, int]]:
 def _sizes(network: Network) -> str:
     """Inputs and outputs; of a convolution its filters, kernel and stride, of a pooling its kernel."""
     first = _linear(network)[0][0]
-    found = ["×".join(map(str, network.input.shape)) if isinstance(first, Conv) else str(first.inputs)]
+    found = ["×".join(map(str, network.input.shape)) if isinstance(first, Conv) else str(first.fan_in)]
     for layer in network.layers:
         if isinstance(layer, Conv):
             found.append(f"{layer.outputs}c{layer.kernel[0]}" + (f"s{layer.stride[0]}" if layer.stride[0] > 1 else ""))

@@ -60,11 +60,10 @@ def folded(bits: int, *, shared: bool = False, seed: int = 1) -> Layer:
 def layer_of(model: str, name: str) -> Layer:
     """The layer called ``name`` of a shipped network."""
     network = lower(shipped(model))
-    index = [layer.name for layer in network.layers].index(name)
-    layer = network.layers[index]
+    layer = next(layer for layer in network.layers if layer.name == name)
     if not isinstance(layer, Threshold):
         raise FewbitError(f"{model}: layer {name!r} has no thresholds")
-    return layer, network.types[index], threshold_range(network, index)
+    return layer, network.source(layer), threshold_range(network, layer)
 
 
 def layers() -> dict[str, Layer]:

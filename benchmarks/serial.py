@@ -40,9 +40,9 @@ are those of the unit without the windows of a convolution; vectors and weights 
 
 def layers(network: Network) -> Iterator[tuple[Dense, DType]]:
     """Products at one position, and the activations that they take."""
-    for layer, source in zip(network.layers, network.types):
+    for layer in network.layers:
         if isinstance(layer, Linear):
-            yield layer.position(), layer.lane_kind(source.dtype)
+            yield layer.position(), layer.lane_kind(network.source(layer).dtype)
 
 
 def outputs_of(layer: Dense) -> int:
@@ -54,8 +54,8 @@ def like(layer: Dense, cycles: int) -> tuple[int, int]:
     folds = [
         (pe, simd)
         for pe in divisors(layer.outputs)
-        for simd in divisors(layer.inputs)
-        if serves_vectors(layer, pe, simd) and layer.outputs // pe * (layer.inputs // simd) <= cycles
+        for simd in divisors(layer.fan_in)
+        if serves_vectors(layer, pe, simd) and layer.outputs // pe * (layer.fan_in // simd) <= cycles
     ]
     return min(folds, key=lambda fold: (fold[0] * fold[1], fold[1]))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
 from fewbit.golden.dtype import Ints
+from fewbit.golden.graph import swapped, without
 from fewbit.golden.network import Affine, Flatten, Layer, Linear, Network, Pool, Threshold
 
 Pass = Callable[[Network], Network]
@@ -16,28 +16,36 @@ Pass = Callable[[Network], Network]
 
 def merge_flattens(network: Network) -> Network:
     """Keeps one of several flattens in a row, and none where the frame is flat already."""
-    layers: list[Layer] = []
-    for layer, source in zip(network.layers, network.types):
-        if not isinstance(layer, Flatten) or len(source.shape) != 1:
-            layers.append(layer)
-    return replace(network, layers=tuple(layers)) if layers else network
+    layers = network.named_layers
+    for layer in network.layers:
+        if isinstance(layer, Flatten) and len(network.source(layer).shape) == 1 and len(layers) > 1:
+            layers = without(layers, next(one for one in layers if one.name == layer.name))
+    return network.with_layers(layers)
 
 
 def absorb_signs(network: Network) -> Network:
     """Moves the sign of a threshold row into the weights before it, so that no hardware negates a sum.
 
-    ``-(w x) >= t`` is ``(-w) x >= t``. Left alone where the code lacks the negative of a weight.
+    ``-(w x) >= t`` is ``(-w) x >= t``. Left alone where the code lacks the negative of a weight, or where the sums go
+    to other layers too.
     """
     layers = list(network.layers)
-    for index, (layer, following) in enumerate(pairwise(network.layers)):
+    for index, layer in enumerate(network.layers):
+        following = _only_reader(network, layer)
         if not isinstance(layer, Linear) or not isinstance(following, Threshold) or following.channels == 1:
             continue
         axes = (-1,) + (1,) * (layer.weights.ndim - 1)
         negated = layer.weights * following.sign.reshape(axes).astype(np.int64)
         if layer.code.contains(negated) and layer.negative_scales is None:
             layers[index] = replace(layer, weights=negated)
-            layers[index + 1] = replace(following, sign=np.ones_like(following.sign))
+            layers[network.index(following)] = replace(following, sign=np.ones_like(following.sign))
     return replace(network, layers=tuple(layers))
+
+
+def _only_reader(network: Network, layer: Layer) -> Layer | None:
+    """The layer that alone reads ``layer``, and nothing else."""
+    index = network.only_reader(network.index(layer) + 1)
+    return None if index is None else network.layers[index]
 
 
 def clip_thresholds(network: Network) -> Network:
@@ -46,12 +54,12 @@ def clip_thresholds(network: Network) -> Network:
     They then take no more bits than the sums themselves and one step beyond.
     """
     layers = list(network.layers)
-    for index, (layer, source) in enumerate(zip(layers, network.types)):
+    for index, layer in enumerate(network.layers):
         if not isinstance(layer, Threshold):
             continue
-        before = layers[index - 1] if index else None
+        source, (before,) = network.source(layer), network.before(layer)
         if isinstance(before, Linear) and layer.channels > 1:
-            low, high = before.bounds(network.types[index - 1].dtype)
+            low, high = before.bounds(network.source(before).dtype)
         else:
             low, high = np.array([source.dtype.min]), np.array([source.dtype.max])
         sign = layer.sign.astype(np.int64)
@@ -63,29 +71,38 @@ def clip_thresholds(network: Network) -> Network:
 def flatten_channels_last(network: Network) -> Network:
     """Flattens maps with their channels last, as hardware streams them, and reorders what follows up to the weights.
 
-    Left alone where scales belong to vectors along inputs in the other order.
+    Left alone where scales belong to vectors along inputs in the other order, and where it is read by several layers
+    or joined before the weights.
     """
-    layers = list(network.layers)
-    for index, (flatten, source) in enumerate(zip(network.layers, network.types)):
-        if not isinstance(flatten, Flatten) or flatten.channels_last or len(source.shape) != 3:
-            continue
-        changed = replace(flatten, channels_last=True)
-        places = changed.places(source.shape)
-        moved: list[Layer] = [changed]
-        for layer in layers[index + 1 :]:
-            if isinstance(layer, Linear):
-                if layer.scales is None or layer.across:
-                    moved.append(_reordered(layer, places))
-                    layers[index : index + len(moved)] = moved
-                break
-            if isinstance(layer, Threshold) and layer.channels > 1:
-                layer = replace(layer, thresholds=layer.thresholds[places], sign=layer.sign[places])
-            elif isinstance(layer, Affine):
-                layer = replace(layer, scale=layer.scale[places], bias=layer.bias[places])
-            elif not isinstance(layer, Threshold):
-                break
-            moved.append(layer)
-    return replace(network, layers=tuple(layers))
+    for flatten in network.layers:
+        source = network.source(flatten)
+        if isinstance(flatten, Flatten) and not flatten.channels_last and len(source.shape) == 3:
+            changed = replace(flatten, channels_last=True)
+            moved = _moved(network, flatten, changed.places(source.shape))
+            if moved is not None:
+                moved[flatten.name] = changed
+                network = replace(network, layers=tuple(moved.get(one.name, one) for one in network.layers))
+    return network
+
+
+def _moved(network: Network, flatten: Flatten, places: Ints) -> dict[str, Layer] | None:
+    """Layers behind ``flatten`` up to the weights, by name, for elements in another order; None if there are none
+    that can take it."""
+    moved: dict[str, Layer] = {}
+    layer = _only_reader(network, flatten)
+    while layer is not None:
+        if isinstance(layer, Linear):
+            if layer.scales is None or layer.across:
+                return moved | {layer.name: _reordered(layer, places)}
+            return None
+        if isinstance(layer, Threshold) and layer.channels > 1:
+            moved[layer.name] = replace(layer, thresholds=layer.thresholds[places], sign=layer.sign[places])
+        elif isinstance(layer, Affine):
+            moved[layer.name] = replace(layer, scale=layer.scale[places], bias=layer.bias[places])
+        elif not isinstance(layer, Threshold):
+            return None
+        layer = _only_reader(network, layer)
+    return None
 
 
 def _reordered(layer: Linear, places: Ints) -> Linear:
@@ -103,12 +120,12 @@ def thresholds_before_pools(network: Network) -> Network:
 
     A threshold keeps the order of its inputs, unless its sign is negative.
     """
-    layers = list(network.layers)
-    for index, (pool, following) in enumerate(pairwise(layers)):
+    for pool in network.layers:
+        following = _only_reader(network, pool)
         greatest = isinstance(pool, Pool) and pool.mode == "max"
         if greatest and isinstance(following, Threshold) and (following.sign > 0).all():
-            layers[index : index + 2] = following, pool
-    return replace(network, layers=tuple(layers))
+            network = network.with_layers(swapped(network.named_layers, pool.name, following.name))
+    return network
 
 
 PASSES: tuple[Pass, ...] = (

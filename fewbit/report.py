@@ -33,13 +33,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int
 def describe_network(network: Network) -> str:
     """Layers with their number kinds, memory and operations."""
     rows = []
-    for layer, source, result in zip(network.layers, network.types, network.types[1:]):
+    for layer in network.layers:
+        source, result = network.source(layer), network.types[layer.name]
+        takes = " and ".join(map(str, network.sources(layer)))
         code = str(layer.code) if isinstance(layer, Linear) else ""
         bits, operations = (
             f"{number:,}" if number else "" for number in (layer.memory_bits(source), layer.operations(source))
         )
-        rows.append((layer.name, layer.kind, source, result, code, bits, operations))
-    linear = [(layer, result) for layer, result in zip(network.layers, network.types[1:]) if isinstance(layer, Linear)]
+        rows.append((layer.name, layer.kind, takes, result, code, bits, operations))
+    linear = [(layer, network.types[layer.name]) for layer in network.layers if isinstance(layer, Linear)]
     weights, bits_in_all, operations_in_all = (
         sum(layer.weights.size for layer, _ in linear),
         sum(layer.weights.size * layer.code.bits for layer, _ in linear),
@@ -106,7 +108,7 @@ def _partial_products(network: Network, linear: Sequence[tuple[Linear, TensorTyp
 
 def products(layer: Linear, result: TensorType) -> int:
     """Multiply-accumulates a frame: the inputs that each element of ``result`` sees, padding among them."""
-    return result.size * layer.inputs
+    return result.size * layer.fan_in
 
 
 def _form(planned: LayerPlan) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 
 from fewbit.golden.dtype import Ints
 from fewbit.golden.network import Dense, Flatten, Network, Threshold
-from fewbit.golden.run import step
 
 MOVES = 400
 """Elements that are changed at most."""
@@ -67,7 +66,7 @@ class Steering:
         for place in range(self.index):
             before = network.layers[place]
             if isinstance(before, Threshold):
-                levels = step(before, network.types[place], levels)
+                levels = before.step(network.source(before), levels)
         # A level may be that of many values: the one in their middle stands for them.
         self._levels, first, count = np.unique(levels, return_index=True, return_counts=True)
         self._values = values[first + count // 2] if (np.diff(levels) >= 0).all() else values[first]
@@ -75,11 +74,19 @@ class Steering:
     def _first(self) -> int | None:
         layers = self.network.layers
         for index, layer in enumerate(layers[:-1]):
+            if self.network.only_reader(index) != index:
+                return None
             if isinstance(layer, Dense):
+                if self.network.only_reader(index + 1) != index + 1:
+                    return None
                 return index if isinstance(layers[index + 1], Threshold) else None
             if not (isinstance(layer, Flatten) or (isinstance(layer, Threshold) and layer.channels == 1)):
                 return None
         return None
+
+    def _step(self, place: int, x: Ints) -> Ints:
+        layer = self.network.layers[place]
+        return layer.step_of(self.network.sources(layer), [x])
 
     def steer(self, frame: Ints, rows: Ints, most: int) -> Ints:
         """``frame`` (\\*shape), changed so that those ``most`` sums of ``rows`` that have the shortest way to a
@@ -87,7 +94,7 @@ class Steering:
         assert self.index is not None
         x = frame[None].astype(np.int64)
         for place in range(self.index):
-            x = step(self.network.layers[place], self.network.types[place], x)
+            x = self._step(place, x)
         level = np.searchsorted(self._levels, x[0])
         factors = self._factors[rows]
         sums = factors @ self._levels[level].astype(np.float32)
@@ -137,9 +144,8 @@ class Steering:
         assert self.index is not None
         order = np.arange(level.size).reshape(1, *self.network.input.shape)
         for place in range(self.index):
-            layer = self.network.layers[place]
-            if isinstance(layer, Flatten):
-                order = step(layer, self.network.types[place], order)
+            if isinstance(self.network.layers[place], Flatten):
+                order = self._step(place, order)
         frame = np.empty(level.size, np.int64)
         frame[order.ravel()] = self._values[level]
         return frame.reshape(self.network.input.shape)

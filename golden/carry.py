@@ -1,7 +1,8 @@
 """Changed tensors of one frame, carried through the layers behind them to the output of a network.
 
 Of a tensor that is changed in one channel only that channel is carried on, until a sum takes it in: what the other
-channels give is not computed again.
+channels give is not computed again. Where branches fork or join, whole tensors are carried on, along every branch that
+the change reaches.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from numpy.typing import NDArray
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.matvec import product
-from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Linear, Network, Pool, Threshold
-from fewbit.golden.run import step
+from fewbit.golden.network import Affine, Conv, Dense, Flatten, Linear, Network, Pool, Threshold
 from fewbit.golden.threshold import row_levels
 from fewbit.golden.window import windows
 
@@ -28,25 +28,39 @@ class Path:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.layers, self.types = network.layers, network.types
+        self.layers, self.types = network.layers, network.tensor_types
         self.factors = [layer.factors() if isinstance(layer, Linear) else None for layer in network.layers]
         self._columns: dict[tuple[int, int], Ints] = {}
 
     def tensors(self, frames: Ints) -> Tensors:
         """Input and output of every layer, as :func:`fewbit.golden.run.run` gives them."""
         tensors = [frames.astype(np.int64)]
-        for layer, source, factors in zip(self.layers, self.types, self.factors):
-            tensors.append(step(layer, source, tensors[-1], factors))
+        for index, numbers in enumerate(self.network.reads):
+            tensors.append(self._outputs(index, [tensors[number] for number in numbers]))
         return tuple(tensors)
 
-    def slack(self, index: int, tensors: Tensors) -> tuple[Ints, Ints] | None:
-        """By how much each input of layer ``index`` may change, down and up, before a level changes; None where the
-        layer is no Threshold.  # -> (channels, positions) twice
+    def _outputs(self, index: int, inputs: list[Ints]) -> Ints:
+        """What layer ``index`` gives for ``inputs``."""
+        layer, factors = self.layers[index], self.factors[index]
+        if factors is None:
+            return layer.step_of([self.types[number] for number in self.network.reads[index]], inputs)
+        assert isinstance(layer, Linear)
+        (x,) = inputs
+        return layer.products(self.network.source(layer), x, factors)
+
+    def _ends(self, tensor: int) -> bool:
+        """Whether a change of a tensor is one of the output: it is the scores."""
+        return tensor == self.network.scores_tensor
+
+    def slack(self, tensor: int, tensors: Tensors) -> tuple[Ints, Ints] | None:
+        """By how much each element of a tensor may change, down and up, before a level changes; None where what reads
+        it is not one Threshold.  # -> (channels, positions) twice
         """
-        layer = self.layers[index] if index < len(self.layers) else None
+        reader = self.network.only_reader(tensor)
+        layer = None if reader is None else self.layers[reader]
         if not isinstance(layer, Threshold):
             return None
-        x = tensors[index][0].reshape(len(tensors[index][0]), -1)
+        x = tensors[tensor][0].reshape(len(tensors[tensor][0]), -1)
         rows = np.arange(len(x)) if layer.channels > 1 else np.zeros(len(x), np.int64)
         ends = np.full((layer.channels, 1), 1 << 62)
         bounds = np.concatenate([-ends, layer.thresholds, ends], 1)
@@ -55,26 +69,48 @@ class Path:
         down, up = bounds[rows[:, None], level] - sign * x, bounds[rows[:, None], level + 1] - 1 - sign * x
         return np.where(sign > 0, down, -up), np.where(sign > 0, up, -down)
 
-    def whole(self, index: int, values: Ints, tensors: Tensors) -> Flags:
-        """Whether changed inputs of layer ``index`` change the output.  # (n, \\*shape) -> (n,)"""
-        most = max(kind.size for kind in self.types[index:])
-        rows = max(1, MOST_ELEMENTS // most)
+    def whole(self, tensor: int, values: Ints, tensors: Tensors) -> Flags:
+        """Whether changed values of a tensor change the output.  # (n, \\*shape) -> (n,)"""
+        rows = max(1, MOST_ELEMENTS // max(kind.size for kind in self.types[tensor:]))
         if len(values) > rows:
-            parts = [self.whole(index, values[start : start + rows], tensors) for start in range(0, len(values), rows)]
+            parts = [self.whole(tensor, values[start : start + rows], tensors) for start in range(0, len(values), rows)]
             return np.concatenate(parts)
         arrived = np.zeros(len(values), bool)
         places = np.arange(len(values))
         while True:
-            differs = _any(values != tensors[index])
+            differs = _any(values != tensors[tensor])
             values, places = values[differs], places[differs]
-            if not len(places) or index == len(self.layers) or isinstance(self.layers[index], ArgMax):
+            if not len(places) or self._ends(tensor):
                 arrived[places] = True
                 return arrived
-            values = step(self.layers[index], self.types[index], values, self.factors[index])
-            index += 1
+            reader = self.network.only_reader(tensor)
+            if reader is None:
+                arrived[places] = self._branches(tensor, values, tensors)
+                return arrived
+            values = self._outputs(reader, [values])
+            tensor = reader + 1
 
-    def channel(self, index: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """Whether inputs of layer ``index``, changed in one channel each, change the output.
+    def _branches(self, tensor: int, values: Ints, tensors: Tensors) -> Flags:
+        """:meth:`whole` where the tensor forks, or is joined with others: along every branch."""
+        changed = {tensor: values}
+        for index in range(tensor, self.network.scores_tensor):
+            numbers = self.network.reads[index]
+            if not any(number in changed for number in numbers):
+                continue
+            inputs = [
+                changed[number] if number in changed else np.repeat(tensors[number], len(values), 0)
+                for number in numbers
+            ]
+            output = self._outputs(index, inputs)
+            if (output != tensors[index + 1]).any():
+                changed[index + 1] = output
+        scores = self.network.scores_tensor
+        if scores not in changed:
+            return np.zeros(len(values), bool)
+        return _any(changed[scores] != tensors[scores])
+
+    def channel(self, tensor: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
+        """Whether a tensor that is changed in one channel changes the output.
 
         # (n,) channels, (n, \\*map) values of that channel -> (n,)
         """
@@ -82,37 +118,47 @@ class Path:
         rows = max(1, MOST_ELEMENTS // size)
         if len(values) > rows:
             spans = [slice(start, start + rows) for start in range(0, len(values), rows)]
-            return np.concatenate([self.channel(index, channels[span], values[span], tensors) for span in spans])
+            return np.concatenate([self.channel(tensor, channels[span], values[span], tensors) for span in spans])
         arrived = np.zeros(len(values), bool)
         places = np.arange(len(values))
         while True:
-            differs = _any(values != tensors[index][0][channels])
+            differs = _any(values != tensors[tensor][0][channels])
             values, places, channels = values[differs], places[differs], channels[differs]
-            if not len(places) or index == len(self.layers) or isinstance(self.layers[index], ArgMax):
+            if not len(places) or self._ends(tensor):
                 arrived[places] = True
                 return arrived
-            layer = self.layers[index]
+            reader = self.network.only_reader(tensor)
+            if reader is None:
+                arrived[places] = self.whole(tensor, self._filled(tensor, channels, values, tensors), tensors)
+                return arrived
+            layer = self.layers[reader]
             if isinstance(layer, Linear):
-                arrived[places] = self._summed(index, channels, values, tensors)
+                arrived[places] = self._summed(reader, tensor, channels, values, tensors)
                 return arrived
             if isinstance(layer, Flatten):
-                arrived[places] = self._flattened(index, channels, values, tensors)
+                arrived[places] = self._flattened(reader, tensor, channels, values, tensors)
                 return arrived
-            values = self._step(index, channels, values)
-            index += 1
+            values = self._step(reader, channels, values)
+            tensor = reader + 1
             if values.ndim == 1:  # many faults of a channel lead to the same few levels
                 least = int(values.min())
                 span = int(values.max()) - least + 1
-                if span * len(tensors[index][0]) < 1 << 62:
+                if span * len(tensors[tensor][0]) < 1 << 62:
                     keys, inverse = np.unique(channels * span + (values - least), return_inverse=True)
                     channels, values = np.divmod(keys, span)
-                    arrived[places] = self.channel(index, channels, values + least, tensors)[inverse]
+                    arrived[places] = self.channel(tensor, channels, values + least, tensors)[inverse]
                     return arrived
+
+    def _filled(self, tensor: int, channels: Ints, values: Ints, tensors: Tensors) -> Ints:
+        """Whole tensors, changed in one channel each.  # (n,), (n, \\*map) -> (n, \\*shape)"""
+        whole = np.repeat(tensors[tensor], len(values), 0)
+        whole[np.arange(len(values)), channels] = values
+        return whole
 
     def _step(self, index: int, channels: Ints, values: Ints) -> Ints:
         layer = self.layers[index]
         if isinstance(layer, Pool):
-            return step(layer, self.types[index], values[:, None])[:, 0]
+            return layer.step(self.network.source(layer), values[:, None])[:, 0]
         if isinstance(layer, Affine):
             axes = (-1,) + (1,) * (values.ndim - 1)
             return values * layer.scale[channels].reshape(axes) + layer.bias[channels].reshape(axes)
@@ -120,21 +166,17 @@ class Path:
         rows = channels if layer.channels > 1 else np.zeros(len(channels), np.int64)
         return layer.base + layer.dtype.step * _levels(layer, rows, values)
 
-    def _flattened(self, index: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
+    def _flattened(self, index: int, tensor: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
         """A changed channel whose map is made one axis: what follows sees each element as a channel."""
-        layer, after = self.layers[index], self.layers[index + 1] if index + 1 < len(self.layers) else None
-        assert isinstance(layer, Flatten)
-        if isinstance(after, Dense):
-            return self._summed(index + 1, channels, values, tensors)
-        whole = np.repeat(tensors[index], len(values), 0)
-        whole[np.arange(len(values)), channels] = values
-        return self.whole(index + 1, step(layer, self.types[index], whole), tensors)
+        after = self.network.only_reader(index + 1)
+        if after is not None and isinstance(self.layers[after], Dense):
+            return self._summed(after, tensor, channels, values, tensors)
+        whole = self._filled(tensor, channels, values, tensors)
+        return self.whole(index + 1, self._outputs(index, [whole]), tensors)
 
-    def _summed(self, index: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """Changed channels that a product takes in: the sums change by the product of what changed."""
-        layer = self.layers[index]
-        assert isinstance(layer, Linear)
-        source = index if tensors[index].ndim == values.ndim + 1 else index - 1  # before a Flatten
+    def _summed(self, index: int, source: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
+        """Changed channels that a product takes in, of the tensor ``source`` that layer ``index`` reads itself or
+        flattened: the sums change by the product of what changed."""
         changes = values - tensors[source][0][channels]
         sums = tensors[index + 1]
         arrived = np.zeros(len(values), bool)
@@ -170,7 +212,7 @@ class Path:
             moved = product(seen.reshape(count * rows * columns, -1), taps, wide)
             sums[:, own] += moved.reshape(count, rows, columns, outputs).transpose(0, 3, 1, 2)
         else:
-            places = self._places(source, channel)
+            places = self._places(self.network.reads[index][0] - 1, channel)
             sums += product(changes.reshape(len(changes), -1), factors[:, places], wide)
 
     def _factors(self, index: int) -> Ints:
@@ -178,17 +220,18 @@ class Path:
         assert factors is not None
         return factors
 
-    def _places(self, source: int, channel: int) -> Ints:
-        """Where the elements of one channel of the map before a Flatten stand behind it."""
-        key = source, channel
+    def _places(self, index: int, channel: int) -> Ints:
+        """Where the elements of one channel of the map that the Flatten ``index`` reads stand behind it."""
+        key = index, channel
         if key not in self._columns:
-            layer, shape = self.layers[source], self.types[source].shape
+            layer = self.layers[index]
             assert isinstance(layer, Flatten)
+            shape = self.network.source(layer).shape
             size = int(np.prod(shape[1:]))
-            wanted = np.arange(channel * size, (channel + 1) * size)
+            elements = np.arange(channel * size, (channel + 1) * size)
             inverse = np.empty(int(np.prod(shape)), np.int64)
             inverse[layer.places(shape)] = np.arange(len(inverse))
-            self._columns[key] = inverse[wanted]
+            self._columns[key] = inverse[elements]
         return self._columns[key]
 
 

@@ -38,7 +38,7 @@ from fewbit.golden.carry import MOST_ELEMENTS, Flags, Path, Tensors
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.matvec import product
 from fewbit.golden.network import ArgMax, Conv, Dense, Linear, Network, Pool, Threshold
-from fewbit.golden.run import check_frames, step
+from fewbit.golden.run import check_frames
 from fewbit.golden.window import windows
 
 KINDS = ("weight", "digit", "threshold", "border", "limit", "class")
@@ -151,9 +151,14 @@ class _Group(ABC):
         return self.network.layers[self.index]
 
     @property
+    def source(self) -> int:
+        """Number of the tensor that the layer reads."""
+        return self.network.reads[self.index][0]
+
+    @property
     def _kind(self) -> DType:
         """Kind of what a linear layer multiplies."""
-        kind: DType = self.layer.lane_kind(self.network.types[self.index].dtype)
+        kind: DType = self.layer.lane_kind(self.network.source(self.layer).dtype)
         return kind
 
     @property
@@ -179,7 +184,7 @@ def _vectors(layer: Linear, group: int, x: Ints) -> Ints:
     if isinstance(layer, Conv):
         each = layer.channels // layer.groups
         seen = windows(x[:, group * each : (group + 1) * each], layer.kernel, layer.stride, layer.padding)
-        return np.ascontiguousarray(seen.reshape(-1, layer.inputs).T)
+        return np.ascontiguousarray(seen.reshape(-1, layer.fan_in).T)
     return x.reshape(-1, 1)
 
 
@@ -224,9 +229,9 @@ class _Weights(_Group):
         slack = path.slack(self.index + 1, tensors)
         if isinstance(self.layer, Dense) and slack is not None and 8 * len(local) > self.size:
             return self._dense(path, tensors, local, *slack)
-        rows, inputs = np.divmod(local, self.layer.inputs)
+        rows, inputs = np.divmod(local, self.layer.fan_in)
         by_group = _group_of(self.layer, rows)
-        x = tensors[self.index]
+        x = tensors[self.source]
         seen = np.zeros(len(local), bool)
         for group in np.unique(by_group):
             own = np.flatnonzero(by_group == group)
@@ -240,7 +245,7 @@ class _Weights(_Group):
 
     def _dense(self, path: Path, tensors: Tensors, local: Ints, least: Ints, most: Ints) -> Flags:
         """As :meth:`visible`, where most faults are asked for: faster as one matrix than one by one."""
-        changes = self.differences.reshape(self.layer.outputs, -1) * tensors[self.index]
+        changes = self.differences.reshape(self.layer.outputs, -1) * tensors[self.source]
         wanted = np.zeros(changes.shape, bool)
         wanted.ravel()[local] = True
         wanted &= (changes < least) | (changes > most)
@@ -251,7 +256,7 @@ class _Weights(_Group):
 
     def _where(self, number: int) -> tuple[int, ...]:
         """Index of a weight in the layer's own array, from its number in the matrix."""
-        output, place = divmod(number, self.layer.inputs)
+        output, place = divmod(number, self.layer.fan_in)
         if not isinstance(self.layer, Conv):
             return output, place
         channels = self.layer.weights.shape[1]
@@ -308,7 +313,7 @@ class _Digits(_Group):
             by_group = _group_of(self.layer, rows[chosen])
             for group in np.unique(by_group):
                 own = chosen[by_group == group]
-                vectors = _vectors(self.layer, int(group), tensors[self.index])
+                vectors = _vectors(self.layer, int(group), tensors[self.source])
                 wanted, places = np.unique(rows[own], return_inverse=True)
                 parts = self._parts(factors[wanted], vectors)
                 changes = (
@@ -321,9 +326,9 @@ class _Digits(_Group):
     def _parts(self, factors: Ints, vectors: Ints) -> Ints:
         """Each vector's part of each sum, before its scale.  # (rows, inputs), (inputs, n) -> (rows, vectors, n)"""
         if vectors.shape[1] == 1:
-            starts = np.arange(0, self.layer.inputs, self.layer.vector)
+            starts = np.arange(0, self.layer.fan_in, self.layer.vector)
             return np.add.reduceat(factors * vectors[:, 0], starts, axis=1)[..., None]
-        spans = [slice(start, start + self.layer.vector) for start in range(0, self.layer.inputs, self.layer.vector)]
+        spans = [slice(start, start + self.layer.vector) for start in range(0, self.layer.fan_in, self.layer.vector)]
         return np.stack([product(vectors[span].T, factors[:, span], self._kind).T for span in spans], 1)
 
     def _across(self, path: Path, tensors: Tensors, factors: Ints, rows: Ints, columns: Ints, weight: Ints) -> Flags:
@@ -336,7 +341,7 @@ class _Digits(_Group):
             for place, (row, column, digit) in enumerate(zip(rows[span], columns[span], weight[span])):
                 own = np.arange(row * layer.vector, min(layer.outputs, (row + 1) * layer.vector))
                 for output in own:
-                    x = _vectors(layer, int(output // outputs), tensors[self.index])[column]
+                    x = _vectors(layer, int(output // outputs), tensors[self.source])[column]
                     moved[place, output] -= (digit * factors[output, column] * x).reshape(moved[place, output].shape)
             seen[span] = path.whole(self.index + 1, moved, tensors)
         return seen
@@ -363,7 +368,7 @@ class _Thresholds(_Group):
         return 2 * int(self.layer.thresholds.size)
 
     def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
-        layer, x = self.layer, tensors[self.index][0]
+        layer, x = self.layer, tensors[self.source][0]
         rows, places, always = self._split(local)
         if layer.channels == 1:
             reached = x[None] * np.int64(layer.sign[0]) >= layer.thresholds[0, places].reshape(-1, *[1] * x.ndim)
@@ -436,25 +441,26 @@ class _Borders(_Whole):
         super().__init__(network, index, "border", sides)
 
     def outputs(self, path: Path, tensors: Tensors, name: str) -> Ints:
-        layer, source, x = self.layer, self.network.types[self.index], tensors[self.index]
+        layer, source, x = self.layer, self.network.source(self.layer), tensors[self.source]
         side = next(place for place, words in enumerate(_SIDES) if f" {words} " in name)
         top, left, bottom, right = (pad if place == side else 0 for place, pad in enumerate(layer.padding))
         wrapped = np.pad(x, [(0, 0), (0, 0), (top, bottom), (left, right)], mode="wrap")
         rest = tuple(0 if place == side else pad for place, pad in enumerate(layer.padding))
         shape = (source.shape[0], *wrapped.shape[2:])
-        return step(replace(layer, padding=rest), replace(source, shape=shape), wrapped)
+        faulty: Conv | Pool = replace(layer, padding=rest)
+        return faulty.step(replace(source, shape=shape), wrapped)
 
 
 class _Limits(_Whole):
     def __init__(self, network: Network, index: int) -> None:
-        layer, shape = network.layers[index], network.types[index + 1].shape
+        layer, shape = network.layers[index], network.types[network.layers[index].name].shape
         names = []
         if isinstance(layer, Conv):
             names += [
                 f"the last kernel {axis} is left out" for axis, n in zip(("row", "column"), layer.kernel) if n > 1
             ]
             names += ["the last channel is left out of every sum"] if layer.channels > layer.groups else []
-        elif isinstance(layer, Dense) and layer.inputs > 1:
+        elif isinstance(layer, Dense) and layer.fan_in > 1:
             names += ["the last input is left out of every sum"]
         names += [f"the last {axis} repeats the one before it"
                   for axis, extent in zip(("output", "row", "column"), shape) if extent > 1]  # fmt: skip
@@ -470,7 +476,7 @@ class _Limits(_Whole):
         factors = path.factors[self.index]
         assert factors is not None
         if isinstance(layer, Dense):
-            return np.asarray(sums - factors[:, -1] * tensors[self.index][0, -1])
+            return np.asarray(sums - factors[:, -1] * tensors[self.source][0, -1])
         left = np.zeros_like(factors).reshape(layer.outputs, *layer.kernel, -1)
         whole = factors.reshape(left.shape)
         axis = 1 + next(axis for axis, word in enumerate(("row", "column", "channel")) if word in name)
@@ -483,7 +489,7 @@ class _Limits(_Whole):
         parts = []
         for group in range(layer.groups):
             own = factors[group * outputs : (group + 1) * outputs]
-            parts.append(product(_vectors(layer, group, tensors[self.index]).T, own, self._kind).T)
+            parts.append(product(_vectors(layer, group, tensors[self.source]).T, own, self._kind).T)
         return np.concatenate(parts).reshape(shape)
 
 
@@ -498,7 +504,7 @@ class _Classes(_Group):
         return self.network.scores.size
 
     def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
-        scores = tensors[self.index][0] if isinstance(self.layer, ArgMax) else tensors[self.index + 1][0]
+        scores = tensors[self.source][0] if isinstance(self.layer, ArgMax) else tensors[self.index + 1][0]
         return np.asarray(local == int(np.argmax(scores)))
 
     def place(self, number: int) -> str:

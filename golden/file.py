@@ -21,7 +21,9 @@ from fewbit.golden.network import LAYERS, InputQuantizer, Network, TensorType
 from fewbit.golden.write import write
 
 FORMAT = "fewbit"
-VERSION = 1
+CHAIN, GRAPH = 1, 2
+"""Versions of the format: of networks whose layers each read the one before, and of those whose layers name what they
+read. A chain is written as version 1, which older releases read."""
 _MOST_HEADER = 1 << 20
 """Bytes of names, shapes and the description: a layer takes some 300."""
 _ITEMSIZES = {"U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F32": 4, "F64": 8}
@@ -44,7 +46,8 @@ def save(network: Network, path: str | Path) -> None:
         description["input_quantizer"] = _take(network.input_quantizer, "input_quantizer", tensors)
     tensors["output_scale"], tensors["output_bias"] = network.output_scale, network.output_bias
     # One entry only: the order of several is not the same from one save to the next.
-    metadata = {FORMAT: json.dumps({"version": VERSION, "network": description})}
+    version = GRAPH if any(layer.inputs for layer in network.layers) else CHAIN
+    metadata = {FORMAT: json.dumps({"version": version, "network": description})}
     write(path, save_tensors(tensors, metadata))
 
 
@@ -75,8 +78,9 @@ def load(path: str | Path) -> Network:
         raise FewbitError(f"{path}: a .safetensors file without a fewbit network in it")
     try:
         described = json.loads(metadata[FORMAT])
-        if described["version"] != VERSION:
-            raise FewbitError(f"written in version {described['version']} of the format, this reads {VERSION}")
+        version = described["version"]
+        if version not in (CHAIN, GRAPH):
+            raise FewbitError(f"written in version {version} of the format, this reads {CHAIN} to {GRAPH}")
         return _network(described["network"], tensors, budget)
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
@@ -144,6 +148,8 @@ def _take(record: Any, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
             tensors[f"{prefix}.{field.name}"] = _narrow(value)
         else:
             plain[field.name] = str(value) if isinstance(value, (Code, DType)) else value
+    if not plain.get("inputs", True):  # the layer before
+        del plain["inputs"]
     return plain
 
 
@@ -169,6 +175,10 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
 
 
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 def _are_whole(value: Any, count: int | None = None) -> bool:
     return isinstance(value, list) and all(map(_is_whole, value)) and count in (None, len(value))
 
@@ -181,6 +191,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "int": (_is_whole, "a whole number of 64 bits"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "shape": (_are_whole, "a list of whole numbers"),
+    "tuple[str, ...]": (_are_names, "a list of names of layers"),
     "tuple[int, int]": (lambda value: _are_whole(value, 2), "two whole numbers"),
     "tuple[int, int, int, int]": (lambda value: _are_whole(value, 4), "four whole numbers"),
     "Ints": (lambda value: False, "a tensor of the file"),
@@ -201,6 +212,8 @@ def _give(record: Any, plain: dict[str, Any], prefix: str, tensors: dict[str, An
         values["code"] = Code.parse(values["code"])
     if "dtype" in values:
         values["dtype"] = DType.parse(values["dtype"])
+    if "inputs" in values:
+        values["inputs"] = tuple(values["inputs"])
     names = {field.name for field in fields(record)}
     values |= {name: tensors[f"{prefix}.{name}"] for name in names if f"{prefix}.{name}" in tensors}
     if shape is not None:

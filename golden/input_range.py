@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from fewbit.golden.layer import Range, whole_range
+from functools import partial
+
+from fewbit.golden.layer import Layer, Range, whole_range
 from fewbit.golden.network import Network, Threshold
 
 
-def input_range(network: Network, index: int) -> Range:
-    """Lowest and highest input of layer ``index`` at any quality, for each place on the first axis of a frame.
+def input_range(network: Network, layer: Layer) -> Range:
+    """Lowest and highest input of ``layer`` at any quality, for each place on the first axis of a frame.
 
     Sums are bounded by their own weights, which is often less than their number kind holds.  # () -> (C,), (C,) int64
     """
-    if not index:
-        return whole_range(network.input)
-    return network.layers[index - 1].output_range(network.types[index - 1], lambda: input_range(network, index - 1))
+    ranges: dict[int, Range] = {}
+
+    def tensor_range(number: int) -> Range:
+        if number not in ranges:
+            ranges[number] = whole_range(network.input) if not number else output_range(network.layers[number - 1])
+        return ranges[number]
+
+    def output_range(read: Layer) -> Range:
+        numbers = network.reads[network.index(read)]
+        return read.output_range_of(network.sources(read), [partial(tensor_range, number) for number in numbers])
+
+    return tensor_range(network.reads[network.index(layer)][0])
 
 
-def threshold_range(network: Network, index: int) -> Range:
-    """Lowest and highest input of each row of the thresholds that are layer ``index``.  # () -> (rows,), (rows,)"""
-    layer = network.layers[index]
-    low, high = input_range(network, index)
+def threshold_range(network: Network, layer: Layer) -> Range:
+    """Lowest and highest input of each row of the thresholds ``layer``.  # () -> (rows,), (rows,)"""
+    low, high = input_range(network, layer)
     if isinstance(layer, Threshold) and layer.channels == 1:
         return low.min(keepdims=True), high.max(keepdims=True)
     return low, high

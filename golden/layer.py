@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -92,10 +92,71 @@ def _same(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer(Record, ABC):
-    """One step of a network. ``kind`` names it in files and reports; ``output`` types it and refuses a wrong input."""
+    """One step of a network: what it gives for what it reads.
+
+    Layers with one input are a :class:`OneInput`; those that join several are a :class:`fewbit.golden.join.Join`.
+
+    Parameters
+    ----------
+    name : str
+        Different from that of every other layer of a network.
+    inputs : tuple of str
+        Names of the layers whose outputs it reads, :data:`fewbit.golden.graph.INPUT` for the input of the network;
+        empty: the layer before it.
+    """
 
     kind: ClassVar[str]
+    """What files and reports call layers of this class."""
+    joins: ClassVar[bool] = False
+    """Whether layers of this class read two inputs or more."""
+
     name: str
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What a message calls it."""
+        return self._label()
+
+    @abstractmethod
+    def output_of(self, sources: Sequence[TensorType]) -> TensorType:
+        """Type of the output for inputs of these types. Raises FewbitError if the layer cannot take them."""
+
+    @abstractmethod
+    def step_of(self, sources: Sequence[TensorType], tensors: Sequence[Ints], quality: int | None = None) -> Ints:
+        """The output for ``tensors``, int64 of types ``sources``, exact.
+
+        # (N, \\*shape) of each input -> (N, \\*output shape)
+
+        ``quality`` caps the signed digits that count in a multiplication; None is all.
+        """
+
+    def output_range_of(self, sources: Sequence[TensorType], inputs: Sequence[Callable[[], Range]]) -> Range:
+        """Lowest and highest output at any quality, for each place on the first axis of a frame: by default all that
+        the kind of the output holds.
+
+        Parameters
+        ----------
+        sources : sequence of TensorType
+            Of the inputs.
+        inputs : sequence of callable
+            Each gives the same of one input.
+        """
+        return whole_range(self.output_of(sources))
+
+    def memory_bits(self, source: TensorType) -> int:
+        """Bits of the weights or thresholds that it stores, for a first input of type ``source``."""
+        return 0
+
+    def operations(self, source: TensorType) -> int:
+        """Elementary operations a frame, for a first input of type ``source``: multiply-accumulates, additions,
+        comparisons, elements of windows."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneInput(Layer):
+    """A layer that reads one tensor."""
 
     @abstractmethod
     def output(self, source: TensorType) -> TensorType:
@@ -108,23 +169,19 @@ class Layer(Record, ABC):
         ``quality`` caps the signed digits that count in a multiplication; None is all.
         """
 
-    def memory_bits(self, source: TensorType) -> int:
-        """Bits of the weights or thresholds that it stores."""
-        return 0
-
-    def operations(self, source: TensorType) -> int:
-        """Elementary operations a frame: multiply-accumulates, comparisons, elements of windows."""
-        return 0
-
     def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
-        """Lowest and highest output at any quality, for each place on the first axis of a frame: by default all that
-        the kind of the output holds.
-
-        Parameters
-        ----------
-        source : TensorType
-            Of the input.
-        inputs : callable
-            Gives the same of the input.
-        """
+        """Lowest and highest output at any quality, for each place on the first axis of a frame; ``inputs`` gives the
+        same of the input. By default all that the kind of the output holds."""
         return whole_range(self.output(source))
+
+    def output_of(self, sources: Sequence[TensorType]) -> TensorType:
+        (source,) = sources
+        return self.output(source)
+
+    def step_of(self, sources: Sequence[TensorType], tensors: Sequence[Ints], quality: int | None = None) -> Ints:
+        (source,), (x,) = sources, tensors
+        return self.step(source, x, quality)
+
+    def output_range_of(self, sources: Sequence[TensorType], inputs: Sequence[Callable[[], Range]]) -> Range:
+        (source,), (input_range,) = sources, inputs
+        return self.output_range(source, input_range)

@@ -15,7 +15,7 @@ from fewbit.golden.budget import check_shape
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.layer import Layer, Range, TensorType, frozen_array
+from fewbit.golden.layer import OneInput, Range, TensorType, frozen_array
 from fewbit.golden.matvec import matvec, product
 from fewbit.golden.window import windows
 
@@ -27,7 +27,7 @@ _MOST_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Linear(Layer):
+class Linear(OneInput):
     """A product with weights, exact: each output is ``sum_i scale * level * x[i]`` over the inputs that it sees.
 
     Levels are those of the code. Scales are integers, shared by the weights of a *vector*: ``vector`` neighbours along
@@ -70,11 +70,11 @@ class Linear(Layer):
             if self.negative_scales is not None or self.vector or self.across:
                 raise FewbitError(f"{self._label()}: without scales it has no vectors and no scales of negative levels")
             return
-        along = self.outputs if self.across else self.inputs
+        along = self.outputs if self.across else self.fan_in
         if not 1 <= self.vector <= along:
             raise FewbitError(f"{self._label()}: a vector has 1 to {along} weights, not {self.vector}")
         vectors = -(-along // self.vector)
-        wanted = (vectors, self.inputs) if self.across else (self.outputs, vectors)
+        wanted = (vectors, self.fan_in) if self.across else (self.outputs, vectors)
         for name in ("scales", "negative_scales"):
             if getattr(self, name) is None:
                 continue
@@ -89,7 +89,7 @@ class Linear(Layer):
         return int(self.weights.shape[0])
 
     @property
-    def inputs(self) -> int:
+    def fan_in(self) -> int:
         """Inputs that one output sees."""
         return int(self.weights[0].size)
 
@@ -139,7 +139,7 @@ class Linear(Layer):
         """The scale of every weight, of such as :attr:`scales`.  # (outputs, vectors) -> (outputs, inputs)"""
         if self.across:
             return np.repeat(scales, self.vector, axis=0)[: self.outputs]
-        return np.repeat(scales, self.vector, axis=1)[:, : self.inputs]
+        return np.repeat(scales, self.vector, axis=1)[:, : self.fan_in]
 
     def lane_kind(self, source: DType) -> DType:
         """Kind of the elements as the lanes see them, for inputs of kind ``source``."""
@@ -182,7 +182,7 @@ class Linear(Layer):
 
     def operations(self, source: TensorType) -> int:
         """The inputs that each element of the output sees, padding among them."""
-        return self.output(source).size * self.inputs
+        return self.output(source).size * self.fan_in
 
     def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         return self.bounds(source.dtype)
@@ -222,8 +222,8 @@ class Dense(Linear):
         return self
 
     def output(self, source: TensorType) -> TensorType:
-        if source.shape != (self.inputs,):
-            raise FewbitError(f"{self._label()}: takes {self.inputs} inputs on one axis, not {source}")
+        if source.shape != (self.fan_in,):
+            raise FewbitError(f"{self._label()}: takes {self.fan_in} inputs on one axis, not {source}")
         return TensorType(self.sum_kind(source.dtype), (self.outputs,))
 
     def products(self, source: TensorType, x: Ints, factors: Ints) -> Ints:
@@ -333,12 +333,12 @@ class Conv(Linear):
         rows, columns = window_positions(self, self.kernel, self.stride, self.padding, source)
         y = np.empty((len(x), self.outputs, rows, columns), np.int64)
         channels, outputs = self.channels // self.groups, self.outputs // self.groups
-        frames = max(1, _MOST_ELEMENTS // (rows * columns * self.inputs))
+        frames = max(1, _MOST_ELEMENTS // (rows * columns * self.fan_in))
         for start in range(0, len(x), frames):
             part = slice(start, start + frames)
             for group in range(self.groups):
                 seen = x[part, group * channels : (group + 1) * channels]
-                vectors = windows(seen, self.kernel, self.stride, self.padding).reshape(-1, self.inputs)
+                vectors = windows(seen, self.kernel, self.stride, self.padding).reshape(-1, self.fan_in)
                 own = slice(group * outputs, (group + 1) * outputs)
                 sums = self._sums(factors[own], kind, vectors).reshape(len(seen), rows, columns, outputs)
                 y[part, own] = sums.transpose(0, 3, 1, 2)

@@ -1,11 +1,11 @@
-"""Networks: a chain of frozen layers that check themselves. Integers from the first layer to the last."""
+"""Networks: a graph of frozen layers that check themselves. Integers from the first layer to the last."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,14 +14,16 @@ import numpy as np
 from fewbit.golden.budget import check_shape
 from fewbit.golden.dtype import BIPOLAR, DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.layer import Layer, Range, Record, TensorType
+from fewbit.golden.graph import INPUT, named, tensor_readers, tensors_read, unnamed
+from fewbit.golden.join import Add, Concat, Join
+from fewbit.golden.layer import Layer, OneInput, Range, Record, TensorType
 from fewbit.golden.linear import Conv, Dense, Linear, checked_window, whole_numbers, window_positions
 from fewbit.golden.threshold import threshold_level
 from fewbit.golden.window import windows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Flatten(Layer):
+class Flatten(OneInput):
     """Frame of any shape to one axis, C order; a map with its channels last if wanted. Costs nothing in hardware."""
 
     kind: ClassVar[str] = "flatten"
@@ -47,7 +49,7 @@ class Flatten(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Threshold(Layer):
+class Threshold(OneInput):
     """Activation and requantization: ``level = number of t with sign * x >= t``, ``y = base + step * level``.
 
     Batch normalization, activation and requantization fold into it; a negative gain is a ``sign`` of -1.
@@ -107,7 +109,7 @@ class Threshold(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pool(Layer):
+class Pool(OneInput):
     """The greatest element of every window of a map, or the sum of its elements, channel by channel.
 
     Padding never wins a maximum, and adds 0 to a sum. A mean is a sum whose divisor went into the thresholds or the
@@ -163,7 +165,7 @@ class Pool(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Affine(Layer):
+class Affine(OneInput):
     """Fixed-point gain and offset a channel, ``y[c] = scale[c] * x[c] + bias[c]``; channels are the first axis.
 
     It stands where a network ends in a gain that differs between classes, so that arg-max sees comparable scores.
@@ -199,7 +201,7 @@ class Affine(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArgMax(Layer):
+class ArgMax(OneInput):
     """Index of the largest score; the lowest index among equals. Ends a network."""
 
     kind: ClassVar[str] = "argmax"
@@ -213,7 +215,7 @@ class ArgMax(Layer):
         return np.asarray(np.argmax(x, axis=1))
 
 
-LAYERS: tuple[type[Layer], ...] = (Flatten, Dense, Conv, Pool, Threshold, Affine, ArgMax)
+LAYERS: tuple[type[Layer], ...] = (Flatten, Dense, Conv, Pool, Threshold, Affine, Add, Concat, ArgMax)
 """Every layer kind that a file can hold."""
 
 
@@ -255,7 +257,8 @@ class Network(Record):
     input : TensorType
         Kind and shape of one input frame.
     layers : tuple of Layer
-        In order; an ArgMax can only be the last.
+        In topological order: each reads layers before it, by default the one before it. The output of the last is
+        that of the network; an ArgMax can only be the last.
     input_quantizer : InputQuantizer or None
         How the source model's float32 input becomes ``input``; None where inputs are integers already.
     output_scale, output_bias : float64 array (channels,) or (1,)
@@ -266,7 +269,7 @@ class Network(Record):
     Raises
     ------
     FewbitError
-        If a layer cannot take what the one before it gives; the message names the layer.
+        If a layer cannot take what it reads; the message names the layer.
     """
 
     name: str
@@ -293,7 +296,7 @@ class Network(Record):
         for layer in self.layers[:-1]:
             if isinstance(layer, ArgMax):
                 raise FewbitError(f"{layer._label()}: an arg-max can only be the last layer")
-        output = self.types[-1]
+        output = self.output
         for name in ("output_scale", "output_bias"):
             if getattr(self, name).size not in (1, output.size):
                 raise FewbitError(f"network {self.name!r}: {name} must have 1 or {output.size} entries")
@@ -311,30 +314,94 @@ class Network(Record):
         return f"network {self.name!r}"
 
     @cached_property
-    def types(self) -> tuple[TensorType, ...]:
-        """Type of the input and of every layer's output, ``len(layers) + 1`` of them."""
+    def reads(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the tensors that each layer reads: 0 is the input, ``k`` the output of layer ``k - 1``."""
+        return tensors_read(self.layers)
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the layers that read each tensor, by the number of the tensor."""
+        return tensor_readers(self.reads)
+
+    @cached_property
+    def tensor_types(self) -> tuple[TensorType, ...]:
+        """Type of each tensor, by its number: of the input, then of every layer's output."""
         types = [self.input]
         labels = [self._label()]
-        for layer in self.layers:
+        for layer, sources in zip(self.layers, self.reads):
             try:
-                types.append(layer.output(types[-1]))
+                types.append(layer.output_of([types[number] for number in sources]))
             except FewbitError as error:
-                label = f"{layer._label()}: "
+                label = f"{layer.label}: "
                 raise FewbitError(f"{label}{str(error).removeprefix(label)}") from None
-            labels.append(layer._label())
+            labels.append(layer.label)
         for label, kind in zip(labels, types):
             if kind.dtype.max >= 1 << 63:
                 raise FewbitError(f"{label}: {kind} is beyond the signed 64-bit integers that networks compute in")
         return tuple(types)
 
+    @cached_property
+    def types(self) -> dict[str, TensorType]:
+        """Type of every layer's output, by the layer's name."""
+        return {layer.name: kind for layer, kind in zip(self.layers, self.tensor_types[1:])}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {layer.name: index for index, layer in enumerate(self.layers)}
+
+    def index(self, layer: Layer) -> int:
+        """Place of ``layer`` among the layers."""
+        return self._places[layer.name]
+
+    def sources(self, layer: Layer) -> tuple[TensorType, ...]:
+        """Types of what ``layer`` reads."""
+        return tuple(self.tensor_types[number] for number in self.reads[self.index(layer)])
+
+    def source(self, layer: Layer) -> TensorType:
+        """Type of what ``layer`` reads, of the first input where it joins several."""
+        return self.sources(layer)[0]
+
+    def before(self, layer: Layer) -> tuple[Layer | None, ...]:
+        """The layers that ``layer`` reads; None for the input of the network."""
+        return tuple(self.layers[number - 1] if number else None for number in self.reads[self.index(layer)])
+
+    def after(self, layer: Layer) -> tuple[Layer, ...]:
+        """The layers that read ``layer``, in order."""
+        return tuple(self.layers[index] for index in self.readers[self.index(layer) + 1])
+
+    def only_reader(self, tensor: int) -> int | None:
+        """Index of the layer that alone reads a tensor, if it reads nothing else; None at forks, joins and the end."""
+        readers = self.readers[tensor]
+        return readers[0] if len(readers) == 1 and len(self.reads[readers[0]]) == 1 else None
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every layer reads the one before it, and nothing else."""
+        return all(sources == (index,) for index, sources in enumerate(self.reads))
+
+    def with_layers(self, layers: Sequence[Layer]) -> Network:
+        """The network with these layers, whose inputs may all be named, in place of its own."""
+        return replace(self, layers=unnamed(layers))
+
+    @property
+    def named_layers(self) -> list[Layer]:
+        """The layers with all inputs named: to be moved, added or left out and given to :meth:`with_layers`."""
+        return named(self.layers)
+
     @property
     def output(self) -> TensorType:
-        return self.types[-1]
+        return self.tensor_types[-1]
 
     @property
     def scores(self) -> TensorType:
         """Type of the scores: what goes into the last arg-max, or the output where there is none."""
-        return self.types[-2] if isinstance(self.layers[-1], ArgMax) else self.types[-1]
+        last = self.layers[-1]
+        return self.source(last) if isinstance(last, ArgMax) else self.output
+
+    @property
+    def scores_tensor(self) -> int:
+        """Number of the tensor that holds the scores."""
+        return self.reads[-1][0] if isinstance(self.layers[-1], ArgMax) else len(self.layers)
 
     @cached_property
     def digits(self) -> int:
@@ -354,16 +421,21 @@ class Network(Record):
 
 __all__ = [
     "BIPOLAR",
+    "INPUT",
     "LAYERS",
+    "Add",
     "Affine",
     "ArgMax",
+    "Concat",
     "Conv",
     "Dense",
     "Flatten",
     "InputQuantizer",
+    "Join",
     "Layer",
     "Linear",
     "Network",
+    "OneInput",
     "Pool",
     "TensorType",
     "Threshold",

@@ -11,9 +11,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import (
     ArgMax,
     Layer,
-    Linear,
     Network,
-    TensorType,
 )
 
 
@@ -25,7 +23,7 @@ class Result:
     ----------
     network : Network
     tensors : tuple of int64 array
-        Input and output of every layer, ``(N, *shape)`` each, as ``network.types`` types them.
+        The input, then the output of every layer, ``(N, *shape)`` each, as ``network.tensor_types`` types them.
     """
 
     network: Network
@@ -39,7 +37,11 @@ class Result:
     @property
     def scores(self) -> Ints:
         """Integer scores, (N, ...): what the last arg-max saw, or the output where there is none."""
-        return self.tensors[-2] if isinstance(self.network.layers[-1], ArgMax) else self.tensors[-1]
+        return self.tensors[self.network.scores_tensor]
+
+    def of(self, layer: Layer | None) -> Ints:
+        """Output of ``layer``, (N, ...) int64; None: the input."""
+        return self.tensors[0 if layer is None else self.network.index(layer) + 1]
 
 
 def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
@@ -56,21 +58,9 @@ def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
     if quality is not None and quality < 0:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
     tensors = [check_frames(network, frames).astype(np.int64)]
-    for layer, source in zip(network.layers, network.types):
-        tensors.append(layer.step(source, tensors[-1], quality))
+    for layer, read in zip(network.layers, network.reads):
+        tensors.append(layer.step_of(network.sources(layer), [tensors[number] for number in read], quality))
     return Result(network, tuple(tensors))
-
-
-def step(layer: Layer, source: TensorType, x: Ints, factors: Ints | None = None) -> Ints:
-    """The output of one ``layer`` for ``x``, int64 of type ``source``.  # (N, \\*source.shape) -> (N, \\*output shape)
-
-    ``factors`` is what a linear layer multiplies by, :meth:`fewbit.golden.linear.Linear.factors`; by default that at
-    full quality.
-    """
-    if factors is None:
-        return layer.step(source, x)
-    assert isinstance(layer, Linear)
-    return layer.products(source, x, factors)
 
 
 def check_frames(network: Network, frames: Ints) -> Ints:

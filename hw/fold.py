@@ -158,6 +158,24 @@ class AffineFold:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JoinFold(_SameLanes):
+    """Of a layer that joins branches.
+
+    Parameters
+    ----------
+    lanes : int
+        Elements of each input at a time.
+    depths : tuple of int, optional
+        Words of the buffer of each input; 0: it has none. Left out: the fewest that cost no cycle.
+    memory : str
+        Where the words of buffers lie: ``"block"``, ``"distributed"`` or ``"logic"``.
+    """
+
+    depths: tuple[int, ...] | None = None
+    memory: str = "block"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Folding:
     """A network's folding: lanes of the input stream, and the fold of each layer that has one, by the layer's name."""
 
@@ -175,12 +193,15 @@ class Folding:
         return fold
 
 
-def consumer(network: Network, index: int) -> Layer | None:
-    """The layer that takes what layer ``index`` gives."""
-    return next((one for one in network.layers[index + 1 :] if not isinstance(one, Flatten)), None)
+def consumer(network: Network, layer: Layer) -> Layer | None:
+    """The layer that alone takes what ``layer`` gives, behind any Flatten; None where several do, or none."""
+    readers = network.after(layer)
+    while len(readers) == 1 and isinstance(readers[0], Flatten):
+        readers = network.after(readers[0])
+    return readers[0] if len(readers) == 1 else None
 
 
-def takes_bias(network: Network, index: int) -> bool:
-    """Whether the thresholds behind layer ``index`` take its bias at no cost: they are a row an output."""
-    layer, after = network.layers[index], consumer(network, index)
+def takes_bias(network: Network, layer: Layer) -> bool:
+    """Whether the thresholds behind ``layer`` take its bias at no cost: they are a row an output."""
+    after = consumer(network, layer)
     return isinstance(layer, Linear) and isinstance(after, Threshold) and after.channels == layer.outputs

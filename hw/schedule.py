@@ -1,17 +1,26 @@
-"""When every beat moves: an exact timing model of a chain of components, so that a plan can promise cycles.
+"""When every beat moves: an exact timing model of connected components, so that a plan can promise cycles.
 
 Time is counted in clock cycles; a transfer at cycle ``t`` is one for which valid and ready are high in cycle ``t``.
 Each component is a :class:`Step`: told when its input may come and when its output was taken, it says when it takes
 the next input and offers the next output. All depend on earlier transfers only, so one pass in the order of beats is
 exact. This is the usual (max, +) view of a pipeline with back-pressure; sources and sinks are always willing.
+
+Where branches meet, a beat may depend on one of another branch that the pass has not come to yet. It then takes the
+time of the pass before; passes are repeated until these times stay as they are. Times only grow from pass to pass, so the
+first that agrees is the exact one.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+
+import numpy as np
+
+BUFFER_LATENCY = 2
+"""Cycles from the transfer of a beat into a buffer to the first in which the buffer offers it."""
 
 
 class Step(ABC):
@@ -183,20 +192,181 @@ class RunStep(_VectorStep):
         del self._ends[:-2], self._taken[: -self.places]
 
 
-class Sink(Step):
-    """Always willing; notes when each beat came."""
+@dataclass
+class ForkStep(Step):
+    """Offers each beat on every branch at once; a branch takes it when it can, and the beat has gone when all have."""
 
-    def __init__(self) -> None:
-        self.times: list[int] = []
+    branches: list[Step] = field(default_factory=list)
+    _free: int = field(default=0, init=False)
 
     def accept(self, offered: int) -> int:
+        start = max(offered, self._free)
+        taken = max(branch.accept(start) for branch in self.branches)
+        self._free = taken + 1
+        return taken
+
+
+class JoinStep(Step):
+    """Makes beats of those of several sides, each with a buffer of its own, and offers each a cycle later.
+
+    A buffer (:class:`fewbit.hw.memory.fifo.Fifo`) offers a beat :data:`BUFFER_LATENCY` cycles after it came. A side
+    without one takes a beat when the join does.
+
+    Parameters
+    ----------
+    turns : sequence of tuple of int
+        The sides that each beat of the output takes a beat from, over and over.
+    depths : sequence of int or None
+        Words of the buffer of each side; 0: it has none; None: as many as are needed.
+
+    Attributes
+    ----------
+    pushes, pops : list of list of int
+        When the beats of each side came, and when the join took them.
+    """
+
+    def __init__(self, turns: Sequence[tuple[int, ...]], depths: Sequence[int | None]) -> None:
+        self.turns, self.depths = turns, list(depths)
+        self.pushes: list[list[int]] = [[] for _ in depths]
+        self.pops: list[list[int]] = [[] for _ in depths]
+        self.assumed: list[list[int]] = [[] for _ in depths]
+        self.sides = [_SideStep(self, side) for side in range(len(depths))]
+        self._offers: list[list[int]] = [[] for _ in depths]
+        self._uncertain: list[tuple[int, int, int]] = []
+        self._waited = [0 for _ in depths]
+        self._turn = self._free = 0
+
+    def accept(self, offered: int) -> int:
+        raise TypeError("beats come to the sides of a join")
+
+    def arrive(self, side: int, offered: int) -> int:
+        """A beat of ``side``, offered from cycle ``offered`` on; the cycle in which it is taken."""
+        depth, pushes = self.depths[side], self.pushes[side]
+        if depth == 0:
+            self._offers[side].append(offered)
+            self._take()
+            taken = max(offered, self._popped(side, len(pushes)))
+        else:
+            taken = max(offered, pushes[-1] + 1) if pushes else offered
+            if depth is not None and len(pushes) >= depth:
+                taken = max(taken, self._popped(side, len(pushes) - depth) + 1)
+            self._offers[side].append(taken + BUFFER_LATENCY)
+            self._take()
+        pushes.append(taken)
+        self._waited[side] += len(self.pops[side]) < len(pushes)
+        return taken
+
+    def _popped(self, side: int, beat: int) -> int:
+        """When the join takes a beat. While that depends on beats still to come: when it did in the run before."""
+        pops = self.pops[side]
+        if beat < len(pops):
+            return pops[beat]
+        assumed = self.assumed[side]
+        time = assumed[beat] if beat < len(assumed) else -1
+        self._uncertain.append((side, beat, time))
+        return time
+
+    def _take(self) -> None:
+        while True:
+            sides = self.turns[self._turn]
+            if any(len(self._offers[side]) <= len(self.pops[side]) for side in sides):
+                return
+            time = max(self._free, *(self._offers[side][len(self.pops[side])] for side in sides))
+            for side in sides:
+                self.pops[side].append(time)
+            self._turn = (self._turn + 1) % len(self.turns)
+            self._free = self.give(time + 1)
+
+    def last(self, side: int) -> bool:
+        """Whether the beats of ``side`` always completed what the join waited for: they found those of all others."""
+        return self._waited[side] == 0
+
+    @property
+    def consistent(self) -> bool:
+        """Whether what was assumed of beats still to come was not too early."""
+        return all(
+            beat >= len(self.pops[side]) or self.pops[side][beat] <= time for side, beat, time in self._uncertain
+        )
+
+    def held(self, side: int) -> int:
+        """Words that a buffer has to have so that no beat of ``side`` had to wait for a place."""
+        freed = np.searchsorted(self.pops[side], self.pushes[side], side="left")
+        return max(1, int((np.arange(len(freed)) - freed + 1).max(initial=1)))
+
+
+@dataclass
+class _SideStep(Step):
+    """One side of a join."""
+
+    join: JoinStep
+    side: int
+
+    def accept(self, offered: int) -> int:
+        return self.join.arrive(self.side, offered)
+
+
+class TooLate(Exception):
+    """A beat came later than it may."""
+
+
+class Sink(Step):
+    """Always willing; notes when each beat came. Raises TooLate on one that comes later than its ``limits`` say."""
+
+    def __init__(self, limits: Sequence[int] = ()) -> None:
+        self.times: list[int] = []
+        self.limits = limits
+
+    def accept(self, offered: int) -> int:
+        if len(self.times) < len(self.limits) and offered > self.limits[len(self.times)]:
+            raise TooLate
         self.times.append(offered)
         return offered
 
 
 @dataclass(frozen=True)
+class Node:
+    """The timing of one component of a design.
+
+    Parameters
+    ----------
+    steps : list of Step
+        In stream order: any number of steps with one input and one output, or one fork, or one join.
+    sources : tuple of int
+        The node that each input comes from; -1 is the source of frames.
+    """
+
+    steps: list[Step]
+    sources: tuple[int, ...]
+
+
+def connect(nodes: Sequence[Node], sink: Step) -> Step:
+    """Makes the steps of ``nodes``, in topological order, hand their beats on, the last node to ``sink``; the step that
+    takes the beats of the source."""
+    height = [0] * len(nodes)  # of the longest way to the end
+    taking: dict[int, list[tuple[int, Step]]] = {}  # by node: who takes its beats
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        for step, following in pairwise(node.steps):
+            step.following = following
+        takers = [step for _, step in sorted(taking.get(index, []), key=lambda taker: taker[0])] or [sink]
+        if node.steps:
+            last = node.steps[-1]
+            if isinstance(last, ForkStep):
+                # The shortest branch first: what waits there for the others at a join is known when they come.
+                last.branches = takers
+            else:
+                (last.following,) = takers
+        height[index] = 1 + max((rank for rank, _ in taking.get(index, [])), default=0)
+        for side, source in enumerate(node.sources):
+            first = node.steps[0] if node.steps else takers[0]
+            entry = first.sides[side] if isinstance(first, JoinStep) else first
+            taking.setdefault(source, []).append((height[index], entry))
+    return taking[-1][0][1] if -1 in taking else sink
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """What a chain does when its source always has a beat and its sink always takes one.
+    """What a design does when its source always has a beat and its sink always takes one.
 
     Attributes
     ----------
@@ -204,22 +374,63 @@ class Schedule:
         Cycles from the first input transfer of the first frame to its last output transfer, both counted.
     interval : int
         Cycles from a frame to the next once the pipeline is full.
+    times : list of int
+        When each output beat comes, up to the frame in which the pipeline is full.
     """
 
     latency: int
     interval: int
+    times: list[int] = field(repr=False, compare=False)
+
+
+_MOST_PASSES = 16
+"""Runs until what beats of a join do is known, where that depends on beats still to come."""
 
 
 def schedule(steps: Sequence[Step], beats_in: int, beats_out: int, fastest: int, most_frames: int = 64) -> Schedule:
-    """Runs frames of ``beats_in`` input and ``beats_out`` output beats through fresh ``steps``, in order.
+    """:func:`schedule_of` fresh steps one behind the other."""
+    return schedule_of(lambda: [Node(list(steps), (-1,))], beats_in, beats_out, fastest, most_frames)[0]
+
+
+def schedule_of(
+    make: Callable[[], list[Node]],
+    beats_in: int,
+    beats_out: int,
+    fastest: int,
+    most_frames: int = 64,
+    limits: Sequence[int] = (),
+) -> tuple[Schedule, list[Node]]:
+    """Runs frames of ``beats_in`` input and ``beats_out`` output beats through the fresh nodes that ``make`` gives.
 
     Buffers fill slowly, so the pipeline counts as full once frames follow each other as fast as its busiest component
     allows (``fastest`` cycles), or else after ``most_frames``.
+
+    Returns
+    -------
+    Schedule, and the nodes that ran
+
+    Raises
+    ------
+    TooLate
+        If an output beat comes later than ``limits`` say, or what a join does cannot be told: it may wait for ever.
     """
-    sink = Sink()
-    for step, following in pairwise([*steps, sink]):
-        step.following = following
-    source = steps[0] if steps else sink
+    assumed: dict[int, list[list[int]]] = {}
+    for _ in range(_MOST_PASSES):
+        nodes = make()
+        joins = {
+            index: step for index, node in enumerate(nodes) for step in node.steps[:1] if isinstance(step, JoinStep)
+        }
+        for index, times in assumed.items():
+            joins[index].assumed = times
+        sink = Sink(limits)
+        result = _run(connect(nodes, sink), sink, beats_in, beats_out, fastest, most_frames)
+        if all(join.consistent for join in joins.values()):
+            return result, nodes
+        assumed = {index: join.pops for index, join in joins.items()}
+    raise TooLate
+
+
+def _run(source: Step, sink: Sink, beats_in: int, beats_out: int, fastest: int, most_frames: int) -> Schedule:
     offered = 0
     gaps: list[int] = []
     for _ in range(most_frames):
@@ -228,5 +439,7 @@ def schedule(steps: Sequence[Step], beats_in: int, beats_out: int, fastest: int,
         ends = sink.times[beats_out - 1 :: beats_out]
         gaps = [later - earlier for earlier, later in pairwise(ends)]
         if gaps[-2:] == [fastest, fastest]:
-            return Schedule(ends[0] + 1, gaps[-1])
-    return Schedule(ends[0] + 1, gaps[-1])
+            break
+    if not gaps:
+        raise TooLate
+    return Schedule(ends[0] + 1, gaps[-1], sink.times)

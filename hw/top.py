@@ -10,7 +10,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.network import Network
-from fewbit.hw.chain import chain
+from fewbit.hw.chain import SOURCE, chain
 from fewbit.hw.fold import Folding
 from fewbit.hw.lanes.base import saturated
 from fewbit.hw.layers.argmax import score_stream
@@ -56,10 +56,10 @@ class Top(wiring.Component):
 
     def __init__(self, network: Network, folding: Folding, target: str = "generic") -> None:
         self.network, self.folding, self.target = network, folding, target
-        self.units = chain(network, folding, target)
+        self.parts = chain(network, folding, target)
         bits = network.digits.bit_length()
         dial = {"quality": In(bits, init=(1 << bits) - 1)} if network.digits else {}
-        units: list[Any] = [unit for _, unit in self.units]
+        units: list[Any] = [part.unit for part in self.parts]
         self.filled = [unit for unit in units if "fill" in unit.signature.members]
         if self.filled:
             dial |= {"load": In(stream.Signature(LANE_BITS)), "loaded": Out(1)}
@@ -76,14 +76,15 @@ class Top(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        source = wiring.flipped(self.i)
-        for name, unit in self.units:
-            m.submodules[name] = unit
-            wiring.connect(m, source, unit.i)
-            source = unit.o
+        for part in self.parts:
+            unit: Any = part.unit
+            m.submodules[part.name] = unit
+            for taken, (place, output) in zip(part.inputs, part.sources):
+                given = wiring.flipped(self.i) if place == SOURCE else self.parts[place].outputs[output]
+                wiring.connect(m, given, taken)
             if isinstance(unit, (FoldedMatVec, ConvUnit)) and "quality" in unit.signature.members:
                 m.d.comb += unit.quality.eq(saturated(self.quality, len(unit.quality)))
-        wiring.connect(m, source, wiring.flipped(self.o))
+        wiring.connect(m, self.parts[-1].outputs[0], wiring.flipped(self.o))
         if self.filled:
             stored = [unit.stored() for unit in self.filled]
             m.submodules.loader = loader = Loader([(lanes_of(bits), len(words)) for bits, words in stored])

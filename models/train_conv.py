@@ -186,7 +186,7 @@ def to_network(student: ConvStudent, name: str) -> Network:
 def cost(network: Network) -> dict[str, int]:
     """What a frame takes of the hardware; the cycles are those of an iCE40UP5K that reads weights all the time."""
     weights = bits = macs = read = 0
-    for layer, output in zip(network.layers, network.types[1:]):
+    for layer, output in zip(network.layers, network.types.values()):
         if isinstance(layer, Linear):
             positions = output.size // layer.outputs
             weights += layer.weights.size

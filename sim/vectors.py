@@ -137,7 +137,7 @@ def dense_vectors(layer: Dense, activation: DType, *, pe: int, simd: int, frames
     """Vectors of a matrix-vector unit: random inputs, and those that bring every sum to both ends of its range."""
     rng = np.random.default_rng(seed)
     values = np.arange(activation.min, activation.max + 1, activation.step)
-    x = rng.choice(values, (frames, layer.inputs))
+    x = rng.choice(values, (frames, layer.fan_in))
     x[0], x[1] = activation.min, activation.max
     for row, output in zip(range(2, frames, 2), range(layer.outputs)):
         x[row] = np.where(layer.weights[output] > 0, activation.max, activation.min)
@@ -160,7 +160,7 @@ def folded_vectors(layer: Dense, inputs: Beats, outputs: Beats, *, name: str) ->
         words=lane_words(*inputs),
         expected=lane_words(*outputs),
         fields=(Field(name=name, bits=kind.bits, signed=kind.signed, lanes=lanes),),
-        beats_in=layer.inputs // inputs[2],
+        beats_in=layer.fan_in // inputs[2],
         beats_out=layer.outputs // lanes,
     )
 

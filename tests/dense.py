@@ -51,7 +51,7 @@ def layer(outputs: int, inputs: int, code: str = "binary", seed: int = 1) -> Den
 
 
 def vectors(dense: Dense, activation: DType, pe: int, simd: int, frames: int = 5, seed: int = 1) -> Vectors:
-    x = random_frames(np.random.default_rng(seed), activation, (frames, dense.inputs))
+    x = random_frames(np.random.default_rng(seed), activation, (frames, dense.fan_in))
     # The ends of the accumulator's range: every product as low, then as high as it gets.
     x[0], x[1] = activation.min, activation.max
     x[2] = np.where(dense.weights[0] > 0, activation.max, activation.min)
@@ -93,7 +93,7 @@ def check_network(network: Network, folding: Folding, seed: int, frames: int) ->
 
 def scores(dense: Dense, source: str) -> Network:
     """A network of one layer and an arg-max."""
-    kind = TensorType(DType.parse(source), (dense.inputs,))
+    kind = TensorType(DType.parse(source), (dense.fan_in,))
     return Network(name="scores", input=kind, layers=(dense, ArgMax(name="argmax")))
 
 

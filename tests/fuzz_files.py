@@ -148,14 +148,14 @@ def check_model(path: Path) -> str:
     again = path.with_name(f"again-{path.name}")
     native.save(network, again)
     assert native.load(again) == network, "is another one when it is saved and loaded"
-    if network.input.size > 1 << 16 or any(kind.size > 1 << 18 for kind in network.types):
+    if network.input.size > 1 << 16 or any(kind.size > 1 << 18 for kind in network.tensor_types):
         return "loaded"
     rng, kind = np.random.default_rng(1), network.input.dtype
     frames = rng.integers(kind.min, kind.max, (2, *network.input.shape), np.int64, endpoint=True)
     if kind.kind == "bipolar":
         frames = np.where(frames < 0, -1, 1)
     result = run(network, frames)
-    for made, of in zip(result.tensors, network.types):
+    for made, of in zip(result.tensors, network.tensor_types):
         assert made.shape[1:] == of.shape, f"makes {made.shape[1:]} of {of}"
         assert of.dtype.contains(made), f"makes {made.min()} to {made.max()} of {of}"
     with np.errstate(over="ignore"):  # a scale beyond float32

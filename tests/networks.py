@@ -124,8 +124,8 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
             fold, threshold = folds[dense.name], layers[-1]
             assert isinstance(threshold, Threshold)
             assert isinstance(fold, MatVecFold)
-            words = dense.inputs // fold.simd
-            may = before.kind == "bipolar" and fuses(dense, threshold) and has_starts(dense.inputs, fold.simd)
+            words = dense.fan_in // fold.simd
+            may = before.kind == "bipolar" and fuses(dense, threshold) and has_starts(dense.fan_in, fold.simd)
             if may and rng.random() < 0.7:
                 folds[dense.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, words))
                 folds[threshold.name] = ThresholdFold(form=STREAM)
@@ -196,7 +196,7 @@ def random_map_layers(rng: np.random.Generator, source: TensorType, index: int) 
     )
     fold = MatVecFold(
         pe=int(rng.choice(divisors(outputs // groups))),
-        simd=int(rng.choice(divisors(conv.inputs))),
+        simd=int(rng.choice(divisors(conv.fan_in))),
         memory=str(rng.choice(["block", "logic"])),
         buffer=str(rng.choice(["block", "distributed", "ring"])),
         stages=int(rng.integers(1, 3)),
@@ -214,8 +214,8 @@ def random_map_layers(rng: np.random.Generator, source: TensorType, index: int) 
             lanes=int(rng.choice(divisors(outputs))), form=str(rng.choice(["comparators", "search"]))
         )
         may = conv.lane_kind(source.dtype).kind == "bipolar" and fuses(conv.position(), threshold)
-        if may and has_starts(conv.inputs, fold.simd) and rng.random() < 0.7:
-            folds[conv.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, conv.inputs // fold.simd))
+        if may and has_starts(conv.fan_in, fold.simd) and rng.random() < 0.7:
+            folds[conv.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, conv.fan_in // fold.simd))
             folds[threshold.name] = ThresholdFold(form=STREAM)
     if rng.random() < 0.2:
         layers.append(

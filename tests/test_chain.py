@@ -180,15 +180,15 @@ def one_dense(**weights_of: int) -> Network:
 
 
 def test_units_are_named_in_stream_order():
-    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=2, folds={"dense": MatVecFold(pe=3, simd=4)}))
-    assert [name for name, _ in units] == [
+    parts = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=2, folds={"dense": MatVecFold(pe=3, simd=4)}))
+    assert [part.name for part in parts] == [
         "layer_0_dense_gearbox",
         "layer_0_dense",
         "scores_gearbox",
         "argmax",
     ]
-    units = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=4, folds={"dense": MatVecFold(pe=1, simd=4)}))
-    assert [name for name, _ in units] == ["layer_0_dense", "argmax"]
+    parts = chain(one_dense(outputs=6, inputs=12), Folding(input_lanes=4, folds={"dense": MatVecFold(pe=1, simd=4)}))
+    assert [part.name for part in parts] == ["layer_0_dense", "argmax"]
 
 
 def test_a_network_without_arithmetic_is_wires_and_an_arg_max():

@@ -57,11 +57,12 @@ def made(**limits: Any) -> Plan:
 def cheaper(than: Plan, cycles: int) -> Iterator[tuple[int, Folding]]:
     """Logic cells and folding of every choice of folds that takes less than a plan of the device, and promises a frame
     in so many cycles: tried one by one."""
-    conv, dense = ([*stage_options(network(), stage, DEVICE, CLOCK)] for stage in ([0, 1, 2], [4]))
+    layers = network().layers
+    conv, dense = ([*stage_options(network(), stage, DEVICE, CLOCK)] for stage in (layers[:3], layers[4:5]))
     names = [["conv", "act", "pool"], ["dense"]]
     free = DEVICE.capacity - SHELL
     bits, size = network().input.dtype.bits, network().input.size
-    inner = network().types[3]
+    inner = network().tensor_types[3]
     scores = network().scores
     for first, second in product(conv, dense):
         if max(first.slowest, second.slowest) > cycles:

@@ -74,7 +74,7 @@ def test_a_large_batch_is_cut_into_parts(monkeypatch):
     source = TensorType(DType.parse("uint2"), (layer.channels, 6, 6))
     x = random_frames(rng, source.dtype, (7, *source.shape))
     whole = run(one_layer(layer, source), x).output
-    monkeypatch.setattr("fewbit.golden.linear._MOST_ELEMENTS", 2 * 36 * layer.inputs)
+    monkeypatch.setattr("fewbit.golden.linear._MOST_ELEMENTS", 2 * 36 * layer.fan_in)
     assert np.array_equal(run(one_layer(layer, source), x).output, whole)
 
 

@@ -30,7 +30,7 @@ def scaled(code="shift3"):
 
 
 def bench(dense, family, simd=4):
-    x = random_frames(np.random.default_rng(4), UINT3, (64, dense.inputs))
+    x = random_frames(np.random.default_rng(4), UINT3, (64, dense.fan_in))
     return dial.Bench(dense, UINT3, x, pe=2, simd=simd, family=family)
 
 

@@ -241,11 +241,11 @@ def test_in_random_networks(seed, design):
     rng = np.random.default_rng(seed)
     network, folding = design(rng)
     folds = dict(folding.folds)
-    for index, layer in enumerate(network.layers):
+    for layer in network.layers:
         fold = folds.get(layer.name)
         if not isinstance(layer, Threshold) or fold is None or fold.form == STREAM:
             continue
-        if cheapest(layer, *threshold_range(network, index)) is not None:
+        if cheapest(layer, *threshold_range(network, layer)) is not None:
             stages = int(rng.integers(1, 4))
             folds[layer.name] = replace(fold, form=MULTIPLY_SHIFT, stages=stages)
     folding = replace(folding, folds=folds)

@@ -173,7 +173,7 @@ def test_types_along_a_network():
         ArgMax(name="m"),
         shape=(2, 3),
     )
-    assert [str(one) for one in net.types] == [
+    assert [str(one) for one in net.tensor_types] == [
         "bipolar[2, 3]",
         "bipolar[6]",
         "int4[4]",

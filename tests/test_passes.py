@@ -37,7 +37,7 @@ def test_scores_of_maps_stay(one, seed):
     rng = np.random.default_rng(seed)
     network, _ = random_conv_design(rng)
     layers = []
-    for layer, source in zip(network.layers, network.types):
+    for layer, source in zip(network.layers, network.tensor_types):
         if isinstance(layer, Flatten):
             layer = Flatten(name="flatten")
             if rng.random() < 0.5:

@@ -66,16 +66,16 @@ def check(made: Plan, budget_share: float = FILL) -> None:
             assert one.layer.outputs % (one.layer.groups * one.fold.pe) == 0
         elif isinstance(one.layer, Dense):
             assert one.layer.outputs % one.fold.pe == 0
-            assert one.layer.inputs % one.fold.simd == 0
-            source = made.network.types[made.network.layers.index(one.layer)].dtype
+            assert one.layer.fan_in % one.fold.simd == 0
+            source = made.network.source(one.layer).dtype
             starts = 2 * one.layer.outputs // one.fold.pe if fuses_thresholds(made, one.layer.name) else 0
             assert one.cycles == dense_cycles(one.layer, source, one.fold) + starts
         assert made.folding.folds[one.layer.name] == one.fold
     # A unit of the chain is busy for the cycles that the plan says of its layer.
     busy = {
-        unit.layer.name: getattr(unit, "cycles_per_frame", 0)
-        for _, unit in chain(made.network, made.folding)
-        if hasattr(unit, "layer")
+        part.unit.layer.name: getattr(part.unit, "cycles_per_frame", 0)
+        for part in chain(made.network, made.folding)
+        if hasattr(part.unit, "layer")
     }
     for one in made.layers:
         assert busy.get(one.layer.name, one.cycles) == one.cycles, one.layer.name

@@ -51,7 +51,7 @@ def test_an_integer_input_starts_with_a_threshold_layer(settings: dict[str, Any]
         name="threshold_0",
         thresholds=np.array([[64, 192]]),
         sign=np.array([1]),
-        dtype=network.types[1].dtype,
+        dtype=network.tensor_types[1].dtype,
         base=-1,
     )
 

@@ -58,8 +58,8 @@ def test_every_intermediate_is_what_python_computes(seed):
     network, _ = random_design(rng)
     x = random_frames(rng, network.input.dtype, (3, *network.input.shape))
     result = run(network, x)
-    assert len(result.tensors) == len(network.types)
-    for tensor, kind in zip(result.tensors, network.types):
+    assert len(result.tensors) == len(network.tensor_types)
+    for tensor, kind in zip(result.tensors, network.tensor_types):
         assert tensor.dtype == np.int64
         assert tensor.shape == (3, *kind.shape)
         assert kind.dtype.contains(tensor)

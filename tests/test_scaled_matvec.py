@@ -52,7 +52,7 @@ def layer(code, *, outputs=6, inputs=12, vector=0, across=False, two=False, low=
 def check(dense, activation, quality, make=MatVec, frames=5, **options):
     kind = DType.parse(activation)
     unit = make(dense, kind, **options)
-    x = random_frames(np.random.default_rng(2), kind, (frames, dense.inputs))
+    x = random_frames(np.random.default_rng(2), kind, (frames, dense.fan_in))
     x[0], x[1] = kind.min, kind.max
     bias = 0 if options.get("exact", True) else unit.bias
     sums = (product(x, dense.factors(quality), kind) - bias) // unit.step

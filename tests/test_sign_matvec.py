@@ -49,12 +49,12 @@ def layers(outputs: int, inputs: int, seed: int = 1, output: str = "bipolar") ->
 def frames_of(dense: Dense, threshold: Threshold, frames: int, seed: int = 1):
     """Inputs near to each threshold: an output's own weights with about as many bits turned over as it takes."""
     rng = np.random.default_rng(seed)
-    x = random_frames(rng, BIPOLAR, (frames, dense.inputs))
+    x = random_frames(rng, BIPOLAR, (frames, dense.fan_in))
     for row in range(min(frames, 2 * dense.outputs)):
         output = row // 2 % dense.outputs
         own = dense.weights[output] * threshold.sign[output % threshold.channels]
-        wanted = -(-(int(threshold.thresholds[output % threshold.channels, 0]) + dense.inputs) // 2) - row % 2
-        turned = rng.permutation(dense.inputs)[: max(0, min(dense.inputs, dense.inputs - wanted))]
+        wanted = -(-(int(threshold.thresholds[output % threshold.channels, 0]) + dense.fan_in) // 2) - row % 2
+        turned = rng.permutation(dense.fan_in)[: max(0, min(dense.fan_in, dense.fan_in - wanted))]
         x[row] = own
         x[row, turned] *= -1
     return x

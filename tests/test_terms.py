@@ -52,7 +52,7 @@ def test_terms_are_the_layer_at_every_quality(code, kind):
         stream = TermStream.of(layer)
         for quality in (*range(layer.digits + 2), None):
             if quality or layer.digits or quality is None:
-                assert np.array_equal(stream.factors(layer.inputs, quality), layer.factors(quality)), (seed, quality)
+                assert np.array_equal(stream.factors(layer.fan_in, quality), layer.factors(quality)), (seed, quality)
         assert np.array_equal(stream.counts, term_counts(layer))
         assert term_exponents(layer) == tuple(sorted(set(stream.exponent[stream.sign != 0].tolist())))
 
@@ -61,7 +61,7 @@ def test_a_convolution_streams_in_the_order_of_its_windows():
     rng = np.random.default_rng(1)
     code = Code.parse("ternary")
     layer = Conv(name="conv", weights=rng.choice(code.levels, (4, 3, 2, 3)), code=code)
-    assert np.array_equal(TermStream.of(layer).factors(layer.inputs), layer.matrix)
+    assert np.array_equal(TermStream.of(layer).factors(layer.fan_in), layer.matrix)
     assert np.array_equal(term_counts(layer), (layer.matrix != 0).sum(1))
 
 

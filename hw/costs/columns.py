@@ -50,7 +50,7 @@ def scale_field(layer: Linear) -> Field:
 def weight_columns(layer: Linear, pe: int, simd: int) -> int:
     """Columns that synthesis keeps of constant words of ``pe * simd`` weights: each that varies once, where there are
     few enough words for equal ones."""
-    folds, words = layer.outputs // pe, layer.inputs // simd
+    folds, words = layer.outputs // pe, layer.fan_in // simd
     if folds * words > DEEPEST:
         return pe * simd * weight_field(layer).varying
     bits = _stored_bits(layer)
@@ -84,7 +84,7 @@ def _different(sets: list[Ints], bits: int) -> int:
 
 
 def _parts(layer: Linear) -> list[Ints]:
-    weights = layer.weights.reshape(layer.outputs, layer.inputs)
+    weights = layer.weights.reshape(layer.outputs, layer.fan_in)
     return [weights] if layer.negative_scales is None else [np.maximum(weights, 0), np.minimum(weights, 0)]
 
 

@@ -73,7 +73,7 @@ def serves_vectors(layer: Linear, pe: int, simd: int) -> bool:
     """Whether the weights of a cycle are of one vector of scales each output or input."""
     if layer.scales is None:
         return True
-    extent, together = (layer.outputs, pe) if layer.across else (layer.inputs, simd)
+    extent, together = (layer.outputs, pe) if layer.across else (layer.fan_in, simd)
     return layer.vector >= extent or layer.vector % together == 0
 
 
@@ -82,7 +82,7 @@ def stored_words(layer: Linear, pe: int, simd: int) -> Contents:
     weight, scale = weight_field(layer), scale_field(layer)
     lanes, scales = pe * simd, simd if layer.across else pe
     return Contents(
-        depth=layer.outputs // pe * (layer.inputs // simd),
+        depth=layer.outputs // pe * (layer.fan_in // simd),
         width=lanes * weight.bits + scales * scale.bits,
         vary=lanes * weight.varying + scales * scale.varying,
         columns=weight_columns(layer, pe, simd),
@@ -165,7 +165,7 @@ def dense_cycles(layer: Dense, activation: DType, fold: MatVecFold, groups: int 
     """Cycles that a matrix-vector unit takes for a vector a group."""
     if fold.unit == TERMS:
         return term_cycles(layer, fold.pe, fold.simd, groups)
-    return layer.outputs // fold.pe * (layer.inputs // fold.simd) * (activation.bits if fold.unit == BIT_PLANES else 1)
+    return layer.outputs // fold.pe * (layer.fan_in // fold.simd) * (activation.bits if fold.unit == BIT_PLANES else 1)
 
 
 @lru_cache(maxsize=64)
@@ -187,7 +187,7 @@ def unit_cost(
     dsp: bool = False,
 ) -> Cost:
     """Of a dense layer but for its memories and scales."""
-    depth = layer.outputs // pe * (layer.inputs // simd)
+    depth = layer.outputs // pe * (layer.fan_in // simd)
     accumulator = _sum_bits(layer, activation)
     each = 2 if family not in WITH_CELLS or exact else 1
     cost = Cost(cells=3 * depth.bit_length() + 10, ffs=2 * depth.bit_length() + 2 * stages + 5)
@@ -200,7 +200,7 @@ def unit_cost(
         )
         return cost + pe * lanes + Cost(cells=front_cells(layer, activation, simd, family))
     plane = activation.bits + simd.bit_length()
-    joined = accumulator if exact or layer.inputs > simd else 0
+    joined = accumulator if exact or layer.fan_in > simd else 0
     lanes = Cost(
         cells=lane_cells(layer, BIT, simd, family) + (1 if family in WITH_CELLS else 2) * plane + each * joined,
         ffs=sum_ffs(BIT, simd, stages) + plane + joined,

@@ -108,7 +108,7 @@ class FoldedMatVec(wiring.Component, ABC):
         self.pe, self.simd, self.memory, self.stages = pe, simd, memory, stages
         self.target, self.exact, self.groups, self.dsp = target, exact, groups, dsp
         taken = self._taken()
-        self.words, self.folds = layer.inputs // simd, layer.outputs // pe
+        self.words, self.folds = layer.fan_in // simd, layer.outputs // pe
         self.cycles_per_frame = self.words * self.folds * self.planes
         self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
         self.front, self.lanes = self._datapath(taken)
@@ -229,8 +229,8 @@ def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> No
     if pe < 1 or outputs % pe:
         of_group = " of a group" if groups > 1 else ""
         raise FewbitError(f"layer {layer.name!r}: PE must divide the {outputs} outputs{of_group}, not {pe}")
-    if simd < 1 or layer.inputs % simd:
-        raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.inputs} inputs, not {simd}")
+    if simd < 1 or layer.fan_in % simd:
+        raise FewbitError(f"layer {layer.name!r}: SIMD must divide the {layer.fan_in} inputs, not {simd}")
     memory_of(layer, memory)
 
 

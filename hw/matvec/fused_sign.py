@@ -125,14 +125,14 @@ class SignUnit(wiring.Component):
                 f"layer {threshold.name!r}: only one threshold a channel, from binary weights to bits, is fused"
             )
         check_fold(layer, pe, simd, memory, groups)
-        self.words, self.folds = layer.inputs // simd, layer.outputs // pe
+        self.words, self.folds = layer.fan_in // simd, layer.outputs // pe
         if not 1 <= stages <= self.words:
             raise FewbitError(f"layer {layer.name!r}: the sum has 1 to {self.words} stages, not {stages}")
         self.layer, self.threshold, self.memory, self.groups = layer, threshold, memory, groups
         self.pe, self.simd, self.stages, self.read_register, self.target = pe, simd, stages, read_register, target
         self.reads = self.words + STARTS
         self.cycles_per_frame = self.reads * self.folds
-        self.bits = sum_bits(layer.inputs)
+        self.bits = sum_bits(layer.fan_in)
         self.low, self._starts = self._encode_starts()
         self.mac = BinaryMac(pe, simd, self.bits, low=self.low, stages=stages, target=target)
         self.latency = 3 + read_register + self.mac.latency
@@ -150,7 +150,7 @@ class SignUnit(wiring.Component):
 
     def _encode_starts(self) -> tuple[int, Ints]:
         """Where the upper bits begin, and the bits of both start words.  # () -> int, (outputs, 2, SIMD)"""
-        inputs, outputs = self.layer.inputs, self.layer.outputs
+        inputs, outputs = self.layer.fan_in, self.layer.outputs
         least = -(-(self.threshold.thresholds[:, 0].astype(object) + inputs) // 2)
         wanted = (1 << self.bits - 1) - np.clip(np.broadcast_to(least, outputs), 0, inputs + 1).astype(np.int64)
         count = self.simd.bit_length()

@@ -41,7 +41,7 @@ class MatVec(FoldedMatVec):
     pe : int
         Outputs at a time; divides ``layer.outputs``.
     simd : int
-        Inputs at a time; divides ``layer.inputs``.
+        Inputs at a time; divides ``layer.fan_in``.
     memory : ``"block"``, ``"logic"`` or ``"spram"``
         Where the weights lie.
     buffer : ``"block"``, ``"distributed"`` or ``"ring"``
@@ -91,7 +91,7 @@ class MatVec(FoldedMatVec):
         self.scaling: ScaleFront | None = None
         if kind is None:
             return self._plain_lanes(taken)
-        side, extent, together = ("PE", layer.outputs, self.pe) if layer.across else ("SIMD", layer.inputs, self.simd)
+        side, extent, together = ("PE", layer.outputs, self.pe) if layer.across else ("SIMD", layer.fan_in, self.simd)
         if vector < extent and vector % together:
             raise FewbitError(f"layer {layer.name!r}: {side} must divide the vectors of {vector}, not {together}")
         if not layer.across:
@@ -111,7 +111,7 @@ class MatVec(FoldedMatVec):
             return super()._memory_words()
         if not layer.across:
             both = [layer.scales, *([] if layer.negative_scales is None else [layer.negative_scales])]
-            vectors = np.arange(0, layer.inputs, self.simd) // layer.vector
+            vectors = np.arange(0, layer.fan_in, self.simd) // layer.vector
             scales = np.stack([one[:, vectors] for one in both], 2)
             return fold_words(layer, self.lanes[0], self.pe, self.words, scales)
         weights = super()._memory_words()

@@ -31,14 +31,14 @@ def group_reads(layer: Dense, pe: int, groups: int = 1) -> tuple[tuple[int, ...]
 
 def term_cycles(layer: Dense, pe: int, simd: int, groups: int = 1) -> int:
     """Cycles that a unit takes for a vector a group: for the terms, or to take in the vectors."""
-    return max(sum(map(sum, group_reads(layer, pe, groups))), groups * (layer.inputs // simd))
+    return max(sum(map(sum, group_reads(layer, pe, groups))), groups * (layer.fan_in // simd))
 
 
 def least_simd(layer: Dense, pe: int, groups: int = 1) -> int:
     """Fewest inputs at a time that bring in a vector while one is worked on."""
-    reads = term_cycles(layer, pe, layer.inputs, groups)
-    return next(one for one in range(1, layer.inputs + 1) if layer.inputs % one == 0 and
-                groups * (layer.inputs // one) <= reads)  # fmt: skip
+    reads = term_cycles(layer, pe, layer.fan_in, groups)
+    return next(one for one in range(1, layer.fan_in + 1) if layer.fan_in % one == 0 and
+                groups * (layer.fan_in // one) <= reads)  # fmt: skip
 
 
 def term_memory(layer: Dense, pe: int, simd: int, groups: int = 1) -> tuple[int, int]:
@@ -55,7 +55,7 @@ def term_fields(layer: Dense, simd: int) -> dict[str, int]:
         "negative": 1,
         "exponent": (len(term_exponents(layer)) - 1).bit_length(),
         "lane": (simd - 1).bit_length(),
-        "word": (layer.inputs // simd - 1).bit_length(),
+        "word": (layer.fan_in // simd - 1).bit_length(),
     }
 
 

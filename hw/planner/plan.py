@@ -17,19 +17,28 @@ from math import gcd
 from statistics import fmean
 
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Layer, Linear, Network
-from fewbit.hw.chain import timing
+from fewbit.golden.network import Join, Layer, Linear, Network
+from fewbit.hw.chain import timing, with_buffers
 from fewbit.hw.cost import Cost, pareto_front
 from fewbit.hw.costs.bandwidth import WeightReads
 from fewbit.hw.costs.parts import in_cells
 from fewbit.hw.costs.streams import argmax_cost, gearbox_cost
 from fewbit.hw.fabric.devices import Target
-from fewbit.hw.fold import Fold, Folding, MatVecFold
+from fewbit.hw.fold import Fold, Folding, JoinFold, MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.options import Option, stage_options
+from fewbit.hw.planner.stages import (
+    Stage,
+    Stream,
+    buffers_cost,
+    buffers_memory,
+    fork_cost,
+    stages_of,
+    waiting_cost,
+)
 from fewbit.hw.schedule import Schedule
-from fewbit.hw.units.base import FoldedUnit, FollowingUnit, StageUnit
+from fewbit.hw.units.base import FollowingUnit
 from fewbit.hw.units.table import unit_of
 
 SHELL = Cost(cells=170, ffs=90)
@@ -135,6 +144,10 @@ class Plan:
         return self.weight_bits_per_cycle / gives if gives else None
 
 
+_Lanes = tuple[tuple[int, int], ...]
+"""Streams that stages are still to take, and on how many lanes they come."""
+
+
 @dataclass(frozen=True)
 class _Label:
     """A choice for the stages so far."""
@@ -177,9 +190,7 @@ def plan_within(network: Network, target: Target, constraints: Constraints, *, r
     clock_hz, fps = constraints.clock_hz, constraints.fps
     if clock_hz is None:
         raise FewbitError("a plan needs a clock")
-    stages = _stages(network)
-    stage_clock = constraints.timing_margin * clock_hz
-    options = [list(stage_options(network, stage, target, stage_clock, constraints.dsp)) for stage in stages]
+    search = _Search.of(network, target, constraints.timing_margin * clock_hz, constraints.dsp)
     budget = None
     if target.capacity is not None:
         most = constraints.max_cells
@@ -191,8 +202,8 @@ def plan_within(network: Network, target: Target, constraints: Constraints, *, r
         # A layer's own cycles are a lower bound: a ring moves its vector over, a gearbox pauses. So a choice that turns
         # out slower than the constraint is taken again with less to spare.
         bound = limit
-        while (label := _cheapest(network, stages, options, bound, target, budget)) is not None:
-            found = _plan(network, target, clock_hz, stages, label, reserve)
+        while (label := search.cheapest(bound, budget)) is not None:
+            found = search.plan(label, clock_hz, reserve)
             if found.cycles_per_frame <= limit:
                 return found
             bound = min(bound, max((option.slowest for option in label.options[1:]), default=bound)) - 1
@@ -203,98 +214,173 @@ def plan_within(network: Network, target: Target, constraints: Constraints, *, r
             f"{fps:g} frames a second are out of reach on {target.title} at {clock_hz / 1e6:g} MHz; "
             f"the fastest that fits gives {best.frames_per_second:,.0f}"
         )
-    label = _fastest(network, stages, options, target, budget)
-    return _plan(network, target, clock_hz, stages, label, reserve)
+    return search.plan(search.fastest(budget), clock_hz, reserve)
 
 
-def _stages(network: Network) -> list[list[int]]:
-    """Indices of the layers of each stage; the first holds what comes before the first one with weights."""
-    stages: list[list[int]] = [[]]
-    for index, layer in enumerate(network.layers):
-        unit = unit_of(layer)
-        if not isinstance(unit, FoldedUnit):
-            continue
-        if isinstance(unit, StageUnit):
-            stages.append([])
-        stages[-1].append(index)
-    return stages
+@dataclass(frozen=True)
+class _Search:
+    """Every option of every stage of a network on a target, and the search among them.
 
+    Attributes
+    ----------
+    waiting : float
+        How much more the buffers of joins are taken to hold than they are estimated to.
+    """
 
-def _fastest(
-    network: Network, stages: Sequence[list[int]], options: list[list[Option]], target: Target, budget: Cost | None
-) -> _Label:
-    limits = sorted(
-        {option.slowest for stage in options for option in stage} | {network.input.size, network.scores.size}
-    )
-    if budget is None:  # nothing is scarce: one lane less would do as well, so stop where a plan stays readable
-        limits = [limit for limit in limits if limit >= 16] or limits[-1:]
-    low, high = 0, len(limits) - 1
-    best = _cheapest(network, stages, options, limits[high], target, budget)
-    if best is None:
-        least = _cheapest(network, stages, options, limits[high], target, None)
-        assert least is not None
-        assert budget is not None
+    network: Network
+    target: Target
+    stages: Sequence[Stage]
+    streams: dict[int, Stream]
+    options: list[list[Option]]
+    waiting: float = 1.0
+
+    @classmethod
+    def of(cls, network: Network, target: Target, clock_hz: float, dsp: bool) -> _Search:
+        stages, streams = stages_of(network)
+        options = [
+            list(stage_options(network, stage.layers, target, clock_hz, dsp, on_input=stage is stages[0]))
+            for stage in stages
+        ]
+        return cls(network, target, stages, streams, options)
+
+    def fastest(self, budget: Cost | None) -> _Label:
+        """The choice with the fewest cycles a frame that fits. Raises MisfitError if none does."""
+        network = self.network
+        limits = sorted(
+            {option.slowest for stage in self.options for option in stage} | {network.input.size, network.scores.size}
+        )
+        if budget is None:  # nothing is scarce: one lane less would do as well, so stop where a plan stays readable
+            limits = [limit for limit in limits if limit >= 16] or limits[-1:]
+        low, high = 0, len(limits) - 1
+        best = self.cheapest(limits[high], budget)
+        if best is None:
+            least = self.cheapest(limits[high], None)
+            assert least is not None
+            assert budget is not None
+            raise self._misfit(least.cost, budget)
+        while low < high:
+            middle = (low + high) // 2
+            label = self.cheapest(limits[middle], budget)
+            if label is None:
+                low = middle + 1
+            else:
+                best, high = label, middle
+        return best
+
+    def _misfit(self, least: Cost, budget: Cost) -> MisfitError:
         wants = []
-        if least.cost.rams > budget.rams:
-            wants.append(f"{least.cost.rams} block RAMs where {max(0, budget.rams)} are free")
-        if least.cost.cells > budget.cells or not wants:
-            wants.append(f"{least.cost.cells:,} logic cells where {max(0, budget.cells):,} are free")
-        bits = sum(layer.weights.size * layer.code.bits for layer in network.layers if isinstance(layer, Linear))
-        raise MisfitError(
-            f"network {network.name!r} does not fit {target.title}: it needs about {' and '.join(wants)} "
+        if least.rams > budget.rams:
+            wants.append(f"{least.rams} block RAMs where {max(0, budget.rams)} are free")
+        if least.cells > budget.cells or not wants:
+            wants.append(f"{least.cells:,} logic cells where {max(0, budget.cells):,} are free")
+        bits = sum(layer.weights.size * layer.code.bits for layer in self.network.layers if isinstance(layer, Linear))
+        return MisfitError(
+            f"network {self.network.name!r} does not fit {self.target.title}: it needs about {' and '.join(wants)} "
             f"for its {bits:,} weight bits; take a larger board, more --max-lut, or a smaller network"
         )
-    while low < high:
-        middle = (low + high) // 2
-        label = _cheapest(network, stages, options, limits[middle], target, budget)
-        if label is None:
-            low = middle + 1
-        else:
-            best, high = label, middle
-    return best
 
+    def cheapest(self, limit: int, budget: Cost | None) -> _Label | None:
+        """The cheapest choice of an option a stage with at most ``limit`` cycles a frame, within ``budget``."""
+        # Of the stages so far, the next ones see only on how many lanes the streams come that are still to be taken;
+        # the input has 0 until a stage takes it.
+        network, target = self.network, self.target
+        source = self.stages[0].gives
+        left = {number: stream.takers for number, stream in self.streams.items()}
+        forked = fork_cost(left[source])
+        labels: dict[_Lanes, list[_Label]] = {
+            ((source, 0),): [_Label(option.cost + forked, (option,)) for option in self.options[0]]
+        }
+        for stage, candidates in zip(self.stages[1:], self.options[1:]):
+            for number in stage.reads:
+                left[number] -= 1
+            forked = fork_cost(self.streams[stage.gives].takers)
+            fresh: dict[_Lanes, list[_Label]] = {}
+            for option in _fast_enough(candidates, limit):
+                simd = option.lanes
+                own = option.cost + forked
+                if isinstance(stage.layers[0], Join):
+                    own += waiting_cost(network, stage.layers[0], simd, target, self.waiting)
+                for state, state_labels in labels.items():
+                    lanes = dict(state)
+                    extra = own
+                    common = simd
+                    for number in stage.reads:
+                        kind = self.streams[number].kind
+                        if not lanes[number]:
+                            lanes[number] = _input_lanes(kind.size, simd, limit)
+                            extra += gearbox_cost(network.input.dtype.bits, 1, lanes[number], target)
+                        extra += gearbox_cost(kind.dtype.bits, lanes[number], simd, target)
+                        common = min(common, gcd(lanes[number], simd))
+                    if self.streams[stage.reads[0]].kind.size // common > limit:
+                        continue
+                    lanes[stage.gives] = option.folds[-1].lanes_out
+                    after = tuple((number, count) for number, count in lanes.items() if left[number])
+                    found = fresh.setdefault(after, [])
+                    for label in state_labels:
+                        cost = label.cost + extra
+                        if budget is None or cost.within(budget):
+                            found.append(_Label(cost, (*label.options, option)))
+            labels = {state: pareto_front(found, _cost) for state, found in fresh.items()}
+        ends = [
+            _Label(label.cost + _scores_cost(network, lanes, target), label.options)
+            for ((_, lanes),), found in labels.items()
+            for label in found
+            if network.scores.size <= limit
+        ]
+        if budget is not None:
+            ends = [label for label in ends if label.cost.within(budget)]
+            return min(ends, key=lambda label: label.cost.share(budget), default=None)
+        return min(ends, key=lambda label: in_cells(label.cost), default=None)
 
-def _cheapest(
-    network: Network,
-    stages: Sequence[list[int]],
-    options: list[list[Option]],
-    limit: int,
-    target: Target,
-    budget: Cost | None,
-) -> _Label | None:
-    """The cheapest choice of an option a stage with at most ``limit`` cycles a frame, within ``budget``."""
-    # Of a stage, the next one sees only on how many lanes its results come.
-    labels = {0: [_Label(option.cost, (option,)) for option in options[0]]}
-    for stage, candidates in zip(stages[1:], options[1:]):
-        size = network.types[stage[0]].size
-        bits = network.types[stage[0]].dtype.bits
-        fresh: dict[int, list[_Label]] = {}
-        for option in _fast_enough(candidates, limit):
-            simd = option.lanes
-            for before, before_labels in labels.items():
-                lanes = before or _input_lanes(size, simd, limit)
-                common = gcd(lanes, simd)
-                if size // common > limit:
-                    continue
-                extra = option.cost + gearbox_cost(bits, lanes, simd, target)
-                if not before:
-                    extra += gearbox_cost(network.input.dtype.bits, 1, lanes, target)
-                found = fresh.setdefault(option.folds[-1].lanes_out, [])
-                for label in before_labels:
-                    cost = label.cost + extra
-                    if budget is None or cost.within(budget):
-                        found.append(_Label(cost, (*label.options, option)))
-        labels = {lanes: pareto_front(found, _cost) for lanes, found in fresh.items()}
-    ends = [
-        _Label(label.cost + _scores_cost(network, lanes, target), label.options)
-        for lanes, found in labels.items()
-        for label in found
-        if network.scores.size <= limit
-    ]
-    if budget is not None:
-        ends = [label for label in ends if label.cost.within(budget)]
-        return min(ends, key=lambda label: label.cost.share(budget), default=None)
-    return min(ends, key=lambda label: in_cells(label.cost), default=None)
+    def plan(self, label: _Label, clock_hz: float, reserve: Cost) -> Plan:
+        """The plan of a choice, with the exact depths of the buffers of joins."""
+        network, target = self.network, self.target
+        folds: dict[str, Fold] = {}
+        first = next(
+            (option.lanes for stage, option in zip(self.stages[1:], label.options[1:])
+             if self.stages[0].gives in stage.reads), None
+        )  # fmt: skip
+        size = network.input.size
+        limit = max(option.slowest for option in label.options[1:]) if len(label.options) > 1 else size
+        input_lanes = 1 if first is None else _input_lanes(size, first, max(limit, network.scores.size))
+        planned = []
+        for stage, option in zip(self.stages, label.options):
+            for layer, fold, cycles, cost in zip(stage.layers, option.folds, option.cycles, option.costs):
+                moved = None
+                if option is label.options[0]:
+                    unit = unit_of(layer)
+                    assert isinstance(unit, FollowingUnit)
+                    moved = unit.on_input(network, layer, fold, input_lanes)
+                fold, cycles = moved or (fold, cycles)
+                folds[layer.name] = fold
+                planned.append((layer, cycles, cost))
+        folding = with_buffers(network, Folding(input_lanes=input_lanes, folds=folds))
+        whole = label.cost + reserve
+        layers = []
+        for layer, cycles, cost in planned:
+            fold, reads = folding.folds[layer.name], None
+            if isinstance(layer, Linear):
+                assert isinstance(fold, MatVecFold)
+                positions = network.types[layer.name].size // layer.outputs
+                reads = WeightReads.of(layer, fold, target, positions=positions)
+            if isinstance(layer, Join):
+                assert isinstance(fold, JoinFold)
+                assert fold.depths is not None
+                exact = buffers_cost(network, layer, fold.lanes, fold.depths, target)
+                whole += exact - waiting_cost(network, layer, fold.lanes, target, self.waiting)
+                cost += exact
+                memory = buffers_memory(network, layer, fold.lanes, fold.depths, target)
+                fold = replace(fold, memory=memory)
+                folding.folds[layer.name] = fold
+            layers.append(LayerPlan(layer=layer, fold=fold, cycles=cycles, cost=cost, reads=reads))
+        return Plan(
+            network=network,
+            target=target,
+            clock_hz=clock_hz,
+            folding=folding,
+            layers=tuple(layers),
+            cost=whole,
+        )
 
 
 def _scores_cost(network: Network, lanes: int, target: Target) -> Cost:
@@ -322,38 +408,3 @@ def _input_lanes(size: int, simd: int, limit: int) -> int:
     """Fewest lanes of the input stream that bring a frame in within ``limit`` cycles; they divide SIMD and frame."""
     lanes = [lane for lane in range(1, simd + 1) if simd % lane == 0 and size % lane == 0]
     return next((lane for lane in lanes if size // lane <= limit), lanes[-1])
-
-
-def _plan(
-    network: Network, target: Target, clock_hz: float, stages: Sequence[list[int]], label: _Label, reserve: Cost
-) -> Plan:
-    folds: dict[str, Fold] = {}
-    layers = []
-    first = next((option.lanes for option in label.options[1:]), None)
-    size = network.input.size
-    limit = max(option.slowest for option in label.options[1:]) if len(label.options) > 1 else size
-    input_lanes = 1 if first is None else _input_lanes(size, first, max(limit, network.scores.size))
-    for stage, option in zip(stages, label.options):
-        for index, fold, cycles, cost in zip(stage, option.folds, option.cycles, option.costs):
-            layer = network.layers[index]
-            moved = None
-            if option is label.options[0]:
-                unit = unit_of(layer)
-                assert isinstance(unit, FollowingUnit)
-                moved = unit.on_input(network, index, fold, input_lanes)
-            fold, cycles = moved or (fold, cycles)
-            folds[layer.name] = fold
-            reads = None
-            if isinstance(layer, Linear):
-                positions = network.types[index + 1].size // layer.outputs
-                assert isinstance(fold, MatVecFold)
-                reads = WeightReads.of(layer, fold, target, positions=positions)
-            layers.append(LayerPlan(layer=layer, fold=fold, cycles=cycles, cost=cost, reads=reads))
-    return Plan(
-        network=network,
-        target=target,
-        clock_hz=clock_hz,
-        folding=Folding(input_lanes=input_lanes, folds=folds),
-        layers=tuple(layers),
-        cost=label.cost + reserve,
-    )

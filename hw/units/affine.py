@@ -7,6 +7,7 @@ from typing import Any
 from fewbit.golden.dtype import DType, signed_bits
 from fewbit.golden.network import (
     Affine,
+    Layer,
     Network,
 )
 from fewbit.hw.cost import Cost
@@ -32,8 +33,8 @@ class AffineLayerUnit(FollowingUnit):
         fold = place.folding.of(layer, AffineFold)
         return Made(AffineUnit(layer, place.source, place.family, dsp=fold.dsp), 1, 1)
 
-    def ways(self, network: Network, index: int, lanes: int, target: Target, prepared: Any) -> list[Way]:
-        layer, source = network.layers[index], network.types[index]
+    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
+        source = network.source(layer)
         assert isinstance(layer, Affine)
         scale = DType.holding(int(layer.scale.min()), int(layer.scale.max())).bits
         total = layer.output(source).dtype.bits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,23 +37,19 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a unit stands: layer ``index`` of a network, made for ``family``, behind ``lanes`` elements at a time."""
+    """What the unit of a ``layer`` is made for: a network, a ``family``, and ``lanes`` elements that come at a time."""
 
     network: Network
-    index: int
+    layer: Layer
     folding: Folding
     family: str
     lanes: int
     left_out: LeftOut | None = None
 
     @property
-    def layer(self) -> Layer:
-        return self.network.layers[self.index]
-
-    @property
     def source(self) -> TensorType:
-        """Type of the input."""
-        return self.network.types[self.index]
+        """Type of the input, of the first where there are several."""
+        return self.network.source(self.layer)
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class StageUnit(FoldedUnit):
 
     @abstractmethod
     def stage_ways(
-        self, network: Network, stage: list[int], target: Target, clock_hz: float, dsp: bool
+        self, network: Network, stage: Sequence[Layer], target: Target, clock_hz: float, dsp: bool
     ) -> Iterator[tuple[int, tuple[Way, ...]]]:
         """The elements that a stage takes at a time, and ways of its first layers. Layers of the stage that are left
         follow on the lanes of the last of these."""
@@ -116,15 +112,15 @@ class FollowingUnit(FoldedUnit):
 
     most_lanes: int | None = None
 
-    def prepare(self, network: Network, index: int, target: Target, clock_hz: float) -> Any:
+    def prepare(self, network: Network, layer: Layer, target: Target, clock_hz: float) -> Any:
         """What :meth:`ways` needs to know of a layer on any number of lanes."""
         return None
 
     @abstractmethod
-    def ways(self, network: Network, index: int, lanes: int, target: Target, prepared: Any) -> list[Way]:
+    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
         """Folds worth building of a layer that works on ``lanes`` elements at a time."""
 
-    def on_input(self, network: Network, index: int, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
+    def on_input(self, network: Network, layer: Layer, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
         """The fold and the cycles of a layer in front of all stages where ``lanes`` elements come in at a time; None
         where they stay as they are."""
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -14,6 +14,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import (
     Conv,
     Dense,
+    Layer,
     Linear,
     Network,
     TensorType,
@@ -75,7 +76,7 @@ class LinearUnit(StageUnit):
         assert isinstance(layer, Linear)
         fold = place.folding.of(layer, MatVecFold)
         fused = _fused_thresholds(place, fold)
-        exact = not takes_bias(place.network, place.index)
+        exact = not takes_bias(place.network, layer)
         kind = layer.lane_kind(source.dtype)
         groups = layer.groups if isinstance(layer, Conv) else 1
         options: dict[str, Any] = {"pe": fold.pe, "simd": fold.simd, "target": place.family, "groups": groups}
@@ -101,15 +102,15 @@ class LinearUnit(StageUnit):
         return Made(unit, unit.lanes, fold.pe, left_out, fused)
 
     def stage_ways(
-        self, network: Network, stage: list[int], target: Target, clock_hz: float, dsp: bool
+        self, network: Network, stage: Sequence[Layer], target: Target, clock_hz: float, dsp: bool
     ) -> Iterator[tuple[int, tuple[Way, ...]]]:
         work = Work.of(network, stage[0])
-        for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.inputs)):
+        for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.fan_in)):
             if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
                 continue
             for way in linear_ways(work, pe, simd, target, clock_hz, dsp):
                 yield _lanes_in(way[0], work), (way,)
-            yield from fused_ways(network, stage, work, pe, simd, target, clock_hz)
+            yield from fused_ways(stage, work, pe, simd, target, clock_hz)
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, MatVecFold)
@@ -122,7 +123,7 @@ def _fused_thresholds(place: Place, fold: MatVecFold) -> Threshold | None:
     """The thresholds that a fused-sign unit holds, if it is one. Raises FewbitError if there are none behind it."""
     if fold.unit != FUSED_SIGN:
         return None
-    after = consumer(place.network, place.index)
+    after = consumer(place.network, place.layer)
     if not isinstance(after, Threshold):
         raise FewbitError(f"layer {place.layer.name!r}: a fused-sign unit takes thresholds behind it")
     return after
@@ -160,15 +161,15 @@ class Work:
         return self.layer.position()
 
     @classmethod
-    def of(cls, network: Network, index: int) -> Work:
-        layer, source = network.layers[index], network.types[index]
+    def of(cls, network: Network, layer: Layer) -> Work:
+        source = network.source(layer)
         assert isinstance(layer, Linear)
         positions, groups, geometry = 1, 1, None
         if isinstance(layer, Conv):
             _, rows, columns = layer.output(source).shape
             positions, groups = rows * columns, layer.groups
             geometry = Geometry.of(layer, source, groups) if needs_windows(layer, source) else None
-        exact = not takes_bias(network, index)
+        exact = not takes_bias(network, layer)
         return cls(layer, layer.lane_kind(source.dtype), exact, positions, groups, geometry, source)
 
 
@@ -185,7 +186,7 @@ def linear_ways(
     yield from _by_terms(work, pe, simd, target, clock_hz)
     if not serves_vectors(layer, pe, simd):
         return
-    words, line = layer.inputs // simd, simd * activation.bits
+    words, line = layer.fan_in // simd, simd * activation.bits
     stored = stored_words(work.product, pe, simd)
     places = list(memories(stored, words, line, target))
     scale_columns = stored.scales[1]
@@ -224,7 +225,7 @@ def _by_terms(
     # Picking an activation and its shift is as deep as a sum of as many bits.
     stages = sum_stages(BIT, max(2, simd * len(term_exponents(layer))), target, clock_hz)
     own = term_cost(layer, activation, work.exact, pe, simd, target.family, stages)
-    words, line = layer.inputs // simd, simd * activation.bits
+    words, line = layer.fan_in // simd, simd * activation.bits
     stored = Contents.of_any(depth, width)
     for memory, buffer, cost in memories(stored, words, line, target, readers=pe):
         fold = MatVecFold(pe=pe, simd=simd, unit=TERMS, memory=memory, buffer=buffer, stages=stages)
@@ -248,19 +249,19 @@ def _windowed(work: Work, fold: MatVecFold, cycles: int, cost: Cost, target: Tar
 
 
 def fused_ways(
-    network: Network, stage: list[int], work: Work, pe: int, simd: int, target: Target, clock_hz: float
+    stage: Sequence[Layer], work: Work, pe: int, simd: int, target: Target, clock_hz: float
 ) -> Iterator[tuple[int, tuple[Way, Way]]]:
     """A layer whose thresholds are fused into its weight stream, where they can."""
-    after = network.layers[stage[1]] if len(stage) == 2 else None
+    after = stage[1] if len(stage) == 2 else None
     layer = work.product
     if not isinstance(after, Threshold) or work.kind != BIPOLAR:
         return
-    words, folds = layer.inputs // simd, layer.outputs // pe
+    words, folds = layer.fan_in // simd, layer.outputs // pe
     stages = sum_stages(work.kind, simd, target, clock_hz)
-    if not (fuses(layer, after) and has_starts(layer.inputs, simd) and stages <= words):
+    if not (fuses(layer, after) and has_starts(layer.fan_in, simd) and stages <= words):
         return
     depth = folds * (words + STARTS)
-    bits = sum_bits(layer.inputs)
+    bits = sum_bits(layer.fan_in)
     lanes = Cost(
         cells=lane_cells(layer, work.kind, simd, target.family) + bits + 3,
         ffs=sum_ffs(work.kind, simd, stages) + bits + 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fewbit.golden.network import (
+    Layer,
     Network,
     Pool,
 )
@@ -32,8 +33,8 @@ class PoolLayerUnit(FollowingUnit):
         unit = PoolUnit(layer, place.source, lanes=fold.lanes, rows=fold.rows, memory=fold.memory)
         return Made(unit, fold.lanes, fold.lanes)
 
-    def ways(self, network: Network, index: int, lanes: int, target: Target, prepared: Any) -> list[Way]:
-        layer, source = network.layers[index], network.types[index]
+    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
+        source = network.source(layer)
         assert isinstance(layer, Pool)
         geometry = Geometry.of(layer, source, groups=source.shape[0] // lanes)
         rows, lines, cost = window_cost(geometry, source.dtype, lanes, target)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Layer, Pool, Threshold
+from fewbit.golden.network import Add, Affine, ArgMax, Concat, Conv, Dense, Flatten, Layer, Pool, Threshold
+from fewbit.hw.layers.join import AddUnit, ConcatUnit
 from fewbit.hw.units.affine import AffineLayerUnit
 from fewbit.hw.units.base import LayerUnit
 from fewbit.hw.units.free import ArgMaxLayerUnit, FlattenUnit
+from fewbit.hw.units.join import JoinLayerUnit
 from fewbit.hw.units.linear import LinearUnit
 from fewbit.hw.units.pool import PoolLayerUnit
 from fewbit.hw.units.threshold import ThresholdLayerUnit
@@ -17,6 +19,8 @@ UNITS: dict[type[Layer], LayerUnit] = {
     Pool: PoolLayerUnit(),
     Threshold: ThresholdLayerUnit(),
     Affine: AffineLayerUnit(),
+    Add: JoinLayerUnit(AddUnit),
+    Concat: JoinLayerUnit(ConcatUnit),
     Flatten: FlattenUnit(),
     ArgMax: ArgMaxLayerUnit(),
 }

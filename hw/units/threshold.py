@@ -9,6 +9,7 @@ from typing import Any
 from fewbit.golden.dtype import Ints
 from fewbit.golden.input_range import threshold_range
 from fewbit.golden.network import (
+    Layer,
     Network,
     TensorType,
     Threshold,
@@ -35,7 +36,7 @@ class ThresholdLayerUnit(FollowingUnit):
     def make(self, place: Place) -> Made:
         layer, source = place.layer, place.source
         assert isinstance(layer, Threshold)
-        low, high = threshold_range(place.network, place.index)
+        low, high = threshold_range(place.network, layer)
         if place.left_out is not None:
             step, bias = place.left_out.step, place.left_out.bias
             layer, source = biased(layer, step, bias), TensorType(place.left_out.kind, source.shape)
@@ -48,15 +49,14 @@ class ThresholdLayerUnit(FollowingUnit):
         )  # fmt: skip
         return Made(unit, lanes, lanes)
 
-    def prepare(self, network: Network, index: int, target: Target, clock_hz: float) -> Any:
+    def prepare(self, network: Network, layer: Layer, target: Target, clock_hz: float) -> Any:
         """The multiply-shift of the layer and its pipeline stages, where there is one."""
-        layer = network.layers[index]
         assert isinstance(layer, Threshold)
-        form = cheapest(layer, *threshold_range(network, index), target.family)
+        form = cheapest(layer, *threshold_range(network, layer), target.family)
         return None if form is None else (form, row_stages(form, target, clock_hz))
 
-    def ways(self, network: Network, index: int, lanes: int, target: Target, prepared: Any) -> list[Way]:
-        layer, source = network.layers[index], network.types[index]
+    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
+        source = network.source(layer)
         assert isinstance(layer, Threshold)
         bits = source.dtype.bits
         count = int(layer.thresholds.shape[1])
@@ -97,12 +97,11 @@ class ThresholdLayerUnit(FollowingUnit):
             ]
         return pareto_front(folds, cost=lambda way: way[2], cycles=lambda way: way[1])
 
-    def on_input(self, network: Network, index: int, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
-        layer = network.layers[index]
+    def on_input(self, network: Network, layer: Layer, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
         assert isinstance(layer, Threshold)
         assert isinstance(fold, ThresholdFold)
         lanes = lanes if layer.channels == 1 else gcd(lanes, layer.channels)
-        return replace(fold, lanes=lanes), network.types[index].size // lanes
+        return replace(fold, lanes=lanes), network.source(layer).size // lanes
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, ThresholdFold)

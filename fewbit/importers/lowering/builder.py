@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -296,7 +296,7 @@ class Builder:
         self.add(ArgMax)
         return replace(tensor, shape=shape, frame=(), index=True)
 
-    def add(self, kind: type[AnyLayer], **fields: object) -> AnyLayer:
+    def add(self, kind: type[AnyLayer], **fields: Any) -> AnyLayer:
         """A layer behind those so far, under the next name of its kind."""
         index = sum(isinstance(layer, kind) for layer in self.layers)
         layer = kind(name=f"{kind.kind}_{index}", **fields)

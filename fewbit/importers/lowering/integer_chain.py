@@ -157,7 +157,7 @@ class IntegerChain:
         return f"{kind.kind}_{sum(isinstance(layer, kind) for layer in self.layers)}"
 
     def _add(self, layer: Layer) -> None:
-        self.kind = layer.output(self.kind)
+        self.kind = layer.output_of([self.kind])
         self.layers.append(layer)
 
 

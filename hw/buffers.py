@@ -1,0 +1,80 @@
+"""How many words the buffers of joins have to hold: exactly as many as let no beat come later, found by the schedule.
+
+The branches between a fork and a join take different times. The beats of the faster one wait in a buffer at the join;
+where it is too small, the fork stalls, and the slower branch with it: the design slows down, or stands still for ever.
+
+A branch whose beats never wait for another needs no buffer. For the others the schedule is run with more and fewer
+words. A design with some words is never faster than with more, so bisection finds the fewest with which no score
+comes a cycle later than with unlimited buffers. Since times only depend on earlier times through sums and maxima, a
+source or sink that pauses delays scores by no more than its pauses: buffers that are deep enough for the fastest source
+and sink never stall a design by themselves, and never lock it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.schedule import JoinStep, Node, TooLate, schedule_of
+
+Depths = tuple[tuple[int, ...], ...]
+"""Words of the buffer of each side of each join, in the order of the nodes; 0: the side has no buffer."""
+
+
+def joins(nodes: Sequence[Node]) -> list[JoinStep]:
+    """The joins among ``nodes``, in order."""
+    return [step for node in nodes for step in node.steps[:1] if isinstance(step, JoinStep)]
+
+
+def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int, fastest: int) -> Depths:
+    """The fewest words of every buffer; the parameters are those of :func:`fewbit.hw.schedule.schedule_of`.
+
+    Raises
+    ------
+    FewbitError
+        If the branches of a join cannot be scheduled, whatever its buffers.
+    """
+    unlimited: list[list[int | None]] = [[None for _ in join.depths] for join in joins(make())]
+    if not unlimited:
+        return ()
+
+    def run(depths: Sequence[Sequence[int | None]], frames: int = 64, limits: Sequence[int] = ()) -> _Result:
+        def made() -> list[Node]:
+            nodes = make()
+            for join, words in zip(joins(nodes), depths):
+                join.depths = list(words)
+            return nodes
+
+        result, nodes = schedule_of(made, beats_in, beats_out, fastest, frames, limits)
+        return result.times, joins(nodes)
+
+    try:
+        depths = [[0 if join.last(side) else None for side in range(len(join.depths))] for join in run(unlimited, 2)[1]]
+        times, full = run(depths)
+    except TooLate:
+        raise FewbitError(
+            "the branches of a join cannot be scheduled: its inputs do not come from one source"
+        ) from None
+    frames = len(times) // beats_out
+
+    def in_time(words: Sequence[Sequence[int | None]]) -> bool:
+        try:
+            run(words, frames, times)
+        except TooLate:
+            return False
+        return True
+
+    for place, join in enumerate(full):
+        for side, words in enumerate(depths[place]):
+            if words == 0:
+                continue
+            low, high = 1, join.held(side)  # with as many words as were held nothing waits for a place
+            while low < high:
+                middle = (low + high) // 2
+                depths[place][side] = middle
+                low, high = (low, middle) if in_time(depths) else (middle + 1, high)
+            depths[place][side] = high
+    return tuple(tuple(words or 0 for words in sides) for sides in depths)
+
+
+_Result = tuple[list[int], list[JoinStep]]

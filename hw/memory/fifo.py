@@ -1,0 +1,108 @@
+"""A buffer of words between a stream that gives and one that takes."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from fewbit.golden.errors import FewbitError
+from fewbit.hw.cost import Cost
+from fewbit.hw.fabric.devices import Target
+from fewbit.hw.memory.lut_ram import DEEPEST, DISTRIBUTED, lut_ram_cells
+from fewbit.hw.memory.rom import BLOCK, LOGIC
+from fewbit.hw.schedule import BUFFER_LATENCY
+from fewbit.hw.streams import lane_stream
+
+
+class Fifo(wiring.Component):
+    """Holds up to ``depth`` beats of a stream, first in, first out.
+
+    **Latency**: a beat is offered ``latency`` = 2 cycles after it came. **Throughput**: a beat a cycle on both sides,
+    from a depth of 3 on; a place is free again in the cycle after its beat was taken, so that neither ready depends on
+    the other side.
+    Cost: memory for ``depth`` beats, two counters of places and two of beats.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of one lane.
+    lanes : int
+    depth : int
+        Beats that it holds, the one that it offers among them.
+    memory : ``"block"``, ``"distributed"`` or ``"logic"``
+        Where they lie; ``"logic"`` is flip-flops.
+
+    Members
+    -------
+    i : In(stream of lanes)
+    o : Out(stream of lanes)
+
+    Raises
+    ------
+    FewbitError
+        If the depth is below 1, or there is no such memory.
+    """
+
+    latency = BUFFER_LATENCY
+
+    def __init__(self, shape: Shape, lanes: int, depth: int, memory: str = BLOCK) -> None:
+        if depth < 1:
+            raise FewbitError(f"a buffer holds at least 1 beat, not {depth}")
+        if memory not in (BLOCK, DISTRIBUTED, LOGIC):
+            raise FewbitError(f'a buffer lies in "block" or "distributed" memory or in "logic", not {memory!r}')
+        self.shape, self.lanes, self.depth, self.memory = Shape.cast(shape), lanes, depth, memory
+        super().__init__({"i": In(lane_stream(shape, lanes)), "o": Out(lane_stream(shape, lanes))})
+
+    def elaborate(self, platform: object) -> Module:
+        # `held` beats came and were not taken; of these, `unread` were not fetched yet to the output, which is the
+        # memory's own output register.
+        m = Module()
+        places = max(2, self.depth)
+        m.submodules.memory = memory = Memory(
+            shape=len(self.i.payload.as_value()), depth=places, init=[], attrs={"ram_style": self.memory}
+        )
+        write, read = memory.write_port(), memory.read_port()
+        held, unread = Signal(range(self.depth + 1)), Signal(range(self.depth + 1))
+        come, fetch, go = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(held != self.depth),
+            come.eq(self.i.valid & self.i.ready),
+            fetch.eq((unread != 0) & (~self.o.valid | self.o.ready)),
+            go.eq(self.o.valid & self.o.ready),
+            write.data.eq(self.i.payload),
+            write.en.eq(come),
+            read.en.eq(fetch),
+            self.o.payload.as_value().eq(read.data),
+        ]
+        for port, moves in ((write, come), (read, fetch)):
+            with m.If(moves):
+                m.d.sync += port.addr.eq(Mux(port.addr == self.depth - 1, 0, port.addr + 1))
+        m.d.sync += [held.eq(held + come - go), unread.eq(unread + come - fetch)]
+        with m.If(fetch | self.o.ready):
+            m.d.sync += self.o.valid.eq(fetch)
+        return m
+
+
+MOST_REGISTERS = 64
+"""Bits that lie in flip-flops at most: a block RAM is the better place for more."""
+
+
+def fifo_memory(depth: int, width: int, target: Target) -> str:
+    """The best place for a buffer of ``depth`` words of ``width`` bits."""
+    if depth * width <= MOST_REGISTERS or not target.ram_shapes:
+        return LOGIC
+    return DISTRIBUTED if target.lut_ram and depth <= DEEPEST else BLOCK
+
+
+def fifo_cost(depth: int, width: int, target: Target) -> Cost:
+    """Of a :class:`Fifo` in its best place."""
+    count = depth.bit_length()
+    walk = Cost(cells=10 * count + 6, ffs=4 * count + 1)
+    memory = fifo_memory(depth, width, target)
+    if memory == LOGIC:
+        return walk + Cost(cells=2 * depth * width, ffs=(depth + 1) * width)
+    if memory == DISTRIBUTED:
+        return walk + Cost(cells=lut_ram_cells(depth, width), ffs=width)
+    return walk + Cost(rams=target.block_rams(depth, width))

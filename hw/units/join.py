@@ -1,0 +1,69 @@
+"""Layers that join branches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import gcd
+
+from fewbit.golden.network import (
+    Add,
+    Concat,
+    Join,
+    Layer,
+    Network,
+)
+from fewbit.hw.cost import Cost
+from fewbit.hw.costs.parts import divisors
+from fewbit.hw.fabric.devices import Target
+from fewbit.hw.fold import (
+    Fold,
+    JoinFold,
+)
+from fewbit.hw.layers.join import JoinUnit, gain_terms, run_length
+from fewbit.hw.units.base import Made, Place, StageUnit, Way
+
+_MOST_LANES = 1024
+
+
+class JoinLayerUnit(StageUnit):
+    """Sums of branches, and branches side by side: some elements of every input at a time."""
+
+    def __init__(self, unit: type[JoinUnit]) -> None:
+        self._unit = unit
+
+    def make(self, place: Place) -> Made:
+        layer = place.layer
+        assert isinstance(layer, Join)
+        fold = place.folding.of(layer, JoinFold)
+        unit = self._unit(layer, place.network.sources(layer), lanes=fold.lanes, depths=fold.depths, memory=fold.memory)
+        return Made(unit, fold.lanes, fold.lanes)
+
+    def stage_ways(
+        self, network: Network, stage: Sequence[Layer], target: Target, clock_hz: float, dsp: bool
+    ) -> Iterator[tuple[int, tuple[Way, ...]]]:
+        layer = stage[0]
+        assert isinstance(layer, Join)
+        sources = network.sources(layer)
+        for lanes in divisors(gcd(*map(run_length, sources))):
+            if lanes > _MOST_LANES:
+                return
+            fold = JoinFold(lanes=lanes)
+            cost = joining_cost(layer, network, lanes)
+            yield lanes, ((fold, network.types[layer.name].size // lanes, cost),)
+
+    def describe(self, fold: Fold) -> str:
+        assert isinstance(fold, JoinFold)
+        held = [str(words) for words in fold.depths or () if words]
+        return f"buffers of {' and '.join(held)} words in {fold.memory}" if held else ""
+
+
+def joining_cost(layer: Join, network: Network, lanes: int) -> Cost:
+    """Of a join without its buffers."""
+    bits = network.types[layer.name].dtype.bits
+    if isinstance(layer, Add):
+        adders = max(1, gain_terms(layer) - 1)
+        return Cost(cells=lanes * bits * adders + 4, ffs=lanes * bits * adders + adders.bit_length())
+    assert isinstance(layer, Concat)
+    beats = sum(run_length(source) // lanes for source in network.sources(layer))
+    count = beats.bit_length()
+    return Cost(cells=lanes * bits * (len(layer.inputs) - 1) + 3 * count + 4, ffs=lanes * bits + count + 1)
