@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -60,6 +61,12 @@ class Add(Join):
             raise FewbitError(f"{self.label}: sums up to {max(low, high, key=abs)} need more than 64 bits")
         dtype = DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))
         return TensorType(dtype, sources[0].shape)
+
+    @cached_property
+    def terms(self) -> tuple[tuple[int, int, int], ...]:
+        """The output as a sum of signed powers of two, one a signed digit of a gain: (input, exponent, sign)."""
+        digits = csd.recode(self.gains, csd.WIDEST)
+        return tuple((int(i), int(exponent), int(digits[i, exponent])) for i, exponent in zip(*np.nonzero(digits)))
 
     def _ends(self, lows: Sequence[int], highs: Sequence[int]) -> tuple[int, int]:
         ends = [(gain * low, gain * high) for gain, low, high in zip(self.gains.tolist(), lows, highs)]

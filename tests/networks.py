@@ -10,8 +10,11 @@ import numpy as np
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.network import (
+    INPUT,
+    Add,
     Affine,
     ArgMax,
+    Concat,
     Conv,
     Dense,
     Flatten,
@@ -21,7 +24,7 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
-from fewbit.hw.fold import FUSED_SIGN, STREAM, Fold, Folding, MatVecFold, ThresholdFold, WindowFold
+from fewbit.hw.fold import FUSED_SIGN, STREAM, Fold, Folding, JoinFold, MatVecFold, ThresholdFold, WindowFold
 from fewbit.hw.matvec.fused_sign import fuses, has_starts
 
 
@@ -247,3 +250,110 @@ def random_conv_design(rng: np.random.Generator) -> tuple[Network, Folding]:
             layers.append(ArgMax(name="argmax"))
     network = Network(name="random", input=source, layers=tuple(layers))
     return network, Folding(input_lanes=int(rng.choice(divisors(source.size))), folds=folds)
+
+
+class Graph:
+    """Random layers put together one by one, each with its fold."""
+
+    def __init__(self, rng: np.random.Generator, source: TensorType) -> None:
+        self.rng, self.source = rng, source
+        self.layers: list[Layer] = []
+        self.folds: dict[str, Fold] = {}
+        self.types = {INPUT: source}
+
+    def add(self, layer: Layer, fold: Fold | None = None) -> str:
+        self.layers.append(layer)
+        self.types[layer.name] = layer.output_of([self.types[name] for name in layer.inputs])
+        if fold is not None:
+            self.folds[layer.name] = fold
+        return layer.name
+
+    def name(self, kind: str) -> str:
+        return f"{kind}_{len(self.layers)}"
+
+    def lanes(self, elements: int) -> int:
+        return int(self.rng.choice(divisors(elements)))
+
+    def requantized(self, source: str) -> str:
+        """Thresholds for every channel, or for all."""
+        rng, kind = self.rng, self.types[source]
+        dtype = DType.parse(rng.choice(["bipolar", "uint2", "int2", "uint3"]))
+        rows = kind.shape[0] if rng.random() < 0.7 else 1
+        ends = max(kind.dtype.min, -40), min(kind.dtype.max, 40)
+        layer = random_threshold(rng, self.name("threshold"), dtype, rows, *ends)
+        fold = ThresholdFold(lanes=self.lanes(kind.shape[0]), form=str(rng.choice(["comparators", "search"])))
+        return self.add(replace(layer, inputs=(source,)), fold)
+
+    def product(self, source: str, outputs: int, kernel: int = 1, stride: int = 1) -> str:
+        """A convolution that keeps the size of a map but for its stride, or a dense layer."""
+        rng, kind = self.rng, self.types[source]
+        code = Code.parse(rng.choice(["binary", "ternary", "quinary", "shift3", "int(3)"]))
+        rows = kernel + stride + int(rng.integers(0, 3))
+        if len(kind.shape) == 1:
+            layer: Layer = Dense(name=self.name("dense"), weights=rng.choice(code.levels, (outputs, kind.size)),
+                                 code=code, inputs=(source,))  # fmt: skip
+            window = WindowFold()
+        else:
+            pads = (kernel // 2, kernel // 2, (kernel - 1) // 2, (kernel - 1) // 2)
+            layer = Conv(name=self.name("conv"), weights=rng.choice(code.levels, (outputs, kind.shape[0], kernel, kernel)),
+                         code=code, stride=(stride, stride), padding=pads, inputs=(source,))  # fmt: skip
+            window = WindowFold(lanes=self.lanes(kind.shape[0]), rows=rows)
+        fold = MatVecFold(
+            pe=self.lanes(outputs), simd=self.lanes(layer.fan_in), buffer=str(rng.choice(["block", "ring"])), window=window
+        )
+        return self.add(layer, fold)
+
+    def joined(self, sources: list[str]) -> str:
+        """Their sum where they are alike, and otherwise one beside the other."""
+        rng, kinds = self.rng, [self.types[name] for name in sources]
+        lanes = min(self.lanes(kind.shape[0]) for kind in kinds)
+        if len({kind.shape for kind in kinds}) == 1 and rng.random() < 0.7:
+            gains = rng.choice([1, 1, 2, -1, 4, 3, -11], len(sources))
+            return self.add(Add(name=self.name("add"), gains=gains, inputs=tuple(sources)), JoinFold(lanes=lanes))
+        fold = JoinFold(lanes=max(one for one in divisors(lanes) if all(kind.shape[0] % one == 0 for kind in kinds)))
+        return self.add(Concat(name=self.name("concat"), inputs=tuple(sources)), fold)
+
+    def block(self, source: str) -> str:
+        """Branches from ``source`` that are joined again."""
+        rng, kind = self.rng, self.types[source]
+        stride = int(rng.choice([1, 1, 2])) if len(kind.shape) == 3 and min(kind.shape[1:]) > 1 else 1
+        outputs = kind.shape[0] if rng.random() < 0.5 else int(rng.choice([2, 4]))
+        branches = []
+        for _ in range(int(rng.choice([2, 2, 3]))):
+            name, left = source, stride
+            for _ in range(int(rng.integers(0, 3))):
+                name = self.product(name, outputs, int(rng.choice([1, 2, 3])), left)
+                left = 1
+                if rng.random() < 0.7:
+                    name = self.requantized(name)
+                elif rng.random() < 0.3 and len(kind.shape) == 3:
+                    pool = Pool(name=self.name("pool"), mode="max", kernel=(2, 2), stride=(1, 1), padding=(0, 0, 1, 1),
+                                inputs=(name,))  # fmt: skip
+                    name = self.add(pool, WindowFold(lanes=self.lanes(self.types[name].shape[0]), rows=4))
+            if left != 1:
+                name = self.product(name, outputs, 1, left)
+            branches.append(name)
+        return self.joined(branches)
+
+
+def random_graph_design(rng: np.random.Generator) -> tuple[Network, Folding]:
+    """A network of one or two blocks of branches that are joined, of maps or of vectors, and a folding of it."""
+    dtype = DType.parse(rng.choice(["uint4", "bipolar", "uint2", "int3"]))
+    channels = int(rng.choice([1, 2, 4, 6]))
+    maps = rng.random() < 0.7
+    shape = (channels, int(rng.integers(2, 7)), int(rng.integers(2, 7))) if maps else (2 * channels,)
+    graph = Graph(rng, TensorType(dtype, shape))
+    here = INPUT
+    if rng.random() < 0.5:
+        here = graph.requantized(graph.product(here, int(rng.choice([2, 4])), 3))
+    for _ in range(int(rng.integers(1, 3))):
+        here = graph.block(here)
+        if rng.random() < 0.8 or graph.types[here].dtype.bits > 8:
+            here = graph.requantized(here)
+    if rng.random() < 0.6:
+        if maps:
+            here = graph.add(Flatten(name="flatten", channels_last=True, inputs=(here,)))
+        here = graph.product(here, int(rng.integers(1, 6)))
+        here = graph.add(ArgMax(name="argmax", inputs=(here,)))
+    network = Network(name="random", input=graph.source, layers=tuple(graph.layers))
+    return network, Folding(input_lanes=int(rng.choice(divisors(graph.source.size))), folds=graph.folds)

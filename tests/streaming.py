@@ -46,8 +46,10 @@ def simulate(
     valid: str = "always",
     ready: str = "always",
     seed: int = 1,
+    patience: int = 1000,
 ) -> Trace:
-    """Streams ``words`` through ``component`` until ``outputs`` words came, and 20 cycles on, under the transfer rules.
+    """Streams ``words`` through ``component`` until ``outputs`` words came, and 20 cycles on, under the transfer rules;
+    it has stalled when nothing moves for ``patience`` cycles.
 
     A word once valid must stay, and neither it nor valid may depend on ready, which is turned over in 1 of 4 cycles.
     """
@@ -82,7 +84,7 @@ def simulate(
                 trace.taken.append(cycle)
                 offering, quiet = False, 0
             after += len(trace.words) >= outputs
-            assert quiet < 1000, f"stalled: {len(trace.words)} of {outputs} words came (seed {seed})"
+            assert quiet < patience, f"stalled: {len(trace.words)} of {outputs} words came (seed {seed})"
             await ctx.tick()
             cycle += 1
 

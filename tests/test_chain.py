@@ -14,7 +14,7 @@ from tiers import slow_but
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import ArgMax, Dense, Flatten, Layer, Network, TensorType
+from fewbit.golden.network import ArgMax, Dense, Flatten, Network, OneInput, TensorType
 from fewbit.golden.run import run
 from fewbit.hw.chain import chain, timing
 from fewbit.hw.emit import verilog
@@ -217,7 +217,7 @@ def test_a_fold_that_does_not_divide_is_refused(lanes, fold, message):
 
 
 def test_a_layer_without_hardware_is_refused():
-    class Strange(Layer):
+    class Strange(OneInput):
         kind = "strange"
 
         def output(self, source: TensorType) -> TensorType:

@@ -7,15 +7,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from amaranth.hdl import Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from fewbit.golden import csd
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.join import Add, Concat, Join
-from fewbit.golden.network import TensorType
+from fewbit.golden.network import Add, Concat, Join, TensorType
 from fewbit.hw.memory.fifo import Fifo
 from fewbit.hw.memory.rom import BLOCK
 from fewbit.hw.schedule import JoinStep, Register, Step
@@ -129,17 +126,17 @@ class AddUnit(JoinUnit):
 
     @property
     def latency(self) -> int:
-        return max(1, (gain_terms(self.layer) - 1).bit_length())
+        return max(1, (len(self.layer.terms) - 1).bit_length())
 
     def elaborate(self, platform: object) -> Module:
         # Elastic registers in a row: pairs of terms are added in front of each.
         m = Module()
         sides = self._buffered(m)
-        here, terms = Signal(), [
-            [term for side, source, gain in zip(sides, self.sources, self.layer.gains.tolist())
-             for term in _multiples(number(side.payload[lane], source.dtype), gain)]
-            for lane in range(self.lanes)
-        ]  # fmt: skip
+        here, terms = Signal(), []
+        for lane in range(self.lanes):
+            values = [number(side.payload[lane], source.dtype) for side, source in zip(sides, self.sources)]
+            scaled = [(values[side] << exponent, sign) for side, exponent, sign in self.layer.terms]
+            terms.append([value if sign > 0 else -value for value, sign in scaled])
         takes = Signal()
         for side in sides:
             m.d.comb += side.ready.eq(takes & here)
@@ -170,17 +167,6 @@ class AddUnit(JoinUnit):
             m.d.comb += moves.eq(~following | takes)
             terms, valid = held, following
         return m
-
-
-def gain_terms(layer: Add) -> int:
-    """Signed powers of two that the gains of ``layer`` are sums of: terms that its tree of adders takes."""
-    return int((csd.recode(layer.gains, csd.WIDEST) != 0).sum())
-
-
-def _multiples(x: Value, gain: int) -> list[Value]:
-    """Terms whose sum is ``gain * x``: one a signed digit."""
-    (digits,) = csd.recode(np.array([gain]), csd.WIDEST)
-    return [(x << place) if digit > 0 else -(x << place) for place, digit in enumerate(digits.tolist()) if digit]
 
 
 def _pairs(terms: list[Value]) -> list[Value]:

@@ -19,7 +19,7 @@ from fewbit.hw.fold import (
     Fold,
     JoinFold,
 )
-from fewbit.hw.layers.join import JoinUnit, gain_terms, run_length
+from fewbit.hw.layers.join import JoinUnit, run_length
 from fewbit.hw.units.base import Made, Place, StageUnit, Way
 
 _MOST_LANES = 1024
@@ -61,7 +61,7 @@ def joining_cost(layer: Join, network: Network, lanes: int) -> Cost:
     """Of a join without its buffers."""
     bits = network.types[layer.name].dtype.bits
     if isinstance(layer, Add):
-        adders = max(1, gain_terms(layer) - 1)
+        adders = max(1, len(layer.terms) - 1)
         return Cost(cells=lanes * bits * adders + 4, ffs=lanes * bits * adders + adders.bit_length())
     assert isinstance(layer, Concat)
     beats = sum(run_length(source) // lanes for source in network.sources(layer))
