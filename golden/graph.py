@@ -24,24 +24,24 @@ def tensors_read(layers: Sequence[Layer]) -> tuple[tuple[int, ...], ...]:
     FewbitError
         If a layer names an input that is not before it, has too few or too many, or if nothing reads a tensor.
     """
-    numbers: dict[str, int] = {} if any(layer.name == INPUT for layer in layers) else {INPUT: 0}
+    numbers = {INPUT: 0}
     places = {layer.name: index for index, layer in enumerate(layers)}
     read = []
     for index, layer in enumerate(layers):
         for name in layer.inputs:
-            if name in numbers:
-                continue
-            if name == INPUT:
+            if name == INPUT and INPUT in places:
                 raise FewbitError(
                     f"{layer.label}: reads {INPUT!r}, which is the network's input and also a layer; rename that layer"
                 )
+            if name in numbers:
+                continue
             problem = "stands at or behind it in the order of layers" if name in places else "is no layer"
             raise FewbitError(f"{layer.label}: reads {name!r}, which {problem}")
         sources = tuple(numbers[name] for name in layer.inputs) or (index,)
         if layer.joins and len(sources) < 2:
-            raise FewbitError(f"{layer.label}: a {layer.kind} joins two inputs or more; name them")
+            raise FewbitError(f"{layer.label}: {_a(layer.kind)} joins two inputs or more; name them")
         if not layer.joins and len(sources) > 1:
-            raise FewbitError(f"{layer.label}: a {layer.kind} layer reads one input, not {len(sources)}")
+            raise FewbitError(f"{layer.label}: {_a(layer.kind)} layer reads one input, not {len(sources)}")
         read.append(sources)
         numbers[layer.name] = index + 1
     wanted = {number for sources in read for number in sources}
@@ -50,6 +50,10 @@ def tensors_read(layers: Sequence[Layer]) -> tuple[tuple[int, ...], ...]:
             what = layers[number - 1].label if number else "the network's input"
             raise FewbitError(f"{what}: no layer reads it")
     return tuple(read)
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def tensor_readers(read: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -21,7 +21,7 @@ from fewbit.hw.fold import (
 )
 from fewbit.hw.layers.argmax import ArgMaxUnit
 from fewbit.hw.layers.fork import Fork
-from fewbit.hw.schedule import Node, Schedule, schedule_of
+from fewbit.hw.schedule import Node, Schedule, TooLate, schedule_of
 from fewbit.hw.streams import Gearbox, shape_of
 from fewbit.hw.units.base import LeftOut, Made, Place, Unit
 from fewbit.hw.units.table import unit_of
@@ -185,6 +185,14 @@ def _beats(network: Network, folding: Folding, parts: list[Part]) -> tuple[int, 
 
 
 def timing(network: Network, folding: Folding) -> Schedule:
-    """Exact latency and interval of the folded network, in cycles."""
+    """Exact latency and interval of the folded network, in cycles.
+
+    Raises FewbitError if a join has so small buffers that the design stands still.
+    """
     parts = chain(network, folding)
-    return schedule_of(lambda: _nodes(parts), *_beats(network, folding, parts))[0]
+    try:
+        return schedule_of(lambda: _nodes(parts), *_beats(network, folding, parts))[0]
+    except TooLate:
+        raise FewbitError(
+            f"a join of network {network.name!r} waits for ever: its buffers hold too few words; leave their depths out"
+        ) from None

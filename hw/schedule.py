@@ -6,8 +6,8 @@ the next input and offers the next output. All depend on earlier transfers only,
 exact. This is the usual (max, +) view of a pipeline with back-pressure; sources and sinks are always willing.
 
 Where branches meet, a beat may depend on one of another branch that the pass has not come to yet. It then takes the
-time of the pass before; passes are repeated until these times stay as they are. Times only grow from pass to pass, so the
-first that agrees is the exact one.
+time of the pass before; passes are repeated until these times stay as they are. Times only grow from pass to pass, so
+the first that agrees is the exact one.
 """
 
 from __future__ import annotations

@@ -295,11 +295,15 @@ class Graph:
             window = WindowFold()
         else:
             pads = (kernel // 2, kernel // 2, (kernel - 1) // 2, (kernel - 1) // 2)
-            layer = Conv(name=self.name("conv"), weights=rng.choice(code.levels, (outputs, kind.shape[0], kernel, kernel)),
-                         code=code, stride=(stride, stride), padding=pads, inputs=(source,))  # fmt: skip
+            weights = rng.choice(code.levels, (outputs, kind.shape[0], kernel, kernel))
+            layer = Conv(name=self.name("conv"), weights=weights, code=code, stride=(stride, stride), padding=pads,
+                         inputs=(source,))  # fmt: skip
             window = WindowFold(lanes=self.lanes(kind.shape[0]), rows=rows)
         fold = MatVecFold(
-            pe=self.lanes(outputs), simd=self.lanes(layer.fan_in), buffer=str(rng.choice(["block", "ring"])), window=window
+            pe=self.lanes(outputs),
+            simd=self.lanes(layer.fan_in),
+            buffer=str(rng.choice(["block", "ring"])),
+            window=window,
         )
         return self.add(layer, fold)
 
