@@ -50,7 +50,7 @@ def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int,
 
     try:
         depths = [[0 if join.last(side) else None for side in range(len(join.depths))] for join in run(unlimited, 2)[1]]
-        times, full = run(depths)
+        times, _ = run(depths)
     except TooLate:
         raise FewbitError(
             "the branches of a join cannot be scheduled: its inputs do not come from one source"
@@ -64,16 +64,26 @@ def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int,
             return False
         return True
 
-    for place, join in enumerate(full):
-        for side, words in enumerate(depths[place]):
-            if words == 0:
-                continue
-            low, high = 1, join.held(side)  # with as many words as were held nothing waits for a place
-            while low < high:
-                middle = (low + high) // 2
-                depths[place][side] = middle
-                low, high = (low, middle) if in_time(depths) else (middle + 1, high)
+    def fewest(place: int, side: int) -> int:
+        # With as many words as were held nothing waits for a place. Too few are found out soon, so these come first.
+        most = run(depths, frames, times)[1][place].held(side)
+        low, high = 1, 1
+        while high < most:
             depths[place][side] = high
+            if in_time(depths):
+                break
+            low, high = high + 1, 2 * high
+        high = min(high, most)
+        while low < high:
+            middle = (low + high) // 2
+            depths[place][side] = middle
+            low, high = (low, middle) if in_time(depths) else (middle + 1, high)
+        return high
+
+    for place, sides in enumerate(depths):
+        for side, words in enumerate(sides):
+            if words is None:
+                depths[place][side] = fewest(place, side)
     return tuple(tuple(words or 0 for words in sides) for sides in depths)
 
 

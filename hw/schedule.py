@@ -122,19 +122,26 @@ class Pipeline(Step):
 
     depth: int
     _stalls: list[tuple[int, int]] = field(default_factory=list, init=False)
+    _still_until: int = field(default=0, init=False)
 
     def _emit(self, cycle: int) -> None:
         """Hands on the beat of what was done in ``cycle``."""
         effect = cycle
-        for _ in range(self.depth - 1):
-            effect = self._moving(effect + 1)
+        if self._still_until <= cycle:
+            effect += self.depth - 1
+        else:
+            for _ in range(self.depth - 1):
+                effect = self._moving(effect + 1)
         taken = self.give(effect + 1)
         if taken > effect + 1:
+            self._still_until = taken
             self._stalls.append((effect + 1, taken))
             del self._stalls[: -self.depth - 1]
 
     def _moving(self, cycle: int) -> int:
         """The first cycle from ``cycle`` on in which the component does not stand still."""
+        if cycle >= self._still_until:
+            return cycle
         for begin, end in self._stalls:
             if begin <= cycle < end:
                 cycle = end
@@ -160,6 +167,11 @@ class FoldStep(_VectorStep, Pipeline):
         reads = self.reads[self._vectors % len(self.reads)] if self.reads else [self.words] * self.folds
         self._vectors += 1
         for count in reads:
+            if count and self._still_until <= cycle:
+                read = cycle + 1 + (count - 1) * self.planes
+                cycle += count * self.planes
+                self._emit(cycle)
+                continue
             for _ in range(count):
                 read = cycle = self._moving(cycle + 1)
                 for _ in range(self.planes - 1):

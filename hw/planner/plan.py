@@ -27,6 +27,7 @@ from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import Fold, Folding, JoinFold, MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.constraints import Constraints
+from fewbit.hw.planner.front import Front, Joined
 from fewbit.hw.planner.options import Option, stage_options
 from fewbit.hw.planner.stages import (
     Stage,
@@ -287,20 +288,18 @@ class _Search:
         source = self.stages[0].gives
         left = {number: stream.takers for number, stream in self.streams.items()}
         forked = fork_cost(left[source])
-        labels: dict[_Lanes, list[_Label]] = {
-            ((source, 0),): [_Label(option.cost + forked, (option,)) for option in self.options[0]]
-        }
+        fronts = {((source, 0),): Front.of([(option.cost + forked, option) for option in self.options[0]])}
         for stage, candidates in zip(self.stages[1:], self.options[1:]):
             for number in stage.reads:
                 left[number] -= 1
             forked = fork_cost(self.streams[stage.gives].takers)
-            fresh: dict[_Lanes, list[_Label]] = {}
+            fresh: dict[_Lanes, Joined] = {}
             for option in _fast_enough(candidates, limit):
                 simd = option.lanes
                 own = option.cost + forked
                 if isinstance(stage.layers[0], Join):
                     own += waiting_cost(network, stage.layers[0], simd, target, self.waiting)
-                for state, state_labels in labels.items():
+                for state, front in fronts.items():
                     lanes = dict(state)
                     extra = own
                     common = simd
@@ -315,22 +314,16 @@ class _Search:
                         continue
                     lanes[stage.gives] = option.folds[-1].lanes_out
                     after = tuple((number, count) for number, count in lanes.items() if left[number])
-                    found = fresh.setdefault(after, [])
-                    for label in state_labels:
-                        cost = label.cost + extra
-                        if budget is None or cost.within(budget):
-                            found.append(_Label(cost, (*label.options, option)))
-            labels = {state: pareto_front(found, _cost) for state, found in fresh.items()}
-        ends = [
-            _Label(label.cost + _scores_cost(network, lanes, target), label.options)
-            for ((_, lanes),), found in labels.items()
-            for label in found
-            if network.scores.size <= limit
-        ]
+                    fresh.setdefault(after, Joined(budget)).add(front, extra, option)
+            fronts = {state: joined.front() for state, joined in fresh.items()}
+        ends = Joined(budget)
+        for ((_, count),), front in fronts.items():
+            if network.scores.size <= limit:
+                ends.add(front, _scores_cost(network, count, target), None)
+        labels = [_Label(cost, options) for cost, options in ends.choices()]
         if budget is not None:
-            ends = [label for label in ends if label.cost.within(budget)]
-            return min(ends, key=lambda label: label.cost.share(budget), default=None)
-        return min(ends, key=lambda label: in_cells(label.cost), default=None)
+            return min(labels, key=lambda label: label.cost.share(budget), default=None)
+        return min(labels, key=lambda label: in_cells(label.cost), default=None)
 
     def plan(self, label: _Label, clock_hz: float, reserve: Cost) -> Plan:
         """The plan of a choice, with the exact depths of the buffers of joins."""
