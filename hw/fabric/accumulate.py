@@ -19,6 +19,8 @@ from fewbit.hw.fabric.carry import (
     lut,
     table,
 )
+from fewbit.hw.fabric.families import family
+from fewbit.hw.fabric.family import CarryChain
 
 
 def accumulate(
@@ -72,13 +74,14 @@ def accumulate(
         raise FewbitError("a preset goes with an unsigned operand only")
     bits = extend(list(operand), width) if is_signed else [*operand, *[ZERO] * width][:width]
     begins = [*[ZERO] * low, *preset]
-    if target == "ice40":
+    carry = family(target).carry
+    if carry is CarryChain.SB_CARRY:
         cells = [
-            _ice40_cell(m, f"{name}_start{k}", old, bit, first, begin if k >= low else None, k >= len(operand))
+            _ice40_cell(m, f"{name}_start{k}", target, old, bit, first, begin if k >= low else None, k >= len(operand))
             for k, (old, bit, begin) in enumerate(zip(total, bits, begins, strict=True))
         ]
         return Cat(*ice40_chain(m, name, cells))
-    if target == "ecp5":
+    if carry is CarryChain.CCU2C:
         contents = table(lambda operand, old, goes_on, begin: operand ^ (old if goes_on else begin))
         slots: list[Slot] = [carry_slot(lambda a, b: 0, ZERO)]
         slots += [(contents, bit, old, ~first, begin) for old, bit, begin in zip(total, bits, begins, strict=True)]
@@ -87,11 +90,13 @@ def accumulate(
     return ((Cat(*total) & goes_on | Cat(*begins) & ~goes_on) + Cat(*bits))[:width]
 
 
-def _ice40_cell(m: Module, name: str, old: Value, bit: Value, first: Value, begin: Value | None, free: bool) -> Cell:
+def _ice40_cell(
+    m: Module, name: str, target: str, old: Value, bit: Value, first: Value, begin: Value | None, free: bool
+) -> Cell:
     """``free``: the operand has no such bit."""
     if begin is None:
         return table(lambda first, old, bit, carry: bit if first else old ^ bit ^ carry), first, old, bit
     if free:
         return table(lambda begin, old, first, carry: begin if first else old ^ carry), begin, old, first
-    held = lut(m, name, "ice40", lambda first, begin, old: begin if first else old, first, begin, old)
+    held = lut(m, name, target, lambda first, begin, old: begin if first else old, first, begin, old)
     return table(lambda first, held, bit, carry: held if first else held ^ bit ^ carry), first, held, bit

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.fabric.families import FAMILIES
+from fewbit.hw.fabric.families import FAMILIES, family
+from fewbit.hw.fabric.family import CarryChain
 
 Target = str
 """Name of a family: what a datapath is made of."""
@@ -40,16 +41,16 @@ def table(function: Callable[..., int], inputs: int = 4) -> int:
 
 def lut(m: Module, name: str, target: Target, function: Callable[..., int], *inputs: Value) -> Signal:
     """A LUT4 of ``target``, ``ice40`` or ``ecp5``, that stays as it is. ``function`` is of bits as integers."""
-    pins = [*inputs, *[ZERO] * (4 - len(inputs))]
+    primitive = family(target).lut
+    assert primitive is not None
+    values = [*inputs, *[ZERO] * (4 - len(inputs))]
     o = Signal(name=f"{name}_o")
-    contents = Const(table(function, len(inputs)), 16)
-    if target == "ice40":
-        cell = Instance(
-            "SB_LUT4", ("p", "LUT_INIT", contents), *(("i", f"I{k}", pins[k]) for k in range(4)), ("o", "O", o)
-        )
-    else:
-        cell = Instance("LUT4", ("p", "INIT", contents), *(("i", "ABCD"[k], pins[k]) for k in range(4)), ("o", "Z", o))
-    m.submodules[name] = cell
+    m.submodules[name] = Instance(
+        primitive.cell,
+        ("p", primitive.contents, Const(table(function, len(inputs)), 16)),
+        *(("i", pin, value) for pin, value in zip(primitive.inputs, values)),
+        ("o", primitive.output, o),
+    )
     return o
 
 
@@ -156,9 +157,10 @@ def ecp5_add(m: Module, name: str, a: Sequence[Value], b: Sequence[Value]) -> li
 
 def add(m: Module, name: str, target: Target, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
     """``a + b`` modulo ``2**len(a)`` as ``target`` has it; both of one length, bits lowest first."""
-    if target == "ice40":
+    carry = family(target).carry
+    if carry is CarryChain.SB_CARRY:
         return ice40_add(m, name, a, b, [ZERO] * len(a))
-    if target == "ecp5":
+    if carry is CarryChain.CCU2C:
         return ecp5_add(m, name, a, b)
     total = Signal(len(a), name=name)
     m.d.comb += total.eq(Cat(*a) + Cat(*b))

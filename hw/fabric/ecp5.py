@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewbit.hw.fabric.family import Family, Synthesis, Tools
+from fewbit.hw.fabric.family import CarryChain, Family, LutCell, Synthesis, Tools
 
 _CARRY_MAP = "ecp5_carries.v"
 
@@ -31,7 +31,8 @@ class Ecp5Synthesis(Synthesis):
 
 FAMILY = Family(
     name="ecp5",
-    cells=True,
+    carry=CarryChain.CCU2C,
+    lut=LutCell(cell="LUT4", contents="INIT", inputs=("A", "B", "C", "D"), output="Z"),
     ram_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
     lut_ram=True,
     free_registers=True,

@@ -1,10 +1,11 @@
-"""What distinguishes a family of devices: its memories and registers, how it is synthesized, and with which tools."""
+"""What distinguishes a family of devices: its adder cells, memories and registers, and the tools that build for it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.resources import files
 
 AFTER_READ = ("proc", "splitnets")
@@ -78,31 +79,73 @@ class Tools:
     reported: Mapping[str, str] = field(default_factory=dict)
 
 
+class CarryChain(Enum):
+    """The cells that a family builds adders from; :mod:`fewbit.hw.fabric.carry` describes what each can do."""
+
+    NONE = "plain RTL"
+    SB_CARRY = "SB_LUT4 with SB_CARRY"
+    CCU2C = "CCU2C"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LutCell:
+    """The LUT4 primitive of a family.
+
+    Parameters
+    ----------
+    cell : str
+        Verilog name of the primitive.
+    contents : str
+        Parameter that holds the 16 bits of the truth table.
+    inputs : tuple of str
+        The four input pins, the one that selects the lowest bit of the row first.
+    output : str
+        The output pin.
+    """
+
+    cell: str
+    contents: str
+    inputs: tuple[str, str, str, str]
+    output: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family of devices, or none in particular.
+    """A family of FPGAs, standard cells, or (``generic``) plain RTL for any of them.
 
     Parameters
     ----------
     name : str
-        Also the target that datapaths made of its cells are given.
-    cells : bool
-        Whether :mod:`fewbit.hw` makes datapaths of its cells; else they are plain RTL.
+        Components take it as their ``target``.
+    carry : CarryChain
+        What adders and accumulators are built from.
+    lut : LutCell or None
+        The primitive that datapaths instantiate; None where they are plain RTL.
+    gated_clocks : bool
+        Whether registers hold their value by a gated clock; otherwise by a clock enable.
     ram_shapes : tuple of (depth, width)
         Aspect ratios of one block RAM; empty where there is none.
     lut_ram : bool
-        Whether LUTs can be a memory that is written.
+        Whether LUTs can serve as writable memory (distributed RAM).
     free_registers : bool
         Whether a flip-flop without a LUT in front of it takes no logic cell.
     synthesis : Synthesis or None
+        How Yosys synthesizes for it; None where fewbit only writes Verilog.
     tools : Tools or None
-        None where there are none: such a family is for Verilog alone.
+        What places, routes and packs a bitstream; None where fewbit only writes Verilog.
     """
 
     name: str
-    cells: bool = False
+    carry: CarryChain = CarryChain.NONE
+    lut: LutCell | None = None
+    gated_clocks: bool = False
     ram_shapes: tuple[tuple[int, int], ...] = ()
     lut_ram: bool = False
     free_registers: bool = False
     synthesis: Synthesis | None = None
     tools: Tools | None = None
+
+    @property
+    def cells(self) -> bool:
+        """Whether datapaths instantiate the family's own cells; otherwise they are plain RTL."""
+        return self.carry is not CarryChain.NONE

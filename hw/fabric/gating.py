@@ -14,6 +14,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, Value
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import Target
+from fewbit.hw.fabric.families import family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def advance(m: Module, name: str, target: Target, enable: Value, statements: Any
     On ``asic`` by a clock of their own, gated by ``cell``; such registers must not have a reset. Elsewhere by clock
     enables.
     """
-    if target != "asic":
+    if not family(target).gated_clocks:
         with m.If(enable):
             m.d.sync += statements
         return

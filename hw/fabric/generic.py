@@ -5,4 +5,4 @@ from __future__ import annotations
 from fewbit.hw.fabric.family import Family
 
 GENERIC = Family(name="generic")
-ASIC = Family(name="asic")
+ASIC = Family(name="asic", gated_clocks=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewbit.hw.fabric.family import Family, Synthesis, Tools
+from fewbit.hw.fabric.family import CarryChain, Family, LutCell, Synthesis, Tools
 
 _RAM_MAP = "ice40_brams.v"
 
@@ -33,7 +33,8 @@ class Ice40Synthesis(Synthesis):
 
 FAMILY = Family(
     name="ice40",
-    cells=True,
+    carry=CarryChain.SB_CARRY,
+    lut=LutCell(cell="SB_LUT4", contents="LUT_INIT", inputs=("I0", "I1", "I2", "I3"), output="O"),
     ram_shapes=((256, 16), (512, 8), (1024, 4), (2048, 2)),
     synthesis=Ice40Synthesis(),
     tools=Tools(

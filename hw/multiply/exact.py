@@ -16,11 +16,13 @@ from fewbit.hw.fabric.carry import (
     ecp5_chain,
     plain_slot,
 )
+from fewbit.hw.fabric.families import family as family_of
+from fewbit.hw.fabric.family import CarryChain
 from fewbit.hw.multiply.csd import check_widths
 from fewbit.hw.multiply.partial_products import Row, chain_sum, row_term
 
-NARROW = {"ice40": 3, "ecp5": 2}
-"""Bits of an operand up to which the cells of a family bring nothing: ``python -m benchmarks.dsp``."""
+NARROW = {CarryChain.SB_CARRY: 3, CarryChain.CCU2C: 2}
+"""Widest operand, in bits, for which instantiated cells save nothing: ``python -m benchmarks.dsp`` measures it."""
 
 
 class Multiplier(wiring.Component):
@@ -54,11 +56,12 @@ class Multiplier(wiring.Component):
     def cells(width_a: int, width_b: int, family: str) -> int:
         """Logic cells, about: ``python -m benchmarks.dsp``."""
         wide, narrow = max(width_a, width_b), min(width_a, width_b)
-        if family not in NARROW:
+        carry = family_of(family).carry
+        if carry is CarryChain.NONE:
             return 14 * wide * narrow // 5
-        if narrow <= NARROW[family]:
+        if narrow <= NARROW[carry]:
             return 9 * wide * narrow // 5
-        return narrow * (wide + 1) + 3 if family == "ecp5" else -(-narrow // 2) * (4 * wide + 13) // 2
+        return narrow * (wide + 1) + 3 if carry is CarryChain.CCU2C else -(-narrow // 2) * (4 * wide + 13) // 2
 
     def __init__(self, width_a: int, width_b: int, target: Target = "generic") -> None:
         check_widths("a multiplier", width_a, width_b)
@@ -70,13 +73,14 @@ class Multiplier(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if self.target not in NARROW:
+        carry = family_of(self.target).carry
+        if carry is CarryChain.NONE:
             m.d.comb += self.product.eq(self.a * self.b)
             return m
-        if min(self.width_a, self.width_b) <= NARROW[self.target]:
+        if min(self.width_a, self.width_b) <= NARROW[carry]:
             m.d.comb += self.product.eq(self._gated())
             return m
-        bits = self._booth(m) if self.target == "ice40" else self._binary(m)
+        bits = self._booth(m) if carry is CarryChain.SB_CARRY else self._binary(m)
         m.d.comb += self.product.eq(Cat(*bits).as_signed())
         return m
 
@@ -92,11 +96,11 @@ class Multiplier(wiring.Component):
         for j in range(-(-self.width_b // 2)):
             below, low, high = b[2 * j], b[2 * j + 1], b[2 * j + 2]
             if 2 * j + 1 == self.width_b:  # the last row of an odd width: high is low
-                rows.append(Row(row_term(m, f"row{j}", "ice40", list(self.a), below ^ low, None), high))
+                rows.append(Row(row_term(m, f"row{j}", self.target, list(self.a), below ^ low, None), high))
                 continue
             on, upper = (below ^ low) | (low ^ high), ~(below ^ low)
-            rows.append(Row(row_term(m, f"row{j}", "ice40", list(self.a), on, upper), high))
-        return chain_sum(m, "sum", "ice40", rows, self.width_a)
+            rows.append(Row(row_term(m, f"row{j}", self.target, list(self.a), on, upper), high))
+        return chain_sum(m, "sum", self.target, rows, self.width_a)
 
     def _binary(self, m: Module) -> list[Value]:
         """Products with one sign bit are turned over, which takes ``2**top + 2**last + 2**(top + last + 1)`` more.

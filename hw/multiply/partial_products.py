@@ -26,6 +26,8 @@ from fewbit.hw.fabric.carry import (
     lut,
     plain_slot,
 )
+from fewbit.hw.fabric.families import family
+from fewbit.hw.fabric.family import CarryChain
 
 Tree = Literal["ripple", "balanced"]
 TREES = ("ripple", "balanced")
@@ -44,7 +46,7 @@ def row_term(m: Module, name: str, target: Target, a: Value, on: Value, upper: V
 
     Cost: a LUT4 a bit.
     """
-    fabric = target in ("ice40", "ecp5")  # there, left to synthesis, ``a`` could reach a LUT before it is gated
+    fabric = family(target).cells  # there, left to synthesis, ``a`` could reach a LUT before it is gated
     if not fabric:
         gate = Signal(name=f"{name}_on")
         m.d.comb += gate.eq(on)
@@ -70,9 +72,10 @@ def row_term(m: Module, name: str, target: Target, a: Value, on: Value, upper: V
 def chain_sum(m: Module, name: str, target: Target, rows: list[Row], width_a: int) -> list[Value]:
     """``sum_j rows[j] * 4**j``, rippling from row to row; ``width_a + 2 * len(rows)`` bits, one less where the last
     row has no upper digit."""
-    if target == "ice40":
-        return _ice40_chain(m, name, rows, width_a)
-    if target == "ecp5":
+    carry = family(target).carry
+    if carry is CarryChain.SB_CARRY:
+        return _ice40_chain(m, name, target, rows)
+    if carry is CarryChain.CCU2C:
         return _ecp5_chain(m, name, rows, width_a)
     width = 2 * (len(rows) - 1) + len(rows[-1].term) + 1
     total: Value = Signal(width, name=name)
@@ -85,7 +88,7 @@ def chain_sum(m: Module, name: str, target: Target, rows: list[Row], width_a: in
     return list(total)
 
 
-def _ice40_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Value]:
+def _ice40_chain(m: Module, name: str, target: Target, rows: list[Row]) -> list[Value]:
     """The running sum is kept xor the sign of the row that comes next; ``0 - term = ~(~0 + term)`` starts it."""
     done: list[Value] = []
     running: list[Value] = []
@@ -93,9 +96,7 @@ def _ice40_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Va
         width = len(row.term) + 1
         last = j == len(rows) - 1
         turn = (
-            row.negative
-            if last
-            else lut(m, f"{name}_turn{j}", "ice40", int.__xor__, row.negative, rows[j + 1].negative)
+            row.negative if last else lut(m, f"{name}_turn{j}", target, int.__xor__, row.negative, rows[j + 1].negative)
         )
         flips = [row.negative] * 2 + [turn] * (width - 2)
         term = extend(row.term, width)

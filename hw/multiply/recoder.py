@@ -8,6 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import ONE, ZERO, Target, carry_slot, check_target, ecp5_chain, table
+from fewbit.hw.fabric.families import family
+from fewbit.hw.fabric.family import CarryChain
 
 
 class Recoder(wiring.Component):
@@ -47,9 +49,10 @@ class Recoder(wiring.Component):
         m = Module()
         bits = [*self.i, self.i[-1]]
         m.d.comb += self.negative.eq(Cat(*bits[1:]))
-        if self.target == "ice40":
+        carry = family(self.target).carry
+        if carry is CarryChain.SB_CARRY:
             nonzero = self._ice40(m, bits)
-        elif self.target == "ecp5":
+        elif carry is CarryChain.CCU2C:
             nonzero = self._ecp5(m, bits)
         else:
             triple = Signal(self.width + 1)
