@@ -173,8 +173,8 @@ FAULTS = {
     "no room for a sign": (TermLanes, "else Cat(x, Const(0, 1))", "else Cat(x)"),
     "sum too narrow": (
         TermLanes,
-        "- simd * self.known, reach + 1)",
-        "// simd, reach // simd + 1)",
+        "- simd * self.known, limit + 1)",
+        "// simd, limit // simd + 1)",
     ),
     "multiples shifted too little": (
         CodebookLanes,
