@@ -9,27 +9,27 @@ from enum import Enum
 from importlib.resources import files
 
 AFTER_READ = ("proc", "splitnets")
-"""Passes between reading a design and synthesizing it. Without splitnets, abc9 of every Yosys from 0.58 to 0.70 fails
-on some designs (``count_id(wire->name) == 0``)."""
+"""Yosys passes between reading a design and synthesizing it. Without splitnets, abc9 of every Yosys from 0.58 to 0.70
+fails on some designs (``count_id(wire->name) == 0``)."""
 
 
 class Synthesis(ABC):
-    """How Yosys maps a design onto a family: the passes that a build and the simulation of its netlist share.
+    """How Yosys maps a design onto a family. The build and the simulation of the netlist run the same passes.
 
     Attributes
     ----------
     command : str
-        The script of Yosys that synthesizes.
+        The Yosys command that synthesizes.
     files : tuple of str
-        Files beside this one that the passes read.
+        Files of this folder that the passes read.
     models : tuple of str
-        Yosys' own models of the cells, by their place in its share folder.
+        Simulation models of the cells that come with Yosys, as paths in its share folder.
     own_models : tuple of str
-        Models of cells that Yosys has none of: files of :mod:`fewbit.sim`.
+        Simulation models that fewbit adds, as files of :mod:`fewbit.sim`.
     macros : str
-        What stands in front of the models.
+        Verilog macros to put in front of the models.
     cells : frozenset of str
-        Cells that datapaths instantiate.
+        Primitives that datapaths instantiate.
     """
 
     command: str
@@ -41,34 +41,35 @@ class Synthesis(ABC):
 
     @abstractmethod
     def options(self, *, dsp: bool) -> str:
-        """What :attr:`command` is given first; the passes of :meth:`afterwards` follow.
+        """Options of :attr:`command`; the passes of :meth:`afterwards` run after it.
 
         ``dsp`` lets multiplications use DSP blocks.
         """
 
     @abstractmethod
     def afterwards(self, *, dsp: bool) -> tuple[str, ...]:
-        """Passes that end the synthesis."""
+        """Passes that complete the synthesis after :attr:`command`."""
 
     def support(self) -> dict[str, str]:
-        """Files that the passes read, by name; they belong into the folder in which Yosys runs."""
+        """Contents of the files that the passes read, by name; Yosys needs them in its working folder."""
         return {name: files("fewbit.hw.fabric").joinpath(name).read_text(encoding="utf-8") for name in self.files}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """Programs that make a bitstream, and how their reports and files are named.
+    """Programs that build a bitstream, and the names in their reports and files.
 
     Parameters
     ----------
     place_and_route, pack : str
         Commands.
     pins : str
-        Suffix of the file of pin constraints.
+        Suffix of the pin constraint file.
     volatile : bool
-        Whether boards are programmed until power-off, unless asked otherwise; else their flash is written.
+        True: by default boards are programmed until power-off. False: by default their flash is written.
     reported : mapping of str to str
-        What each kind of cell in a report counts as: ``logic_cells``, ``flip_flops``, ``block_rams``, ``dsps`` or
+        For each kind of cell in a report, what it counts as: ``logic_cells``, ``flip_flops``, ``block_rams``, ``dsps``
+        or
         ``sprams``.
     """
 

@@ -1,4 +1,4 @@
-"""No family in particular: datapaths in plain RTL, for standard cells and for simulation."""
+"""Targets without FPGA cells: plain RTL for any tool (``generic``), and for standard cells (``asic``)."""
 
 from __future__ import annotations
 
