@@ -173,11 +173,11 @@ def test_what_is_refused():
     ):
         CsdMultiplier(8, 8, target="xc7")
     with pytest.raises(
-        FewbitError, match="^the rows of a CSD multiplier are added in one of ripple, balanced, not 'star'$"
+        FewbitError, match="^the tree of a CSD multiplier must be one of ripple, balanced, not 'star'$"
     ):
         CsdMultiplier(8, 8, tree="star")
     with pytest.raises(
-        FewbitError, match="^a CSD multiplier has registers: one of none, digits, rows, all, not 'some'$"
+        FewbitError, match="^the registers of a CSD multiplier must be one of none, digits, rows, all, not 'some'$"
     ):
         CsdMultiplier(8, 8, registers="some")
     with pytest.raises(FewbitError, match="^a serial CSD multiplier needs operands of at least 1 bit, not -1 for a$"):
