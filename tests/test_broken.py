@@ -234,7 +234,7 @@ def test_model_file_of_a_terabyte(tmp_path, suffix):
     with path.open("wb") as file:
         file.truncate(1 << 40)
     assert command("info", path) == (
-        f"fewbit: {path}: has {1 << 40:,} bytes, and a model file {MOST_FILE_BYTES:,} at most"
+        f"fewbit: {path}: has {1 << 40:,} bytes; a model file has at most {MOST_FILE_BYTES:,}"
     )
 
 

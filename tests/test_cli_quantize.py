@@ -143,15 +143,15 @@ def test_a_qonnx_network(fewbit, tmp_path):
         (
             ("--code", "int(4)", "--rule", "paper"),
             "layer 'fc': the rules paper and least-squares are for binary, ternary, quinary and shift3, not int(4): "
-            "take nearest",
+            "use nearest",
         ),
         (
             ("--rule", "paper", "--two-scales"),
-            "layer 'fc': the paper's rule has one scale a vector: two take least-squares or nearest",
+            "layer 'fc': the rule paper has one scale a vector; for two scales use least-squares or nearest",
         ),
         (
             ("--vector", "2", "--alpha-fraction", "9"),
-            "layer 'fc': a scale of 0.5 overflows 8 bits with 9 after the point, which reach 0.248047: "
+            "layer 'fc': a scale of 0.5 overflows 8 bits with 9 after the point, at most 0.248047: "
             "give scales more bits, or fewer after the point",
         ),
         (("--vector", "2", "--alpha-bits", "1"), "layer 'fc': a scale has 2 to 32 bits, not 1"),

@@ -172,9 +172,7 @@ def test_what_is_refused():
         FewbitError, match="^a CSD multiplier is made for one of generic, asic, ice40, ecp5, not 'xc7'$"
     ):
         CsdMultiplier(8, 8, target="xc7")
-    with pytest.raises(
-        FewbitError, match="^the tree of a CSD multiplier must be one of ripple, balanced, not 'star'$"
-    ):
+    with pytest.raises(FewbitError, match="^the tree of a CSD multiplier must be one of ripple, balanced, not 'star'$"):
         CsdMultiplier(8, 8, tree="star")
     with pytest.raises(
         FewbitError, match="^the registers of a CSD multiplier must be one of none, digits, rows, all, not 'some'$"
