@@ -198,7 +198,7 @@ FAULTS = {
                                "ice40", ("uint2", "binary", 4)),
     "a flip that costs nothing": ("term_tree", "return np.where(inside != sign, node.top - k, k)",
                                   "return np.where(inside != sign, -k, k)", "ice40", ("uint2", "binary", 4)),
-    "zeros are added": ("term_cells", "cell, (*_, steering) = GATED", "cell, (*_, steering) = FLIPPED",
+    "zeros are added": ("term_cells", "cell, (*_, spare) = GATED", "cell, (*_, spare) = FLIPPED",
                         "ice40", ("uint2", "ternary", 3)),
     "four times is twice": ("term_cells", "b & c if d else c, fourfold", "c, fourfold", "ecp5", ("uint1", "shift3", 3)),
     "sums for differences": ("term_cells", "b if d else c, pins", "c, pins", "ecp5", ("uint2", "binary", 6)),

@@ -159,10 +159,10 @@ class TreeLanes(CodeLanes):
         return PairSums(self.simd, self.activation, self.target) if self.paired else None
 
     def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
-        return self.tree.steer(weights)[0]
+        return self.tree.control_words(weights)[0]
 
     def correction(self, weights: Ints) -> Ints:
-        excess = self.tree.steer(weights)[1]
+        excess = self.tree.control_words(weights)[1]
         total: Ints = np.asarray(weights, np.int64).sum(1)
         return -2 * excess - total if self.step == 2 else -excess
 
