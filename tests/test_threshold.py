@@ -200,7 +200,7 @@ def test_a_threshold_off_by_one_turns_the_bench_red(bench):
         (6, (6,), {"lanes": 4}, "layer 't': lanes must divide the 6 channels, not 4"),
         (1, (2, 3), {"lanes": 4}, "layer 't': lanes must divide the 6 channels, not 4"),
         (6, (6,), {"lanes": 0}, "layer 't': lanes must divide the 6 channels, not 0"),
-        (2, (2, 3), {"lanes": 1}, "layer 't': thresholds a channel take a vector or a map, not int4[2, 3]"),
+        (2, (2, 3), {"lanes": 1}, "layer 't': thresholds for each channel need a vector or a map, not int4[2, 3]"),
         (
             1,
             (2,),
