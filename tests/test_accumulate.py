@@ -89,5 +89,7 @@ def test_bad_parameters():
         accumulate(Module(), "sum", "generic", Signal(2), Signal(1), Signal(), [Signal()] * 3)
     with pytest.raises(FewbitError, match=r"^an accumulator with a preset needs an unsigned operand$"):
         accumulate(Module(), "sum", "generic", Signal(4), Signal(2).as_signed(), Signal(), [Signal()])
-    with pytest.raises(FewbitError, match=r"^an accumulator is made for one of generic, asic, ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(
+        FewbitError, match=r"^the target of an accumulator must be one of generic, asic, ice40, ecp5, not 'xc7'$"
+    ):
         accumulate(Module(), "sum", "xc7", Signal(2), Signal(1), Signal())

@@ -309,6 +309,6 @@ def test_a_lane_refuses_what_it_cannot_be():
     assert form is not None
     with pytest.raises(FewbitError, match=r"^a multiply-shift has 0 or more stages, not -1$"):
         MultiplyShiftLane(form, -1)
-    message = "a multiply-shift is made for one of generic, asic, ice40, ecp5, not 'abacus'"
+    message = "the target of a multiply-shift must be one of generic, asic, ice40, ecp5, not 'abacus'"
     with pytest.raises(FewbitError, match=f"^{message}$"):
         MultiplyShiftLane(multiply_shift.LaneForm(form.form, form.low, form.high, "abacus"))

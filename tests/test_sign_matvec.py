@@ -186,7 +186,7 @@ def test_what_does_not_ride_is_refused():
         ({"pe": 1, "simd": 20, "stages": 3}, "layer 'dense': the sum has 1 to 2 stages, not 3"),
         (
             {"pe": 1, "simd": 20, "memory": "tape"},
-            "layer 'dense': weights lie in \"block\", \"distributed\", \"logic\" or \"spram\", not 'tape'",
+            'layer \'dense\': the memory for weights must be "block", "distributed", "logic" or "spram", not \'tape\'',
         ),
         ({"pe": 1, "simd": 4}, "layer 'dense': a SIMD of 4 is too small for fused thresholds"),
     ):  # fmt: skip

@@ -70,7 +70,7 @@ class WeightVectors:
 
     def __post_init__(self) -> None:
         if self.axis not in AXES:
-            raise FewbitError(f"vectors run along one of {', '.join(AXES)}, not {self.axis!r}")
+            raise FewbitError(f"the axis of weight vectors must be one of {', '.join(AXES)}, not {self.axis!r}")
         if self.runs and self.length < 1:
             raise FewbitError(f"vectors along {self.axis} have a length of 1 or more, not {self.length}")
         if not self.runs and self.length:

@@ -29,9 +29,9 @@ ZERO, ONE = Const(0, 1), Const(1, 1)
 
 
 def check_target(block: str, target: str) -> None:
-    """Raises FewbitError, beginning with the name of the ``block``, if ``target`` is unknown."""
+    """Raises FewbitError, with the name of the ``block``, if ``target`` is unknown."""
     if target not in TARGETS:
-        raise FewbitError(f"{block} is made for one of {', '.join(TARGETS)}, not {target!r}")
+        raise FewbitError(f"the target of {block} must be one of {', '.join(TARGETS)}, not {target!r}")
 
 
 def table(function: Callable[..., int], inputs: int = 4) -> int:

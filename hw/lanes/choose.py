@@ -46,7 +46,7 @@ def lanes_for(activation: DType, code: Code, target: str = "generic", *, exact: 
     for kind in LANES:
         if target in kind.targets and (kind.exact or not exact) and kind.serves(code, activation):
             return kind
-    raise FewbitError(f"there are no lanes for {code} weights on {activation}")
+    raise FewbitError(f"no lanes support {code} weights and {activation} activations")
 
 
 def lane_kind(

@@ -253,10 +253,10 @@ class MultiplyShiftLane(wiring.Component):
     def _held(self, m: Module, name: str, stage: int, bits: Sequence[Value]) -> list[Value]:
         if not self.stages:
             return list(bits)
-        rank = Signal(len(bits), name=name, reset_less=True)
+        register = Signal(len(bits), name=name, reset_less=True)
         with m.If(self.en[stage]):
-            m.d.sync += rank.eq(Cat(*bits))
-        return list(rank)
+            m.d.sync += register.eq(Cat(*bits))
+        return list(register)
 
     def _add(
         self, m: Module, index: int, x: list[Value], code: list[Value], running: list[Value], lowest: int

@@ -85,13 +85,15 @@ class ThresholdUnit(wiring.Component):
     ) -> None:
         if form not in (COMPARATORS, SEARCH, MULTIPLY_SHIFT):
             raise FewbitError(
-                f'layer {layer.name!r}: thresholds have the form "comparators", "search" or "multiply-shift", '
+                f'layer {layer.name!r}: the form of thresholds must be "comparators", "search" or "multiply-shift", '
                 f"not {form!r}"
             )
         if stages < 1:
             raise FewbitError(f"layer {layer.name!r}: a multiply-shift needs at least 1 stage, not {stages}")
         if memory not in (BLOCK, LOGIC):
-            raise FewbitError(f'layer {layer.name!r}: thresholds lie in "block" or "logic", not {memory!r}')
+            raise FewbitError(
+                f'layer {layer.name!r}: the memory for thresholds must be "block" or "logic", not {memory!r}'
+            )
         channels = layer.channels if layer.channels > 1 else source.size
         if lanes < 1 or channels % lanes:
             raise FewbitError(f"layer {layer.name!r}: lanes must divide the {channels} channels, not {lanes}")

@@ -150,7 +150,7 @@ class WindowUnit(wiring.Component):
                 f"rows of the map, not {self.rows}"
             )
         if memory not in ("block", "distributed"):
-            raise FewbitError(f'rows of a map lie in "block" or "distributed" memory, not {memory!r}')
+            raise FewbitError(f'the memory for rows of a map must be "block" or "distributed", not {memory!r}')
         self.geometry, self.source, self.element, self.fill = geometry, source, element or source, fill
         self.lanes, self.memory = lanes, memory
         self.pixel = geometry.shape[0] // lanes

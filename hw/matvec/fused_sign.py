@@ -223,19 +223,19 @@ class SignUnit(wiring.Component):
         with m.If(still):
             m.d.sync += x.eq(0)
         w: Value = read.data
-        for rank in range(self.read_register):
-            held_x = Signal(self.simd, name=f"held_x_{rank}", reset_less=True)
-            held_w = Signal(len(w), name=f"held_w_{rank}", reset_less=True)
+        for stage in range(self.read_register):
+            held_x = Signal(self.simd, name=f"held_x_{stage}", reset_less=True)
+            held_w = Signal(len(w), name=f"held_w_{stage}", reset_less=True)
             m.d.sync += [held_x.eq(x), held_w.eq(w)]
             x, w = held_x, held_w
-        ranks = 1 + self.read_register
+        delay = 1 + self.read_register
         upper = self.bits - self.low
         m.d.comb += [
             mac.x.eq(x),
             mac.w.eq(w),
-            mac.first.eq(_later(m, "begins", begins, ranks)),
+            mac.first.eq(_later(m, "begins", begins, delay)),
             mac.preset.eq(Cat(*(w.word_select(pe, self.simd)[:upper] for pe in range(self.pe)))),
-            results.w_en.eq(_later(m, "ends", ends, ranks + mac.latency)),
+            results.w_en.eq(_later(m, "ends", ends, delay + mac.latency)),
             results.w_data.eq(mac.sign),
             results.r_en.eq(self.o.ready),
             self.o.valid.eq(results.r_rdy),
@@ -245,8 +245,8 @@ class SignUnit(wiring.Component):
 
 
 def _later(m: Module, name: str, signal: Value, cycles: int) -> Value:
-    for rank in range(cycles):
-        register = Signal(name=f"{name}_{rank}")
+    for stage in range(cycles):
+        register = Signal(name=f"{name}_{stage}")
         m.d.sync += register.eq(signal)
         signal = register
     return signal

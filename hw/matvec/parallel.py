@@ -177,8 +177,8 @@ class MatVec(FoldedMatVec):
             m.d.comb += scaling.quality.eq(saturated(self.quality, len(scaling.quality)))
             x = scaling.o
             words = read.data[:above]
-            for rank in range(scaling.latency):
-                held = Signal(above, name=f"words_{rank}", reset_less=True)
+            for stage in range(scaling.latency):
+                held = Signal(above, name=f"words_{stage}", reset_less=True)
                 with m.If(advance):
                     m.d.sync += held.eq(words)
                 words = held

@@ -232,7 +232,7 @@ class TermSerialMatVec(FoldedMatVec):
         ``word`` comes one cycle after ``term``, and the product ``stages`` cycles after ``word``.
         """
 
-        def rank(name: str, value: Value) -> Value:
+        def register(name: str, value: Value) -> Value:
             held = Signal(value.shape(), name=f"{name}_{index}", reset_less=True)
             with m.If(advance):
                 m.d.sync += held.eq(value)
@@ -247,7 +247,7 @@ class TermSerialMatVec(FoldedMatVec):
         if self.layer.digits:
             on &= order <= self.quality
         on, negative, exponent, lane = (
-            rank(name, value)
+            register(name, value)
             for name, value in [("on", on), *((k, parts[k]) for k in ("negative", "exponent", "lane"))]
         )
         bits = self.activation.bits
@@ -259,7 +259,7 @@ class TermSerialMatVec(FoldedMatVec):
             x = Cat(x, Const(0, 1))
         if self.stages > 1:
             x, negative, exponent = (
-                rank(f"late_{name}", value)
+                register(f"late_{name}", value)
                 for name, value in (("x", x), ("negative", negative), ("exponent", exponent))
             )
         low, high = self.exponents[0], self.exponents[-1]
@@ -274,5 +274,5 @@ class TermSerialMatVec(FoldedMatVec):
         result = (shifted ^ negative.replicate(len(shifted))).as_signed()
         result = Cat(negative.replicate(low), result).as_signed() if low else result
         for stage in range(max(1, self.stages - 1)):
-            result = rank(f"term_{stage}", result)
+            result = register(f"term_{stage}", result)
         return result

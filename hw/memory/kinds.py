@@ -34,7 +34,9 @@ def memory_of(layer: Dense, name: str, *, preloaded: bool = False) -> WeightMemo
     known = sorted(kind.name for kind in MEMORIES.values() if kind.preloaded or not preloaded)
     if name not in known:
         *others, last = (f'"{kind}"' for kind in known)
-        raise FewbitError(f"layer {layer.name!r}: weights lie in {', '.join(others)} or {last}, not {name!r}")
+        raise FewbitError(
+            f"layer {layer.name!r}: the memory for weights must be {', '.join(others)} or {last}, not {name!r}"
+        )
     return MEMORIES[name]
 
 

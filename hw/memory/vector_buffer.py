@@ -65,7 +65,7 @@ class VectorBuffer(wiring.Component):
         if style not in (BLOCK, DISTRIBUTED, RING):
             raise FewbitError(f'a vector buffer must be "block", "distributed" or "ring", not {style!r}')
         if readers and style == RING:
-            raise FewbitError('a vector that is read at addresses lies in "block" or "distributed", not "ring"')
+            raise FewbitError('a vector buffer with readers must be "block" or "distributed", not "ring"')
         self.shape, self.lanes, self.words, self.style = Shape.cast(shape), lanes, words, style
         self.readers, self.address_bits = readers, (words - 1).bit_length()
         self.width = self.shape.width * lanes

@@ -136,16 +136,16 @@ class CsdMultiplier(wiring.Component):
         for start in range(0, self.rows, size):
             group = rows[start : start + size]
             total = chain_sum(m, f"chain{start}", self.target, group, self.width_a)
-            sums.append((self._rank(m, f"sum{start}", total), len(group)))
+            sums.append((self._registered(m, f"sum{start}", total), len(group)))
         level = 0
         while len(sums) > 1:
             level += 1
             joined = []
             for k, ((low, low_rows), (high, high_rows)) in enumerate(zip(sums[::2], sums[1::2])):
                 total = join(m, f"join{level}_{k}", self.target, low, high, low_rows)
-                joined.append((self._rank(m, f"joined{level}_{k}", total), low_rows + high_rows))
+                joined.append((self._registered(m, f"joined{level}_{k}", total), low_rows + high_rows))
             if len(sums) % 2:
-                joined.append((self._rank(m, f"joined{level}_last", sums[-1][0]), sums[-1][1]))
+                joined.append((self._registered(m, f"joined{level}_last", sums[-1][0]), sums[-1][1]))
             sums = joined
         m.d.comb += self.product.eq(Cat(*sums[0][0]).as_signed())
         return m
@@ -183,9 +183,9 @@ class CsdMultiplier(wiring.Component):
         statements = [operand.eq(Cat(*a))]
         for j, control in enumerate(controls):
             present = [bit for bit in control if bit is not None]
-            rank = Signal(len(present), name=f"control{j}", reset_less=True)
-            statements.append(rank.eq(Cat(*present)))
-            held.append((rank[0], rank[1], rank[2] if len(present) == 3 else None))
+            register = Signal(len(present), name=f"control{j}", reset_less=True)
+            statements.append(register.eq(Cat(*present)))
+            held.append((register[0], register[1], register[2] if len(present) == 3 else None))
         advance(m, "digits", self.target, self.en, statements, self.gate)
         return list(operand), held
 
@@ -204,12 +204,12 @@ class CsdMultiplier(wiring.Component):
         advance(m, f"row{j}", self.target, moves, [held.eq(Cat(*term)), sign.eq(negative)], self.gate)
         return Row(list(held), sign)
 
-    def _rank(self, m: Module, name: str, bits: list[Value]) -> list[Value]:
+    def _registered(self, m: Module, name: str, bits: list[Value]) -> list[Value]:
         if self.registers != "all":
             return bits
-        rank = Signal(len(bits), name=name, reset_less=True)
-        advance(m, name, self.target, self.en, rank.eq(Cat(*bits)), self.gate)
-        return list(rank)
+        register = Signal(len(bits), name=name, reset_less=True)
+        advance(m, name, self.target, self.en, register.eq(Cat(*bits)), self.gate)
+        return list(register)
 
 
 def controls_of(digits: Value, quality: Value, width: int) -> list[Control]:

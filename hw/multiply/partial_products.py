@@ -136,7 +136,7 @@ def _ecp5_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Val
             term, first = [ZERO, *term], []
             start = [carry_slot(lambda one, b: one, row.negative)]
         slots = [
-            plain_slot(inverted, other, bit, row.negative) for other, bit in zip(others[1:], term[1:], strict=True)
+            plain_slot(inverted, addend, bit, row.negative) for addend, bit in zip(others[1:], term[1:], strict=True)
         ]
         sums = first + ecp5_chain(m, f"{name}_row{j}", start + slots)[1:]
         done, running = done + sums[:2], sums[2:]

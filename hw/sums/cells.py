@@ -73,9 +73,9 @@ class Cells:
 
         return Pin(lut(self.m, self.name("term"), self.fabric, seen, *(pin.value for pin in pins)))
 
-    def held(self, bits: list[Pin], ranks: int) -> list[Pin]:
-        """``bits`` delayed by ``ranks`` registers."""
-        for _ in range(ranks):
+    def held(self, bits: list[Pin], stages: int) -> list[Pin]:
+        """``bits`` delayed by ``stages`` registers."""
+        for _ in range(stages):
             register = Signal(len(bits), name=self.name("held"), reset_less=True)
             with self.m.If(self.enable):
                 self.m.d.sync += [register[k].eq(bit.value) for k, bit in enumerate(bits)]
@@ -117,7 +117,7 @@ class Cells:
 
     def chain(self, place: tuple[int, int], slots: list[Slot]) -> list[Pin]:
         """Sum bits of an ECP5 chain with a carry-in of 0, to be placed in a row with other chains of the same ``place``
-        (rank and depth).
+        (stage and depth).
 
         The chain has to end with a carry of 0, or the next chain has to begin with a slot that does not pass its
         carry-in on.

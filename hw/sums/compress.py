@@ -81,7 +81,7 @@ def plan(bits: int, fabric: Fabric, *, gated: bool = False) -> Count:
     if bits < 1:
         raise FewbitError(f"a popcount needs a width of at least 1, not {bits}")
     if fabric not in FABRICS:
-        raise FewbitError(f"compressor trees are made for one of {', '.join(FABRICS)}, not {fabric!r}")
+        raise FewbitError(f"the fabric of a compressor tree must be one of {', '.join(FABRICS)}, not {fabric!r}")
     return _best(bits, fabric, gated)
 
 
@@ -141,12 +141,12 @@ def _splits(bits: int) -> Iterator[tuple[int, int, bool]]:
                 yield high, rest - high, carry
 
 
-def cut(root: Count, ranks: int, way: float = 0.0) -> float:
-    """The least delay between registers with ``ranks`` pipeline stages inside the tree; ``way`` is the delay of the
-    operands before the tree."""
+def cut(root: Count, stages: int, way: float = 0.0) -> float:
+    """The least delay between registers, if each path through the tree has ``stages`` registers inside it; ``way`` is
+    the delay of the operands before the tree."""
     # One step more than the whole delay, since rounding may put that slightly above its step.
     steps = range(math.ceil(_longest(root, way) * _STEPS), math.ceil((root.delay + way) * _STEPS) + 2)
-    return steps[bisect.bisect_left(steps, -ranks, key=lambda step: -arrival(root, step / _STEPS, way)[0])] / _STEPS
+    return steps[bisect.bisect_left(steps, -stages, key=lambda step: -arrival(root, step / _STEPS, way)[0])] / _STEPS
 
 
 def _longest(count: Count, way: float) -> float:
@@ -164,7 +164,7 @@ def arrival(count: Count, limit: float, way: float = 0.0) -> tuple[int, float]:
     parts = [part for part in (count.high, count.low) if part and part.delay]
     if not parts:
         return 0, count.own_delay and way + count.own_delay
-    rank, time = max(arrival(part, limit, way) for part in parts)
+    stage, time = max(arrival(part, limit, way) for part in parts)
     if time + count.own_delay > limit:
-        return rank + 1, count.own_delay
-    return rank, time + count.own_delay
+        return stage + 1, count.own_delay
+    return stage, time + count.own_delay

@@ -30,7 +30,7 @@ class Sum:
     bits: list[Pin]
     lanes: int
     waits: tuple[Pin, Pin] | None
-    rank: int = 0
+    stage: int = 0
     depth: int = 0
 
 
@@ -45,39 +45,39 @@ class ExactCells(Cells):
     code : Code
     enable : Value
         Registers advance while it is high.
-    ranks : int
+    stages : int
         Pipeline stages.
     """
 
-    def __init__(self, m: Module, fabric: Fabric, activation: DType, code: Code, enable: Value, ranks: int) -> None:
+    def __init__(self, m: Module, fabric: Fabric, activation: DType, code: Code, enable: Value, stages: int) -> None:
         super().__init__(m, fabric, enable)
-        self.activation, self.code, self.ranks = activation, code, ranks
+        self.activation, self.code, self.stages = activation, code, stages
         self.limit = int(code.levels[-1]) * max(-activation.min, activation.max)
         self.item = Item(activation.bits, activation.signed, code.largest_shift, code.has_zero)
 
     def build(self, x: list[Value], w: list[Value]) -> list[Value]:
-        """Bits of the sum, ``ranks`` cycles with ``enable`` high after the operands."""
+        """Bits of the sum, ``stages`` cycles with ``enable`` high after the operands."""
         lanes = [([Pin(bit) for bit in bits], [Pin(bit) for bit in word]) for bits, word in zip(x, w, strict=True)]
         fan_in = len(lanes)
-        if self.ranks:
+        if self.stages:
             fan_in = 1
-            while fan_in**self.ranks < len(lanes):
+            while fan_in**self.stages < len(lanes):
                 fan_in += 1
         sums = [self.lanes(lanes[start : start + fan_in], first=not start) for start in range(0, len(lanes), fan_in)]
-        rank = 0
+        stage = 0
         while len(sums) > 1:
-            rank += 1
+            stage += 1
             groups = [sums[start : start + fan_in] for start in range(0, len(sums), fan_in)]
-            sums = [self.joined([self.late(part, rank) for part in group]) for group in groups]
+            sums = [self.joined([self.late(part, stage) for part in group]) for group in groups]
         self.finish()
-        return [bit.value for bit in self.held(sums[0].bits, self.ranks - sums[0].rank)]
+        return [bit.value for bit in self.held(sums[0].bits, self.stages - sums[0].stage)]
 
-    def late(self, part: Sum, rank: int) -> Sum:
-        """``part`` delayed to pipeline stage ``rank``."""
-        wait = rank - part.rank
+    def late(self, part: Sum, stage: int) -> Sum:
+        """``part`` delayed to pipeline stage number ``stage``."""
+        wait = stage - part.stage
         bits = self.held([*part.bits, *(part.waits or ())], wait)
         waits = (bits[-2], bits[-1]) if part.waits else None
-        return Sum(bits[: len(part.bits)], part.lanes, waits, rank)
+        return Sum(bits[: len(part.bits)], part.lanes, waits, stage)
 
     def joined(self, sums: list[Sum]) -> Sum:
         while len(sums) > 1:
@@ -156,11 +156,13 @@ class ExactCells(Cells):
             return abs(levels.get(sum(bit << k for k, bit in enumerate(word)), 0))
 
         some = self.lut(lambda *word: size(*word) in (2, 4), *w)
-        other = self.lut(lambda *word: size(*word) in (0, 4), *w)
+        zero_or_four = self.lut(lambda *word: size(*word) in (0, 4), *w)
         bits = []
         for k in range(self.item.width):
             once, twice, fourfold = [*(NONE if p is None else x[p] for p in self.item.sources(k)), NONE, NONE][:3]
-            bits.append(self.shifted((once, twice, fourfold), some, other, [w[2]], fourfold=self.item.shifts == 2))
+            bits.append(
+                self.shifted((once, twice, fourfold), some, zero_or_four, [w[2]], fourfold=self.item.shifts == 2)
+            )
         return bits
 
     def add(self, a: Sum, b: Sum, controls: list[Pin] | None = None) -> Sum:
@@ -180,8 +182,8 @@ class ExactCells(Cells):
         else:
             seconds = self.seconds(b, width, controls)
             slots = [self.entering(entering), *(second.slot(pin) for pin, second in zip(first, seconds, strict=True))]
-            bits = self.chain((a.rank, depth), slots)[1:]
-        return Sum(bits, lanes, waits, a.rank, depth)
+            bits = self.chain((a.stage, depth), slots)[1:]
+        return Sum(bits, lanes, waits, a.stage, depth)
 
     def ice40(self, a: list[Pin], b: list[Pin], entering: tuple[Pin, Pin] | None) -> list[Pin]:
         a_bits, b_bits = ([pin.value for pin in pins] for pins in (a, b))

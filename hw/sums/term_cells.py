@@ -24,7 +24,7 @@ class TermCells(Cells):
         Control bits.
     enable : Value
         Registers advance while it is high.
-    ranks : int
+    stages : int
         Pipeline stages.
     offset : bool
         Whether two's-complement activations are handled as unsigned ones with an offset: then their sign bit is
@@ -32,10 +32,10 @@ class TermCells(Cells):
     """
 
     def __init__(
-        self, m: Module, tree: TermTree, x: Value, w: Value, enable: Value, ranks: int, *, offset: bool = False
+        self, m: Module, tree: TermTree, x: Value, w: Value, enable: Value, stages: int, *, offset: bool = False
     ) -> None:
         super().__init__(m, tree.fabric, enable)
-        self.tree, self.w, self.ranks = tree, w, ranks
+        self.tree, self.w, self.stages = tree, w, stages
         self.operands: list[list[Pin]] = []
         start = 0
         for item in tree.items:
@@ -44,10 +44,10 @@ class TermCells(Cells):
             start += size
 
     def build(self) -> list[Value]:
-        """Bits of the sum, ``ranks`` cycles with ``enable`` high after the operands."""
+        """Bits of the sum, ``stages`` cycles with ``enable`` high after the operands."""
         bits = self.number(self.tree.root)
         self.finish()
-        return [bit.value for bit in self.held(bits, self.ranks - self.tree.root.rank)]
+        return [bit.value for bit in self.held(bits, self.stages - self.tree.root.stage)]
 
     def controls(self, placed: Placed) -> list[Pin]:
         return [Pin(self.w[placed.control + k]) for k in range(placed.node.controls)]
@@ -58,7 +58,7 @@ class TermCells(Cells):
         a, b = placed.a, placed.b
         if a is None or b is None:
             return self.leaf(placed)
-        a_bits, b_bits = (self.held(self.number(part), placed.rank - part.rank) for part in (a, b))
+        a_bits, b_bits = (self.held(self.number(part), placed.stage - part.stage) for part in (a, b))
         if self.fabric == "ice40":
             return self.ice40(placed, a, b, a_bits, b_bits)
         if placed.node.kind == "negate":
@@ -69,7 +69,7 @@ class TermCells(Cells):
         width = placed.node.width  # sums of unsigned numbers do not overflow, so the chain ends with a carry of 0
         seconds = [*seconds, *[NOTHING] * (width - len(seconds))]
         slots = [second.slot(pin) for pin, second in zip(extended(a_bits, width, sign=False), seconds)]
-        return self.chain((placed.rank, placed.node.depth), slots)
+        return self.chain((placed.stage, placed.node.depth), slots)
 
     def leaf(self, placed: Placed) -> list[Pin]:
         node, item = placed.node, placed.node.item

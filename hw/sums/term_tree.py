@@ -248,14 +248,14 @@ def plan(fabric: Fabric, item: Item, count: int) -> Node:
 @dataclass(frozen=True)
 class Placed:
     """A node in a tree: the index ``place`` of its item if it is a leaf, the position ``control`` of its first control
-    bit, and its pipeline stage ``rank``."""
+    bit, and its pipeline stage ``stage``."""
 
     node: Node
     place: int
     control: int
     a: Placed | None = None
     b: Placed | None = None
-    rank: int = 0
+    stage: int = 0
 
 
 class TermTree:
@@ -269,7 +269,7 @@ class TermTree:
     fabric : ``"ice40"`` or ``"ecp5"``
     items : list of Item
         All are equal, but the last one may be a single lane if the others are pairs.
-    ranks : int
+    stages : int
         Pipeline stages of the sum.
 
     Attributes
@@ -279,14 +279,14 @@ class TermTree:
         Number of control bits.
     """
 
-    def __init__(self, fabric: Fabric, items: list[Item], ranks: int) -> None:
+    def __init__(self, fabric: Fabric, items: list[Item], stages: int) -> None:
         self.fabric, self.items = fabric, items
         self.controls = 0
         self._placed = 0
         fan_in = len(items)
-        if ranks:
+        if stages:
             fan_in = 1
-            while fan_in**ranks < len(items):
+            while fan_in**stages < len(items):
                 fan_in += 1
         self.root = self._joined([self._first(fan_in, count) for count in self._groups(fan_in)], fan_in, 0)
 
@@ -321,19 +321,24 @@ class TermTree:
         self.controls += node.controls
         return placed
 
-    def _joined(self, sums: list[Placed], fan_in: int, rank: int) -> Placed:
+    def _joined(self, sums: list[Placed], fan_in: int, stage: int) -> Placed:
         """Adds sums, ``fan_in`` at a time; each result is one pipeline stage later than its operands."""
         while len(sums) > 1:
-            rank += 1
+            stage += 1
             groups = [sums[start : start + fan_in] for start in range(0, len(sums), fan_in)]
-            sums = [self._plain(group, rank) for group in groups]
+            sums = [self._plain(group, stage) for group in groups]
         return sums[0]
 
-    def _plain(self, sums: list[Placed], rank: int) -> Placed:
+    def _plain(self, sums: list[Placed], stage: int) -> Placed:
         while len(sums) > 1:
             pairs = [
                 Placed(
-                    adder(self.fabric, "flip" if self.fabric == "ice40" else "negate", a.node, b.node), 0, 0, a, b, rank
+                    adder(self.fabric, "flip" if self.fabric == "ice40" else "negate", a.node, b.node),
+                    0,
+                    0,
+                    a,
+                    b,
+                    stage,
                 )
                 for a, b in zip(sums[::2], sums[1::2])
             ]

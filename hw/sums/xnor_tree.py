@@ -48,12 +48,12 @@ Number = list[Bit]
 class XnorTree(ABC):
     """Instantiates ``popcount(a xnor b)`` in ``m``, or with gates ``popcount((a xor b) and gates)``.
 
-    It has ``ranks`` pipeline stages, the last one on the count. A part that is ready earlier than the one that it is
+    It has ``stages`` pipeline stages, the last one on the count. A part that is ready earlier than the one that it is
     added to is delayed by registers.
     """
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
-        self.m, self.enable, self.ranks, self.gated = m, enable, ranks, gates is not None
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, stages: int, gates: Value | None = None) -> None:
+        self.m, self.enable, self.stages, self.gated = m, enable, stages, gates is not None
         gate_bits = [None] * len(a) if gates is None else list(gates)
         self.operands = [Bit(x, y, gate=gate) for x, y, gate in zip(a, b, gate_bits, strict=True)]
         self.names = 0
@@ -62,12 +62,12 @@ class XnorTree(ABC):
     fabric: Fabric
 
     def build(self) -> list[Value]:
-        """Bits of the count, ``ranks`` cycles with ``enable`` high after the operands."""
+        """Bits of the count, ``stages`` cycles with ``enable`` high after the operands."""
         root = plan(len(self.operands), self.fabric, gated=self.gated)
-        self.limit = cut(root, max(self.ranks - 1, 0), _WAY)
+        self.limit = cut(root, max(self.stages - 1, 0), _WAY)
         bits = self.plain(self.number(root, last=True), 0)
         self.finish()
-        return self.held(bits, self.ranks - self.rank(root))
+        return self.held(bits, self.stages - self.stage(root))
 
     @abstractmethod
     def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
@@ -78,7 +78,7 @@ class XnorTree(ABC):
     def finish(self) -> None:
         """Instantiates what can only be built after all sums."""
 
-    def rank(self, count: Count) -> int:
+    def stage(self, count: Count) -> int:
         return arrival(count, self.limit, _WAY)[0]
 
     def time(self, count: Count) -> float:
@@ -96,29 +96,29 @@ class XnorTree(ABC):
         taken, self.operands = self.operands[:count], self.operands[count:]
         return taken
 
-    def held(self, values: list[Value], ranks: int) -> list[Value]:
-        """``values`` delayed by ``ranks`` registers."""
-        for _ in range(ranks):
+    def held(self, values: list[Value], stages: int) -> list[Value]:
+        """``values`` delayed by ``stages`` registers."""
+        for _ in range(stages):
             register = Signal(len(values), name=self.name("held"), reset_less=True)
             with self.m.If(self.enable):
                 self.m.d.sync += [register[k].eq(value) for k, value in enumerate(values)]
             values = list(register)
         return values
 
-    def plain(self, bits: Number, ranks: int) -> list[Value]:
-        """The computed values of ``bits``, delayed by ``ranks`` registers."""
+    def plain(self, bits: Number, stages: int) -> list[Value]:
+        """The computed values of ``bits``, delayed by ``stages`` registers."""
         return self.held([
             bit.a if bit.b is None and not bit.inverted else self.lut(bit.of, *bit.pins).a for bit in bits
-        ], ranks)  # fmt: skip
+        ], stages)  # fmt: skip
 
-    def part(self, count: Count | None, rank: int) -> Number:
-        """A summand in pipeline stage ``rank``. An operand that needs no delay stays uncomputed."""
+    def part(self, count: Count | None, stage: int) -> Number:
+        """A summand in pipeline stage ``stage``. An operand that needs no delay stays uncomputed."""
         if count is None:
             return []
         if count.bits == 1:
             (bit,) = self.take(1)
-            return [bit] if rank == 0 else [Bit(value) for value in self.plain([bit], rank)]
-        wait = rank - self.rank(count)
+            return [bit] if stage == 0 else [Bit(value) for value in self.plain([bit], stage)]
+        wait = stage - self.stage(count)
         bits = self.number(count, waits=wait > 0)
         if not wait:
             return bits
@@ -170,12 +170,12 @@ class XnorTree(ABC):
 @dataclass
 class CarryIn:
     """A carry-in of an iCE40 chain that is not built yet: ``carry`` has to become the value of ``bit``, in the first
-    stage by ``time``, or delayed by ``ranks`` registers."""
+    stage by ``time``, or delayed by ``stages`` registers."""
 
     bit: Bit
     carry: Signal
     time: float
-    ranks: int
+    stages: int
 
 
 class Ice40Tree(XnorTree):
@@ -187,24 +187,24 @@ class Ice40Tree(XnorTree):
 
     fabric = "ice40"
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
-        super().__init__(m, a, b, enable, ranks, gates)
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, stages: int, gates: Value | None = None) -> None:
+        super().__init__(m, a, b, enable, stages, gates)
         self.carry_ins: list[CarryIn] = []
 
     def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
         if count.high is None:
             return self.three(waits) if count.bits == 3 else self.two() if count.bits == 2 else self.take(1)
-        rank = self.rank(count)
-        high, low = self.part(count.high, rank), self.part(count.low, rank)
+        stage = self.stage(count)
+        high, low = self.part(count.high, stage), self.part(count.low, stage)
         if count.short:
-            return self.short(high, low, self.take(1) if count.carry else [], rank)
-        return self.chain(count, high, [Bit(value) for value in self.plain(low, 0)], rank)
+            return self.short(high, low, self.take(1) if count.carry else [], stage)
+        return self.chain(count, high, [Bit(value) for value in self.plain(low, 0)], stage)
 
-    def short(self, high: Number, low: Number, carry: Number, rank: int) -> Number:
+    def short(self, high: Number, low: Number, carry: Number, stage: int) -> Number:
         """The sum of two-bit numbers without a chain: a LUT for each bit, and one for the carry of the lowest bits if
         there is a carry-in."""
-        if carry and (rank or carry[0].gate is not None):
-            carry = [Bit(value) for value in self.plain(carry, rank)]
+        if carry and (stage or carry[0].gate is not None):
+            carry = [Bit(value) for value in self.plain(carry, stage)]
         bit = carry[0] if carry else None
         a0, a1 = (part.a for part in high)
         if not low:
@@ -228,7 +228,7 @@ class Ice40Tree(XnorTree):
             self.lut(lambda a, b, c: (a + b + c) >> 1, a1, b1, inner),
         ]
 
-    def chain(self, count: Count, high: Number, low: Number, rank: int) -> Number:
+    def chain(self, count: Count, high: Number, low: Number, stage: int) -> Number:
         name = self.name("chain")
         a = [bit.a for bit in high]
         b = [*(bit.a for bit in low), *[ZERO] * (len(high) - len(low))]
@@ -236,8 +236,8 @@ class Ice40Tree(XnorTree):
             a, b = [*a, ZERO], [*b, ZERO]
         if count.carry:
             entering = Signal(name=f"{name}_in")
-            time = self.time(count) - count.own_delay if rank == 0 else self.limit
-            self.carry_ins.append(CarryIn(self.take(1)[0], entering, time, rank))
+            time = self.time(count) - count.own_delay if stage == 0 else self.limit
+            self.carry_ins.append(CarryIn(self.take(1)[0], entering, time, stage))
             a, b = [entering, *a], [entering, *b]
         total = ice40_add(self.m, name, a, b, [ZERO] * len(a), first=not count.carry)
         return [Bit(bit) for bit in total[count.carry :]]
@@ -249,7 +249,7 @@ class Ice40Tree(XnorTree):
         carry-in that may be later.
         """
         free: list[tuple[float, Value]] = []
-        for carry_in in sorted(self.carry_ins, key=lambda carry_in: (-carry_in.ranks, carry_in.time)):
+        for carry_in in sorted(self.carry_ins, key=lambda carry_in: (-carry_in.stages, carry_in.time)):
             ready, place = max(
                 (pair for pair in free if pair[0] + 1 <= carry_in.time and not self.gated),
                 key=lambda pair: pair[0],
@@ -261,9 +261,9 @@ class Ice40Tree(XnorTree):
                 free = [pair for pair in free if pair[1] is not place]
                 a, b = carry_in.bit.pins
                 computed = self.lut(lambda a, _1, _2, b: a ^ b ^ 1, a, place, place, b)
-            (entering,) = self.held([computed.a], carry_in.ranks)
+            (entering,) = self.held([computed.a], carry_in.stages)
             self.m.d.comb += carry_in.carry.eq(entering)
-            free.append((0.0 if carry_in.ranks else ready + 1, carry_in.carry))
+            free.append((0.0 if carry_in.stages else ready + 1, carry_in.carry))
 
 
 class Ecp5Tree(XnorTree):
@@ -277,8 +277,8 @@ class Ecp5Tree(XnorTree):
 
     fabric = "ecp5"
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
-        super().__init__(m, a, b, enable, ranks, gates)
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, stages: int, gates: Value | None = None) -> None:
+        super().__init__(m, a, b, enable, stages, gates)
         self.chains: dict[tuple[int, float], list[tuple[list[Slot], list[Signal]]]] = {}
 
     def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
@@ -286,11 +286,11 @@ class Ecp5Tree(XnorTree):
             return self.take(1)
         if last and count.bits <= 3:
             return self.two() if count.bits == 2 else self.three()
-        rank = self.rank(count)
-        high, low = self.part(count.high, rank), self.part(count.low, rank)
+        stage = self.stage(count)
+        high, low = self.part(count.high, stage), self.part(count.low, stage)
         carry = self.take(1)[0] if count.carry else None
-        if carry and rank:
-            carry = Bit(self.plain([carry], rank)[0])
+        if carry and stage:
+            carry = Bit(self.plain([carry], stage)[0])
         elif carry:
             carry = self.computed(carry)
         high = [self.computed(bit) for bit in high]
@@ -300,7 +300,7 @@ class Ecp5Tree(XnorTree):
             slots.append(self.slot(bit, low[k] if k < len(low) else None, inverted))
         name = self.name("sum")
         total = [Signal(name=f"{name}_{k}") for k in range(count.width)]
-        self.chains.setdefault((rank, round(self.time(count), 3)), []).append((slots, total))
+        self.chains.setdefault((stage, round(self.time(count), 3)), []).append((slots, total))
         return [Bit(bit, inverted=inverted) for bit in total]
 
     def entering(self, carry: Bit | None, inverted: bool) -> Slot:
