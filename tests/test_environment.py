@@ -229,7 +229,7 @@ def test_a_report_that_points_elsewhere(tiny, tmp_path, name):
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "report.json").write_text(json.dumps(report))
     (tmp_path / "other.bin").write_text("not ours")
-    message = f"the build report names the bitstream {name!r}, which is no file beside it: build again"
+    message = f"the build report names the bitstream {name!r}, which is not a plain file name: build again"
     assert refused(run("flash", "--dry-run", tmp_path / "build")) == message
     np.save(tmp_path / "x.npy", np.zeros((1, 4), np.uint8))
     arguments = ("--engine", "bitstream", "--build", tmp_path / "build")

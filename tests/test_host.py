@@ -143,7 +143,7 @@ def test_a_board_that_cannot_be_loaded(board, answer, message):
 @pytest.mark.parametrize(
     "has_quality, quality, message",
     [
-        (False, 1, "the design on {port} has no quality to turn"),
+        (False, 1, "the design on {port} has no quality to set"),
         (True, -1, "the quality must be 0 or more, not -1"),
         (True, [1, 2], "there must be a quality for each of the 3 frames, not 2"),
     ],
@@ -280,7 +280,7 @@ def test_a_class_that_is_not_that_of_the_greatest_score(board):
     x = frames(1)
     right = int(golden(x[0]).argmax())
     fake = board(mangle=lambda number, reply: reply[:-1] + bytes([right ^ 1]))
-    message = rf"^frame 0: the reply \w+ says class {right ^ 1} and its greatest score is that of class {right}: a byte"
+    message = rf"^frame 0: the reply \w+ says class {right ^ 1}, but its largest score is that of class {right}: a byte"
     with (
         host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
         pytest.raises(FewbitError, match=message + " was damaged on the line, or the board runs another design$"),
@@ -291,7 +291,7 @@ def test_a_class_that_is_not_that_of_the_greatest_score(board):
 def test_the_class_of_equal_scores_is_the_lowest():
     reply = protocol.encode_reply(SCORES, np.array([-3, 5, 5, 5]), 1)
     assert protocol.decode_reply(SCORES, True, reply)[1] == 1
-    with pytest.raises(FewbitError, match="says class 2 and its greatest score is that of class 1"):
+    with pytest.raises(FewbitError, match="says class 2, but its largest score is that of class 1"):
         protocol.decode_reply(SCORES, True, reply[:-1] + b"\x02")
 
 
@@ -336,7 +336,7 @@ def test_a_score_out_of_range(board, damage):
     with (
         host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
         pytest.raises(
-            FewbitError, match=r"^frame 0: the reply \w+ is no int12\[4\]: does the board run another design\?$"
+            FewbitError, match=r"^frame 0: the reply \w+ is not int12\[4\]: does the board run another design\?$"
         ),
     ):
         link.run(frames(1))
