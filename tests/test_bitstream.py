@@ -242,7 +242,7 @@ class Hard(wiring.Component):
 def test_hard_blocks_are_refused(tmp_path, block):
     report = make("icebreaker", tmp_path / "out", Hard(block), dsp=True)
     assert report.used(block) == 1
-    with pytest.raises(FewbitError, match="whose behaviour is not known: use the netlist engine$"):
+    with pytest.raises(FewbitError, match="for which there is no model: use the netlist engine$"):
         load(tmp_path / "out", report)
 
 

@@ -115,12 +115,12 @@ def test_no_place_for_temporary_files(tiny, frames, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     "compiler, message",
     [
-        ("g++ 'unclosed", 'CXX="g++ \'unclosed" is no command (no closing quotation): correct it, or unset CXX'),
+        ("g++ 'unclosed", 'CXX="g++ \'unclosed" is not a command (no closing quotation): correct it, or unset CXX'),
         ("no-such-compiler", "CXX names 'no-such-compiler', which is not on the PATH; install it or unset CXX"),
         ("false", "the compiler false, which CXX names, failed with exit status 1; it wrote nothing"),
         (
             "true",
-            "the compiler true, which CXX names, ends without an error and makes nothing; choose another by CXX, "
+            "the compiler true, which CXX names, ends without an error but writes no output; choose another by CXX, "
             "or unset it",
         ),
     ],
