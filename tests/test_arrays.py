@@ -42,8 +42,8 @@ GZIP = gzip.compress(idx(np.zeros((4, 4), np.uint8), 8), mtime=0)
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "holds no array; hand in a .npy file or an idx file (MNIST's format), raw or .gz"),
-        (b"hello world", "holds no array; hand in a .npy file or an idx file (MNIST's format), raw or .gz"),
+        (b"", "holds no array; pass a .npy file or an idx file (MNIST's format), raw or .gz"),
+        (b"hello world", "holds no array; pass a .npy file or an idx file (MNIST's format), raw or .gz"),
         (idx(np.zeros((3, 3), np.uint8), 8)[:-1], "not a whole idx file"),
         (idx(np.zeros((3, 3), np.uint8), 8)[:7], "not a whole idx file"),
         (idx(np.zeros((3, 3), np.uint8), 8) + b"x", "not a whole idx file"),

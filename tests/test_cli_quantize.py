@@ -160,9 +160,9 @@ def test_a_qonnx_network(fewbit, tmp_path):
         (("--activations", "9"), "activations have 1 to 8 bits, not 9"),
         (
             ("--input", "pixels"),
-            "input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not 'pixels'",
+            "input must be uintN or intN of 1 to 16 bits, optionally with /NUMBER or *NUMBER, not 'pixels'",
         ),
-        (("--inputs", "x.npy"), "an accuracy takes both --inputs and --labels"),
+        (("--inputs", "x.npy"), "the accuracy needs both --inputs and --labels"),
     ],
 )  # fmt: skip
 def test_mistakes(refused, small, tmp_path, options, message):
@@ -185,13 +185,13 @@ def test_arrays_that_do_not_fit(refused, small, tmp_path):
     wanted = "float inputs must be 1/255 times a whole number, and some are not"
     assert refused("quantize", small, "-o", out, "--calibration", x) == wanted
     np.save(x, np.zeros((0, 4), np.uint8))
-    assert refused("quantize", small, "-o", out, "--calibration", x) == "calibration needs a frame or more"
+    assert refused("quantize", small, "-o", out, "--calibration", x) == "calibration needs at least one frame"
     assert not out.exists()
 
 
 def test_files_that_cannot_be(refused, small, tmp_path):
     out = tmp_path / "o.safetensors"
-    wanted = f"{tmp_path / 'o.onnx'}: a network is written as .safetensors, not .onnx"
+    wanted = f"{tmp_path / 'o.onnx'}: the output must be a .safetensors file, not .onnx"
     assert refused("quantize", small, "-o", tmp_path / "o.onnx") == wanted
     assert refused("quantize", small, "-o", tmp_path / "none" / "o.safetensors").startswith("cannot write")
     assert refused("quantize", tmp_path / "no.onnx", "-o", out) == f"{tmp_path / 'no.onnx'}: no such file"
@@ -200,7 +200,7 @@ def test_files_that_cannot_be(refused, small, tmp_path):
     dense = Dense(name="fc", weights=[[1, -1]], code=BINARY)
     native = Network(name="native", input=TensorType(DType("uint", 2), (2,)), layers=(dense,))
     file.save(native, tmp_path / "native.safetensors")
-    wanted = "activations is for float networks: 'native' is one in integers already"
+    wanted = "activations is for float networks: 'native' is an integer network"
     assert refused("quantize", tmp_path / "native.safetensors", "-o", out, "--activations", "4") == wanted
 
 

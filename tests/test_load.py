@@ -70,7 +70,7 @@ def test_an_unknown_suffix(tmp_path: Path) -> None:
 def test_an_input_option_is_for_onnx(network: Network, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     file.save(network, path)
-    assert message(path, input="uint8") == "input='uint8' is for ONNX files; this one says what its input is"
+    assert message(path, input="uint8") == "input='uint8' is for ONNX files; this file defines its own input"
 
 
 def test_an_onnx_file_cut_anywhere(tmp_path: Path) -> None:
