@@ -84,6 +84,7 @@ class Form:
 
     @property
     def serial(self) -> bool:
+        """Whether it is the serial form."""
         return self.latency < 0
 
 

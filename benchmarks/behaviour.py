@@ -60,7 +60,7 @@ def behaviour(network: Network) -> dict[str, str]:
 
 def main(arguments: list[str]) -> None:
     if len(arguments) < 2 or arguments[0] not in ("save", "compare"):
-        raise FewbitError("behaviour takes save or compare, a file, and names of networks")
+        raise FewbitError("the arguments must be save or compare, a file, and optionally names of networks")
     what, path, *names = arguments
     try:
         before: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if what == "compare" else {}

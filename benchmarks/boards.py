@@ -56,6 +56,7 @@ class Case:
 
     @property
     def clock_hz(self) -> int | None:
+        """The clock in hertz; None for the board's default."""
         return None if self.clock_mhz is None else round(self.clock_mhz * 1e6)
 
     def plan(self) -> Plan:
@@ -63,6 +64,7 @@ class Case:
         return board_design(shipped(self.network), catalogue.get(self.board), self.limits).plan
 
     def build(self, out_dir: Path) -> tuple[Design, Report]:
+        """Build the bitstream in ``out_dir``; return design and report."""
         return build(shipped(self.network), self.board, out_dir, self.limits)
 
 

@@ -15,10 +15,10 @@ def command(name: str, main: Callable[[list[str]], None]) -> None:
     try:
         with child.signals():
             main(sys.argv[1:])
-    except child.Terminated as told:
-        what = "interrupted" if told.number == signal.SIGINT else "terminated"
+    except child.Terminated as ended:
+        what = "interrupted" if ended.number == signal.SIGINT else "terminated"
         print(f"benchmarks.{name}: {what}", file=sys.stderr)
-        sys.exit(128 + told.number)
+        sys.exit(128 + ended.number)
     except FewbitError as error:
         print(f"benchmarks.{name}: {error}", file=sys.stderr)
         sys.exit(2)

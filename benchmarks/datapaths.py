@@ -186,10 +186,10 @@ def multipliers(device: str) -> Iterator[Row]:
     }
     star = {width: activity.plain(width, "none") for width in (8, 16)}
     for width in (8, 16):
-        for recoded, said in ((True, "digits beforehand"), (False, "run-time recoder")):
+        for recoded, description in ((True, "digits beforehand"), (False, "run-time recoder")):
             goal, aim = goals.get((width, recoded), (None, None))
             yield Row(
-                name=f"CSD {width}x{width}, {said}", device=device, ours=_csd(device, width, recoded),
+                name=f"CSD {width}x{width}, {description}", device=device, ours=_csd(device, width, recoded),
                 plain=star[width], flows=PRODUCT, goal=goal, aim=aim,
             )  # fmt: skip
     target: Any = FAMILIES[device]
@@ -199,9 +199,9 @@ def multipliers(device: str) -> Iterator[Row]:
             flows=PRODUCT, goal=80 if ecp5 and width == 8 else None,
         )  # fmt: skip
     for width in (8, 16):
-        for recoded, said in ((True, "digits beforehand"), (False, "run-time recoder")):
+        for recoded, description in ((True, "digits beforehand"), (False, "run-time recoder")):
             yield Row(
-                name=f"CSD {width}x{width} serial, {said}", device=device,
+                name=f"CSD {width}x{width} serial, {description}", device=device,
                 ours=CsdMultiplierSerial(width, width, recoded=recoded), plain=PlainSerial(width),
             )  # fmt: skip
 
@@ -241,15 +241,15 @@ def clocked(device: str) -> Iterator[Row]:
             ours=XnorPopcount(width, stages, family), plain=XnorPopcount(width, stages), unit=width, plain_unit=width,
             goal=each, clock=clock,
         )  # fmt: skip
-    for recoded, said in ((True, "digits beforehand"), (False, "run-time recoder")):
+    for recoded, description in ((True, "digits beforehand"), (False, "run-time recoder")):
         for tree, registers in (("ripple", "none"), ("balanced", "none"), ("balanced", "all")):
             yield Row(
-                name=f"CSD 8x8, {said}, {tree}" + (", registers" if registers == "all" else ""), device=device,
+                name=f"CSD 8x8, {description}, {tree}" + (", registers" if registers == "all" else ""), device=device,
                 ours=_csd(device, 8, recoded, tree, registers), flows=PRODUCT,
                 plain=activity.plain(8, "ports" if registers == "all" else "none"),
             )  # fmt: skip
         yield Row(
-            name=f"CSD 8x8 serial, {said}", device=device, ours=CsdMultiplierSerial(8, 8, recoded=recoded),
+            name=f"CSD 8x8 serial, {description}", device=device, ours=CsdMultiplierSerial(8, 8, recoded=recoded),
             plain=PlainSerial(8),
         )  # fmt: skip
     target: Any = family

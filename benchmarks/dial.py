@@ -133,7 +133,7 @@ class Bench:
         self, layer: Dense, activation: DType, x: Ints, *, pe: int, simd: int, family: Target, cycles: int = 400
     ) -> None:
         if layer.scales is None or layer.across or layer.negative_scales is not None:
-            raise FewbitError(f"layer {layer.name!r}: the dial is shown on one scale a vector along the inputs")
+            raise FewbitError(f"layer {layer.name!r}: the benchmark needs one scale per vector along the inputs")
         self.layer, self.activation, self.x = layer, activation, x
         self.unit = MatVec(layer, activation, pe=pe, simd=simd, target=family, exact=False)
         self.groups = max(1, min(self.unit.folds, cycles // self.unit.words))

@@ -94,6 +94,7 @@ class Part:
     cost: partial[Cost]
 
     def compare(self, device: Target) -> Comparison:
+        """Measure the component on ``device``, and compare with its predicted cost."""
         cells = measure(self.component(), device.name)
         return Comparison(_numbers(self.cost(target=device)), (cells["lc"], cells["ff"], cells["ram"], cells["dsp"]))
 

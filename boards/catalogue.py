@@ -166,4 +166,4 @@ def get(name: str) -> Board:
     for board in BOARDS:
         if name.lower() in (board.name, *board.aliases):
             return board
-    raise FewbitError(f"no board is called {name!r}; there are {', '.join(board.name for board in BOARDS)}")
+    raise FewbitError(f"unknown board {name!r}; the boards are {', '.join(board.name for board in BOARDS)}")

@@ -67,7 +67,7 @@ def flash(out_dir: str | Path, *, permanent: bool = False, dry_run: bool = False
     board = catalogue.get(report.board)
     bitstream = Path(out_dir) / report.bitstream
     if not bitstream.is_file():
-        raise FewbitError(f"{bitstream} is gone: run fewbit build again")
+        raise FewbitError(f"{bitstream} does not exist: run fewbit build again")
     command = flash_command(board, bitstream, permanent=permanent, missing_ok=dry_run)
     shown = shlex.join(command)
     if not dry_run:
@@ -82,9 +82,11 @@ def _program(board: Board, command: list[str]) -> None:
     name = Path(command[0]).name
     output_lines = [line.strip() for line in ended.output.splitlines() if line.strip()]
     if any(text in ended.output for text in _FORBIDDEN):
-        raise FewbitError(f"{name} may not use the USB port of {board.name}: add a udev rule for it, or run it as root")
+        raise FewbitError(
+            f"{name} has no permission for the USB port of {board.name}: add a udev rule for it, or run it as root"
+        )
     if any(text in ended.output for text in _ABSENT):
-        raise FewbitError(f"{name} found no {board.name}: plug it in, and close what else uses it")
+        raise FewbitError(f"{name} found no {board.name}: plug it in, and close other programs that use it")
     if "error while loading shared libraries" in ended.output:
         raise FewbitError(
             f"{name} lacks a system library ({output_lines[-1].split(': ', 2)[-1]}): "

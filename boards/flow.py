@@ -379,14 +379,14 @@ class _Run:
 
     def _slower(self, best_hz: float) -> str:
         """Advice for a build that missed its timing: a clock 0.1 MHz below the best one that was reached."""
-        asked = Fraction(int(best_hz / 1e5 - 1), 10)
+        advised = Fraction(int(best_hz / 1e5 - 1), 10)
         try:
-            settings(self.board, asked * 1_000_000)
+            settings(self.board, advised * 1_000_000)
         except FewbitError:
             if self.board.oscillator_hz > best_hz:
                 return "pipeline or fold it more, or build for a faster board"
-            asked = Fraction(self.board.oscillator_hz, 1_000_000)
-        return f"ask for --clock {float(asked):g} or lower, or pipeline or fold it more"
+            advised = Fraction(self.board.oscillator_hz, 1_000_000)
+        return f"ask for --clock {float(advised):g} or lower, or pipeline or fold it more"
 
     def _refuse_misfit(self) -> None:
         over = [usage for usage in self._logged_usage() if usage.used > usage.available]

@@ -136,6 +136,7 @@ class BoardLink:
         self.close()
 
     def close(self) -> None:
+        """Close the serial port."""
         self._serial.close()
 
     def run(
@@ -189,8 +190,8 @@ class BoardLink:
                     on_progress(received + 1)
             if surplus := self._surplus(listen_s and max(listen_s, 2 * longest_s)):
                 raise FewbitError(
-                    f"{surplus} bytes more than {len(requests)} replies came from {self.port}: replies of an earlier "
-                    "request, or a byte that the line added; run the frames again"
+                    f"{surplus} surplus bytes after {len(requests)} replies from {self.port}: late replies to an "
+                    "earlier request, or noise on the line; run the frames again"
                 )
             self._clean = True
         except (serial.SerialException, OSError) as error:
@@ -254,10 +255,12 @@ class BoardLink:
                 return
             if answer != b"\x00":
                 raise FewbitError(
-                    f"the board on {self.port} does not say whether it is loaded: check that it runs this design at "
-                    f"{self.baud} baud (fewbit flash)"
+                    f"the board on {self.port} does not answer whether its weights are loaded: check that it runs this "
+                    f"design at {self.baud} baud (fewbit flash)"
                 )
-        raise FewbitError(f"the board on {self.port} did not take its {len(self.image):,} bytes of weights: try again")
+        raise FewbitError(
+            f"the board on {self.port} did not accept its {len(self.image):,} bytes of weights: try again"
+        )
 
     def _reply(self, number: int) -> tuple[Ints, int | None]:
         length = protocol.reply_bytes(self.scores, self.has_index)
@@ -265,8 +268,8 @@ class BoardLink:
         self._owed = max(0, self._owed - len(data))
         if len(data) < length:
             raise FewbitError(
-                f"frame {number}: {len(data)} of {length} reply bytes came from {self.port} in {self._reply_s:.1f} s: "
-                f"check that the board runs this design at {self.baud} baud (fewbit flash)"
+                f"frame {number}: {len(data)} of {length} reply bytes arrived from {self.port} in "
+                f"{self._reply_s:.1f} s: check that the board runs this design at {self.baud} baud (fewbit flash)"
             )
         try:
             return protocol.decode_reply(self.scores, self.has_index, data)

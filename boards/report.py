@@ -41,10 +41,12 @@ class Usage:
 
     @property
     def title(self) -> str:
+        """Name of the resource for tables."""
         return _TITLES[self.kind]
 
     @property
     def percent(self) -> float:
+        """Used share of the resource, in percent."""
         return 100 * self.used / self.available
 
     def __str__(self) -> str:
@@ -61,6 +63,7 @@ class Timing:
 
     @property
     def met(self) -> bool:
+        """Whether the timing is met."""
         return self.fmax_hz >= self.clock_hz
 
 
@@ -141,6 +144,7 @@ class Report:
         return sum(usage.used for usage in self.usage if usage.kind == kind)
 
     def to_json(self) -> str:
+        """Return the report as JSON."""
         tree = asdict(self)
         tree["link"] |= {"input": _tree(self.link.input), "scores": _tree(self.link.scores)}
         for row, usage in zip(tree["usage"], self.usage):
@@ -154,16 +158,16 @@ class Report:
         try:
             tree = json.loads(text)
             if tree["format"] != FORMAT:
-                raise FewbitError(f"a report of format {tree['format']} cannot be read, only {FORMAT}: build again")
+                raise FewbitError(f"the build report has format {tree['format']}, not {FORMAT}: build again")
             link = tree["link"]
             types = {name: _tensor_type(link[name]) for name in ("input", "scores")}
-            known = {name: tree[name] for name in cls.__dataclass_fields__ if name != "plan"}
-            known["plan"] = tree.get("plan")
-            known["timing"] = tuple(Timing(**row) for row in tree["timing"])
-            known["usage"] = tuple(
+            fields = {name: tree[name] for name in cls.__dataclass_fields__ if name != "plan"}
+            fields["plan"] = tree.get("plan")
+            fields["timing"] = tuple(Timing(**row) for row in tree["timing"])
+            fields["usage"] = tuple(
                 Usage(**{name: value for name, value in row.items() if name != "percent"}) for row in tree["usage"]
             )
-            known["link"] = Link(**{**link, **types})
+            fields["link"] = Link(**{**link, **types})
             if not _plain_name(tree["bitstream"]):
                 raise FewbitError(
                     f"the build report names the bitstream {tree['bitstream']!r}, which is not a plain file name: "
@@ -173,7 +177,7 @@ class Report:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FewbitError(f"the build report is damaged ({error!r}): build again") from None
-        return cls(**known)
+        return cls(**fields)
 
     @classmethod
     def load(cls, folder: Path) -> Report:
@@ -188,8 +192,8 @@ class Report:
         lines += [f"  {use.title:12} {use.used:>7,} of {use.available:>7,} {use.percent:>6.1f} %" for use in self.usage]
         lines.append("")
         for row in self.timing:
-            reach = f"up to {row.fmax_hz / 1e6:.1f} MHz by timing analysis"
-            lines.append(f"  clock {row.domain}: {row.clock_hz / 1e6:.3f} MHz; {reach}")
+            limit = f"up to {row.fmax_hz / 1e6:.1f} MHz by timing analysis"
+            lines.append(f"  clock {row.domain}: {row.clock_hz / 1e6:.3f} MHz; {limit}")
         if self.clock_asked_hz != self.clock_hz:
             lines.append(f"  clock asked for: {self.clock_asked_hz / 1e6:g} MHz")
         if self.frames_per_second is not None:

@@ -148,7 +148,7 @@ class Shell(wiring.Component):
             )
         if (score.width, score.signed) != (self.scores.dtype.bits, self.scores.dtype.signed):
             kind = f"{'int' if score.signed else 'uint'}{score.width}"
-            raise FewbitError(f"the design gives scores of kind {kind}, not {self.scores.dtype}")
+            raise FewbitError(f"the design gives scores of type {kind}, not {self.scores.dtype}")
         return int(lanes.length)
 
     def elaborate(self, platform: object) -> Module:

@@ -68,7 +68,7 @@ class UARTReceiver(wiring.Component):
 
     def __init__(self, divisor: int) -> None:
         if divisor < _SLOWEST_DIVISOR:
-            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
+            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles per bit, not {divisor}")
         self.divisor = divisor
         super().__init__({"rx": In(1, init=1), "o": Out(stream.Signature(8, always_ready=True)), "error": Out(1)})
 
@@ -130,7 +130,7 @@ class UARTTransmitter(wiring.Component):
 
     def __init__(self, divisor: int) -> None:
         if divisor < _SLOWEST_DIVISOR:
-            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
+            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles per bit, not {divisor}")
         self.divisor = divisor
         super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
 

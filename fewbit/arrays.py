@@ -44,9 +44,9 @@ def read(path: str | Path) -> Ints:
             with gzip.open(file) as unzipped:
                 content = _read(path, cast(BinaryIO, unzipped) if zipped else file)
     except OSError as error:
-        raise FewbitError(f"{path}: {(error.strerror or 'not a whole gzip file').lower()}") from None
+        raise FewbitError(f"{path}: {(error.strerror or 'not a complete gzip file').lower()}") from None
     except (EOFError, zlib.error):
-        raise FewbitError(f"{path}: not a whole gzip file") from None
+        raise FewbitError(f"{path}: not a complete gzip file") from None
     if content[:6] == b"\x93NUMPY":
         return _npy(path, content)
     if content[:2] == b"\0\0" and len(content) >= 4 and content[2] in _IDX_TYPES:
@@ -100,12 +100,12 @@ def _npy(path: Path, content: bytearray) -> Ints:
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, by_columns, kind = reader(file)
     except Exception as error:  # the header is a Python literal, which may be wrong in any way
-        raise FewbitError(f"{path}: not a whole .npy file of numbers (its header: {_first_line(error)})") from None
+        raise FewbitError(f"{path}: not a complete .npy file of numbers (its header: {_first_line(error)})") from None
     if kind.kind not in "biuf":
-        raise FewbitError(f"{path}: not a whole .npy file of numbers ({kind} are none)")
+        raise FewbitError(f"{path}: not a complete .npy file of numbers (its type is {kind})")
     array = _filled(content, file.tell(), shape, kind)
     if array is None:
-        raise FewbitError(f"{path}: not a whole .npy file of numbers (its header tells of {kind} {_short(shape)})")
+        raise FewbitError(f"{path}: not a complete .npy file of numbers (its header says {kind} {_short(shape)})")
     return array.reshape(shape[::-1]).transpose() if by_columns else array.reshape(shape)
 
 
@@ -115,7 +115,7 @@ def _idx(path: Path, content: bytearray) -> Ints:
     kind = np.dtype(_IDX_TYPES[content[2]])
     array = _filled(content, start, shape, kind) if len(content) >= start else None
     if array is None:
-        raise FewbitError(f"{path}: not a whole idx file")
+        raise FewbitError(f"{path}: not a complete idx file")
     return array.reshape(shape)
 
 

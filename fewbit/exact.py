@@ -120,7 +120,7 @@ class Curve:
 
     def _then(self, step: Gain | Clip) -> Curve:
         if len(self.steps) >= _MOST_STEPS:
-            raise FewbitError(f"more than {_MOST_STEPS} scales and limits in turn stand before a quantizer")
+            raise FewbitError(f"there are more than {_MOST_STEPS} scales and limits before a quantizer")
         return Curve((*self.steps, step))
 
     def of_multiple(self, gain: Reals) -> Curve:
@@ -200,7 +200,7 @@ class Curve:
 def _bounded(step: Gain) -> Gain:
     for value in (*step.gain, *step.shift):
         if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MOST_DIGITS:
-            raise FewbitError(f"scales that have been multiplied need more than {_MOST_DIGITS} bits to be exact")
+            raise FewbitError(f"a product of scales needs more than {_MOST_DIGITS} bits to be exact")
     return step
 
 
@@ -215,7 +215,7 @@ def _repeat(values: Reals, times: int) -> Reals:
 def check_thresholds(channels: int, levels: int) -> None:
     """Raises FewbitError if a layer has more than 2**21 thresholds."""
     if channels * levels > _MOST_THRESHOLDS:
-        raise FewbitError(f"takes {levels} thresholds in {channels} channels, {_MOST_THRESHOLDS:,} in all are the most")
+        raise FewbitError(f"needs {levels} thresholds in {channels} channels, more than {_MOST_THRESHOLDS:,} in all")
 
 
 def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, high: Ints) -> tuple[Ints, Ints]:

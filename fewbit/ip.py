@@ -184,7 +184,7 @@ BLOCKS = {
 def block(name: str) -> Block:
     """Return the block ``name``. Raises FewbitError if it is unknown."""
     if name not in BLOCKS:
-        raise FewbitError(f"unknown block {name!r}; there are {', '.join(BLOCKS)}")
+        raise FewbitError(f"unknown block {name!r}; the blocks are {', '.join(BLOCKS)}")
     return BLOCKS[name]
 
 

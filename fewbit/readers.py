@@ -104,7 +104,9 @@ def _found(model: str | Path, shipped: dict[str, Path]) -> tuple[Path, Reader]:
     if reader is None:
         *others, last = READERS
         known = f"a {', a '.join(others)} or an {last}"
-        raise FewbitError(f"{path}: a network is {known} file, not {path.suffix.lower() or 'one without a suffix'}")
+        raise FewbitError(
+            f"{path}: a network must be {known} file, not {path.suffix.lower() or 'one without a suffix'}"
+        )
     if path.is_dir():
         raise FewbitError(f"{path}: is a directory")
     return path, reader

@@ -42,6 +42,7 @@ class Job:
 
     @property
     def seconds(self) -> int:
+        """Run time so far, in seconds."""
         return round(time.time() - self.began)
 
     def export(self, network: Network, model: nn.Module, takes: Callable[[Tensor], Tensor]) -> dict[str, Any]:

@@ -348,7 +348,7 @@ class Bench:
         await self.idle(after)
         got = list(self.monitor.words)
         if len(got) > outputs:
-            raise AssertionError(f"{len(got) - outputs} output words too many, first {got[outputs]:#x}")
+            raise AssertionError(f"{len(got) - outputs} surplus output words, first {got[outputs]:#x}")
         self.monitor.clear()
         return got
 

@@ -169,7 +169,9 @@ def unpack(bitstream: Path, constraints: Path, *, target: str, clock_hz: float) 
         bitstream uses a hard block without a model (DSP block or SPRAM).
     """
     if target not in PACKAGES:
-        raise FewbitError(f"the bitstream engine takes {' and '.join(PACKAGES)}, not {target}: use the netlist engine")
+        raise FewbitError(
+            f"the bitstream engine supports {' and '.join(PACKAGES)}, not {target}: use the netlist engine"
+        )
     icebox, unpacker, compiler = find_icebox(), _find_unpacker(), find_compiler()
     try:
         packed, pins = bitstream.read_bytes(), constraints.read_text(encoding="utf-8")
@@ -252,7 +254,7 @@ def _adapt(work: Path, pins: str, clock_hz: float) -> None:
         text = text.replace(plls[0], re.sub(r"\.PACKAGEPIN\(\w+\)", f".PACKAGEPIN({clock})", plls[0]))
     if len(plls) > 1 or "SB_PLL40_2" in text or abs(bitstream_hz / clock_hz - 1) > 1e-6:
         raise FewbitError(
-            f"the bitstream makes a clock of {bitstream_hz / 1e6:g} MHz, not the report's {clock_hz / 1e6:g} MHz"
+            f"the bitstream has a clock of {bitstream_hz / 1e6:g} MHz, not the report's {clock_hz / 1e6:g} MHz"
         )
     ports = f".{clock}(clk), .{rx}(rx), .{tx}(tx)"
     text += f"module fewbit_top (input clk, input rx, output tx);\n  board board ({ports});\nendmodule\n"

@@ -228,7 +228,7 @@ def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
         private = private_copy(work, (_LIBRARY, "ports"))
     loaded = _load(private)
     if loaded is None:
-        raise FewbitError(f"the library just built does not load; does {shlex.join(compiler)} build for this machine?")
+        raise FewbitError(f"the compiled library does not load; does {shlex.join(compiler)} compile for this machine?")
     return loaded
 
 

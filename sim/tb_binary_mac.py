@@ -18,6 +18,7 @@ _CASES = 600
 
 
 def bits_of(word: int, width: int) -> list[int]:
+    """Bits of ``word``, lowest first."""
     return [word >> bit & 1 for bit in range(width)]
 
 
@@ -76,8 +77,8 @@ async def every_word(dut: Any) -> None:
                 met.add(("preset", ends.get(presets[index], "between")))
         met.add(("length", "one" if began and (place + 1 == _CASES or words[place + 1][2]) else "more"))
         got = int(dut.sum.value)
-        want = sum(total << index * bits for index, total in enumerate(sums))
-        assert got == want, f"word {place}: sums {got:#x}, not {want:#x}"
+        expected_sums = sum(total << index * bits for index, total in enumerate(sums))
+        assert got == expected_sums, f"word {place}: sums {got:#x}, not {expected_sums:#x}"
         signs = sum((total >> bits - 1) << index for index, total in enumerate(sums))
         assert int(dut.sign.value) == signs, f"word {place}: signs {int(dut.sign.value):#x}, not {signs:#x}"
     points: set[object] = {("length", "one"), ("length", "more"), ("preset", "zero")}

@@ -71,6 +71,7 @@ async def _read(dut: Any, pattern: Pattern, vectors: list[list[int]], reads: lis
 @cocotb.test()
 @cocotb.parametrize(fill=PATTERNS, take=PATTERNS)
 async def vectors(dut: Any, fill: str, take: str) -> None:
+    """All vectors are read as written, under every pair of patterns of writing and reading."""
     seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
     dut._log.info("fewbit bench: seed %d, fill %s, take %s", seed, fill, take)
     driver = await _start(dut, fill, seed)
@@ -82,6 +83,7 @@ async def vectors(dut: Any, fill: str, take: str) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
+    """A reset in mid-vector discards the vectors written so far."""
     driver = await _start(dut, "always", 1)
     for cycles in (1, 2, 3, 5, 8, 13):
         driver.queue.extend(word for vector in VECTORS[::-1] for word in vector)

@@ -21,6 +21,7 @@ CASES: dict[str, Any] = json.loads(Path(os.environ["FEWBIT_CASES"]).read_text(en
 
 
 def check_coverage(met: set[int]) -> None:
+    """Check that ``met`` has all coverage points, by their indices."""
     missed = [point for place, point in enumerate(CASES["points"]) if place not in met]
     assert not missed, f"coverage: {len(missed)} of {len(CASES['points'])} points missed, first {missed[0]}"
     cocotb.log.info("fewbit bench: coverage full, %d points", len(CASES["points"]))

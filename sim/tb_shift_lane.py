@@ -32,6 +32,7 @@ Row = tuple[list[int], list[int]]
 
 
 def kind(value: int) -> str:
+    """Kind of an activation, for the coverage: least, greatest, zero or between."""
     if value in (ACTIVATION.min, ACTIVATION.max):
         return "least" if value == ACTIVATION.min else "greatest"
     return "zero" if value == 0 else "between"
@@ -71,6 +72,7 @@ def expected(x: list[int], code: list[int]) -> tuple[int, int]:
 
 
 def packed(values: list[int], bits: int) -> int:
+    """Pack values of ``bits`` bits into a word, the first in the lowest bits."""
     return sum((value & (1 << bits) - 1) << place * bits for place, value in enumerate(values))
 
 

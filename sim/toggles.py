@@ -87,6 +87,7 @@ class Activity:
 
     @property
     def total(self) -> int:
+        """All changes."""
         return self.luts + self.carries + self.flip_flops
 
 

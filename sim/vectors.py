@@ -78,6 +78,7 @@ class Vectors:
 
     @property
     def frames(self) -> int:
+        """Number of frames."""
         return len(self.words) // self.beats_in
 
     def frame(self, index: int) -> tuple[list[int], list[int]]:

@@ -88,7 +88,7 @@ def test_broken_model(name):
 
 def test_idx_whose_sizes_overflow():
     path = FOLDER / "idx_100"
-    assert command("run", "mnist-small", "--inputs", path) == f"fewbit: {path}: not a whole idx file"
+    assert command("run", "mnist-small", "--inputs", path) == f"fewbit: {path}: not a complete idx file"
 
 
 # Hostile arrays
@@ -145,7 +145,7 @@ def described(descr: str = "'<u1'", shape: str = "(1,)") -> str:
 def test_npy_header_that_does_not_fit(tmp_path, header, version):
     path = tmp_path / "x.npy"
     path.write_bytes(npy(header, b"\1", version))
-    with pytest.raises(FewbitError, match=r"^[^\n]*x\.npy: not a whole \.npy file of numbers \([^\n]*\)$"):
+    with pytest.raises(FewbitError, match=r"^[^\n]*x\.npy: not a complete \.npy file of numbers \([^\n]*\)$"):
         arrays.read(path)
 
 
@@ -166,7 +166,7 @@ def test_npy_of_each_kind_is_read(tmp_path, order, kind):
 def test_idx_of_absurd_sizes(tmp_path, axes, extents):
     path = tmp_path / "x"
     path.write_bytes(bytes([0, 0, 8, axes]) + struct.pack(f">{axes}I", *extents) + b"\1" * (extents[0] == 1))
-    with pytest.raises(FewbitError, match="x: not a whole idx file$"):
+    with pytest.raises(FewbitError, match="x: not a complete idx file$"):
         arrays.read(path)
 
 

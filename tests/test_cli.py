@@ -199,7 +199,7 @@ def test_a_truncated_onnx(refused, tmp_path):
 def test_a_foreign_file(refused, tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"\xff\xd8")
-    assert refused("info", path) == f"{path}: a network is a .safetensors or an .onnx file, not .jpg"
+    assert refused("info", path) == f"{path}: a network must be a .safetensors or an .onnx file, not .jpg"
 
 
 def test_wrong_shape(refused, tiny, tmp_path):
@@ -237,7 +237,7 @@ def test_unwritable_outputs(refused, tiny, frames, tmp_path):
 
 def test_unknown_board(refused, tiny, tmp_path):
     message = refused("build", tiny, "--board", "arty", "-o", tmp_path / "out")
-    assert message.startswith("no board is called 'arty'; there are ")
+    assert message.startswith("unknown board 'arty'; the boards are ")
     assert "icebreaker" in message
     assert not (tmp_path / "out").exists()
 

@@ -175,7 +175,7 @@ def test_testbench_has_the_tests_of_the_bench_and_no_more(name, tmp_path, monkey
 def test_unknown_block():
     with pytest.raises(
         FewbitError,
-        match="unknown block 'adder'; there are xnor-popcount, shift-decoder, csd-multiplier, binary-mac, matvec, "
+        match="unknown block 'adder'; the blocks are xnor-popcount, shift-decoder, csd-multiplier, binary-mac, matvec, "
         "shift-lane",
     ):
         ip("adder")

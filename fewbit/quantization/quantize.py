@@ -122,7 +122,7 @@ def quantize(
         return Quantization(source=source, network=network, weights=layer_weights, recipes=recipes)
     bits = 8 if activations is None else activations
     if not 1 <= bits <= 8:
-        raise FewbitError(f"activations have 1 to 8 bits, not {bits}")
+        raise FewbitError(f"activations must have 1 to 8 bits, not {bits}")
     kind = input_kind(input)
     source = source.flattened_channels_last()
     recipes = _recipes({product.name: product.matrix for product in source.products}, recipe, named)

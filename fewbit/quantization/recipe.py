@@ -58,7 +58,7 @@ class Recipe:
         for setting in settings.split(":"):
             key, _, value = setting.partition("=")
             if not name or not setting:
-                raise FewbitError(f"a layer's own settings are NAME=SETTING or NAME=SETTING:SETTING, not {text!r}")
+                raise FewbitError(f"the settings of a layer must be NAME=SETTING or NAME=SETTING:SETTING, not {text!r}")
             if setting in RULES:
                 changes["rule"] = setting
             elif setting == "two-scales":
@@ -71,7 +71,7 @@ class Recipe:
                 axis = value
             elif setting.partition("(")[0] not in FAMILIES:
                 raise FewbitError(
-                    f"layer {name!r}: a setting is a code, {', '.join(RULES)}, two-scales, alpha-bits=B, "
+                    f"layer {name!r}: a setting must be a code, {', '.join(RULES)}, two-scales, alpha-bits=B, "
                     f"alpha-fraction=F, vector=N or axis={'|'.join(AXES)}, not {setting!r}"
                 )
             else:
