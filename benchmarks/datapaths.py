@@ -147,7 +147,7 @@ class PlainSerial(wiring.Component):
 
 
 def plain_decoder(width: int) -> str:
-    """Verilog of the shift decoder as a table of the levels in Table II of the paper."""
+    """Verilog of the shift decoder as a table of the levels (Table II of the quality-scalable multiplier paper)."""
     levels = (0, 1, 2, 4, -1, -2, -4, 0)
     cases = "".join(f"    {code}: weight = {'-' if level < 0 else ''}s * {abs(level)};\n" for code, level in
                     enumerate(levels))  # fmt: skip

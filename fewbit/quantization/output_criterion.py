@@ -14,8 +14,8 @@ def output_criterion(network: FloatNetwork, name: str, frames: Floats, scores: F
     The function takes the weights and returns the percentage of frames whose class differs from that of ``scores``,
     plus the mean cross entropy of these classes; less is better. No labels are needed.
 
-    The percentage dominates, because the paper's scales are too small for the levels: scores shrink, which increases
-    the cross entropy without changing the classes.
+    The percentage dominates, because the scales of the rule ``paper`` are too small for the levels: scores shrink,
+    which increases the cross entropy without changing the classes.
     """
     place = next(i for i, layer in enumerate(network.layers) if isinstance(layer, Product) and layer.name == name)
     product = network.layers[place]

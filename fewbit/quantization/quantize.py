@@ -65,7 +65,7 @@ class Quantization:
         return self.recipes[name].scale_bits if stores_scales(self.weights[name]) else 0
 
     def memory_bits(self, name: str) -> int:
-        """Memory of layer ``name`` in bits, by equation 12 of the paper: code words and stored scales."""
+        """Memory of layer ``name`` in bits: code words and stored scales (equation 12 of the multiplier paper)."""
         return self.weights[name].memory_bits(self.scale_bits(name))
 
 
