@@ -1,1 +1,1 @@
-"""Commands that print the tables quoted in the documentation."""
+"""Commands that measure designs and print the tables in the documentation."""

@@ -1,13 +1,13 @@
 # amaranth: UnusedElaboratable=no
-"""Switching activity of the multipliers: transitions of nets a product, in netlists as a build maps them.
+"""Switching activity of the multipliers: net transitions per product, in netlists that are mapped as for a board.
 
-    python -m benchmarks.activity                     # both sizes and families; minutes
-    python -m benchmarks.activity 8 --family ice40    # one size, one family
-    python -m benchmarks.activity --all               # the run-time recoder before every form of the rows as well
+    python -m benchmarks.activity                     # both widths and families; minutes
+    python -m benchmarks.activity 8 --family ice40    # one width, one family
+    python -m benchmarks.activity --all               # also the run-time recoder with every form of multiplier
     python -m benchmarks.activity --data pixels       # other activations; see benchmarks/operands.py
 
-Every netlist is held to the golden product at every vector before anything is counted. The same vectors each time, so
-the same figures from run to run.
+Before transitions are counted, every product of the netlist is compared with the golden model. The test vectors are
+the same in each run, and so are the figures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fewbit.hw.multiply.partial_products import TREES
 from fewbit.sim.toggles import CARRY_DELAY, LUT_DELAY, Mapped, Settled
 
 DEVICES: dict[Target, str] = {"ice40": "hx8k", "ecp5": "ecp5-25k"}
-OWN_FLOW: dict[Target, str] = {"ice40": "default", "ecp5": "abc"}  # abc9 drops instantiated carry cells in places
+OWN_FLOW: dict[Target, str] = {"ice40": "default", "ecp5": "abc"}  # abc9 sometimes drops instantiated carry cells
 WIDTHS = (8, 16)
 CASES = {"held": f"weights held for {HOLD} activations", "new": "a new weight for every product"}
 RARE = tuple(f"recoder, {tree}, {registers}" for tree in TREES for registers in ("rows", "all"))
@@ -50,28 +50,28 @@ DATA = {
     "uniform": "Activations: uniform. Weights: normal. From no network.",
 }
 WARM = HOLD
-"""Products before the counted ones, which are as many: every pipeline is full, and one weight in each is changed."""
+"""Number of products before counting starts, which fill the pipelines; the same number is then counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A multiplier to count the transitions of.
+    """A form of multiplier whose transitions are counted.
 
     Attributes
     ----------
     name : str
     like : str
-        The form of ``*`` that it is compared with: registers in the same places.
+        Name of the form of ``*`` that it is compared with, which has registers in the same places.
     block : Component or str
-        It, or Verilog of it, top module ``top``.
+        The multiplier as a component, or as Verilog with the top module ``top``.
     flow : str
-        How it is mapped: one of :data:`benchmarks.measure.FLOWS`.
+        Synthesis flow, one of :data:`benchmarks.measure.FLOWS`.
     latency : int
-        Cycles from operands to product; -1 for the serial form, which takes one for every digit and one more.
+        Cycles from operands to product; -1 for the serial form, which takes one cycle per digit and one more.
     knob : bool
         Whether it has a quality.
     recoded : bool
-        Whether it takes digits in place of ``b``.
+        Whether its second operand is given as digits, recoded beforehand, instead of ``b``.
     """
 
     name: str
@@ -84,12 +84,13 @@ class Form:
 
     @property
     def serial(self) -> bool:
+        """Whether it is the serial form."""
         return self.latency < 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """Transitions a product: settled values only, and with glitches. Clock edges at flip-flops that were enabled."""
+    """Transitions per product of settled values, and with glitches; and clock edges at enabled flip-flops."""
 
     settled: float
     glitches: float
@@ -98,7 +99,7 @@ class Count:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A form as counted: logic cells, flip-flops, and counts by case and quality (0 where there is no knob)."""
+    """Results for a form: logic cells, flip-flops, and counts by case and quality (0 for forms without a quality)."""
 
     form: Form
     cells: int
@@ -107,7 +108,7 @@ class Line:
 
 
 def plain(width: int, registers: str) -> str:
-    """Verilog of ``a * b``, with no registers, with some at the ``inputs``, or at inputs and output (``ports``)."""
+    """Verilog of ``a * b``. ``registers`` is ``none``, ``inputs``, or ``ports`` for both inputs and output."""
     port, wide = f"signed [{width - 1}:0]", f"signed [{2 * width - 1}:0]"
     if registers == "none":
         return (
@@ -128,14 +129,14 @@ _LIKE = {"none": "none", "digits": "inputs", "rows": "inputs", "all": "ports"}
 
 
 def forms(width: int, family: Target) -> list[Form]:
-    """The forms of ``*``, the other exact multipliers, then those by canonic signed digits."""
-    found = [
+    """All forms to compare: those of ``*``, the other exact multipliers, and the canonic-signed-digit multipliers."""
+    all_forms = [
         Form(name=name, like=name, block=plain(width, registers), latency=list(PLAIN).index(registers))
         for registers, name in PLAIN.items()
     ]
-    found.append(Form(name="*, Yosys' booth", like="*", block=plain(width, "none"), flow="booth"))
+    all_forms.append(Form(name="*, Yosys' booth", like="*", block=plain(width, "none"), flow="booth"))
     rows = Multiplier(width, width, family)
-    found.append(
+    all_forms.append(
         Form(name=f"rows ({'Booth' if family == 'ice40' else 'binary'})", like="*", block=rows, flow=OWN_FLOW[family])
     )
     for recoded in (True, False):
@@ -143,13 +144,13 @@ def forms(width: int, family: Target) -> list[Form]:
         for registers in REGISTERS:
             for tree in TREES:
                 name = f"{word}, {tree}" if registers == "none" else f"{word}, {tree}, {registers}"
-                found.append(_csd(width, family, recoded, tree, registers, name))
+                all_forms.append(_csd(width, family, recoded, tree, registers, name))
         serial = CsdMultiplierSerial(width, width, recoded=recoded)
-        found.append(
+        all_forms.append(
             Form(name=f"{word}, serial", like=PLAIN["ports"], block=serial, latency=-1, knob=True,
                  recoded=recoded)
         )  # fmt: skip
-    return found
+    return all_forms
 
 
 def _csd(width: int, family: Target, recoded: bool, tree: Any, registers: Any, name: str) -> Form:
@@ -161,23 +162,23 @@ def _csd(width: int, family: Target, recoded: bool, tree: Any, registers: Any, n
 
 
 def qualities(width: int) -> tuple[int, ...]:
-    """1 to 4, and all digits."""
+    """The qualities to measure: 1 to 4, and all digits."""
     return tuple(sorted({*range(1, min(4, largest_count(width)) + 1), largest_count(width)}))
 
 
 def count(form: Form, netlist: Mapped, source: str, width: int, case: str, quality: int, streams: int) -> Count:
-    """Transitions of a netlist, once every product of it is right.
+    """Simulate a netlist, compare every product with the golden model, and count transitions.
 
     Raises
     ------
     FewbitError
-        If the netlist gives a product that is not the golden one.
+        If a product of the netlist differs from the golden one.
     """
     products = 2 * WARM
     a, b = operands(source, width, products + 1, streams, held=case == "held")
     digits = csd.recode(b, width)
-    kept = csd.keep(digits, quality) if form.knob else digits
-    expected = a * csd.value(kept)
+    kept_digits = csd.keep(digits, quality) if form.knob else digits
+    expected = a * csd.value(kept_digits)
     inputs: dict[str, Ints] = {"a": a, "en": np.ones_like(a), "quality": np.full_like(a, quality)}
     inputs |= {"digits": csd.encode(digits).astype(np.int64)} if form.recoded else {"b": b}
     slot = 1 + quality if form.serial else 1
@@ -199,19 +200,19 @@ def count(form: Form, netlist: Mapped, source: str, width: int, case: str, quali
     return Count(
         settled=settled.zero_delay(first=first).total / counted,
         glitches=settled.glitches(first=first).total / counted,
-        clocked=settled.clocked(first=first, where=_busy(kept, slot) if form.serial else None) / counted,
+        clocked=settled.clocked(first=first, where=_busy(kept_digits, slot) if form.serial else None) / counted,
     )
 
 
-def _busy(kept: Ints, slot: int) -> Any:
-    """Cycles and streams into which a clock edge leads that a product of the serial form needs."""
-    needs = 1 + (kept[:-1] != 0).sum(-1)
+def _busy(kept_digits: Ints, slot: int) -> Any:
+    """Mask (cycles, streams) of the cycles in which the serial form works on a product."""
+    needs = 1 + (kept_digits[:-1] != 0).sum(-1)
     edges = np.arange(1, slot + 1)[None, :, None] <= needs[:, None]
     return np.concatenate([np.zeros((1, needs.shape[1]), bool), edges.reshape(-1, needs.shape[1])])
 
 
 def line(form: Form, *, family: Target, width: int, source: str, streams: int) -> Line:
-    """A form mapped, checked and counted in every case and at every quality."""
+    """Map a form, check it, and count its transitions in every case and at every quality."""
     cells, design = mapped(form.block, DEVICES[family], flow=form.flow)
     netlist = Mapped(design, "top")
     counts = {
@@ -225,34 +226,37 @@ def line(form: Form, *, family: Target, width: int, source: str, streams: int) -
 def lines(
     width: int, family: Target, *, source: str = "network", streams: int = 64, names: Container[str] | None = None
 ) -> list[Line]:
-    """Forms of one size and family; of those with a quality only the ones in ``names``, if given.
+    """Results for all forms of one width and family. ``names`` selects those with a quality; None is all.
 
-    The work runs beside itself on as many cores as there are; what comes out does not depend on that.
+    The forms are measured in parallel on all cores; the results do not depend on that.
     """
     chosen = [form for form in forms(width, family) if not form.knob or names is None or form.name in names]
-    one = partial(line, family=family, width=width, source=source, streams=streams)
+    measure_form = partial(line, family=family, width=width, source=source, streams=streams)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(one, chosen))
+        return list(pool.map(measure_form, chosen))
 
 
-def ratio(one: Line, found: list[Line], case: str, quality: int, *, like: str = "") -> float:
-    """Transitions with glitches of a form, over those of the ``*`` that it is compared with, or of ``like``."""
-    name = like or one.form.like
-    base = next(other for other in found if other.form.name == name)
-    return _at(one, case, quality).glitches / _at(base, case, quality).glitches
+def ratio(result: Line, results: list[Line], case: str, quality: int, *, like: str = "") -> float:
+    """Transitions with glitches of a form, divided by those of the form ``like``; by default, of ``form.like``."""
+    name = like or result.form.like
+    base = next(other_result for other_result in results if other_result.form.name == name)
+    return _at(result, case, quality).glitches / _at(base, case, quality).glitches
 
 
-def best(found: list[Line], case: str, quality: int) -> Line:
-    """The form by digits known beforehand with the fewest transitions."""
-    return min((one for one in found if one.form.recoded), key=lambda one: _at(one, case, quality).glitches)
+def best(results: list[Line], case: str, quality: int) -> Line:
+    """The form with digits recoded beforehand that has the fewest transitions."""
+    return min(
+        (result for result in results if result.form.recoded),
+        key=lambda result: _at(result, case, quality).glitches,
+    )
 
 
-def _at(one: Line, case: str, quality: int) -> Count:
-    return one.counts[case, quality if one.form.knob else 0]
+def _at(result: Line, case: str, quality: int) -> Count:
+    return result.counts[case, quality if result.form.knob else 0]
 
 
-def table(width: int, family: str, case: str, found: list[Line]) -> Iterator[str]:
-    """The lines of a printed table: three blocks of columns, each with a column for every quality K."""
+def table(width: int, family: str, case: str, results: list[Line]) -> Iterator[str]:
+    """Lines of the table of results: three groups of columns, each with a column for every quality K."""
     levels = qualities(width)
 
     def row(name: str, lc: object, ff: object, blocks: list[list[str]], last: str) -> str:
@@ -266,59 +270,68 @@ def table(width: int, family: str, case: str, found: list[Line]) -> Iterator[str
               zip(("settled", "with glitches", "over its *"), (6, 7, 5))]  # fmt: skip
     yield f"{'':31}{'':4}{'':4} |{' |'.join(titles)} | edges"
     yield row("", "LC", "FF", [[f"K={k}" for k in levels]] * 3, "K=2")
-    for one in found:
-        counts = [_at(one, case, quality) for quality in (levels if one.form.knob else levels[:1])]
-        ratios = [ratio(one, found, case, quality) for quality in levels[: len(counts)]]
-        blocks = [[f"{one.settled:.0f}" for one in counts], [f"{one.glitches:.1f}" for one in counts]]
+    for result in results:
+        counts = [_at(result, case, quality) for quality in (levels if result.form.knob else levels[:1])]
+        ratios = [ratio(result, results, case, quality) for quality in levels[: len(counts)]]
+        blocks = [[f"{count.settled:.0f}" for count in counts], [f"{count.glitches:.1f}" for count in counts]]
         blocks.append([f"{value:.2f}" for value in ratios])
-        yield row(one.form.name, one.cells, one.flip_flops, blocks, f"{_at(one, case, 2).clocked:.0f}")
+        yield row(result.form.name, result.cells, result.flip_flops, blocks, f"{_at(result, case, 2).clocked:.0f}")
     yield ""
 
 
-def verdict(width: int, family: str, found: list[Line]) -> Iterator[str]:
-    """Where keeping few digits saves transitions in these lines, and where it does not."""
+def verdict(width: int, family: str, results: list[Line]) -> Iterator[str]:
+    """Text lines that say for which forms a low quality saves transitions, and for which it does not."""
     full = largest_count(width)
     yield f"{width} x {width}, {family}:"
-    for case, said in CASES.items():
-        exact = min((one for one in found if not one.form.knob), key=lambda one: one.counts[case, 0].glitches)
-        chosen = {quality: best(found, case, quality) for quality in (1, 2, full)}
-        yield f"  {said}; fewest transitions by digits, over its * (bare *, best exact form):"
-        for quality, one in chosen.items():
-            own, bare = ratio(one, found, case, quality), ratio(one, found, case, quality, like="*")
-            least = ratio(one, found, case, quality, like=exact.form.name)
-            yield f"    K={quality}: {own:.2f} ({bare:.2f}, {least:.2f}), {one.form.name}"
+    for case, description in CASES.items():
+        exact = min(
+            (result for result in results if not result.form.knob),
+            key=lambda result: result.counts[case, 0].glitches,
+        )
+        chosen = {quality: best(results, case, quality) for quality in (1, 2, full)}
+        yield f"  {description}; fewest transitions by digits, over its * (bare *, best exact form):"
+        for quality, result in chosen.items():
+            own_ratio = ratio(result, results, case, quality)
+            bare_ratio = ratio(result, results, case, quality, like="*")
+            exact_ratio = ratio(result, results, case, quality, like=exact.form.name)
+            yield f"    K={quality}: {own_ratio:.2f} ({bare_ratio:.2f}, {exact_ratio:.2f}), {result.form.name}"
         for quality in (2, full):
-            more = [one.form.name for one in found if one.form.knob and ratio(one, found, case, quality) >= 1]
+            more = [
+                result.form.name
+                for result in results
+                if result.form.knob and ratio(result, results, case, quality) >= 1
+            ]
             listed = f"no fewer than * at K={quality}: {'; '.join(more) or 'none'}"
             yield textwrap.fill(listed, 120, initial_indent=" " * 4, subsequent_indent=" " * 6)
 
 
 NOTE = f"""\
-How to read this. A transition is a change of the output of a LUT, a carry or a flip-flop, in the synthesized netlist.
-"settled" compares the values at the ends of cycles; "with glitches" counts every change on the way, where a LUT takes
-{LUT_DELAY} units of time and every bit of a carry chain {CARRY_DELAY}. Changes of primary inputs are left out, those of
-registers are not. "edges" are clock edges at enabled flip-flops at K=2: two transitions of a clock pin each, counted
-nowhere else. "over its *" compares with Yosys' * with registers in the same places. The serial form counts all cycles
-of a product, and is compared with * with all ports registered. K is the quality, the non-zero digits that are kept; the
-last K keeps all, and is exact. "digits" are recoded beforehand, a "recoder" works at run time; the last word of a name
-says where registers are: before the rows (digits), after them (rows), after every level (all).
+How to read this. A transition is a change of the output of a LUT, a carry or a flip-flop in the synthesized netlist.
+"settled" compares the values at the ends of cycles. "with glitches" counts all changes within a cycle, with a delay
+of {LUT_DELAY} units for a LUT and {CARRY_DELAY} for each bit of a carry chain. Changes of primary inputs are not
+counted, those of registers are. "edges" are clock edges at enabled flip-flops at K=2; each is two transitions of a
+clock pin, which are not counted elsewhere. "over its *" is the ratio to Yosys' * with registers in the same places. The
+serial form counts all cycles of a product, and is compared with * with registers at all ports. K is the quality, the
+number of non-zero digits that are kept; the last K keeps all, and is exact. "digits" are recoded beforehand, a
+"recoder" works at run time. The last word of a name says where the registers are: before the partial products (digits),
+after them (rows), or after every adder level (all).
 
-The paper's claim is that gating the partial products that a quality leaves unused saves energy. By this proxy it holds
-where a ratio is below 1: where weights are held, at a low quality, and the more so the wider the factors. It does not
-hold for the forms listed as no fewer than *: every row hands on the glitches of those before it, so that at full
-quality, with weights that change every time, or behind a run-time recoder, rows may cost more than *, which the settled
-values alone do not show. A pipeline stage after the recoder keeps its glitches from the rows.
-It is a proxy: transitions of nets under one model of delay, without the loads of wires, not joules.
+The paper claims that energy is saved by gating the partial products that a quality leaves unused. By this proxy that is
+true where the ratio is below 1: with held weights, at a low quality, and more so for wider operands. It is not true for
+the forms listed as no fewer than *. Each partial product passes on the glitches of those before it. Therefore, at full
+quality, with weights that change every time, or behind a run-time recoder, they may have more transitions than *, which
+the settled values do not show. A pipeline stage after the recoder keeps its glitches from the partial products.
+This is a proxy for energy: net transitions with one delay model and without wire loads, not joules.
 """
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.activity", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("width", nargs="*", type=int, help="bits of the factors (default: 8 and 16)")
+    parser.add_argument("width", nargs="*", type=int, help="bits of the operands (default: 8 and 16)")
     parser.add_argument("--family", choices=DEVICES, help="default: both")
     parser.add_argument("--data", choices=SOURCES, default="network", help="what is multiplied (default: network)")
     parser.add_argument("--streams", type=int, default=64, help=f"{WARM} products are counted in each (default: 64)")
-    parser.add_argument("--all", action="store_true", help="the run-time recoder before every form of the rows")
+    parser.add_argument("--all", action="store_true", help="also the run-time recoder with every form of multiplier")
     return parser.parse_args(arguments)
 
 
@@ -331,10 +344,10 @@ def main(arguments: list[str]) -> None:
         for family in families:
             every = [form.name for form in forms(width, family)]
             names = every if options.all else [name for name in every if name not in RARE]
-            found = lines(width, family, source=options.data, streams=options.streams, names=names)
+            results = lines(width, family, source=options.data, streams=options.streams, names=names)
             for case in CASES:
-                print("\n".join(table(width, family, case, found)), flush=True)
-            verdicts += verdict(width, family, found)
+                print("\n".join(table(width, family, case, results)), flush=True)
+            verdicts += verdict(width, family, results)
     print("\n".join([*verdicts, "", NOTE]), end="")
 
 

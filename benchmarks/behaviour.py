@@ -1,12 +1,12 @@
-"""What a rebuilding must leave as it is: golden scores, plans with their cycles and costs, and generated Verilog.
+"""Regression check for refactoring: golden scores, plans with cycles and costs, and generated Verilog must not change.
 
     python -m benchmarks.behaviour save FILE [NETWORK ...]
     python -m benchmarks.behaviour compare FILE [NETWORK ...]
 
-``save`` writes what this code gives, of every shipped network or of those named: a hash of the scores of
-:data:`FRAMES` frames; on each target the plan as ``fewbit info`` prints it, or why there is none; and a hash of the
-Verilog that boards get, on the first target of :data:`VERILOG` that the network fits. ``compare`` says in what this
-code differs from that, and ends with status 1 if it does.
+``save`` writes the following facts for every shipped network, or for those named: a hash of the scores of
+:data:`FRAMES` frames; for each target, the plan as ``fewbit info`` prints it or the reason why there is none; and a
+hash of the Verilog for boards, for the first target of :data:`VERILOG` that the network fits. ``compare`` prints the
+facts that have changed since, and ends with status 1 if there are any.
 """
 
 from __future__ import annotations
@@ -35,31 +35,32 @@ _PLACE = re.compile(r"\(\* src = .*? \*\)")
 
 
 def digest(data: bytes) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of ``data``."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def behaviour(network: Network) -> dict[str, str]:
-    """What is compared of a network, each under its name."""
-    found = {"scores": digest(run(network, random_frames(network, FRAMES, 5)).scores.tobytes())}
+    """The facts about a network that are compared, by name."""
+    facts = {"scores": digest(run(network, random_frames(network, FRAMES, 5)).scores.tobytes())}
     written = False
     for target in TARGETS:
         try:
-            made = design(network, target)
-            found[f"plan on {target}"] = describe_plan(made.plan)
+            planned = design(network, target)
+            facts[f"plan on {target}"] = describe_plan(planned.plan)
         except FewbitError as error:
-            found[f"plan on {target}"] = str(error)
+            facts[f"plan on {target}"] = str(error)
             continue
         if target in VERILOG and not written:
-            # Where in the source a signal was made may change.
-            text = _PLACE.sub("", made.mapped_verilog)
-            found[f"Verilog for {target}"] = digest(text.encode())
+            # Source locations may change.
+            text = _PLACE.sub("", planned.mapped_verilog)
+            facts[f"Verilog for {target}"] = digest(text.encode())
             written = True
-    return found
+    return facts
 
 
 def main(arguments: list[str]) -> None:
     if len(arguments) < 2 or arguments[0] not in ("save", "compare"):
-        raise FewbitError("behaviour takes save or compare, a file, and names of networks")
+        raise FewbitError("the arguments must be save or compare, a file, and optionally names of networks")
     what, path, *names = arguments
     try:
         before: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if what == "compare" else {}

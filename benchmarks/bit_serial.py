@@ -1,13 +1,14 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes that take bit planes beside lanes that take whole activations, in logic cells.
+"""Bit-serial lanes compared with lanes for whole activations, in logic cells.
 
-    python -m benchmarks.bit_serial                     # cells a lane and plane, 16, 32 and 64 lanes
-    python -m benchmarks.bit_serial units               # whole units, and their cells for the same cycles a frame
-    python -m benchmarks.bit_serial hx8k ternary        # these devices and codes
+    python -m benchmarks.bit_serial                     # cells per lane and bit plane, 16, 32 and 64 lanes
+    python -m benchmarks.bit_serial units               # whole units with the same number of cycles per frame
+    python -m benchmarks.bit_serial hx8k ternary        # only these devices and codes
 
-A lane of a plane is one weight on one bit; ``parallel`` is a lane of whole activations divided by their bits, of ±1
-weights with an eighth of the front that eight outputs share. So equal numbers are equal work at equal speed. A plane
-also wants a multiplexer a lane, once for all outputs: ``mux`` is that of 8-bit activations, its register included.
+``plane`` is the cost of a lane that multiplies one bit of an activation by a weight. ``parallel`` is the cost of a lane
+for whole activations, divided by their bits; for binary weights it includes an eighth of the logic that eight outputs
+share. So equal numbers mean equal throughput per cell. In addition, bit planes need a multiplexer per lane, which all
+outputs share: ``mux`` is its cost for 8-bit activations, with its register.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ ACTIVATIONS = ("uint2", "uint4", "uint8")
 
 
 class Picker(wiring.Component):
-    """The plane of a word, in a register."""
+    """Selects a bit plane of a word of activations, with an output register."""
 
     def __init__(self, activation: DType, simd: int) -> None:
         self.activation, self.simd = activation, simd
@@ -50,7 +51,7 @@ class Picker(wiring.Component):
 
 @cache
 def lane(code: str, activation: str, simd: int, device: str) -> float:
-    """Logic cells of a lane, with its share of what eight outputs have in common."""
+    """Logic cells per lane, with its share of the logic that several outputs have in common."""
     kind = DType.parse(activation)
     outputs = OUTPUTS if code == "binary" and kind.bits > 1 else 1
     block = Outputs(Code.parse(code), kind, simd, outputs, FAMILIES[device], exact=False)
@@ -58,12 +59,12 @@ def lane(code: str, activation: str, simd: int, device: str) -> float:
 
 
 def mux(activation: str, simd: int, device: str) -> float:
-    """Logic cells that picking a plane takes, a lane."""
+    """Logic cells per lane of the multiplexer that selects a bit plane."""
     return measure(Picker(DType.parse(activation), simd), device, flow=FLOW[device])["lc"] / simd
 
 
 def unit(kind: type[FoldedMatVec], code: str, activation: str, pe: int, simd: int, device: str) -> int:
-    """Logic cells of a whole unit of 256 inputs and 32 outputs, weights and vectors in block RAM."""
+    """Logic cells of a whole unit with 256 inputs and 32 outputs, with weights and vectors in block RAM."""
     levels = Code.parse(code).levels
     weights = np.random.default_rng(1).choice(levels, (32, 256))
     layer = Dense(name="dense", weights=weights, code=Code.parse(code))
@@ -72,21 +73,24 @@ def unit(kind: type[FoldedMatVec], code: str, activation: str, pe: int, simd: in
 
 
 def lanes_table(devices: list[str], codes: list[str]) -> None:
-    print("device    code     lanes  plane   mux  " + "  ".join(f"parallel {one}" for one in ACTIVATIONS))
+    """Print logic cells per lane and bit plane."""
+    print("device    code     lanes  plane   mux  " + "  ".join(f"parallel {activation}" for activation in ACTIVATIONS))
     for device in devices:
         for simd in LANES:
             picked = mux("uint8", simd, device)
             for code in codes:
-                whole = [lane(code, one, simd, device) / DType.parse(one).bits for one in ACTIVATIONS]
+                whole = [
+                    lane(code, activation, simd, device) / DType.parse(activation).bits for activation in ACTIVATIONS
+                ]
                 print(
                     f"{device:9} {code:8} {simd:5} {lane(code, str(BIT), simd, device):6.2f} {picked:5.2f}  "
-                    + "  ".join(f"{one:14.2f}" for one in whole),
+                    + "  ".join(f"{activation:14.2f}" for activation in whole),
                     flush=True,
                 )
 
 
 def units_table(devices: list[str], codes: list[str]) -> None:
-    """The parallel unit has as many fewer outputs at a time as the planes take longer."""
+    """Print whole units with equal cycles per frame: the parallel one computes fewer outputs at a time."""
     print("256 inputs, 32 outputs; PE x SIMD, logic cells")
     print("device    code     activations  cycles      planes          parallel")
     for device in devices:
@@ -100,8 +104,8 @@ def units_table(devices: list[str], codes: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    devices = [one for one in FAMILIES if one in arguments] or list(FAMILIES)
-    codes = [one for one in CODES if one in arguments] or list(CODES)
+    devices = [name for name in FAMILIES if name in arguments] or list(FAMILIES)
+    codes = [name for name in CODES if name in arguments] or list(CODES)
     (units_table if "units" in arguments else lanes_table)(devices, codes)
 
 

@@ -1,4 +1,4 @@
-"""Builds shipped networks for every board and prints what each takes and reaches.
+"""Builds shipped networks for boards and prints the resources, clock and frame rate of each.
 
 python -m benchmarks.boards [NAME@BOARD[:clock=MHZ][:fps=N] ...]
 """
@@ -22,7 +22,7 @@ from fewbit.hw.planner.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A shipped network on a board, with what is wished of it."""
+    """A shipped network on a board, with constraints on clock and frame rate."""
 
     network: str
     board: str
@@ -31,37 +31,40 @@ class Case:
 
     @classmethod
     def parse(cls, text: str) -> Case:
-        """Of ``NAME@BOARD``, with ``:clock=MHZ`` and ``:fps=N`` behind it. Raises FewbitError on anything else."""
+        """Parse ``NAME@BOARD[:clock=MHZ][:fps=N]``. Raises FewbitError on anything else."""
         pair, *limits = text.split(":")
         name, at, board = pair.partition("@")
-        found = dict(limit.partition("=")[::2] for limit in limits)
+        limits_by_name = dict(limit.partition("=")[::2] for limit in limits)
         try:
-            numbers = {key: float(value) for key, value in found.items()}
+            numbers = {key: float(value) for key, value in limits_by_name.items()}
         except ValueError:
             numbers = {"": 0.0}
         if not at or not set(numbers) <= {"clock", "fps"}:
-            raise FewbitError(f"a build is NAME@BOARD with :clock=MHZ and :fps=N behind it, not {text!r}")
+            raise FewbitError(f"a build must be NAME@BOARD[:clock=MHZ][:fps=N], not {text!r}")
         return cls(network=name, board=board, clock_mhz=numbers.get("clock"), fps=numbers.get("fps"))
 
     @property
     def constraints(self) -> str:
-        """As options of ``fewbit build``."""
-        found = [("--clock", self.clock_mhz), ("--fps", self.fps)]
-        return " ".join(f"{option} {value:g}" for option, value in found if value is not None)
+        """The constraints as options of ``fewbit build``."""
+        options = [("--clock", self.clock_mhz), ("--fps", self.fps)]
+        return " ".join(f"{option} {value:g}" for option, value in options if value is not None)
 
     @property
     def limits(self) -> Constraints:
+        """The constraints of the planner."""
         return Constraints(clock_hz=self.clock_hz, fps=self.fps)
 
     @property
     def clock_hz(self) -> int | None:
+        """The clock in hertz; None for the board's default."""
         return None if self.clock_mhz is None else round(self.clock_mhz * 1e6)
 
     def plan(self) -> Plan:
-        """What :meth:`build` begins with."""
+        """The plan that :meth:`build` starts with."""
         return board_design(shipped(self.network), catalogue.get(self.board), self.limits).plan
 
     def build(self, out_dir: Path) -> tuple[Design, Report]:
+        """Build the bitstream in ``out_dir``; return design and report."""
         return build(shipped(self.network), self.board, out_dir, self.limits)
 
 
@@ -95,9 +98,9 @@ HEAD = (
 
 
 def row(case: Case) -> tuple[str, ...]:
-    """One build."""
+    """Build ``case``; return its row of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        made, report = case.build(Path(folder) / "out")
+        planned, report = case.build(Path(folder) / "out")
     fmax = min(timing.fmax_hz for timing in report.timing) / 1e6
     used = {use.kind: f"{use.used:,} of {use.available:,}" for use in report.usage}
     return (
@@ -107,8 +110,8 @@ def row(case: Case) -> tuple[str, ...]:
         used["logic_cells"],
         used["block_rams"] + (f", {report.used('sprams')} SPRAMs" if report.used("sprams") else ""),
         f"{report.clock_hz / 1e6:.1f} MHz ({fmax:.1f})",
-        f"{made.plan.cycles_per_frame:,}",
-        f"{report.clock_hz / made.plan.cycles_per_frame:,.0f}",
+        f"{planned.plan.cycles_per_frame:,}",
+        f"{report.clock_hz / planned.plan.cycles_per_frame:,.0f}",
         f"{report.link.frames_per_second:,.0f}",
     )
 

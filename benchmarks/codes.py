@@ -1,10 +1,10 @@
-"""One network in every weight code on one board: accuracy, size and speed.
+"""Comparison of weight codes on one network and board: accuracy, size and speed.
 
     python -m benchmarks.codes [--planned] [CODE ...]
 
-LeNet-5, fine-tuned for each code in the same way (``models/train_codes.py``): vectors of sixteen weights that share a
-scale of eight bits, three-bit activations. A code without a network of its own takes that of a code with the same
-levels. ``--planned`` builds nothing: cells and block RAMs are those that the planner predicts; a build takes minutes.
+The network is LeNet-5, fine-tuned for each code in the same way (``models/train_codes.py``): sixteen weights share a
+scale of eight bits, and activations have three bits. A code for which no network was trained uses the network of a code
+with the same levels. Each build takes minutes; ``--planned`` prints the planner's predictions instead.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ FLOAT = "lenet5"
 BOARD = "ulx3s-85f"
 CLOCK_HZ = 40_000_000
 FPS = 2000
-"""Frames a second that every row is planned for."""
+"""Frames per second for which every row is planned."""
 
 TWO_SCALES = ", two scales"
-"""Behind the name of a code whose levels of either sign have a scale of their own."""
+"""Suffix of a code whose positive and negative levels have a scale each."""
 CODES = (
     "binary",
     "ternary",
@@ -64,7 +64,7 @@ FIGURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A network, and its accuracies on record: without retraining with eight-bit activations, and as it is."""
+    """A network and its recorded accuracies: ``at_once`` without retraining, with 8-bit activations; and fine-tuned."""
 
     network: Network
     at_once: float
@@ -73,14 +73,14 @@ class Row:
 
 @cache
 def row_of(code: str) -> Row:
-    """The shipped LeNet-5 in ``code``, or in one with the same levels.
+    """The shipped LeNet-5 in ``code``, or the one in a code with the same levels, recoded.
 
     Raises
     ------
     LookupError
         If none is shipped.
     """
-    wanted, two_scales = Code.parse(code.removesuffix(TWO_SCALES)), code.endswith(TWO_SCALES)
+    requested, two_scales = Code.parse(code.removesuffix(TWO_SCALES)), code.endswith(TWO_SCALES)
     alike = []
     for name in models.shipped():
         recipe = models.facts(name).get("recipe", {})
@@ -91,46 +91,48 @@ def row_of(code: str) -> Row:
             or recipe["two_scales"] != two_scales
         ):
             continue
-        found = Code.parse(recipe["code"])
-        if found.levels.tolist() == wanted.levels.tolist():
-            alike.append((found != wanted, name))
+        trained_code = Code.parse(recipe["code"])
+        if trained_code.levels.tolist() == requested.levels.tolist():
+            alike.append((trained_code != requested, name))
     if not alike:
         raise LookupError(f"no LeNet-5 with {code} weights and activations of {ACTIVATION_BITS} bits is shipped")
     _, name = min(alike)
     facts = models.facts(name)
     return Row(
-        network=recoded(shipped(name), wanted),
+        network=recoded(shipped(name), requested),
         at_once=facts["accuracy_without_retraining"]["uint8 activations"],
         accuracy=facts["test_accuracy"],
     )
 
 
 def recoded(network: Network, code: Code) -> Network:
-    """The same weights, stored in ``code``."""
+    """``network`` with the same weights, stored in ``code``."""
     layers = [replace(layer, code=code) if isinstance(layer, Linear) else layer for layer in network.layers]
     return replace(network, layers=tuple(layers))
 
 
 def stored_bits(network: Network) -> int:
-    """Bits of a weight as its code stores it, of the widest code of the network."""
+    """Bits per stored weight, for the widest code in the network."""
     return max(layer.code.bits for layer in network.layers if isinstance(layer, Linear))
 
 
 def exact_cells(row: Row) -> tuple[str, ...]:
-    """The cells of a row that need no build: bits of a weight, and the accuracies."""
+    """The table cells that need no build: bits per weight, and the accuracies."""
     return str(stored_bits(row.network)), f"{row.at_once:.2f} %", f"{row.accuracy:.2f} %"
 
 
 def built_cells(row: Row, planned: bool) -> tuple[str, ...]:
-    """The other cells, of :data:`FIGURES`."""
+    """The remaining table cells of :data:`FIGURES`, from a build or, if ``planned``, from the plan."""
     if planned:
         plan = board_design(row.network, catalogue.get(BOARD), Constraints(clock_hz=CLOCK_HZ, fps=FPS)).plan
         used = {"logic_cells": plan.cost.cells, "block_rams": plan.cost.rams, "dsps": plan.cost.dsps}
         fmax = "-"
     else:
         with tempfile.TemporaryDirectory() as folder:
-            made, report = build(row.network, BOARD, Path(folder) / "out", Constraints(clock_hz=CLOCK_HZ, fps=FPS))
-        plan, used = made.plan, {use.kind: use.used for use in report.usage}
+            planned_design, report = build(
+                row.network, BOARD, Path(folder) / "out", Constraints(clock_hz=CLOCK_HZ, fps=FPS)
+            )
+        plan, used = planned_design.plan, {use.kind: use.used for use in report.usage}
         fmax = f"{min(timing.fmax_hz for timing in report.timing) / 1e6:.1f}"
     return (
         *(f"{used.get(kind, 0):,}" for kind in ("logic_cells", "block_rams", "dsps")),
@@ -141,9 +143,9 @@ def built_cells(row: Row, planned: bool) -> tuple[str, ...]:
 
 
 def table(names: Sequence[str] = CODES, *, planned: bool = False) -> Iterator[str]:
-    """The lines of the Markdown table for the codes ``names``, each as soon as it is known.
+    """Yield the lines of the Markdown table for the codes ``names``, each when its build is finished.
 
-    What does not fit, or misses the clock, has no row, and is told on the standard error.
+    A code that does not fit or misses the timing has no line; the reason is printed on standard error.
     """
     rows = {name: row_of(name) for name in names}
     yield from markdown(("code", *FIGURES), []).splitlines()

@@ -1,15 +1,15 @@
 # amaranth: UnusedElaboratable=no
-"""Every datapath in the cells of its family against what Yosys makes of plain RTL, in logic cells.
+"""Logic cells of every datapath built from the family's cells, compared with plain RTL synthesized by Yosys.
 
-    python -m benchmarks.datapaths              # cells, ratios, goals: all rows, in minutes
+    python -m benchmarks.datapaths              # cells, ratios and goals of all rows; minutes
     python -m benchmarks.datapaths CSD lanes    # rows with one of these words in their name
-    python -m benchmarks.datapaths --place      # and clocks, placed and routed; a quarter of an hour more
-    python -m benchmarks.datapaths --json       # ours only, as tests/datapath_cells.json keeps them
+    python -m benchmarks.datapaths --place      # also clocks after place and route; a quarter of an hour more
+    python -m benchmarks.datapaths --json       # only ours, in the format of tests/datapath_cells.json
 
-The plain form is mapped in the same run by the same tools, with the flow of a build and the one that trades speed for
-area, multipliers also with Yosys' Booth recoding, and the smallest is taken. Cells are logic cells as nextpnr packs
-them, LUT4 places on ECP5: of a bit for popcounts, of a lane for lanes (benchmarks/lanes.py), of the whole block for the
-rest. A goal is what a row has to come to, an aim what it would be good to come to.
+The plain RTL is synthesized in the same run by the same tools, with the flow of a build and with an area-optimized one,
+multipliers also with Yosys' Booth recoding; the smallest result counts. Cells are logic cells as nextpnr packs them
+(TRELLIS_COMB on ECP5): per bit for popcounts, per lane for lanes (benchmarks/lanes.py), otherwise for the whole block.
+A goal is a required number of cells, an aim a desirable one.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ Block = wiring.Component | str
 
 FAMILIES = {"hx8k": "ice40", "up5k": "ice40", "ecp5-25k": "ecp5"}
 DEVICES = ("hx8k", "ecp5-25k")
-"""Where cells are counted; a clock is that of a device, so UP5K has one of its own."""
+"""Devices on which cells are counted. UP5K has the cells of HX8K but other delays, so only its clocks are measured."""
 
 FLOW = {"hx8k": "default", "up5k": "default", "ecp5-25k": "abc"}
-"""What our own cells are mapped with; abc9 is told to drop ECP5 carry cells in places."""
+"""Synthesis flow for our own cells. On ECP5 not abc9, which sometimes drops instantiated carry cells."""
 
 PLAIN, PRODUCT = ("default", "area"), ("default", "area", "booth")
-"""Flows from which the smallest plain form is taken."""
+"""Synthesis flows for plain RTL, of which the smallest result counts; PRODUCT for multipliers."""
 
 WIDTHS = (16, 64, 256, 1024)
 STAGES = {"hx8k": (3, 4), "up5k": (3, 4), "ecp5-25k": (4, 8)}
-"""Pipeline stages in a popcount of 256 bits whose clock is measured."""
+"""Numbers of pipeline stages for which the clock of a 256-bit popcount is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,15 @@ class Row:
     ----------
     name, device : str
     ours, plain : Component or str
-        What we make, and plain RTL of the same, top module ``top`` where they are Verilog.
+        Our implementation, and plain RTL of the same function; as Verilog with the top module ``top``, if str.
     flows : tuple of str
-        Which of :data:`benchmarks.measure.FLOWS` the plain form is mapped with.
+        Synthesis flows for the plain RTL, from :data:`benchmarks.measure.FLOWS`.
     unit, plain_unit : int
-        Cells of each are given over this: the bits of a popcount, the lanes of all outputs.
+        Divisors of the cell counts of both: the bits of a popcount, the lanes of all outputs.
     goal, aim : float, optional
-        Cells, over ``unit``.
+        Required and desirable number of cells, divided by ``unit``.
     clock : int, optional
-        MHz that go with the goal where the row is placed.
+        Required clock in MHz, if the row is placed.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What it is called in the committed table."""
+        """Key of the row in ``tests/datapath_cells.json``."""
         return f"{self.name}, {self.device}"
 
 
 class WithItsThreshold(wiring.Component):
-    """A sum of 12 bits from counts of 6, and whether it reached its threshold: the sign of what began with less."""
+    """A 12-bit accumulator of 6-bit counts whose start value includes the threshold; its sign is the comparison."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -106,7 +106,7 @@ class WithItsThreshold(wiring.Component):
 
 
 class Compared(wiring.Component):
-    """A sum of 12 bits from counts of 6, compared with its threshold when it is there."""
+    """A 12-bit accumulator of 6-bit counts with a comparator for the threshold, in plain RTL."""
 
     def __init__(self) -> None:
         super().__init__({"count": In(6), "first": In(1), "bound": In(12), "sign": Out(1)})
@@ -120,7 +120,7 @@ class Compared(wiring.Component):
 
 
 class PlainSerial(wiring.Component):
-    """The schoolbook's serial multiplier: a bit of ``b`` a cycle, lowest first, the last one taken away."""
+    """A serial shift-and-add multiplier in plain RTL, with one bit of ``b`` per cycle, lowest first."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -147,7 +147,7 @@ class PlainSerial(wiring.Component):
 
 
 def plain_decoder(width: int) -> str:
-    """Verilog of the table of Table II's levels."""
+    """Verilog of the shift decoder as a table of the levels (Table II of the quality-scalable multiplier paper)."""
     levels = (0, 1, 2, 4, -1, -2, -4, 0)
     cases = "".join(f"    {code}: weight = {'-' if level < 0 else ''}s * {abs(level)};\n" for code, level in
                     enumerate(levels))  # fmt: skip
@@ -163,7 +163,7 @@ endmodule"""
 
 
 def popcounts(device: str, widths: Sequence[int] = WIDTHS) -> Iterator[Row]:
-    """XNOR-popcounts, combinational."""
+    """Rows of combinational XNOR-popcounts."""
     goal, aim = {"ice40": (2.37, 2.2), "ecp5": (2.05, 1.9)}[FAMILIES[device]]
     for width in widths:
         yield Row(
@@ -178,7 +178,7 @@ def _csd(device: str, width: int, recoded: bool, tree: Any = "ripple", registers
 
 
 def multipliers(device: str) -> Iterator[Row]:
-    """Products of two factors of one width, combinational, then a digit a cycle."""
+    """Rows of multipliers of two operands of the same width: first combinational, then serial ones."""
     ecp5 = FAMILIES[device] == "ecp5"
     goals = {
         (8, True): (105, 95) if ecp5 else (116, 105),
@@ -186,10 +186,10 @@ def multipliers(device: str) -> Iterator[Row]:
     }
     star = {width: activity.plain(width, "none") for width in (8, 16)}
     for width in (8, 16):
-        for recoded, said in ((True, "digits beforehand"), (False, "run-time recoder")):
+        for recoded, description in ((True, "digits beforehand"), (False, "run-time recoder")):
             goal, aim = goals.get((width, recoded), (None, None))
             yield Row(
-                name=f"CSD {width}x{width}, {said}", device=device, ours=_csd(device, width, recoded),
+                name=f"CSD {width}x{width}, {description}", device=device, ours=_csd(device, width, recoded),
                 plain=star[width], flows=PRODUCT, goal=goal, aim=aim,
             )  # fmt: skip
     target: Any = FAMILIES[device]
@@ -199,15 +199,15 @@ def multipliers(device: str) -> Iterator[Row]:
             flows=PRODUCT, goal=80 if ecp5 and width == 8 else None,
         )  # fmt: skip
     for width in (8, 16):
-        for recoded, said in ((True, "digits beforehand"), (False, "run-time recoder")):
+        for recoded, description in ((True, "digits beforehand"), (False, "run-time recoder")):
             yield Row(
-                name=f"CSD {width}x{width} serial, {said}", device=device,
+                name=f"CSD {width}x{width} serial, {description}", device=device,
                 ours=CsdMultiplierSerial(width, width, recoded=recoded), plain=PlainSerial(width),
             )  # fmt: skip
 
 
 def sums_of_lanes(device: str) -> Iterator[Row]:
-    """Lanes of weights known beforehand, of every code and kind of activation."""
+    """Rows of lanes for weights that are known at synthesis, for every code and activation type."""
     for code in lanes.CODES:
         for kind in lanes.ACTIVATIONS:
             goal, aim = lanes.GOALS.get((device, code, kind), (None, None))
@@ -219,7 +219,7 @@ def sums_of_lanes(device: str) -> Iterator[Row]:
 
 
 def rows(device: str) -> Iterator[Row]:
-    """All rows whose cells are counted."""
+    """All rows of ``device`` whose cells are counted."""
     yield from popcounts(device)
     yield Row(
         name="accumulate and threshold, 12 bits", device=device, ours=WithItsThreshold(FAMILIES[device]),
@@ -231,25 +231,25 @@ def rows(device: str) -> Iterator[Row]:
 
 
 def clocked(device: str) -> Iterator[Row]:
-    """Rows whose clocks are measured: each beside plain RTL with registers in the same places."""
+    """All rows of ``device`` whose clocks are measured. The plain RTL has registers in the same places."""
     width, goal = 256, {"hx8k": (2.52, 150), "ecp5-25k": (2.05, 160)}.get(device)
     family = FAMILIES[device]
     for stages in (0, *STAGES[device]):
         each, clock = goal if goal and stages == STAGES[device][-1] else (None, None)
         yield Row(
-            name=f"XNOR-popcount, {width} bits, {stages} ranks", device=device,
+            name=f"XNOR-popcount, {width} bits, {stages} stages", device=device,
             ours=XnorPopcount(width, stages, family), plain=XnorPopcount(width, stages), unit=width, plain_unit=width,
             goal=each, clock=clock,
         )  # fmt: skip
-    for recoded, said in ((True, "digits beforehand"), (False, "run-time recoder")):
+    for recoded, description in ((True, "digits beforehand"), (False, "run-time recoder")):
         for tree, registers in (("ripple", "none"), ("balanced", "none"), ("balanced", "all")):
             yield Row(
-                name=f"CSD 8x8, {said}, {tree}" + (", registers" if registers == "all" else ""), device=device,
+                name=f"CSD 8x8, {description}, {tree}" + (", registers" if registers == "all" else ""), device=device,
                 ours=_csd(device, 8, recoded, tree, registers), flows=PRODUCT,
                 plain=activity.plain(8, "ports" if registers == "all" else "none"),
             )  # fmt: skip
         yield Row(
-            name=f"CSD 8x8 serial, {said}", device=device, ours=CsdMultiplierSerial(8, 8, recoded=recoded),
+            name=f"CSD 8x8 serial, {description}", device=device, ours=CsdMultiplierSerial(8, 8, recoded=recoded),
             plain=PlainSerial(8),
         )  # fmt: skip
     target: Any = family
@@ -261,10 +261,11 @@ def clocked(device: str) -> Iterator[Row]:
 Both = tuple[Row, Measured, Measured]
 
 
-def measured(wanted: Sequence[Row], *, place: bool = False) -> Iterator[Both]:
-    """Rows in order, ours and the smallest plain form; what several rows have in common is mapped once.
+def measured(rows_to_measure: Sequence[Row], *, place: bool = False) -> Iterator[Both]:
+    """Measure rows; yield each with our figures and those of the smallest plain form, in order.
 
-    The tools run beside one another on as many cores as there are; what comes out does not depend on that.
+    The tools run in parallel on all cores; the results do not depend on that. A block that several rows have in common
+    is measured once.
     """
     known: dict[tuple[str, str, str], Future[Measured]] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -276,56 +277,60 @@ def measured(wanted: Sequence[Row], *, place: bool = False) -> Iterator[Both]:
             return known[key]
 
         started = []
-        for row in wanted:
+        for row in rows_to_measure:
             mhz = round(1.2 * row.clock) if row.clock else 100
             texts = [block if isinstance(block, str) else verilog(block, "top") for block in (row.ours, row.plain)]
-            one = start(texts[0], row.device, FLOW[row.device], mhz)
-            started.append((row, one, [start(texts[1], row.device, flow, mhz) for flow in row.flows]))
-        for row, one, others in started:
-            yield row, one.result(), min((other.result() for other in others), key=lambda cells: cells["lc"])
+            own_result = start(texts[0], row.device, FLOW[row.device], mhz)
+            started.append((row, own_result, [start(texts[1], row.device, flow, mhz) for flow in row.flows]))
+        for row, own_result, plain_results in started:
+            yield (
+                row,
+                own_result.result(),
+                min((plain_result.result() for plain_result in plain_results), key=lambda cells: cells["lc"]),
+            )
 
 
 def ours(row: Row) -> Measured:
-    """Our cells alone."""
+    """Measure only our implementation of a row."""
     return measure(row.ours, row.device, flow=FLOW[row.device])
 
 
 def entry(cells: Measured) -> dict[str, int]:
-    """What the committed table keeps of a row."""
+    """The entry of a row in ``tests/datapath_cells.json``."""
     return {"lut": cells["lut"], "carry": cells["carry"], "lc": cells["lc"]}
 
 
-def verdict(value: float, wanted: float | None) -> str:
-    """A limit and whether it is met."""
-    return "" if wanted is None else f"{wanted:g} {'met' if value <= wanted else 'MISSED'}"
+def verdict(value: float, limit: float | None) -> str:
+    """Text of a limit and whether ``value`` meets it; empty if there is no limit."""
+    return "" if limit is None else f"{limit:g} {'met' if value <= limit else 'MISSED'}"
 
 
-def line(row: Row, one: Measured, other: Measured) -> str:
-    """A printed row of cells."""
-    each, plain = one["lc"] / row.unit, other["lc"] / row.plain_unit
+def line(row: Row, cells: Measured, base: Measured) -> str:
+    """Table line of a row's cells, ours and plain."""
+    each, plain = cells["lc"] / row.unit, base["lc"] / row.plain_unit
     digits = 2 if row.unit > 1 else 0
     return (
-        f"{row.device:8} {row.name:34} {one['lut']:5} {one['carry']:6} {one['ff']:4} {one['lc']:5} "
+        f"{row.device:8} {row.name:34} {cells['lut']:5} {cells['carry']:6} {cells['ff']:4} {cells['lc']:5} "
         f"{each:7.{digits}f} {plain:7.{digits}f} {each / plain:6.2f}  {verdict(each, row.goal):12} "
         f"{verdict(each, row.aim)}"
     ).rstrip()
 
 
-def clock_line(row: Row, one: Measured, other: Measured) -> str:
-    """A printed row of clocks; the goal is one of cells and clock together."""
-    mhz, plain_mhz = one["fmax"] or 0, other["fmax"] or 0
-    each, plain = one["lc"] / row.unit, other["lc"] / row.plain_unit
+def clock_line(row: Row, cells: Measured, base: Measured) -> str:
+    """Table line of a row's cells and clocks, ours and plain. The goal is met if both cells and clock meet theirs."""
+    mhz, plain_mhz = cells["fmax"] or 0, base["fmax"] or 0
+    each, plain = cells["lc"] / row.unit, base["lc"] / row.plain_unit
     digits = 2 if row.unit > 1 else 0
     met = row.goal is not None and row.clock is not None and each <= row.goal and mhz >= row.clock
-    wanted = f"{row.goal:g} @ {row.clock} {'met' if met else 'MISSED'}" if row.clock else ""
+    goal_text = f"{row.goal:g} @ {row.clock} {'met' if met else 'MISSED'}" if row.clock else ""
     return (
-        f"{row.device:8} {row.name:42} {one['ff']:5} {each:7.{digits}f} @ {mhz:3.0f} {plain:7.{digits}f} @ "
-        f"{plain_mhz:3.0f} {each / plain:6.2f} {mhz / plain_mhz if plain_mhz else 0:6.2f}  {wanted}"
+        f"{row.device:8} {row.name:42} {cells['ff']:5} {each:7.{digits}f} @ {mhz:3.0f} {plain:7.{digits}f} @ "
+        f"{plain_mhz:3.0f} {each / plain:6.2f} {mhz / plain_mhz if plain_mhz else 0:6.2f}  {goal_text}"
     ).rstrip()
 
 
-def _chosen(words: Sequence[str], found: Iterator[Row]) -> list[Row]:
-    return [row for row in found if not words or any(word in row.key for word in words)]
+def _chosen(words: Sequence[str], all_rows: Iterator[Row]) -> list[Row]:
+    return [row for row in all_rows if not words or any(word in row.key for word in words)]
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -337,10 +342,10 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _print(head: str, said: Callable[[Row, Measured, Measured], str], found: Iterator[Both]) -> None:
+def _print(head: str, format_line: Callable[[Row, Measured, Measured], str], measured_rows: Iterator[Both]) -> None:
     print(head)
-    for both in found:
-        print(said(*both), flush=True)
+    for both in measured_rows:
+        print(format_line(*both), flush=True)
 
 
 HEAD = "device   datapath                             LUT  carry   FF cells    each   plain  ratio  goal         aim"
@@ -350,13 +355,13 @@ CLOCK_HEAD = "device   datapath                                      FF each @ M
 def main(arguments: Sequence[str]) -> None:
     options = _arguments(arguments)
     counted = [device for device in DEVICES if options.device in (None, device)]
-    wanted = [row for device in counted for row in _chosen(options.word, rows(device))]
+    chosen_rows = [row for device in counted for row in _chosen(options.word, rows(device))]
     if options.json:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            cells = list(pool.map(ours, wanted))
-        print(json.dumps({row.key: entry(one) for row, one in zip(wanted, cells)}, indent=2))
+            cells = list(pool.map(ours, chosen_rows))
+        print(json.dumps({row.key: entry(row_cells) for row, row_cells in zip(chosen_rows, cells)}, indent=2))
         return
-    _print(HEAD, line, measured(wanted))
+    _print(HEAD, line, measured(chosen_rows))
     if options.place:
         placed = [device for device in FAMILIES if options.device in (None, device)]
         print("\nPlaced and routed, one seed, between registers at every port:")

@@ -1,13 +1,13 @@
 # amaranth: UnusedElaboratable=no
-"""What the quality dial and zero weights keep still: transitions of nets, in netlists as a build maps them.
+"""Switching activity that a lower quality and zero weights save: net transitions, in netlists mapped as for a board.
 
-    python -m benchmarks.dial                       # a layer of lenet5-shift3 at every quality, and zeros in every lane
-    python -m benchmarks.dial dense3 --simd 16      # another layer, as many inputs at a time
-    python -m benchmarks.dial --zeros               # only the zeros
+    python -m benchmarks.dial                       # a layer of lenet5-shift3 at every quality, and zeros
+    python -m benchmarks.dial dense3 --simd 16      # another layer, 16 inputs at a time
+    python -m benchmarks.dial --zeros               # only the zero weights
 
-The layer has its own weights and scales, and the activations that test images give it, one image a stream. Memories
-are not counted: block RAMs have no nets to look into. Transitions are those of :mod:`benchmarks.activity`, glitches
-among them; every sum is held to the golden model before anything is counted.
+The layer has its trained weights and scales; its activations come from test images, one image per stream. Memories are
+not part of the netlist. Transitions include glitches and are counted as in :mod:`benchmarks.activity`. Before that,
+every sum is compared with the golden model.
 """
 
 from __future__ import annotations
@@ -51,17 +51,18 @@ ACTIVATIONS = ("bipolar", "uint1", "uint2", "int4", "uint8")
 
 
 class Datapath(wiring.Component):
-    """What stands behind the memories of a matrix-vector unit: lanes, multipliers by scales, and accumulators.
+    """A matrix-vector unit without its memories: lanes, scale multipliers and accumulators.
 
     Members
     -------
     x, w : In
-        A word of activations; of weights and scales.
+        A word of activations, and a word of weights and scales.
     first : In(1)
-        With the last rank of the lanes: a sum begins.
+        A new sum begins; valid together with the last pipeline stage of the lanes.
     quality : In
+        Number of signed digits that count in the scale multipliers.
     o_0, o_1, ... : Out
-        The sums.
+        The accumulated sums.
     """
 
     def __init__(self, unit: MatVec) -> None:
@@ -85,10 +86,20 @@ class Datapath(wiring.Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """Transitions of a datapath at one quality, by what they are of, and how many products were counted.
+    """Transitions of a datapath at one quality.
 
-    ``kept`` and ``gated`` are rows of the multipliers in the cycles in which they count and in those in which they are
-    gated, and were before; rows that have just come or gone are in ``kept``.
+    Attributes
+    ----------
+    quality, products : int
+        The quality, and the number of products that were computed.
+    gated_cycles, row_cycles : int
+        Cycles of partial-product rows: those in which the row is gated and was gated before, and all.
+    kept, gated : int
+        Transitions of rows outside the gated cycles, and within them.
+    adders : int
+        Transitions of the adders between the rows.
+    all : int
+        Transitions of the whole datapath.
     """
 
     quality: int
@@ -102,36 +113,39 @@ class Count:
 
 
 class Bench:
-    """A layer with scales along its inputs, mapped, and what goes through it.
+    """The mapped datapath of a layer with scales along its inputs, and the activations for it.
 
     Parameters
     ----------
     layer : Dense
     activation : DType
+        Type of the layer's inputs.
     x : int array (streams, inputs)
+        Activations, one vector per stream.
     pe, simd : int
+        Outputs and inputs at a time.
     family : ``"ice40"`` or ``"ecp5"``
     cycles : int
-        About how many; whole outputs.
+        Approximate number of cycles to simulate; rounded so that outputs are complete.
     """
 
     def __init__(
         self, layer: Dense, activation: DType, x: Ints, *, pe: int, simd: int, family: Target, cycles: int = 400
     ) -> None:
         if layer.scales is None or layer.across or layer.negative_scales is not None:
-            raise FewbitError(f"layer {layer.name!r}: the dial is shown on one scale a vector along the inputs")
+            raise FewbitError(f"layer {layer.name!r}: the benchmark needs one scale per vector along the inputs")
         self.layer, self.activation, self.x = layer, activation, x
         self.unit = MatVec(layer, activation, pe=pe, simd=simd, target=family, exact=False)
         self.groups = max(1, min(self.unit.folds, cycles // self.unit.words))
         self.mapped = Mapped(netlist(Datapath(self.unit), DEVICES[family], flow=OWN_FLOW[family]), "top")
 
     def settle(self, quality: int) -> Settled:
-        """A run at this quality, once it was found right.
+        """Simulate the layer at this quality, and compare every sum with the golden model.
 
         Raises
         ------
         FewbitError
-            If a sum is not the golden one.
+            If a sum differs from the golden one.
         """
         unit, layer = self.unit, self.layer
         lanes, depth = unit.lanes[0], self.groups * unit.words
@@ -159,7 +173,7 @@ class Bench:
         return settled
 
     def gated(self, quality: int) -> Ints:
-        """Which rows of which multiplier are gated in which cycle: (cycles, PE, rows) bool."""
+        """Mask (cycles, PE, rows) of the multiplier rows that are gated."""
         unit, layer = self.unit, self.layer
         assert layer.scales is not None
         assert layer.scale_kind is not None
@@ -172,22 +186,23 @@ class Bench:
         return np.asarray(folded.reshape(-1, unit.pe, off.shape[-1])[: self.groups * unit.words])
 
     def count(self, quality: int) -> Count:
-        """Transitions of a run at this quality, from the second group on."""
+        """Count the transitions of a run at this quality, from the second group of outputs on."""
         unit = self.unit
         delay, first = unit.stages + 1, unit.words + unit.lanes[0].latency
         settled = self.settle(quality)
         transitions = settled.transitions()
-        cycles = slice(first - 1, self.groups * unit.words)  # column c is the way into cycle c + 1
+        cycles = slice(first - 1, self.groups * unit.words)  # column c has the transitions into cycle c + 1
         off = self.gated(quality)
         still = np.zeros((transitions.shape[1], *off.shape[1:]), bool)
-        reach = min(len(off) - 1, len(still) - delay)
-        still[delay : delay + reach] = (off[1:] & off[:-1])[:reach]
-        kept = gated = gated_cycles = row_cycles = 0
+        covered = min(len(off) - 1, len(still) - delay)
+        still[delay : delay + covered] = (off[1:] & off[:-1])[:covered]
+        kept_transitions = gated_transitions = gated_cycles = row_cycles = 0
         for index in range(off.shape[1]):
             for row in range(off.shape[2]):
                 nets = self.mapped.driven_by(rf"lanes_{index}\.multiplier_0\.row{row}_")
                 each, quiet = transitions[nets].sum(0)[cycles], still[cycles, index, row]
-                gated, kept = gated + int(each[quiet].sum()), kept + int(each[~quiet].sum())
+                gated_transitions += int(each[quiet].sum())
+                kept_transitions += int(each[~quiet].sum())
                 gated_cycles, row_cycles = gated_cycles + int(quiet.sum()), row_cycles + len(quiet)
         adders = int(transitions[self.mapped.driven_by(r"multiplier_0\.chain"), cycles].sum())
         columns = transitions[:, cycles]
@@ -196,29 +211,31 @@ class Bench:
             products=columns.shape[1] * unit.pe * unit.simd * len(self.x),
             gated_cycles=gated_cycles,
             row_cycles=row_cycles,
-            kept=kept,
-            gated=gated,
+            kept=kept_transitions,
+            gated=gated_transitions,
             adders=adders,
             all=settled.activity(columns.sum(1)).total,
         )
 
 
 def bits_of(words: Sequence[int], width: int) -> Ints:
-    """# rows integers -> (rows, width) bits"""
+    """Bits of integers, lowest first.  # (rows,) -> (rows, width)"""
     return np.array([[word >> bit & 1 for bit in range(width)] for word in words], np.uint8)
 
 
 def activations(network: Network, layer: Linear, images: Ints) -> Ints:
-    """What reaches a dense ``layer`` for each image.  # (N, inputs)"""
+    """Inputs of a dense ``layer`` for each image.  # (N, inputs)"""
     return np.asarray(run(network, images).of(network.before(layer)[0])).reshape(len(images), -1)
 
 
 def bench(name: str, simd: int, pe: int, family: Target) -> Bench:
-    """A dense layer of lenet5-shift3 with what test images give it."""
+    """Bench of a dense layer of lenet5-shift3, with activations from test images."""
     network = shipped("lenet5-shift3")
-    layer = next((one for one in network.layers if isinstance(one, Dense) and one.name == name), None)
+    layer = next(
+        (candidate for candidate in network.layers if isinstance(candidate, Dense) and candidate.name == name), None
+    )
     if layer is None:
-        known = ", ".join(one.name for one in network.layers if isinstance(one, Dense))
+        known = ", ".join(candidate.name for candidate in network.layers if isinstance(candidate, Dense))
         raise FewbitError(f"the layer must be one of {known}, not {name!r}")
     images = read(models.TEST_IMAGES)[:STREAMS].reshape(STREAMS, *network.input.shape)
     source = network.source(layer).dtype
@@ -226,20 +243,23 @@ def bench(name: str, simd: int, pe: int, family: Target) -> Bench:
 
 
 def dial_table(counts: Sequence[Count]) -> str:
-    """A line a quality: transitions a product of the lanes."""
+    """Table with a line for each quality: transitions per product."""
     most = counts[-1].all / counts[-1].products
     rows = []
-    for one in counts:
-        each = [f"{count / one.products:.3f}" for count in (one.kept, one.gated, one.adders, one.all)]
-        share = f"{100 * one.gated_cycles / one.row_cycles:.0f} %"
-        rows.append((one.quality, share, *each, f"{100 * one.all / one.products / most:.0f} %"))
+    for result in counts:
+        each = [f"{count / result.products:.3f}" for count in (result.kept, result.gated, result.adders, result.all)]
+        share = f"{100 * result.gated_cycles / result.row_cycles:.0f} %"
+        rows.append((result.quality, share, *each, f"{100 * result.all / result.products / most:.0f} %"))
     columns = ("quality", "rows gated", "rows", "gated rows", "row adders", "all", "of full quality")
     return table(columns, rows, left=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Zeros:
-    """Transitions in lanes while only activations change whose weights are zero; ``moving``, while these are not."""
+    """Transitions in lanes while only activations with zero weights change.
+
+    ``moving`` is the number of transitions while the same activations change and their weights are not zero.
+    """
 
     lanes: str
     luts: int
@@ -249,8 +269,12 @@ class Zeros:
 
 
 def zeros(code: Code, activation: DType, family: Target, *, exact: bool, make: Any = None, simd: int = 8) -> Zeros:
-    """Half of the lanes have a weight of zero and another activation in every cycle; those of the others are held. Then
-    the other half."""
+    """Count transitions caused by activations with zero weights.
+
+    In one half of the lanes the weight is zero and the activation changes in every cycle; in the other half the
+    activation is constant. This is done twice, for either half. ``make`` constructs the lanes; by default they are
+    chosen by ``exact``.
+    """
     rng = np.random.default_rng(1)
     lanes = (make or (exact_lanes_of if exact else known_lanes_of))(activation, code, simd, family)
     mapped = Mapped(netlist(Alone(lanes), DEVICES[family], flow=OWN_FLOW[family]), "top")
@@ -262,36 +286,38 @@ def zeros(code: Code, activation: DType, family: Target, *, exact: bool, make: A
         x = np.where(moving[:, None], rng.choice(values, (cycles, simd, STREAMS)), rng.choice(values, (simd, STREAMS)))
         planes = activation.encode(x).astype(np.int64)[:, :, None] >> np.arange(activation.bits)[:, None] & 1
         word = bits_of(lanes.words(weights[None]), lanes.w_bits)[0]
-        given = {
+        inputs = {
             "x": planes.reshape(cycles, -1, STREAMS),
             "w": np.broadcast_to(word[None, :, None], (cycles, lanes.w_bits, STREAMS)),
             "en": np.ones((cycles, STREAMS), np.int64),
         }
         if lanes.quality_bits:
-            given["quality"] = np.full((cycles, STREAMS), (1 << lanes.quality_bits) - 1)
-        return mapped.settle(given).glitches(first=4)
+            inputs["quality"] = np.full((cycles, STREAMS), (1 << lanes.quality_bits) - 1)
+        return mapped.settle(inputs).glitches(first=4)
 
     odd = np.arange(simd) % 2 == 1
     still = [count(np.where(moving, 0, nonzero), moving) for moving in (odd, ~odd)]
     return Zeros(
         lanes=type(lanes).__name__,
-        luts=sum(one.luts for one in still),
-        carries=sum(one.carries for one in still),
-        flip_flops=sum(one.flip_flops for one in still),
+        luts=sum(activity.luts for activity in still),
+        carries=sum(activity.carries for activity in still),
+        flip_flops=sum(activity.flip_flops for activity in still),
         moving=sum(count(nonzero, moving).total for moving in (odd, ~odd)),
     )
 
 
 def known_lanes_of(activation: DType, code: Code, simd: int, family: Target) -> Lanes:
+    """Lanes for weights that are known at synthesis."""
     return lane_kind(activation, code, family, exact=False)(simd, activation, code, 1)
 
 
 def exact_lanes_of(activation: DType, code: Code, simd: int, family: Target) -> Lanes:
+    """Lanes whose sum is exact, without a constant that is corrected later."""
     return lane_kind(activation, code, family)(simd, activation, code, 1)
 
 
 class Alone(wiring.Component):
-    """Lanes as a top module."""
+    """Wraps lanes as a top module."""
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
@@ -301,37 +327,40 @@ class Alone(wiring.Component):
         m = Module()
         m.submodules.lanes = lanes = self.lanes
         for name, member in lanes.signature.members.items():
-            one, other = getattr(self, name), getattr(lanes, name)
-            m.d.comb += one.eq(other) if member.flow == Out else other.eq(one)
+            outer, inner = getattr(self, name), getattr(lanes, name)
+            m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
         return m
 
 
 def zeros_table(families: Sequence[Target]) -> str:
-    """A line for each form of lanes."""
+    """Table with a line for each kind of lanes, weight code and activation type."""
     rows = []
     for family in families:
         for exact, codes in ((False, CODES), (True, (*CODES, "csd(2,4)"))):
             for code in codes:
                 for activation in ACTIVATIONS:
-                    one = zeros(Code.parse(code), DType.parse(activation), family, exact=exact)
-                    share = f"{100 * (one.luts + one.carries + one.flip_flops) / one.moving:.1f} %"
-                    rows.append((family, one.lanes, code, activation, one.luts, one.carries, one.flip_flops, share))
+                    result = zeros(Code.parse(code), DType.parse(activation), family, exact=exact)
+                    share = f"{100 * (result.luts + result.carries + result.flip_flops) / result.moving:.1f} %"
+                    rows.append(
+                        (family, result.lanes, code, activation, result.luts, result.carries, result.flip_flops, share)
+                    )
     columns = ("family", "lanes", "weights", "activations", "LUTs", "carries", "flip-flops", "of moving")
     return table(columns, rows, left=4)
 
 
 NOTE = """\
-A row is gated where its digit is zero or beyond the quality; "gated rows" are transitions of rows that are gated and
-were so a cycle before. "row adders" hand on what the rows below come to. "all" has lanes, registers and sums as well.
-"of full quality" is where the dial saves, and how much: below 100 % only. Weights and scales change as a folded unit
-changes them, which is what moves the rows even at a low quality.
+A row is a partial product. It is gated if its digit is zero or beyond the quality. "gated rows" are transitions of rows
+that are gated and were gated in the cycle before. "row adders" are the adders that sum the rows. "all" also includes
+lanes, registers and accumulators. "of full quality" compares with the full quality: a lower quality saves switching
+activity where it is below 100 %. Weights and scales change as in a folded unit, so rows switch even at a low quality.
 """
 
 ZEROS_NOTE = """\
-Transitions while only activations change whose weight is zero; "of moving": of those while these weights are not zero.
-All zeros where the gate is in front of everything. Where it is not: on iCE40 some lanes of TreeLanes are gated in the
-cell of the adder that they enter, so that their carries move, and with shifts the LUT before it, though no sum does;
-CsdLanes turn a bipolar bit into -1 or +1 in front of the gated rows, a LUT a lane. None has an input left for a gate.
+Transitions while only activations with zero weights change. "of moving" is their share of the transitions when the
+same activations change and their weights are not zero. There are none where the gate comes first in the lane. On iCE40
+some lanes of TreeLanes are gated only in the adder cell that they enter: carries switch and, with shifts, the LUT
+before the adder, but no sum does. CsdLanes convert a bipolar bit to -1 or +1 before the gated rows, in one LUT per
+lane. The LUTs in these places have no free input for a gate.
 """
 
 
@@ -354,8 +383,8 @@ def main(arguments: list[str]) -> None:
         print(f"{options.layer} of lenet5-shift3, {options.pe} outputs by {options.simd} inputs, {family}:")
         print(f"transitions a product, of {counts[0].products:,} products of {STREAMS} images\n")
         print(dial_table(counts), end="\n\n", flush=True)
-        still = sum(one.gated for one in counts)
-        print(f"gated rows: {still:,} transitions in {sum(one.gated_cycles for one in counts):,} cycles\n")
+        still = sum(count.gated for count in counts)
+        print(f"gated rows: {still:,} transitions in {sum(count.gated_cycles for count in counts):,} cycles\n")
     if not options.zeros:
         print(NOTE)
     print(zeros_table(families), end="\n\n")

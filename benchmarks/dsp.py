@@ -1,12 +1,12 @@
 # amaranth: UnusedElaboratable=no
-"""Multipliers in cells and in DSP blocks: what a lane of plain integer weights takes, and a scale.
+"""Cost of multipliers in logic cells and in DSP blocks, for plain integer weights and for scales.
 
     python -m benchmarks.dsp
 
-Logic cells on iCE40, LUT4s on ECP5, of products of two numbers: by Yosys' ``*`` without DSP blocks, by our cells
-(:class:`fewbit.hw.multiply.exact.Multiplier`), and of the digits of a scale known beforehand by rows
-(:class:`fewbit.hw.multiply.csd.CsdMultiplier`) and by a DSP block
-(:class:`fewbit.hw.multiply.dsp.FactorMultiplier`), with the blocks that it takes. Registers are left out.
+The first table has logic cells (LUT4s on ECP5) of products of two integers: Yosys' ``*`` without DSP blocks, and our
+cells (:class:`fewbit.hw.multiply.exact.Multiplier`). The second table has products by a scale whose signed digits are
+known at synthesis: in logic cells (:class:`fewbit.hw.multiply.csd.CsdMultiplier`), and in a DSP block
+(:class:`fewbit.hw.multiply.dsp.FactorMultiplier`) with the number of blocks. All are combinational.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FAMILIES: dict[str, Target] = {"up5k": "ice40", "ecp5-25k": "ecp5"}
 FLOW = {"up5k": "default", "ecp5-25k": "abc"}
 
 PRODUCTS = ((8, 2), (8, 3), (4, 4), (8, 4), (8, 5), (5, 5), (8, 8), (9, 8), (12, 9), (16, 12))
-"""Bits of the operands."""
+"""Bits of the two operands of products of integers."""
 
 SCALES = ((6, 4), (10, 6), (10, 8), (14, 8), (16, 12))
-"""Bits of what a scale multiplies, and of the scale."""
+"""Bits of the operand that is scaled, and of the scale."""
 
 
 def main() -> None:

@@ -1,16 +1,15 @@
 # amaranth: UnusedElaboratable=no
-"""Folded binary units with weights and thresholds in block RAM, everything included, placed and routed.
+"""Folded binary units with weights and thresholds in block RAM, after place and route.
 
-    python -m benchmarks.folded              # a unit that reads every bit of a device's block RAMs, for each device
-    python -m benchmarks.folded hx8k 3 2     # one device, these pipeline stages in the popcount, seed 2
+    python -m benchmarks.folded              # for each device, a unit that uses its full block RAM bandwidth
+    python -m benchmarks.folded hx8k 3 2     # one device, 3 pipeline stages in the popcount, seed 2
 
-A clock is that of one seed, 1 unless told, and moves with it: on ECP5, where what is far away is the slowest, it came
-to 91 MHz with seed 1 and 120 with seed 2.
+Clocks are those of a single seed, 1 by default, and vary with it. They vary most on ECP5, where long wires limit the
+clock: 91 MHz with seed 1, 120 MHz with seed 2.
 
-The unit is :class:`fewbit.hw.matvec.fused_sign.SignUnit`; what holds the vectors is not in it, since no block RAM is
-left.
-The baseline is the same array as plain RTL, summed in one stage, with a register a sum and a comparator with a
-threshold: what Yosys makes of ``sum(x ~^ w)``.
+The unit is :class:`fewbit.hw.matvec.fused_sign.SignUnit`, without a vector buffer, since it uses all block RAMs. The
+baseline is the same array in plain RTL: ``sum(x ~^ w)`` as Yosys synthesizes it, summed in one stage, with an
+accumulator and a comparator for each sum.
 """
 
 from __future__ import annotations
@@ -34,9 +33,10 @@ from fewbit.hw.sums.popcount import Popcount
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A folding that fills the block RAMs of a device.
+    """A folding that uses the full block RAM bandwidth of a device.
 
-    ``goal`` and ``aim`` are logic cells and MHz.
+    ``words`` are the weight words per sum, ``folds`` the groups of outputs. ``goal`` and ``aim`` are the required and
+    the desirable logic cells and MHz.
     """
 
     family: str
@@ -62,7 +62,7 @@ FLOW = {"up5k": "default", "hx8k": "default", "ecp5-25k": "abc"}
 
 
 def ours(device: str, stages: int | None = None, *, place: bool = True, seed: int = 1) -> Measured:
-    """Cells and clock of the unit of ``device``, with random weights and thresholds."""
+    """Measure cells and clock of our unit on ``device``, with random weights and thresholds."""
     unit = UNITS[device]
     rng = np.random.default_rng(1)
     inputs, outputs = unit.words * unit.simd, unit.folds * unit.pe
@@ -77,7 +77,7 @@ def ours(device: str, stages: int | None = None, *, place: bool = True, seed: in
 
 
 class Plain(wiring.Component):
-    """The same array in plain RTL: a popcount in one stage, an accumulator, a comparator with a threshold in memory."""
+    """The baseline in plain RTL: a popcount in one stage, an accumulator, a comparator, thresholds in a memory."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
@@ -122,7 +122,7 @@ class Plain(wiring.Component):
 
 
 def theirs(device: str, *, place: bool = True, seed: int = 1) -> Measured:
-    """Cells and clock of the plain form; on ECP5 in the smaller of both flows."""
+    """Measure cells and clock of the baseline on ``device``; on ECP5 with the flow that gives fewer cells."""
     flows = ("default", "area") if device.startswith("ecp5") else ("default",)
     block = Plain(UNITS[device])
     return min(
@@ -138,16 +138,17 @@ def main(arguments: list[str]) -> None:
     print("device     bits stages    LC    FF  RAM  MHz  GOPS      goal       aim  plain LC  MHz  ratio LC  MHz")
     for device in devices:
         unit = UNITS[device]
-        one, other = ours(device, stages, seed=seed), theirs(device, seed=seed)
-        mhz, plain_mhz = one["fmax"] or 0, other["fmax"] or 0
+        cells, base = ours(device, stages, seed=seed), theirs(device, seed=seed)
+        mhz, plain_mhz = cells["fmax"] or 0, base["fmax"] or 0
         operations = 2 * unit.pe * unit.simd * unit.words / (unit.words + STARTS) * mhz / 1e3
         print(
-            f"{device:10} {unit.pe * unit.simd:4} {stages or unit.stages:6} {one['lc']:5} {one['ff']:5} {one['ram']:4} "
-            f"{mhz:4.0f} {operations:5.0f} {unit.goal[0]:5}@{unit.goal[1]:3} {unit.aim[0]:5}@{unit.aim[1]:3} "
-            f"{other['lc']:9} {plain_mhz:4.0f} {one['lc'] / other['lc']:9.2f} {mhz / plain_mhz:4.2f}",
+            f"{device:10} {unit.pe * unit.simd:4} {stages or unit.stages:6} {cells['lc']:5} {cells['ff']:5} "
+            f"{cells['ram']:4} {mhz:4.0f} {operations:5.0f} {unit.goal[0]:5}@{unit.goal[1]:3} "
+            f"{unit.aim[0]:5}@{unit.aim[1]:3} {base['lc']:9} {plain_mhz:4.0f} "
+            f"{cells['lc'] / base['lc']:9.2f} {mhz / plain_mhz:4.2f}",
             flush=True,
         )
-    print(f"GOPS: two operations a weight bit; {STARTS} of the reads of every sum are its start and count for none")
+    print(f"GOPS: two operations per weight bit; {STARTS} reads per sum load its start value and do not count")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How long ``import fewbit`` takes, beside an interpreter that imports nothing: python -m benchmarks.imports
+"""Time of ``import fewbit``, compared with an interpreter that imports nothing: python -m benchmarks.imports
 
-Milliseconds, the best of :data:`RUNS` fresh interpreters of each kind, in turn.
+In milliseconds, the best of :data:`RUNS` runs of a new interpreter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SCRIPTS = {"nothing": "pass", "fewbit": "import fewbit", "fewbit.load": "import 
 
 
 def seconds(script: str) -> float:
+    """Run time of a Python ``script`` in a new interpreter."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", script], check=True)
     return time.perf_counter() - began
@@ -26,8 +27,8 @@ def main(arguments: list[str]) -> None:
     for _ in range(RUNS):
         for name, script in SCRIPTS.items():
             best[name] = min(best[name], seconds(script))
-    for name, found in best.items():
-        print(f"{name:12} {1000 * found:6.0f} ms, {1000 * (found - best['nothing']):+5.0f}")
+    for name, best_time in best.items():
+        print(f"{name:12} {1000 * best_time:6.0f} ms, {1000 * (best_time - best['nothing']):+5.0f}")
 
 
 if __name__ == "__main__":

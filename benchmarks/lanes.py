@@ -1,15 +1,15 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes of 16 in the cells of each family against what Yosys makes of a plain sum of products, in logic cells a lane.
+"""Logic cells per lane of 16 lanes, compared with plain RTL of the same sum of products synthesized by Yosys.
 
-    python -m benchmarks.lanes                  # every code, 8 and 4 unsigned bits
-    python -m benchmarks.lanes shift3 uint8     # these codes and activations, of any kind
-    python -m benchmarks.lanes --exact          # lanes whose weights come as code words at run time
+    python -m benchmarks.lanes                  # every code, with uint8 and uint4 activations
+    python -m benchmarks.lanes shift3 uint8     # only these codes and activation types
+    python -m benchmarks.lanes --exact          # lanes whose weights are code words at run time
 
-Weights are known beforehand. Those of ±1 share the sums and differences of pairs of activations: eight outputs and
-their front are measured together, and an eighth of that is given. The plain form shifts by the code word, negates or
-not, and sums, all left to Yosys; it is mapped in the same run, with a build's flow and the one that trades speed for
-area, and the smaller is taken. What lanes of known weights have to come to stands in :data:`GOALS`;
-``python -m benchmarks.datapaths`` prints them among the other datapaths.
+Without ``--exact``, the weights are known at synthesis. With binary weights, eight outputs share the sums and
+differences of pairs of activations; they are measured together and the result is divided by eight. The plain RTL
+shifts by the code word, negates and sums. It is synthesized in the same run with the flow of a build and with an
+area-optimized one; the smaller result counts. Required values are in :data:`GOALS`; ``python -m benchmarks.datapaths``
+prints these lanes together with the other datapaths.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fewbit.hw.lanes.choose import lane_kind
 
 FAMILIES = {"hx8k": "ice40", "ecp5-25k": "ecp5"}
 FLOW = {"hx8k": "default", "ecp5-25k": "abc"}
-"""What our own cells are mapped with; abc9 is told to drop ECP5 carry cells in places."""
+"""Synthesis flow for our own cells. On ECP5 not abc9, which sometimes drops instantiated carry cells."""
 
 CODES = ("binary", "ternary", "quinary", "shift3")
 ACTIVATIONS = ("uint8", "uint4")
@@ -40,20 +40,20 @@ GOALS: dict[tuple[str, str, str], tuple[float, float]] = {
     ("ecp5-25k", "ternary", "uint8"): (14.1, 13),
     ("ecp5-25k", "shift3", "uint8"): (32.4, 26),
 }
-"""What a lane has to come to, and what it would be good to come to, for weights known beforehand."""
+"""Required and desirable logic cells per lane, for weights known at synthesis."""
 
 
 class Outputs(wiring.Component):
-    """Lanes of several outputs behind the front that they share."""
+    """Lanes of several outputs, with the front logic that they share."""
 
     def __init__(self, code: Code, activation: DType, simd: int, outputs: int, target: str, *, exact: bool) -> None:
         kind = lane_kind(activation, code, target, exact=exact)
         self.lanes = [kind(simd, activation, code, 0) for _ in range(outputs)]
-        one = self.lanes[0]
+        first = self.lanes[0]
         super().__init__(
             {
                 "x": In(simd * activation.bits),
-                "w": In(outputs * one.w_bits),
+                "w": In(outputs * first.w_bits),
                 "o": Out(sum(len(lanes.o) for lanes in self.lanes)),
             }
         )
@@ -73,12 +73,16 @@ class Outputs(wiring.Component):
 
 
 class Plain(wiring.Component):
-    """What one writes down: each product chosen by its code word and negated where that is negative, and the sum."""
+    """Plain RTL of the lanes: each activation is shifted and negated as its code word says, and all are summed."""
 
     def __init__(self, code: Code, activation: DType) -> None:
         self.weight_code, self.activation = code, activation
-        reach = SIMD * int(abs(code.levels).max()) * max(-activation.min, activation.max)
-        ports = {"x": In(SIMD * activation.bits), "w": In(SIMD * code.bits), "o": Out(signed(reach.bit_length() + 1))}
+        largest_sum = SIMD * int(abs(code.levels).max()) * max(-activation.min, activation.max)
+        ports = {
+            "x": In(SIMD * activation.bits),
+            "w": In(SIMD * code.bits),
+            "o": Out(signed(largest_sum.bit_length() + 1)),
+        }
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
@@ -103,25 +107,25 @@ class Plain(wiring.Component):
                         m.d.comb += size.eq(x << int(abs(level)).bit_length() - 1 if level else 0)
             terms.append(Mux(~w[0] if code.signs_only else w[-1], -size, size))
         while len(terms) > 1:
-            terms = [one + other for one, other in zip(terms[::2], terms[1::2])]
+            terms = [left + right for left, right in zip(terms[::2], terms[1::2])]
         m.d.comb += self.o.eq(terms[0])
         return m
 
 
 def outputs(code: str, activation: str, *, exact: bool = False) -> int:
-    """How many outputs are measured together: all that share a front, where there is one."""
+    """Number of outputs that are measured together: several if they share front logic, otherwise 1."""
     parsed, kind = Code.parse(code), DType.parse(activation)
     return OUTPUTS if lane_kind(kind, parsed, "ice40", exact=exact)(1, kind, parsed, 0).front is not None else 1
 
 
 def ours(code: str, activation: str, device: str, *, exact: bool = False) -> Outputs:
-    """Lanes made for the family of ``device``."""
+    """Our lanes, built from the cells of the family of ``device``."""
     kinds = Code.parse(code), DType.parse(activation)
     return Outputs(*kinds, SIMD, outputs(code, activation, exact=exact), FAMILIES[device], exact=exact)
 
 
 def plain(code: str, activation: str) -> Plain:
-    """The plain form."""
+    """The same lanes in plain RTL."""
     return Plain(Code.parse(code), DType.parse(activation))
 
 
@@ -135,12 +139,15 @@ def main(arguments: list[str]) -> None:
         for code in codes:
             for kind in activations:
                 block, lane_count = ours(code, kind, device, exact=exact), SIMD * outputs(code, kind, exact=exact)
-                one = measure(block, device, flow=FLOW[device])["lc"] / lane_count
+                cells = measure(block, device, flow=FLOW[device])["lc"] / lane_count
                 flows = ("default", "area")
-                other = min(measure(plain(code, kind), device, flow=flow)["lc"] for flow in flows) / SIMD
+                base = min(measure(plain(code, kind), device, flow=flow)["lc"] for flow in flows) / SIMD
                 goal, _ = GOALS.get((device, code, kind), (None, None))
-                wanted = "" if goal is None or exact else f"{goal:6.1f}"
-                print(f"{device:9} {code:8} {kind:6} {one:6.2f} {other:6.2f} {one / other:6.2f} {wanted}", flush=True)
+                goal_text = "" if goal is None or exact else f"{goal:6.1f}"
+                print(
+                    f"{device:9} {code:8} {kind:6} {cells:6.2f} {base:6.2f} {cells / base:6.2f} {goal_text}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

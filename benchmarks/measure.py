@@ -1,9 +1,9 @@
-"""What a block costs on a device: synthesis, then packing or place and route, with the tools that a build uses.
+"""Measures a block on a device: synthesis, then packing or place and route, with the tools of a build.
 
     measure(Popcount(64), "hx8k")["lc"]
     measure(verilog_text, "ecp5-25k", top="popcount", flow="area", place=True)
 
-Nothing is kept: every call works in a folder of its own and leaves it empty.
+Nothing is cached: each call works in a temporary folder.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from fewbit.hw.fabric.family import AFTER_READ
 
 
 class Measured(TypedDict):
-    """Cells of a block, and its clock where it was placed.
+    """Cells of a block, and its clock if it was placed.
 
-    ``lut``, ``carry`` and ``ff`` are as synthesized; on ECP5 a carry cell (CCU2C) counts as two carries, since it takes
-    two LUT4s. ``lc`` is what they pack into: logic cells on iCE40, LUT4 places (TRELLIS_COMB) on ECP5. ``fmax`` is the
-    MHz of the block between registers at every port; None where it was not placed.
+    ``lut``, ``carry`` and ``ff`` are cells after synthesis; an ECP5 carry cell (CCU2C) counts as two carries, since it
+    takes two LUT4s. ``lc`` is the number of logic cells after packing: ICESTORM_LC on iCE40, TRELLIS_COMB on ECP5.
+    ``fmax`` is the clock in MHz with registers at all ports, or None if the block was not placed.
     """
 
     lut: int
@@ -44,7 +44,7 @@ class Measured(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """How nextpnr is told which device, and what its report calls the cells."""
+    """Options of Yosys and nextpnr that select a device, and the names of its cells in their reports."""
 
     family: str
     arguments: tuple[str, ...]
@@ -80,9 +80,9 @@ DEVICES = {
 }
 
 FLOWS = ("default", "abc", "area", "booth", "dsp")
-"""``default`` is what a build uses, without DSP blocks; ``abc`` maps with the older ABC, right where abc9 drops
-instantiated carry cells; ``area`` lets abc9 trade all speed for area; ``booth`` recodes multiplications; ``dsp`` lets
-them use DSP blocks."""
+"""Synthesis flows. ``default`` is that of a build without DSP blocks. ``abc`` uses the older ABC, which keeps
+instantiated carry cells that abc9 sometimes drops. ``area`` makes abc9 optimize for area only. ``booth`` uses Booth
+recoding for multiplications. ``dsp`` allows DSP blocks."""
 
 _BOOTH = "proc; flatten; opt; wreduce; booth; opt"
 
@@ -116,10 +116,10 @@ def measure(
     seed: int = 1,
     mhz: float = 100,
 ) -> Measured:
-    """Cells of a block, and with ``place`` its clock.
+    """Measure the cells of a block and, with ``place``, its clock.
 
-    The cells are those of the bare block. For the clock it is wrapped: a shift register feeds every input, and every
-    output goes to a register, so that pins do not count.
+    The cells are those of the block alone. For the clock, a wrapper adds shift registers at all inputs and outputs, so
+    that pins do not affect the timing.
 
     Parameters
     ----------
@@ -134,14 +134,14 @@ def measure(
     place : bool
         Whether to place and route.
     seed : int
-        Of the placer; the clock moves by a tenth from seed to seed.
+        Seed of the placer. The clock varies by about 10 % between seeds.
     mhz : float
-        The clock that place and route is asked for.
+        Target clock of place and route.
 
     Raises
     ------
     FewbitError
-        If the target or flow is unknown, or a tool fails, with its own reason.
+        If the target or flow is unknown, or a tool fails. The message has the tool's reason.
     """
     device, text = _checked(block, target, top, flow)
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
@@ -158,30 +158,30 @@ def measure(
 def mapped(
     block: wiring.Component | str, target: str, *, top: str = "top", flow: str = "default"
 ) -> tuple[Measured, dict[str, Any]]:
-    """Cells of a block, as :func:`measure` counts them without ``place``, and its netlist, as Yosys' JSON has it.
+    """Synthesize and pack a block; return its cells, and its netlist in the format of Yosys' ``write_json``.
 
-    Parameters and errors as there.
+    The parameters are those of :func:`measure`. Raises FewbitError if the target or flow is unknown, or a tool fails.
     """
     device, text = _checked(block, target, top, flow)
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
         work = Path(name)
         counts = _synthesize(work, device, flow, text, top)
-        found: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
+        design: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
         used, _ = _place(work, device, ["--pack-only", "--freq", "12"])
-    return _measured(device, counts, used, None), found
+    return _measured(device, counts, used, None), design
 
 
 def netlist(block: wiring.Component | str, target: str, *, top: str = "top", flow: str = "default") -> dict[str, Any]:
-    """The netlist of a block alone, as Yosys' JSON has it: for blocks that no device would hold.
+    """Synthesize a block; return its netlist in the format of Yosys' ``write_json``. The block need not fit the device.
 
-    Parameters and errors as for :func:`measure`.
+    The parameters are those of :func:`measure`. Raises FewbitError if the target or flow is unknown, or Yosys fails.
     """
     device, text = _checked(block, target, top, flow)
     with tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True) as name:
         work = Path(name)
         _synthesize(work, device, flow, text, top)
-        found: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
-    return found
+        design: dict[str, Any] = json.loads((work / "mapped.json").read_text(encoding="utf-8"))
+    return design
 
 
 def _checked(block: wiring.Component | str, target: str, top: str, flow: str) -> tuple[Device, str]:
@@ -234,7 +234,7 @@ def _place(work: Path, device: Device, options: list[str]) -> tuple[dict[str, in
 
 
 def _run(work: Path, command: list[str], log: str) -> str:
-    """Output of a tool run in ``work``: YoWASP has a /tmp of its own, so only relative names reach the files there."""
+    """Run a tool in ``work``; return its output. YoWASP tools have a /tmp of their own, so file names are relative."""
     done = child.run(command, folder=work, timeout=1800)
     if done.status != 0:
         written = (work / log).read_text(errors="replace") if (work / log).exists() else ""
@@ -249,7 +249,7 @@ _PORT = re.compile(r"\b(input|output)\s+(?:wire\s+|reg\s+)?(?:signed\s+)?(?:\[(\
 
 
 def _wrapper(text: str, top: str) -> str:
-    """A module with the block between registers: one shift register into its inputs, one out of its outputs."""
+    """Verilog of a wrapper with a shift register that feeds the block's inputs, and one that reads its outputs."""
     body = re.search(rf"^module\s+{re.escape(top)}\b.*?^endmodule", text, re.MULTILINE | re.DOTALL)
     if body is None:
         raise FewbitError(f"there is no module {top} to measure")

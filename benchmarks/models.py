@@ -13,9 +13,9 @@ HEAD = (
 
 
 def shipped(name: str) -> Network:
-    """The network that comes with fewbit under this name, a QONNX file with pixels divided by 255.
+    """Load the shipped network ``name``. QONNX files get an input of pixels divided by 255.
 
-    Raises FewbitError where there is none.
+    Raises FewbitError if there is no such network.
     """
     path = models.shipped().get(name)
     if path is None:
@@ -24,14 +24,14 @@ def shipped(name: str) -> Network:
 
 
 def rows() -> list[tuple[str, ...]]:
-    """Name, layers, number kinds, weight bits, products a frame, and the accuracy on record; one row a network.
+    """Table rows of all shipped networks: name, layers, types, weight bits, products per frame, recorded accuracy.
 
-    ``tests/test_models.py`` measures the accuracy anew.
+    ``tests/test_models.py`` checks the recorded accuracy.
     """
-    found = []
+    table_rows = []
     for name in models.shipped():
         network = shipped(name)
-        found.append(
+        table_rows.append(
             (
                 f"`{name}`",
                 _sizes(network),
@@ -41,11 +41,11 @@ def rows() -> list[tuple[str, ...]]:
                 f"{models.facts(name)['test_accuracy']:.2f} %",
             )
         )
-    return found
+    return table_rows
 
 
 def _linear(network: Network) -> list[tuple[Linear, str, int]]:
-    """Layers with weights, the kind that each takes, and the positions at which each works."""
+    """Layers with weights, the input type of each, and the number of output positions of each."""
     return [
         (layer, str(network.source(layer).dtype), network.types[layer.name].size // layer.outputs)
         for layer in network.layers
@@ -54,17 +54,17 @@ def _linear(network: Network) -> list[tuple[Linear, str, int]]:
 
 
 def _sizes(network: Network) -> str:
-    """Inputs and outputs; of a convolution its filters, kernel and stride, of a pooling its kernel."""
+    """Layers in short form: inputs, outputs of dense layers, filters, kernel and stride of convolutions, pooling."""
     first = _linear(network)[0][0]
-    found = ["×".join(map(str, network.input.shape)) if isinstance(first, Conv) else str(first.fan_in)]
+    parts = ["×".join(map(str, network.input.shape)) if isinstance(first, Conv) else str(first.fan_in)]
     for layer in network.layers:
         if isinstance(layer, Conv):
-            found.append(f"{layer.outputs}c{layer.kernel[0]}" + (f"s{layer.stride[0]}" if layer.stride[0] > 1 else ""))
+            parts.append(f"{layer.outputs}c{layer.kernel[0]}" + (f"s{layer.stride[0]}" if layer.stride[0] > 1 else ""))
         elif isinstance(layer, Pool):
-            found.append(f"p{layer.kernel[0]}")
+            parts.append(f"p{layer.kernel[0]}")
         elif isinstance(layer, Linear):
-            found.append(str(layer.outputs))
-    return "-".join(found)
+            parts.append(str(layer.outputs))
+    return "-".join(parts)
 
 
 def _kinds(network: Network) -> str:
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def markdown(head: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     lines = [head, tuple("---" for _ in head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

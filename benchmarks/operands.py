@@ -1,11 +1,11 @@
-"""Operands for multipliers from trained networks: what :mod:`benchmarks.activity` feeds them.
+"""Realistic operands for multipliers, from trained networks, for :mod:`benchmarks.activity`.
 
-Activations are the signed sums that the shipped ``mnist-small`` comes to after its first layer, over its test images:
-what a gain multiplies. The shipped networks have weights of one or two bits, so wider ones come from a small float
-network, 784-64-64-10, trained here on the 10,000 shipped images (no accuracy is claimed of it); those of its second
-layer stand in ``weights.npz``, 64 x 64, as 16-bit numbers.
+Activations are the signed sums of the first layer of the shipped ``mnist-small``, over its test images. Weights come
+from a small float network, 784-64-64-10, because most shipped networks have weights of one or two bits. That network is
+trained here on the 10,000 shipped test images; it is used only as a source of weights. The 64 x 64 weights of its
+second layer are in ``weights.npz`` as 16-bit integers.
 
-    python -m benchmarks.operands    # train it again, and write weights.npz
+    python -m benchmarks.operands    # train the network again, and write weights.npz
 """
 
 from __future__ import annotations
@@ -26,35 +26,34 @@ from fewbit.golden.run import run
 WEIGHTS = Path(__file__).with_name("weights.npz")
 SOURCES = ("network", "pixels", "uniform")
 HOLD = 16
-"""Products for which a weight is held."""
+"""Number of consecutive products with the same weight, if weights are held."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class Operands(NamedTuple):
-    """Factors of products one after another, (products, streams) each, signed."""
+    """Signed operands of consecutive products, each (products, streams)."""
 
     a: Ints
     b: Ints
 
 
 def operands(source: str, width: int, products: int, streams: int, *, held: bool) -> Operands:
-    """Activations ``a`` and weights ``b`` as a matrix-vector unit meets them, always the same.
-
-    ``held``: a weight for :data:`HOLD` images in a row, each time with the activation that it belongs to. Else weights
-    and activations of one dot product, in order: both change every time.
+    """Activations ``a`` and weights ``b`` in the order of a matrix-vector unit. The result is always the same.
 
     Parameters
     ----------
     source : str
-        ``network``: as this module has it. ``pixels``: 16 x 16 pixels from the middle of the test images, less 128, for
-        activations. ``uniform``: uniform ``a``, normal ``b`` of a deviation of 2/7 of the largest: from no network.
+        ``network``: sums of ``mnist-small``, and weights of the float network. ``pixels``: as activations, the middle
+        16 x 16 pixels of the test images minus 128. ``uniform``: random numbers, ``a`` uniform and ``b`` normal with a
+        standard deviation of 2/7 of the largest.
     width : int
-        Bits of either factor.
+        Bits of each operand.
     products, streams : int
-        How many; streams are independent of one another.
+        Number of consecutive products, and of independent streams.
     held : bool
-        Whether weights are held.
+        Whether a weight is held for :data:`HOLD` products, with the activations of consecutive images. Otherwise the
+        operands are those of a dot product, and both change with each product.
     """
     if source == "uniform":
         rng = np.random.default_rng(1)
@@ -72,20 +71,20 @@ def operands(source: str, width: int, products: int, streams: int, *, held: bool
         image = product + 7 * stream
     else:
         place, image = product + 97 * stream, 7 * stream + 0 * product
-    # Neighbours in the order of places are neighbours in a dot product; 5 spreads outputs over the streams.
+    # Consecutive places are consecutive terms of a dot product; the factor 5 gives the streams different outputs.
     input_, output = place % inputs, (place // inputs + 5 * stream) % outputs
     return Operands(activations[image % images, input_], weights[output, input_ % weights.shape[1]])
 
 
 def _quantize(values: Floats, width: int) -> Ints:
-    """To the nearest of the signed numbers of ``width`` bits, the largest magnitude to the largest of them."""
+    """Scale and round to signed integers of ``width`` bits, the largest magnitude to the largest integer."""
     top = (1 << width - 1) - 1
     return np.rint(values * (top / np.abs(values).max())).astype(np.int64)
 
 
 @cache
 def _sums() -> Floats:
-    """Sums of the first dense layer of mnist-small, (1024 images, 64 outputs)."""
+    """Sums of the first dense layer of mnist-small.  # (1024 images, 64 outputs)"""
     network = shipped("mnist-small")
     first = [layer.kind for layer in network.layers].index("dense")
     tensors = run(network, arrays.read(models.TEST_IMAGES)[:1024]).tensors
@@ -94,12 +93,12 @@ def _sums() -> Floats:
 
 @cache
 def _pixels() -> Floats:
-    """The middle of the test images, (1024 images, 256 pixels), -128 to 127."""
+    """The middle 16 x 16 pixels of the test images, -128 to 127.  # (1024 images, 256 pixels)"""
     return np.asarray(arrays.read(models.TEST_IMAGES)[:1024, 6:22, 6:22].reshape(1024, 256), np.float64) - 128
 
 
 def train(epochs: int = 12, seed: int = 1) -> tuple[Floats, float]:
-    """Weights (64, 64) of the second layer, and the share of its images that the network tells right."""
+    """Train the float network; return the weights (64, 64) of its second layer, and its training accuracy, 0 to 1."""
     images = arrays.read(models.TEST_IMAGES).reshape(-1, 784) / 255.0
     labels = arrays.read(models.TEST_LABELS).astype(np.int64)
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
-"""Writes the figures of README.md anew, each from the command that prints it.
+"""Updates the tables in README.md from the commands that print them.
 
     python -m benchmarks.readme [demo] [models] [boards] [codes]
 
-Without arguments it does all. ``demo`` takes its page from build/demo/demo.txt, which ``make demo`` leaves.
+Without arguments all tables are updated. ``demo`` reads build/demo/demo.txt, which ``make demo`` writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAGE = README.parent / "build" / "demo" / "demo.txt"
 
 
 def demo() -> str:
-    """The closing table of the demo, as it was printed."""
+    """The table at the end of the demo's output."""
     page = PAGE.read_text(encoding="utf-8")
     return "```\n" + page[page.index("fewbit demo") :].rstrip() + "\n```"
 
@@ -33,7 +33,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def replaced(text: str, name: str, content: str) -> str:
-    """``text`` with what stands between the marks of ``name`` replaced by ``content``."""
+    """``text`` with the part between the begin and end marks of ``name`` replaced by ``content``."""
     marks = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     return re.sub(
         f"{marks[0]}.*?{marks[1]}", lambda _: f"{marks[0]}\n{content}\n{marks[1]}", text, count=1, flags=re.DOTALL

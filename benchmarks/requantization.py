@@ -1,14 +1,15 @@
 # amaranth: UnusedElaboratable=no
-"""Requantization in its three forms: what each costs and takes, predicted and synthesized.
+"""The three forms of requantization compared: comparators, binary search, and multiply-shift; cells and cycles.
 
     python -m benchmarks.requantization                   # folded batch norms at 1, 2, 3, 4 and 8 bits, shipped layers
-    python -m benchmarks.requantization hx8k bn4 act4     # these devices and layers
-    python -m benchmarks.requantization --place           # and the clocks that they reach
+    python -m benchmarks.requantization hx8k bn4 act4     # only these devices and layers
+    python -m benchmarks.requantization --place           # also the clocks after place and route
 
-One lane each. ``bnK`` is a batch normalization of 64 channels, gains and offsets drawn as trained ones are spread,
-rounded to K bits; ``shared`` has one gain for all, as where a scale serves a whole tensor. The search is in block RAM,
-the rest in LUTs. A form that does not exist, since no multiplication and shift gives the levels, has no row, and
-comparators whose constants alone outgrow the device are not synthesized. Cells are predicted for a multiply-shift.
+All units have one lane. ``bnK`` is a batch normalization of 64 channels with random gains and offsets in a range
+typical of trained networks, quantized to K bits; ``sharedK`` has the same gain in all channels, as with one scale per
+tensor. The search is in block RAM, the other forms are in LUTs. There is no row for multiply-shift if no multiplier and
+shift give exactly the levels. Comparators are not synthesized if their constants alone exceed the device. ``predicted``
+is the planner's estimate of the cells, for multiply-shift only.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ Layer = tuple[Threshold, TensorType, tuple[np.ndarray, np.ndarray]]
 
 
 def folded(bits: int, *, shared: bool = False, seed: int = 1) -> Layer:
-    """A batch normalization and a quantizer behind sums of ``bits + 9`` bits, folded into thresholds."""
+    """Thresholds of a random batch normalization and a quantizer to ``bits`` bits, with the type and range of the sums.
+
+    With ``shared``, all channels have the same gain.
+    """
     rng, levels, width = np.random.default_rng(seed), (1 << bits) - 1, bits + 9 - bits // 2
     gain = np.full(CHANNELS, 1.1) if shared else rng.uniform(0.6, 1.7, CHANNELS)
     spacing = (1 << width - 2) / levels * gain
@@ -58,7 +62,7 @@ def folded(bits: int, *, shared: bool = False, seed: int = 1) -> Layer:
 
 
 def layer_of(model: str, name: str) -> Layer:
-    """The layer called ``name`` of a shipped network."""
+    """The threshold layer ``name`` of a shipped network. Raises FewbitError if it is another kind of layer."""
     network = lower(shipped(model))
     layer = next(layer for layer in network.layers if layer.name == name)
     if not isinstance(layer, Threshold):
@@ -67,33 +71,33 @@ def layer_of(model: str, name: str) -> Layer:
 
 
 def layers() -> dict[str, Layer]:
-    """Everything there is to measure, by name."""
-    made = {f"bn{bits}": folded(bits) for bits in OUTPUT_BITS}
-    made |= {f"shared{bits}": folded(bits, shared=True) for bits in OUTPUT_BITS[1:]}
-    return made | {name: layer_of(*place) for name, place in SHIPPED.items()}
+    """All layers to measure, by name."""
+    layers_by_name = {f"bn{bits}": folded(bits) for bits in OUTPUT_BITS}
+    layers_by_name |= {f"shared{bits}": folded(bits, shared=True) for bits in OUTPUT_BITS[1:]}
+    return layers_by_name | {name: layer_of(*place) for name, place in SHIPPED.items()}
 
 
-def forms(one: Layer, device: str) -> Iterator[tuple[str, ThresholdUnit, int | None]]:
-    """Units of every form, on one lane, and the cells that are predicted of a multiply-shift."""
-    layer, source, reach = one
+def forms(measured_layer: Layer, device: str) -> Iterator[tuple[str, ThresholdUnit, int | None]]:
+    """Units of every form for a layer, with one lane; and, for multiply-shift, the predicted cells."""
+    layer, source, input_range = measured_layer
     yield COMPARATORS, ThresholdUnit(layer, source, lanes=1), None
     if layer.thresholds.shape[1] > 1:
         yield SEARCH, ThresholdUnit(layer, source, lanes=1, form=SEARCH, memory="block"), None
-    form = cheapest(layer, *reach, FAMILIES[device])
+    form = cheapest(layer, *input_range, FAMILIES[device])
     if form is not None:
         stages = row_stages(form, target(device), CLOCK_HZ[device])
-        made: dict[str, Any] = {
+        options: dict[str, Any] = {
             "form": MULTIPLY_SHIFT,
-            "input_range": reach,
+            "input_range": input_range,
             "stages": stages,
             "target": FAMILIES[device],
         }
-        unit = ThresholdUnit(layer, source, lanes=1, **made)
+        unit = ThresholdUnit(layer, source, lanes=1, **options)
         yield MULTIPLY_SHIFT, unit, multiply_shift_cells(form, 1, layer.channels, stages)
 
 
 def outgrows(layer: Threshold, source: TensorType, device: str) -> bool:
-    """Whether the thresholds alone are more constants than the device has LUTs for."""
+    """Whether the constants of the thresholds alone take more LUTs than the device has."""
     capacity = target(device).capacity
     constants = rom_cells(layer.channels, layer.thresholds.shape[1] * source.dtype.bits)
     return capacity is not None and constants > capacity.cells
@@ -114,7 +118,7 @@ def main(arguments: list[str]) -> None:
                 if form == COMPARATORS and outgrows(layer, source, device):
                     print(f"{head}                -", flush=True)
                     continue
-                # Only a multiply-shift is made of the family's cells, which ECP5 takes the older ABC for.
+                # Only multiply-shift is built from the family's cells, which need the older ABC on ECP5.
                 flow = FLOW[device] if form == MULTIPLY_SHIFT else "default"
                 used = measure(unit, device, flow=flow, place=place)
                 wrong = f"{100 * (cells / used['lc'] - 1):+4.0f}%" if cells else ""

@@ -1,10 +1,10 @@
-"""What plans predict against what they take: logic cells, flip-flops, block RAMs and DSP blocks.
+"""Predicted and actual resources: logic cells, flip-flops, block RAMs and DSP blocks.
 
     python -m benchmarks.resources [NAME@BOARD ...]
     python -m benchmarks.resources parts
 
-Each pair is synthesized and packed as a build does it, shell included, but not placed; without pairs it is every
-shipped network on every board that has a plan. ``parts`` does the same for single parts of several sizes.
+Each design is synthesized and packed as in a build, with its shell, but not placed. Without arguments, every shipped
+network is measured on every board for which it has a plan. ``parts`` measures single components of several sizes.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ HEAD = ("network", "board", "logic cells", "flip-flops", "block RAMs", "DSP bloc
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was predicted and what it took, a number for each of :data:`KINDS`."""
+    """Predicted and actual resources, a number for each of :data:`KINDS`."""
 
     predicted: tuple[int, ...]
     real: tuple[int, ...]
 
     @property
     def off(self) -> tuple[float, ...]:
-        """Predicted too much, of what it took; a few block RAMs or DSP blocks more or less are no share of anything."""
+        """Relative error of each prediction, positive if too high. If none is used: 1 if some are predicted, else 0."""
         return tuple(
             (ours - theirs) / theirs if theirs else float(ours > 0) for ours, theirs in zip(self.predicted, self.real)
         )
 
     def cells(self) -> tuple[str, ...]:
-        """A cell of a table for each kind."""
+        """Table cell for each kind of resource: predicted / actual (error)."""
         return tuple(
             f"{ours:,} / {theirs:,} ({100 * off:+.0f} %)" if theirs or ours else "0 / 0"
             for ours, theirs, off in zip(self.predicted, self.real, self.off)
@@ -63,15 +63,15 @@ def _numbers(cost: Cost) -> tuple[int, ...]:
 
 
 def compare(pair: str) -> Comparison:
-    """Of ``network@board``."""
+    """Plan, synthesize and pack the design ``network@board``; return predicted and actual resources."""
     name, _, board = pair.partition("@")
-    made, usage = pack(shipped(name), board)
+    planned, usage = pack(shipped(name), board)
     real = {use.kind: use.used for use in usage}
-    return Comparison(_numbers(made.plan.cost), tuple(real.get(kind, 0) for kind in KINDS))
+    return Comparison(_numbers(planned.plan.cost), tuple(real.get(kind, 0) for kind in KINDS))
 
 
 def has_plan(pair: str) -> bool:
-    """Whether a network fits a board, as far as plans go."""
+    """Whether the planner finds a plan for ``network@board``."""
     name, board = pair.split("@")
     try:
         board_design(shipped(name), get(board))
@@ -81,21 +81,22 @@ def has_plan(pair: str) -> bool:
 
 
 def pairs() -> Iterator[str]:
-    """Every shipped network on every board that has a plan."""
+    """All pairs ``network@board`` of shipped networks and boards that have a plan."""
     return filter(has_plan, (f"{name}@{board.name}" for name in models.shipped() for board in BOARDS))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A component of some size, and what it should cost."""
+    """A component of some size, and its predicted cost."""
 
     title: str
     component: partial[wiring.Component]
     cost: partial[Cost]
 
     def compare(self, device: Target) -> Comparison:
-        found = measure(self.component(), device.name)
-        return Comparison(_numbers(self.cost(target=device)), (found["lc"], found["ff"], found["ram"], found["dsp"]))
+        """Measure the component on ``device``, and compare with its predicted cost."""
+        cells = measure(self.component(), device.name)
+        return Comparison(_numbers(self.cost(target=device)), (cells["lc"], cells["ff"], cells["ram"], cells["dsp"]))
 
 
 def _geometry(channels: int, size: int, kernel: int, stride: int, padding: int, groups: int) -> Geometry:
@@ -109,7 +110,7 @@ def _geometry(channels: int, size: int, kernel: int, stride: int, padding: int, 
 
 
 def parts() -> Iterator[Part]:
-    """Buffers, gearboxes, arg-max and windows of several sizes."""
+    """The components to measure: buffers, gearboxes, arg-max and window units of several sizes."""
     for lanes, words, bits, style in [
         (8, 9, 1, BLOCK), (12, 18, 2, BLOCK), (32, 28, 1, BLOCK), (2, 80, 2, BLOCK),
         (8, 2, 1, RING), (16, 4, 1, RING), (2, 32, 2, RING),
@@ -163,16 +164,16 @@ def main(arguments: list[str]) -> None:
         ]
         print(markdown(("part", *HEAD[1:]), rows))
         return
-    found = {pair: compare(pair) for pair in arguments or pairs()}
-    print(markdown(HEAD, [(*pair.split("@"), *one.cells()) for pair, one in found.items()]))
-    print("\nfarthest off: " + "; ".join(farthest(found)))
+    comparisons = {pair: compare(pair) for pair in arguments or pairs()}
+    print(markdown(HEAD, [(*pair.split("@"), *comparison.cells()) for pair, comparison in comparisons.items()]))
+    print("\nfarthest off: " + "; ".join(farthest(comparisons)))
 
 
-def farthest(found: dict[str, Comparison]) -> Iterator[str]:
-    """Of each kind the pair whose share of what it took is predicted worst."""
+def farthest(comparisons: dict[str, Comparison]) -> Iterator[str]:
+    """For each kind of resource, text with the largest relative error and its design."""
     for place, title in enumerate(HEAD[2:]):
-        pair = max(found, key=lambda pair: abs(found[pair].off[place]))
-        yield f"{title} {100 * found[pair].off[place]:+.1f} % ({pair})"
+        pair = max(comparisons, key=lambda pair: abs(comparisons[pair].off[place]))
+        yield f"{title} {100 * comparisons[pair].off[place]:+.1f} % ({pair})"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Units that walk non-zero terms beside parallel ones, on layers of shipped networks: cycles, memory, logic cells.
+"""Term-serial units compared with parallel ones, on layers of shipped networks: cycles, memory, logic cells.
 
     python -m benchmarks.serial                      # both networks, HX8K and ECP5-25F; minutes
     python -m benchmarks.serial mnist-conv hx8k      # one network, one device
 
-Every unit is that of one position: a frame takes as many times its cycles as the layer has positions. A parallel unit
-stands beside each, on as many lanes, and the one that is as fast with the fewest weights a cycle.
+Units and cycles are those of a single output position; a convolution repeats the cycles at every position. Each
+term-serial unit is compared with a parallel unit on the same number of lanes, and with the smallest parallel unit that
+is at least as fast.
 """
 
 from __future__ import annotations
@@ -28,29 +29,31 @@ NETWORKS = ("mnist-conv", "lenet5-shift3")
 FAMILIES = {"hx8k": "ice40", "ecp5-25k": "ecp5"}
 FLOW = {"hx8k": "default", "ecp5-25k": "abc"}
 MOST_OUTPUTS = 4
-"""PE is the largest divisor of the outputs up to this."""
+"""PE is the largest divisor of the number of outputs up to this limit."""
 
 
 NOTE = """\
-A cycle of the serial unit is a term a lane: no zero weight and no zero digit takes one. Where a scale has digits of its
-own each of its weights has them again, so that a parallel unit, which scales a sum, is done sooner on as many lanes. LC
-are those of the unit without the windows of a convolution; vectors and weights lie in RAMs.
+In the serial unit, each lane processes one term per cycle, so zero weights and zero digits take no cycles. If weights
+share a scale, the digits of the scale become terms of each of these weights; a parallel unit, which scales their sum
+once, then needs fewer cycles on the same number of lanes. LC are those of the unit without the window unit of a
+convolution; vectors and weights are in RAMs.
 """
 
 
 def layers(network: Network) -> Iterator[tuple[Dense, DType]]:
-    """Products at one position, and the activations that they take."""
+    """Each layer with weights, as a dense layer of one output position, and the type of its activations."""
     for layer in network.layers:
         if isinstance(layer, Linear):
             yield layer.position(), layer.lane_kind(network.source(layer).dtype)
 
 
 def outputs_of(layer: Dense) -> int:
-    return max(one for one in divisors(layer.outputs) if one <= MOST_OUTPUTS)
+    """PE of the units for ``layer``: the largest divisor of its outputs up to :data:`MOST_OUTPUTS`."""
+    return max(divisor for divisor in divisors(layer.outputs) if divisor <= MOST_OUTPUTS)
 
 
 def like(layer: Dense, cycles: int) -> tuple[int, int]:
-    """PE and SIMD of the parallel unit that takes at most ``cycles`` and the fewest weights at a time."""
+    """PE and SIMD of the parallel unit with the fewest lanes that takes at most ``cycles``."""
     folds = [
         (pe, simd)
         for pe in divisors(layer.outputs)
@@ -61,7 +64,7 @@ def like(layer: Dense, cycles: int) -> tuple[int, int]:
 
 
 def units(layer: Dense, activation: DType, pe: int, device: str) -> Iterator[tuple[str, FoldedMatVec]]:
-    """The serial unit, as many lanes in parallel, and the parallel unit that is as fast."""
+    """Name and unit: term-serial; parallel on the same number of lanes; and parallel with at most the same cycles."""
     options = {"target": FAMILIES[device], "exact": False}
     serial = TermSerialMatVec(layer, activation, pe=pe, simd=least_simd(layer, pe), **options)
     yield "terms", serial
@@ -69,11 +72,12 @@ def units(layer: Dense, activation: DType, pe: int, device: str) -> Iterator[tup
     for outputs, inputs in dict.fromkeys([(pe, 1), fast]):
         try:
             yield "parallel", MatVec(layer, activation, pe=outputs, simd=inputs, **options)
-        except FewbitError:  # a folding that its scales do not allow
+        except FewbitError:  # the layer's scales do not allow this folding
             continue
 
 
 def rows(network: Network, device: str) -> Iterator[tuple[object, ...]]:
+    """Table rows of all units for the layers of ``network``."""
     for layer, activation in layers(network):
         for name, unit in units(layer, activation, outputs_of(layer), device):
             cells = measure(unit, device, flow=FLOW[device])
@@ -83,7 +87,7 @@ def rows(network: Network, device: str) -> Iterator[tuple[object, ...]]:
 
 
 def saved(network: Network) -> str:
-    """Cycles that the zeros of each layer would take on one lane, and what its lanes wait for one another."""
+    """Table with the zero weights and the non-zero terms of each layer, and the time that its lanes wait."""
     lines = []
     for layer, _ in layers(network):
         counts = term_counts(layer)
@@ -100,9 +104,9 @@ def saved(network: Network) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    names = [one for one in NETWORKS if one in arguments] or list(NETWORKS)
-    devices = [one for one in FAMILIES if one in arguments] or list(FAMILIES)
-    for name in names:
+    network_names = [name for name in NETWORKS if name in arguments] or list(NETWORKS)
+    devices = [name for name in FAMILIES if name in arguments] or list(FAMILIES)
+    for name in network_names:
         network = shipped(name)
         print(f"{name}\n\n{saved(network)}\n", flush=True)
         for device in devices:

@@ -1,11 +1,12 @@
-"""What vectors see: chosen ones beside uniform random ones, on every shipped network or on those named.
+"""Fault coverage of chosen and of random test vectors, on every shipped network or on those named.
 
     python -m benchmarks.stimulus [NETWORK ...]
 
-The measure is of single-weight faults that :data:`REFERENCE` frames see which had no part in the choice: half of them
-images of the network's test set, half uniform random. ``visible`` counts those faults; the columns behind it are shares
-of them that the vectors see, and ``own`` the share that ``fewbit verilog`` itself reports, of all that any frame tried
-sees. Seconds are of CPU.
+The reference are :data:`REFERENCE` frames that were not used to choose the vectors: half of them images of the
+network's test set, half uniform random. ``visible`` is the number of single-weight faults that the reference frames
+detect. The columns after it are the shares of these faults that the random and the chosen vectors detect. ``own`` is
+the coverage that ``fewbit verilog`` reports, relative to all faults that any frame it tried detects. Seconds are CPU
+time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fewbit.stimulus import choose
 
 REFERENCE = 3000
 RANDOM = 16
-"""Uniform random frames, as vectors were before they were chosen."""
+"""Number of uniform random vectors that are compared with the chosen ones."""
 
 HEAD = (
     "network", "single-weight faults", "visible", f"{RANDOM} random vectors see", "chosen vectors", "they see", "own",
@@ -35,14 +36,14 @@ HEAD = (
 
 
 def random_frames(network: Network, count: int, seed: int) -> Ints:
-    """Frames (count, \\*shape) of the network's input kind, uniform over its values."""
+    """Random frames (count, \\*shape), uniform over the values of the network's input type."""
     kind, rng = network.input.dtype, np.random.default_rng(seed)
     levels = rng.integers(0, (kind.max - kind.min) // kind.step + 1, (count, *network.input.shape))
     return np.asarray(kind.min + kind.step * levels)
 
 
 def reference(name: str, network: Network) -> Ints:
-    """Frames that take no part in a choice."""
+    """The reference frames, which are not used to choose vectors."""
     images = arrays.read(test_set(name)[0])[: REFERENCE // 2]
     if network.input_quantizer is not None:
         images = images.astype(np.float32) / 255
@@ -50,7 +51,7 @@ def reference(name: str, network: Network) -> Ints:
 
 
 def seen(simulator: FaultSimulator, frames: Ints, among: Ints) -> Ints:
-    """Those of the faults ``among`` that any of ``frames`` sees."""
+    """The faults of ``among`` that at least one of ``frames`` detects."""
     left = among
     for frame in frames:
         if len(left):
@@ -59,7 +60,7 @@ def seen(simulator: FaultSimulator, frames: Ints, among: Ints) -> Ints:
 
 
 def row(name: str) -> tuple[str, ...]:
-    """A row of the table."""
+    """Measure a network; return its row of the table."""
     network = models.shipped(name)
     simulator = FaultSimulator(network)
     weights = np.flatnonzero(simulator.kinds == KINDS.index("weight"))

@@ -1,1 +1,1 @@
-"""Puts a design on a board: catalogue, UART shell, build, flash, host driver."""
+"""Puts a design on a board: board catalogue, UART shell, bitstream build, programming, host driver."""

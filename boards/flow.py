@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""A design to a bitstream: Amaranth writes the netlist and constraints, then the tools run one by one."""
+"""Builds a bitstream: Amaranth writes netlist and constraints; Yosys, nextpnr and the packer run one after another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ Progress = Callable[[str], object]
 
 _TOP = "top"
 _REPORTED = {
-    name: kind for one in FAMILIES.values() if one.tools is not None for name, kind in one.tools.reported.items()
+    name: kind
+    for family in FAMILIES.values()
+    if family.tools is not None
+    for name, kind in family.tools.reported.items()
 }
 _OUTPUTS = {"--asc", "--textcfg", "--report"}
 _ROUTER2_STUCK = 1_000
@@ -60,11 +63,11 @@ def build(
     plan: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Report:
-    """Build the bitstream of ``design`` on ``board``.
+    """Build the bitstream of ``design`` for ``board``.
 
-    ``out_dir`` gets the bitstream ``<board>.bin`` or ``.bit``, ``report.json``, ``report.txt``, ``build.log``, the
-    synthesized ``netlist.json``, the pin constraints, and ``weights.bin`` where it has to be loaded. All is made in
-    a folder beside it and moved there at the end; a failed build leaves ``build.log`` and touches nothing else.
+    ``out_dir`` receives the bitstream ``<board>.bin`` or ``.bit``, ``report.json``, ``report.txt``, ``build.log``, the
+    synthesized ``netlist.json`` and the pin constraints; also ``weights.bin`` if the host has to load weights. The
+    files are made in a temporary folder and moved at the end, so a failed build replaces only ``build.log``.
 
     Parameters
     ----------
@@ -73,25 +76,28 @@ def build(
         See :class:`fewbit.boards.shell.Shell`.
     out_dir : path
     clock_hz : int or None
-        Clock to ask for; None for the board's usual one.
+        Requested clock; None for the board's default.
     seed : int
-        First seed of place-and-route. Up to ``seeds`` seeds are tried until the timing is met.
+        First seed of place-and-route. If timing is not met, the next seeds are tried, up to ``seeds`` in all.
     yosys : ``"yowasp"``, ``"native"`` or ``"pyosys"``
-        Which Yosys. They give different netlists for one design.
+        Which Yosys runs the synthesis. Their netlists differ.
     dsp : bool
-        Whether multiplications may use DSP blocks, where the device has any.
+        Whether synthesis may use the device's DSP blocks.
     cycles_per_frame : int or None
-        As planned; goes into the report.
+        Planned cycles per frame, for the report.
     plan : mapping or None
-        Further figures of the plan, which go into the report.
+        Further figures of the plan, for the report.
     on_progress : callable (stage)
-        Called with a few words when a stage begins.
+        Called with a short description when a stage begins.
 
     Raises
     ------
+    Misfit
+        If the design needs more of a resource than the device has.
+    TimingMiss
+        If no seed meets the timing.
     FewbitError
-        If an option does not suit the board, a tool is absent or fails, it does not fit (:class:`Misfit`), or no seed
-        meets the timing.
+        If an option does not suit the board, or a tool is missing or fails.
     """
     board = catalogue.get(board) if isinstance(board, str) else board
     asked_hz = board.clock_hz if clock_hz is None else clock_hz
@@ -164,10 +170,24 @@ def pack(
     dsp: bool = False,
     on_progress: Progress | None = None,
 ) -> tuple[Usage, ...]:
-    """What ``design`` takes on ``board`` with its shell: synthesized and packed as :func:`build` does it, but neither
-    placed nor routed, and whether or not it fits.
+    """Return the resources that ``design`` with its shell takes on ``board``, without place and route.
 
-    Parameters and errors as there.
+    The design is synthesized and packed by the same commands as in :func:`build`, and need not fit the device.
+
+    Parameters
+    ----------
+    board : Board or str
+    design, input, scores, has_index, buffer_frames
+        See :class:`fewbit.boards.shell.Shell`.
+    dsp : bool
+        Whether synthesis may use the device's DSP blocks.
+    on_progress : callable (stage)
+        Called with a short description when a stage begins.
+
+    Raises
+    ------
+    FewbitError
+        If an option does not suit the board, or a tool is missing or fails.
     """
     board = catalogue.get(board) if isinstance(board, str) else board
     top = _in_shell(
@@ -188,7 +208,7 @@ def _silent(stage: str) -> None:
 
 
 def _in_shell(board: Board, design: Any, clock_hz: int, **link: Any) -> BoardTop:
-    """``design`` on ``board``, in a shell of these settings, at the clock next to the one asked for."""
+    """``design`` in a shell on ``board``, at the highest clock that the board can make up to ``clock_hz``."""
     clock = ClockReset(board, clock_hz)
     return BoardTop(board, Shell(design, clock_hz=clock.hz, **link), clock)
 
@@ -198,13 +218,13 @@ def _version_of(package: str) -> tuple[str, str]:
 
 
 def _write_sources(board: Board, top: BoardTop, folder: Path, dsp: bool) -> list[list[str]]:
-    """Write netlist, script and constraints to ``folder``; the options of Yosys, nextpnr and the packer."""
+    """Write netlist, script and constraints to ``folder``; return the options of Yosys, nextpnr and the packer."""
     flow = families.synthesis(board.family)
     plan = board.make_platform().build(
         top,
         name=_TOP,
         do_build=False,
-        emit_src=False,  # paths of this machine have no place in a bitstream
+        emit_src=False,  # keeps paths of this machine out of the bitstream
         script_after_read="\n".join(AFTER_READ),
         synth_opts=flow.options(dsp=dsp),
         script_after_synth="\n".join([*flow.afterwards(dsp=dsp), "tee -q -o stat.json stat -json"]),
@@ -214,13 +234,16 @@ def _write_sources(board: Board, top: BoardTop, folder: Path, dsp: bool) -> list
     for file, text in flow.support().items():
         (folder / file).write_text(text, encoding="utf-8")
     commands = json.loads(plan.files[f"build_{_TOP}.json"])["commands"]
-    # nextpnr's progress is watched, so it must not be quiet.
+    # _Run reads nextpnr's progress messages, so nextpnr must not be quiet.
     return [[option for option in command[1:] if option != "--quiet"] for command in commands]
 
 
 def check(board: Board, out_dir: str | Path, *, clock_hz: int | None, baud: int, yosys: tools.Yosys) -> None:
-    """Raises FewbitError on what can be told before there is a design: a clock or baud rate that the board does not
-    make, a tool that is absent, or a folder that cannot be written."""
+    """Check the options of a build before the design is made.
+
+    Raises FewbitError if the board cannot make the clock or the baud rate, a tool is missing, or ``out_dir`` is not
+    writable.
+    """
     check_folder(out_dir)
     check_pause(protocol.PAUSE_S, baud)
     divisor(ClockReset(board, board.clock_hz if clock_hz is None else clock_hz).hz, baud)
@@ -231,7 +254,7 @@ def check(board: Board, out_dir: str | Path, *, clock_hz: int | None, baud: int,
 
 
 class _Workshop:
-    """A temporary folder beside ``out``, and what of it goes there."""
+    """A temporary folder in which a build runs; its products are then moved to ``out``."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -241,7 +264,7 @@ class _Workshop:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             if self.out.exists() and not self.out.is_dir():
                 raise FewbitError(f"cannot build into {self.out}: it is a file")
-            # Where `out` is there already it may be another file system than what is beside it.
+            # `out` may be a mount point, and os.replace works only within one file system.
             place = self.out if self.out.exists() else self.out.parent
             self.folder = Path(tempfile.mkdtemp(prefix=".fewbit-", dir=place))
         except OSError as error:
@@ -259,8 +282,10 @@ class _Workshop:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def deliver(self, products: dict[str, str], report: Report) -> None:
-        """Move ``products`` (name here: name there) to ``out``. The report goes first and comes last: while it is
-        there, the other files are its own."""
+        """Move ``products`` (name in the temporary folder: name in ``out``) to ``out``.
+
+        The old report is removed first and the new one is moved last, so a report in ``out`` always matches the files.
+        """
         self._complete_log()
         (self.folder / "report.txt").write_text(str(report), encoding="utf-8")
         (self.folder / REPORT_NAME).write_text(report.to_json(), encoding="utf-8")
@@ -283,7 +308,7 @@ class _Workshop:
 
 
 class Misfit(FewbitError):
-    """A design needs more than its device has: of ``usage`` most."""
+    """The design does not fit its device; ``usage`` is the resource that it exceeds by the largest share."""
 
     def __init__(self, message: str, usage: Usage) -> None:
         super().__init__(message)
@@ -291,7 +316,7 @@ class Misfit(FewbitError):
 
 
 class TimingMiss(FewbitError):
-    """A design's timing holds no faster clock than ``reached_hz``, of ``asked_hz``."""
+    """The design misses its timing: it reaches ``reached_hz``, below the required ``asked_hz``."""
 
     def __init__(self, message: str, reached_hz: float, asked_hz: float) -> None:
         super().__init__(message)
@@ -303,7 +328,7 @@ class _StuckError(Exception):
 
 
 class _Run:
-    """Runs the tools of one build in a :class:`_Workshop` and reads what they wrote."""
+    """Runs the tools of one build in a :class:`_Workshop` and reads their reports."""
 
     def __init__(self, board: Board, work: _Workshop, tell: Progress) -> None:
         self.board, self.work, self.tell = board, work, tell
@@ -316,7 +341,7 @@ class _Run:
 
     def _ended(self, stage: str, command: list[str]) -> child.Ended:
         def watch(line: str) -> None:
-            if (found := _ITERATION.match(line)) and int(found[1]) > _ROUTER2_STUCK:
+            if (iteration := _ITERATION.match(line)) and int(iteration[1]) > _ROUTER2_STUCK:
                 raise _StuckError
             if line.startswith("Preparing to run"):
                 self.tell(f"{stage} (first run: preparing the tool, up to 2 minutes)")
@@ -324,17 +349,17 @@ class _Run:
         return tools.run(command, folder=self.work.folder, log=self.work.log, on_line=watch)
 
     def place_and_route(self, command: list[str], clock_hz: Fraction, seeds: range) -> int:
-        """The first of ``seeds`` that meets the timing."""
+        """Place and route until a seed meets the timing; return that seed."""
         best_hz = 0.0
         for seed in seeds:
             stage = f"place and route, seed {seed}"
             self.tell(stage)
             seeded = [*command, "--seed", str(seed), "--router"]
             try:
-                # On iCE40, router1 takes minutes where router2 takes seconds, if the design is of LUTs alone.
+                # router2 first: on iCE40, router1 takes minutes instead of seconds for designs made mostly of LUTs.
                 ended = self._ended(stage, [*seeded, "router2"])
             except _StuckError:
-                # Now and then router2 goes round in circles over a wire or two that router1 resolves at once.
+                # Sometimes router2 does not converge because of one or two wires, which router1 routes at once.
                 self.tell(f"{stage}, other router")
                 ended = self._ended(stage, [*seeded, "router1"])
             if ended.status:
@@ -353,15 +378,15 @@ class _Run:
         )
 
     def _slower(self, best_hz: float) -> str:
-        """What to ask for instead. A tenth of a megahertz below the best seen, so that the next build holds it."""
-        asked = Fraction(int(best_hz / 1e5 - 1), 10)
+        """Advice for a build that missed its timing: a clock 0.1 MHz below the best one that was reached."""
+        advised = Fraction(int(best_hz / 1e5 - 1), 10)
         try:
-            settings(self.board, asked * 1_000_000)
+            settings(self.board, advised * 1_000_000)
         except FewbitError:
             if self.board.oscillator_hz > best_hz:
                 return "pipeline or fold it more, or build for a faster board"
-            asked = Fraction(self.board.oscillator_hz, 1_000_000)
-        return f"ask for --clock {float(asked):g} or lower, or pipeline or fold it more"
+            advised = Fraction(self.board.oscillator_hz, 1_000_000)
+        return f"ask for --clock {float(advised):g} or lower, or pipeline or fold it more"
 
     def _refuse_misfit(self) -> None:
         over = [usage for usage in self._logged_usage() if usage.used > usage.available]
@@ -375,15 +400,15 @@ class _Run:
 
     def _logged_usage(self) -> list[Usage]:
         log = self.work.folder / f"{_TOP}.tim"
-        found = _UTILIZATION.findall(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
+        rows = _UTILIZATION.findall(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
         return [
             Usage(kind=_REPORTED[cell], used=int(used), available=int(available))
-            for cell, used, available in found
+            for cell, used, available in rows
             if cell in _REPORTED and int(available)
         ]
 
     def _why(self, stage: str, ended: child.Ended) -> str:
-        """Why a tool failed: the first line in which one called something an error, else how it ended."""
+        """Why a tool failed: its first ``ERROR:`` line or, if there is none, its exit status."""
         for name in (f"{_TOP}.tim", "yosys.log", "build.log"):
             path = self.work.folder / name
             if path.exists():
@@ -396,22 +421,22 @@ class _Run:
         return json.loads((self.work.folder / name).read_text(encoding="utf-8"))
 
     def timing(self, clock_hz: Fraction) -> tuple[Timing, ...]:
-        found = self._read("report.json")["fmax"]
-        for name, row in found.items():
-            # nextpnr counts whole picoseconds, so its constraint is a little off; anything else was not constrained.
+        clocks = self._read("report.json")["fmax"]
+        for name, row in clocks.items():
+            # nextpnr rounds the constraint to whole picoseconds; a larger difference means an unconstrained clock.
             if abs(row["constraint"] * 1e6 / clock_hz - 1) > 1e-3:
                 raise RuntimeError(f"clock {name} was constrained to {row['constraint']} MHz, not {clock_hz} Hz")
         return tuple(
-            Timing(domain="sync" if len(found) == 1 else name, fmax_hz=row["achieved"] * 1e6, clock_hz=float(clock_hz))
-            for name, row in found.items()
+            Timing(domain="sync" if len(clocks) == 1 else name, fmax_hz=row["achieved"] * 1e6, clock_hz=float(clock_hz))
+            for name, row in clocks.items()
         )
 
     def usage(self) -> tuple[Usage, ...]:
-        found = {use.kind: use for use in self._logged_usage()}
+        usage_by_kind = {use.kind: use for use in self._logged_usage()}
         cells = self._read("stat.json")["design"]["num_cells_by_type"]
-        capacity = found["logic_cells"].available
+        capacity = usage_by_kind["logic_cells"].available
         for kind, prefixes in {"luts": ("SB_LUT4", "LUT4"), "flip_flops": ("SB_DFF", "TRELLIS_FF")}.items():
             used = sum(count for name, count in cells.items() if name.startswith(prefixes))
-            found.setdefault(kind, Usage(kind=kind, used=used, available=capacity))
+            usage_by_kind.setdefault(kind, Usage(kind=kind, used=used, available=capacity))
         order = ("logic_cells", "luts", "flip_flops", "block_rams", "dsps", "sprams")
-        return tuple(found[kind] for kind in order if kind in found)
+        return tuple(usage_by_kind[kind] for kind in order if kind in usage_by_kind)

@@ -1,4 +1,4 @@
-"""Talks to a board that runs a design: frames in, scores and classes out, over its serial port."""
+"""Host driver: sends frames to a board over its serial port and receives scores and classes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import TensorType
 
 _POLL_S = 0.002
-"""How often the line is looked at while it is drained."""
+"""Interval at which the line is read while old bytes are discarded."""
 
 _MOST_DRAIN = 10
-"""Times the longest wait for a reply after which a line that never falls silent is given up."""
+"""A line that does not fall silent is given up after this many times the silence and the reply timeout together."""
 
 
 def find_port(board: Board | str) -> str:
-    """Name of the serial port of ``board``, by the USB ids of its bridge.
+    """Return the name of the serial port of ``board``, found by the USB ids of its bridge.
 
     Raises
     ------
     FewbitError
-        If no port, or ports of more than one board, have them.
+        If no port has these ids, or ports of several boards do.
     """
     board = catalogue.get(board) if isinstance(board, str) else board
     boards: dict[str, list[Any]] = {}
     for port in list_ports.comports():
         if (port.vid, port.pid) in board.usb_ids:
-            # Both interfaces of one bridge share a place on the bus, "1-2:1.0" and "1-2:1.1", or a serial number.
+            # Interfaces of one bridge have the same bus location ("1-2:1.0", "1-2:1.1") or serial number.
             place = (port.location or port.serial_number or port.device).split(":")[0]
             boards.setdefault(place, []).append(port)
     chosen = [_interface(ports, board.usb_interface).device for ports in boards.values()]
@@ -62,32 +62,35 @@ def _interface(ports: list[Any], interface: int) -> Any:
 class BoardLink:
     """A serial link to a board. Use it in a ``with`` statement, or :meth:`close` it.
 
-    Up to ``window`` frames are under way at a time, so that the line and the design both stay busy.
+    Up to ``window`` requests are sent before their replies arrive, so that both the line and the design stay busy.
 
-    Replies carry no number, so that a late reply to an earlier request looks like one to the next. After an error, and
-    on a line that an earlier program may have left, what is still to come is thrown away before anything is sent; and
-    the run listens once more at its end: a reply too many means that replies were taken for others', and the whole run
-    is an error. On a fresh link both together take 0.3 s at the usual pause.
+    Replies are not numbered, so a late reply to an earlier request could be taken for the reply to a later one. Two
+    checks prevent this. On a new link and after an error, the link waits for silence and discards what it receives
+    before it sends. At the end of such a run it listens again: a surplus byte makes the whole run an error. On a new
+    link the two waits take 0.3 s together, with the default pause.
 
     Parameters
     ----------
     port : str
-        Serial port, or a URL that pyserial knows.
+        Serial port, or a URL that pyserial understands.
     input, scores : TensorType
+        Type of a frame, and of its scores.
     has_index : bool
+        Whether a reply ends with the class index.
     baud : int
+        Bits per second of the line.
     has_quality : bool
-        Whether the design's quality can be turned.
+        Whether the design's quality can be set.
     image : bytes
-        What the design is loaded with at the start, where it is.
+        Weights that the board has to be loaded with before the first frame; empty if there are none.
     window : int or None
-        Frames under way at a time; None for as many as a shell with the usual buffer takes. The build report has it.
+        Requests that may be without a reply; see the build report. None: as many as the default receive buffer holds.
     frame_s : float
-        How long the design works on a frame. The build report has it.
+        Time that the design computes on a frame; see the build report.
     timeout_s : float
-        How long a reply may take, over what the line itself needs.
+        Longest time to wait for a reply, in addition to the transmission time.
     pause_s : float
-        Silence after which the board forgets a partial frame.
+        Silence after which the board discards a partial frame.
 
     Raises
     ------
@@ -118,7 +121,7 @@ class BoardLink:
         self.timeout_s, self.pause_s = timeout_s, pause_s
         exchange = protocol.request_bytes(input, self.has_front) + protocol.reply_bytes(scores, has_index)
         self._reply_s = timeout_s + 10 / baud * max(self.window * exchange, len(image))
-        # A partial request is forgotten by then, and the next of several replies would have come.
+        # After this silence the board has discarded a partial request, and no further reply is due.
         self._quiet_s = 1.5 * pause_s + 2 * frame_s + 10 / baud * exchange
         self._serial = _open(port, baud, self._reply_s)
         self._clean = False
@@ -133,6 +136,7 @@ class BoardLink:
         self.close()
 
     def close(self) -> None:
+        """Close the serial port."""
         self._serial.close()
 
     def run(
@@ -142,17 +146,25 @@ class BoardLink:
         *,
         quality: int | Sequence[int] | None = None,
     ) -> tuple[Ints, Ints | None]:
-        """Scores (N, \\*scores.shape) and class indices (N,), or None, of ``frames`` (N, \\*input.shape).
+        """Run ``frames`` on the board; return scores (N, \\*scores.shape) and class indices (N,) or None.
 
-        A board that has to be loaded, and is not, is loaded first. ``on_progress`` is called with the number of
-        replies so far; ``quality`` is how many signed digits count, in every frame or one number a frame; None is
-        all. After an error the link may be used again.
+        If the board needs weights and has none yet, they are loaded first. After an error the link may be used again.
+
+        Parameters
+        ----------
+        frames : array or iterable, (N, \\*input.shape)
+            Input integers.
+        on_progress : callable (replies)
+            Called with the number of replies received so far.
+        quality : int, sequence of int, or None
+            Number of signed digits that count in each multiplication: one number for all frames, or one for each.
+            None: all digits.
 
         Raises
         ------
         FewbitError
-            If a frame does not suit the network, the quality cannot be turned, a reply fails to come or is damaged,
-            more bytes come than replies have, or the port is lost.
+            If a frame is not of type ``input``, the design has no quality to set, a reply is late or damaged, surplus
+            bytes arrive, or the port is lost.
         """
         requests = self._requests(list(frames), quality)
         scores = np.zeros((len(requests), *self.scores.shape), np.int64)
@@ -178,8 +190,8 @@ class BoardLink:
                     on_progress(received + 1)
             if surplus := self._surplus(listen_s and max(listen_s, 2 * longest_s)):
                 raise FewbitError(
-                    f"{surplus} bytes more than {len(requests)} replies came from {self.port}: replies of an earlier "
-                    "request, or a byte that the line added; run the frames again"
+                    f"{surplus} surplus bytes after {len(requests)} replies from {self.port}: late replies to an "
+                    "earlier request, or noise on the line; run the frames again"
                 )
             self._clean = True
         except (serial.SerialException, OSError) as error:
@@ -188,22 +200,24 @@ class BoardLink:
 
     def _requests(self, frames: list[Ints], quality: int | Sequence[int] | None) -> list[bytes]:
         if quality is not None and not self.has_quality:
-            raise FewbitError(f"the design on {self.port} has no quality to turn")
+            raise FewbitError(f"the design on {self.port} has no quality to set")
         if not isinstance(quality, Sequence):
             return [protocol.encode_request(self.input, frame, self.has_front, quality) for frame in frames]
         if len(quality) != len(frames):
             raise FewbitError(f"there must be a quality for each of the {len(frames)} frames, not {len(quality)}")
         each = zip(frames, quality)
-        return [protocol.encode_request(self.input, frame, self.has_front, one) for frame, one in each]
+        return [
+            protocol.encode_request(self.input, frame, self.has_front, frame_quality) for frame, frame_quality in each
+        ]
 
     def _settle(self) -> float:
-        """Let the board forget what an earlier host or an error left half sent, and throw its answers away.
+        """Wait until the board has discarded a partial request of an earlier host or error; discard old replies.
 
-        Returns how long to listen at the end of the run: 0 where no answer can be outstanding.
+        Returns how long to listen at the end of the run: 0 if no reply can be outstanding.
         """
         if self._clean and not self._serial.in_waiting:
             return 0.0
-        if not self._owed:  # or nobody knows, on a fresh link
+        if not self._owed:  # on a new link the number is unknown
             self._drain(self._quiet_s)
             return self._quiet_s
         patience_s = max(self._quiet_s, 2 * self._reply_s)
@@ -212,14 +226,14 @@ class BoardLink:
         return self._quiet_s if all_came else patience_s
 
     def _surplus(self, listen_s: float) -> int:
-        """Bytes that come in ``listen_s`` after the last reply."""
+        """Number of bytes that arrive within ``listen_s`` after the last reply."""
         try:
             return self._drain(listen_s)
-        except (serial.SerialException, OSError):  # the replies are here; the next run will tell
+        except (serial.SerialException, OSError):  # all replies have arrived; the next run reports the lost port
             return 0
 
     def _drain(self, silent_s: float, enough: int | None = None) -> int:
-        """Throw away what comes until nothing has for ``silent_s``, or until ``enough`` bytes have; how many came."""
+        """Discard bytes until none arrives for ``silent_s``, or ``enough`` have arrived; return their number."""
         count, quiet_since = 0, time.monotonic()
         until = quiet_since + _MOST_DRAIN * (silent_s + self._reply_s)
         while True:
@@ -233,7 +247,7 @@ class BoardLink:
             time.sleep(min(_POLL_S, silent_s))
 
     def _load(self) -> None:
-        """Load the board, unless it is."""
+        """Load the weights into the board, unless it has them already."""
         for request in (bytes([protocol.ASK]), bytes([protocol.LOAD]) + self.image):
             self._serial.write(request)
             answer = self._serial.read(1)
@@ -241,10 +255,12 @@ class BoardLink:
                 return
             if answer != b"\x00":
                 raise FewbitError(
-                    f"the board on {self.port} does not say whether it is loaded: check that it runs this design at "
-                    f"{self.baud} baud (fewbit flash)"
+                    f"the board on {self.port} does not answer whether its weights are loaded: check that it runs this "
+                    f"design at {self.baud} baud (fewbit flash)"
                 )
-        raise FewbitError(f"the board on {self.port} did not take its {len(self.image):,} bytes of weights: try again")
+        raise FewbitError(
+            f"the board on {self.port} did not accept its {len(self.image):,} bytes of weights: try again"
+        )
 
     def _reply(self, number: int) -> tuple[Ints, int | None]:
         length = protocol.reply_bytes(self.scores, self.has_index)
@@ -252,8 +268,8 @@ class BoardLink:
         self._owed = max(0, self._owed - len(data))
         if len(data) < length:
             raise FewbitError(
-                f"frame {number}: {len(data)} of {length} reply bytes came from {self.port} in {self._reply_s:.1f} s: "
-                f"check that the board runs this design at {self.baud} baud (fewbit flash)"
+                f"frame {number}: {len(data)} of {length} reply bytes arrived from {self.port} in "
+                f"{self._reply_s:.1f} s: check that the board runs this design at {self.baud} baud (fewbit flash)"
             )
         try:
             return protocol.decode_reply(self.scores, self.has_index, data)
@@ -267,7 +283,7 @@ def _open(port: str, baud: int, timeout_s: float) -> Any:
     except (serial.SerialException, OSError, ValueError, LookupError, re.error) as error:  # the last two from URLs
         raise FewbitError(_why_not(port, error)) from None
     with contextlib.suppress(AttributeError, NotImplementedError, ValueError, OSError):
-        # An FTDI bridge otherwise keeps short replies back for 16 ms.
+        # Otherwise an FTDI bridge delays short replies by 16 ms.
         line.set_low_latency_mode(True)
     return line
 
@@ -279,7 +295,7 @@ def _why_not(port: str, error: Exception) -> str:
     if number == errno.EBUSY:
         return f"{port} is in use: close the other program"
     if number == errno.ENOENT or "FileNotFoundError" in str(error):
-        there = ", ".join(sorted(found.device for found in list_ports.comports())) or "none"
+        there = ", ".join(sorted(port_info.device for port_info in list_ports.comports())) or "none"
         return f"there is no serial port {port}; ports here: {there}"
     return f"cannot open {port}: {_reason(error)}"
 

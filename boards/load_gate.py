@@ -1,4 +1,4 @@
-"""Takes what fills a design's memories out of the requests, and answers whether they are full."""
+"""Separates load requests from frame requests: loads the memories of a design and reports whether they are loaded."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
@@ -8,32 +8,34 @@ from fewbit.boards import protocol
 
 
 class LoadGate(wiring.Component):
-    """Requests in, those for frames out; images and questions, by their first byte, are the gate's own.
+    """Passes frame requests on, and handles load and status requests itself, by the first byte of a request.
 
-    Both wait until the design is idle. An image goes out as words of 16 bits, the first byte lowest; after the last
-    one, and to a question, the gate answers with a byte: 1 if all memories are full, else 0. While they are not,
-    requests for frames are dropped whole.
+    A load request (:data:`~fewbit.boards.protocol.LOAD`) carries the memory image, which leaves as 16-bit words, first
+    byte lowest. A status request (:data:`~fewbit.boards.protocol.ASK`) has one byte. Both wait until the design is
+    idle, and are answered with a byte: 1 if all memories are loaded, else 0. Until they are loaded, frame requests are
+    discarded.
 
-    **Latency**: none. **Throughput**: a byte a cycle. **Cost**: about 70 logic cells.
+    **Latency**: none. **Throughput**: a byte per cycle. **Cost**: about 70 logic cells.
 
     Parameters
     ----------
     frame_bytes, image_bytes : int
-        What follows the first byte. An image is a whole number of words.
+        Bytes after the first one, of a frame request and of a load request. ``image_bytes`` is even.
 
     Members
     -------
     i : In(stream.Signature(8))
-        Requests.
+        Requests of all kinds.
     o : Out(stream.Signature(8))
-        Requests for frames.
+        Frame requests.
     words : Out(stream.Signature(16))
-        The image; whoever takes it is always ready.
+        The memory image. Its receiver must always be ready.
     idle : In(1)
         No frame is in the design.
     loaded : In(1)
-        The memories are full; from the cycle on after the last word.
+        All memories are loaded; must be valid from the cycle after the last word on.
     answer : Out(stream.Signature(8))
+        Answers to load and status requests.
     """
 
     def __init__(self, frame_bytes: int, image_bytes: int) -> None:
@@ -51,7 +53,7 @@ class LoadGate(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        # `left` counts the bytes that follow the first, `low` is the lower half of a word.
+        # `left` counts down the bytes after the first one; `low` is the lower half of an image word.
         m = Module()
         i, o = self.i, self.o
         left, low = Signal(range(max(self.frame_bytes, self.image_bytes))), Signal(8)

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The clock of a board, from its oscillator or the PLL of its device, and the reset that goes with it."""
+"""Clock and reset of a board: the oscillator or the device's PLL, and a synchronous power-on reset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESET_S = Fraction(15, _MHZ)
 
 @dataclass(frozen=True, kw_only=True)
 class Ice40Pll:
-    """Settings of an SB_PLL40 with simple feedback: ``hz = source * (divf + 1) / (divr + 1) / 2**divq``."""
+    """Settings of an iCE40 SB_PLL40 with simple feedback: ``hz = source * (divf + 1) / (divr + 1) / 2**divq``."""
 
     hz: Fraction
     vco_hz: Fraction
@@ -33,7 +33,7 @@ class Ice40Pll:
 
 @dataclass(frozen=True, kw_only=True)
 class Ecp5Pll:
-    """Settings of an EHXPLLL fed back from CLKOP: ``hz = source * clkfb_div / clki_div``."""
+    """Settings of an ECP5 EHXPLLL with feedback from CLKOP: ``hz = source * clkfb_div / clki_div``."""
 
     hz: Fraction
     vco_hz: Fraction
@@ -43,11 +43,11 @@ class Ecp5Pll:
 
 
 def ice40_pll(source_hz: int, asked_hz: int | Fraction) -> Ice40Pll:
-    """Settings for the highest frequency up to ``asked_hz``.
+    """iCE40 PLL settings for the highest frequency that does not exceed ``asked_hz``.
 
     Limits: Lattice FPGA-DS-02029 (iCE40 LP/HX) and FPGA-DS-02008 (UltraPlus), "sysCLOCK PLL timing": phase detector
-    10 to 133 MHz, oscillator 533 to 1066 MHz, output 16 to 275 MHz. Where several settings give one frequency, the
-    choice is icepll's: the smallest DIVR, then the smallest DIVF.
+    10 to 133 MHz, VCO 533 to 1066 MHz, output 16 to 275 MHz. If several settings give the same frequency, the one that
+    icepll would choose is taken: smallest DIVR, then smallest DIVF.
 
     >>> ice40_pll(12_000_000, 48_000_000).divf
     63
@@ -55,7 +55,7 @@ def ice40_pll(source_hz: int, asked_hz: int | Fraction) -> Ice40Pll:
     Raises
     ------
     FewbitError
-        If no setting gives a frequency from 16 MHz to ``asked_hz``, or that is over 275 MHz.
+        If no setting gives a frequency from 16 MHz to ``asked_hz``, or ``asked_hz`` is above 275 MHz.
     """
     best: Ice40Pll | None = None
     if asked_hz <= 275 * _MHZ:
@@ -82,11 +82,12 @@ def _filter_range(detector_hz: Fraction) -> int:
 
 
 def ecp5_pll(source_hz: int, asked_hz: int | Fraction) -> Ecp5Pll:
-    """Settings for the highest frequency up to ``asked_hz``.
+    """ECP5 PLL settings for the highest frequency that does not exceed ``asked_hz``.
 
     Limits: Lattice FPGA-DS-02012 (ECP5), "sysCLOCK PLL timing": phase detector 3.125 to 400 MHz (10 to 400 MHz where
-    jitter matters), oscillator 400 to 800 MHz, output up to 400 MHz; 10 MHz is ecppll's lower end. Where several
-    settings give one frequency, the choice is ecppll's: the oscillator nearest to 600 MHz, then the smallest divisor.
+    jitter matters), VCO 400 to 800 MHz, output up to 400 MHz; the lower limit of 10 MHz is ecppll's. If several
+    settings give the same frequency, the one that ecppll would choose is taken: VCO nearest to 600 MHz, then the
+    smallest divisor.
 
     >>> ecp5_pll(25_000_000, 50_000_000).clkop_div
     12
@@ -94,7 +95,7 @@ def ecp5_pll(source_hz: int, asked_hz: int | Fraction) -> Ecp5Pll:
     Raises
     ------
     FewbitError
-        If no setting gives a frequency from 10 MHz to ``asked_hz``, or that is over 400 MHz.
+        If no setting gives a frequency from 10 MHz to ``asked_hz``, or ``asked_hz`` is above 400 MHz.
     """
     best: Ecp5Pll | None = None
     if asked_hz <= 400 * _MHZ:
@@ -102,7 +103,7 @@ def ecp5_pll(source_hz: int, asked_hz: int | Fraction) -> Ecp5Pll:
             detector = Fraction(source_hz, clki_div)
             if not 3_125_000 <= detector <= 400 * _MHZ:
                 continue
-            # Only the highest multiple up to the frequency asked for can be the best of this divisor.
+            # For this divisor, the best feedback divider gives the highest multiple that does not exceed asked_hz.
             clkfb_div = min(80, int(asked_hz / detector))
             hz = detector * clkfb_div
             if hz < 10 * _MHZ:
@@ -131,41 +132,45 @@ _PLLS: dict[str, Callable[[int, int | Fraction], Ice40Pll | Ecp5Pll]] = {
 
 
 def settings(board: Board, asked_hz: int | Fraction) -> Ice40Pll | Ecp5Pll | None:
-    """PLL settings for ``asked_hz`` on ``board``; None where the oscillator itself has that frequency."""
+    """PLL settings for ``asked_hz`` on ``board``, or None if the oscillator itself has that frequency.
+
+    Raises FewbitError if the PLL cannot make it.
+    """
     if asked_hz == board.oscillator_hz:
         return None
     return _PLLS[board.pll](board.oscillator_hz, asked_hz)
 
 
 class ClockReset(Elaboratable):
-    """The clock of a board, and a synchronous reset after power-up: ``clk`` and ``rst``, to be given to a domain.
+    """Clock ``clk`` and synchronous power-on reset ``rst`` of a board, to be connected to a clock domain.
 
-    The reset lasts until the PLL has locked, and 15 µs longer: iCE40 block RAMs read as zeros for about 3 µs after
-    configuration, and the oscillator of some boards starts late.
+    The reset ends 15 µs after the PLL has locked: iCE40 block RAMs read as zeros for about 3 µs after configuration,
+    and some oscillators start late.
 
     Parameters
     ----------
     board : Board
     asked_hz : int
-        Clock asked for. ``hz``, a Fraction, is what it became: the nearest that the PLL can make without exceeding it.
+        Requested clock. The attribute ``hz`` (Fraction) is the actual one: the highest that the PLL can make without
+        exceeding the request.
 
     Raises
     ------
     FewbitError
-        If the PLL cannot make it.
+        If the PLL cannot make the requested clock.
     """
 
     def __init__(self, board: Board, asked_hz: int) -> None:
         self.board, self.asked_hz = board, asked_hz
         self.pll = settings(board, asked_hz)
         self.hz = self.pll.hz if self.pll else Fraction(board.oscillator_hz)
-        # Without `keep`, synthesis renames the clock and its constraint is lost.
+        # Without `keep`, synthesis renames the clock and its timing constraint is lost.
         self.clk = Signal(name="board_clock", attrs={"keep": 1})
         self.rst = Signal(init=1)
 
     def elaborate(self, platform: Any) -> Module:
-        # The oscillator reaches `clk`, straight or through the PLL. A timer in the power-on domain `por`, held at zero
-        # until lock, then releases `rst`.
+        # `clk` is the oscillator or the PLL's output. `por` is the power-on domain: its timer stays at zero until the
+        # PLL has locked, and releases `rst` when it ends.
         m = Module()
         clock, locked = self.clk, Signal(init=1)
         source = platform.request(self.board.oscillator, 0, dir="-")

@@ -1,31 +1,31 @@
-"""The bytes on the link between a host and a board: the golden model of what the shell takes and gives.
+"""The protocol between host and board, byte by byte: the golden model of the shell.
 
-**Request.** A frame is its elements in C order. Each stands in a slot of ``DType.slot`` bits, stored bits lowest. Slots
-narrower than a byte go several to a byte, the first in the lowest bits: as many as the largest power of two that fits a
-byte *and* divides the elements of a frame, so a frame needs no padding elements. Wider slots are little-endian bytes.
+**Frame.** The elements in C order. Each element is stored in a slot of ``DType.slot`` bits, in the slot's lowest bits.
+Slots narrower than a byte share a byte, the first in the lowest bits; their number per byte is the largest power of two
+that fits a byte *and* divides the number of elements, so that no padding is needed. Wider slots are little-endian.
 
-**The byte in front.** Where a design can be turned, or has to be loaded, a request has a byte in front; where neither,
-it has none.
+**Request.** A frame, with a byte in front of it if the design has a quality to set or memories to load.
 
-Where it can be turned, its multiplications being by signed digits, the byte says how many of the most significant
-digits count in each of them, for this frame. At and above the most that the design has all count, so that 255 is always
-all. A board holds a request back while frames of another quality are in the design. Every request says its own, so host
-and board cannot come to disagree, whatever the line loses.
+*Quality.* If the design multiplies by signed digits, the front byte is the number of most significant digits that
+count in each multiplication for this frame. Values above the design's number of digits mean all digits, so 255 is
+always all of them. The board delays a request until all frames of another quality have left the design. Every request
+carries its own quality, so host and board cannot disagree, whatever bytes the line loses.
 
-Where memories of it have to be loaded before the first frame, 254 is followed by their whole image instead of a frame,
-16 bits at a time, little-endian. 253 is followed by nothing. To both the board replies with one byte, once no frame is
-under way: 1 if all is loaded, else 0. It drops frames until then, without a reply. What is loaded outlasts a discarded
-frame; an image that is begun and not completed leaves the board unloaded.
+*Load.* If the design has memories that must be loaded before the first frame, the front byte 254 (load) is followed by
+the complete memory image in little-endian 16-bit words, and the front byte 253 (status) by nothing. When no frame is in
+the design, the board answers either with one byte: 1 if the memories are loaded, else 0. Until they are loaded it
+discards frames without a reply. Discarding a partial frame does not unload the memories; an incomplete image leaves
+the board unloaded.
 
-**Reply.** Every score in channel order, extended to whole bytes, little-endian: signed kinds with their sign, others
-with zeros. Then the class index, in as many bytes as the largest index needs, where the design gives one.
+**Reply.** All scores in channel order, each extended to whole bytes (signed types with their sign, others with zeros),
+little-endian. Then the class index, if the design gives one, in as many bytes as the largest index needs.
 
-Nothing else goes over the link: no check sum, no acknowledgement. A host refuses a reply whose class is not that of its
-greatest score, and a run after which more bytes come than replies have. A pause inside a frame longer than
-:data:`PAUSE_S` discards it (see :class:`fewbit.boards.shell.Shell`).
+**Errors.** There are no checksums and no acknowledgements. The host rejects a reply whose class index is not that of
+the largest score, and a run that ends with surplus bytes. If the line is silent for longer than :data:`PAUSE_S` inside
+a frame, the board discards that frame (see :class:`fewbit.boards.shell.Shell`).
 
-A host may have at most :func:`window` frames under way; that many fit in the board's receive buffer, whatever the
-design does meanwhile.
+**Flow control.** The host may have at most :func:`window` requests without a reply. The board's receive buffer holds
+that many.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ from fewbit.golden.network import TensorType
 from fewbit.hw.streams import from_stream, to_stream
 
 BAUD = 1_000_000
-"""Bits a second unless asked otherwise: FTDI bridges and clocks of whole megahertz both reach it exactly."""
+"""Default bit rate in bits per second, which FTDI bridges and clocks of whole megahertz make exactly."""
 
 PAUSE_S = 0.1
-"""Seconds of silence inside a frame after which a board discards it."""
+"""Silence inside a frame, in seconds, after which a board discards the frame."""
 
 BUFFER_FRAMES = 2
-"""Frames that a board's receive buffer holds at least, unless asked otherwise."""
+"""Default for the least number of frames that a board's receive buffer holds."""
 
 ALL_DIGITS = 255
-"""The quality at which all digits count, whatever the design."""
+"""Quality at which all signed digits count, in any design."""
 
 LOAD, ASK = 254, 253
-"""First bytes of requests to a design that has to be loaded: the image follows; whether it is loaded."""
+"""Front bytes of a load request, which the memory image follows, and of a status request."""
 
 _BLOCK_RAM_BYTES = 512
 
 
 def slots_per_byte(network_input: TensorType) -> int:
-    """Elements that share a byte; 1 for slots of a byte and wider.
+    """Number of elements that share a byte of a frame; 1 for elements of a byte or more.
 
     >>> slots_per_byte(TensorType(DType("bipolar", 1), (28, 28))), slots_per_byte(TensorType(DType("uint", 2), (3,)))
     (8, 1)
@@ -70,7 +70,7 @@ def slots_per_byte(network_input: TensorType) -> int:
 
 
 def frame_bytes(network_input: TensorType) -> int:
-    """Bytes of one frame in a request.
+    """Number of bytes of a frame.
 
     >>> frame_bytes(TensorType(DType("bipolar", 1), (784,))), frame_bytes(TensorType(DType("int", 12), (10,)))
     (98, 20)
@@ -79,7 +79,7 @@ def frame_bytes(network_input: TensorType) -> int:
 
 
 def request_bytes(network_input: TensorType, has_front: bool = False) -> int:
-    """Bytes of one request.
+    """Number of bytes of a request: those of the frame, and the front byte if ``has_front``.
 
     >>> request_bytes(TensorType(DType("uint", 8), (784,))), request_bytes(TensorType(DType("uint", 8), (784,)), True)
     (784, 785)
@@ -88,17 +88,17 @@ def request_bytes(network_input: TensorType, has_front: bool = False) -> int:
 
 
 def score_bytes(scores: TensorType) -> int:
-    """Bytes of one score in a reply."""
+    """Number of bytes of one score in a reply."""
     return -(-scores.dtype.bits // 8)
 
 
 def index_bytes(scores: TensorType) -> int:
-    """Bytes of the class index in a reply."""
+    """Number of bytes of the class index in a reply."""
     return -(-max(1, (scores.size - 1).bit_length()) // 8)
 
 
 def reply_bytes(scores: TensorType, has_index: bool) -> int:
-    """Bytes of one reply.
+    """Number of bytes of a reply.
 
     >>> reply_bytes(TensorType(DType("int", 10), (10,)), True)
     21
@@ -107,7 +107,9 @@ def reply_bytes(scores: TensorType, has_index: bool) -> int:
 
 
 def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_front: bool = False) -> int:
-    """Frames that may be under way: ``buffer_frames``, or more where a block RAM holds more; 1 without a buffer.
+    """Number of requests that may be without a reply: as many as the receive buffer holds, or 1 without a buffer.
+
+    The buffer holds ``buffer_frames`` requests, or more if one block RAM (512 bytes) has room for more.
 
     >>> window(TensorType(DType("bipolar", 1), (784,))), window(TensorType(DType("uint", 8), (784,)))
     (5, 2)
@@ -118,14 +120,14 @@ def window(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_fr
 
 
 def buffer_bytes(network_input: TensorType, buffer_frames: int = BUFFER_FRAMES, has_front: bool = False) -> int:
-    """Bytes that the receive buffer holds: a window of requests, or the one on its way into the design."""
+    """Size of the receive buffer in bytes: :func:`window` requests, or a single byte if ``buffer_frames`` is 0."""
     if buffer_frames == 0:
         return 1
     return window(network_input, buffer_frames, has_front) * request_bytes(network_input, has_front)
 
 
 def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
-    """``frame``, integers of the shape of ``network_input``, as a request carries it.
+    """Encode ``frame``, integers of the shape of ``network_input``, as the bytes of a request.
 
     >>> encode_frame(TensorType(DType("uint", 2), (4,)), np.array([1, 2, 3, 0])).hex()
     '39'
@@ -133,7 +135,7 @@ def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
     Raises
     ------
     FewbitError
-        If ``frame`` has another shape, or a value that the kind does not have.
+        If ``frame`` has another shape, or a value outside the range of its type.
     """
     values = np.asarray(frame)
     if values.shape != network_input.shape or values.dtype.kind not in "iub":
@@ -152,7 +154,7 @@ def encode_frame(network_input: TensorType, frame: Ints) -> bytes:
 
 
 def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
-    """The frame that a request carries, as a board reads it. The inverse of :func:`encode_frame`."""
+    """Decode the bytes of a frame, as a board does. The inverse of :func:`encode_frame`."""
     slots, slot = slots_per_byte(network_input), network_input.dtype.slot
     if slot >= 8:
         slotted = np.frombuffer(sent, f"<u{slot // 8}").astype(np.uint64)
@@ -167,7 +169,7 @@ def decode_frame(network_input: TensorType, sent: bytes) -> Ints:
 def encode_request(
     network_input: TensorType, frame: Ints, has_front: bool = False, quality: int | None = None
 ) -> bytes:
-    """The request for ``frame``, at ``quality`` where there is a byte in front; None for all digits.
+    """Encode the request for ``frame``. With ``has_front``, the front byte is ``quality``; None is all digits.
 
     >>> encode_request(TensorType(DType("uint", 8), (2,)), np.array([1, 2]), True, 3).hex()
     '030102'
@@ -175,24 +177,24 @@ def encode_request(
     Raises
     ------
     FewbitError
-        If ``frame`` has another shape, or a value that the kind does not have, or there is no such quality.
+        If ``frame`` has another shape or a value outside the range of its type, or ``quality`` is negative.
     """
     if quality is not None and quality < 0:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
-    # From the first of its other meanings on, the byte would be more digits than any design has.
+    # The largest values have other meanings; no design has that many digits, so such a quality is sent as "all".
     front = bytes([ALL_DIGITS if quality is None or quality >= ASK else quality]) if has_front else b""
     return front + encode_frame(network_input, frame)
 
 
 def decode_request(network_input: TensorType, has_front: bool, sent: bytes) -> tuple[Ints, int | None]:
-    """Frame and quality of a request, as a board reads it. The inverse of :func:`encode_request`."""
+    """Decode a request into frame and quality, as a board does. The inverse of :func:`encode_request`."""
     if not has_front:
         return decode_frame(network_input, sent), None
     return decode_frame(network_input, sent[1:]), sent[0]
 
 
 def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:
-    """The reply that a board gives for ``values`` (the shape of ``scores``), with ``index`` if that is not None."""
+    """Encode a board's reply: ``values`` in the shape of ``scores``, and the class ``index`` unless it is None."""
     width = score_bytes(scores)
     flat = to_stream(np.asarray(values)[None], scores.shape)[0]
     raw = flat if scores.dtype.signed else scores.dtype.encode(flat)
@@ -201,7 +203,7 @@ def encode_reply(scores: TensorType, values: Ints, index: int | None) -> bytes:
 
 
 def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints, int | None]:
-    """Scores (int64, the shape of ``scores``) and class index or None of a reply. The inverse of :func:`encode_reply`.
+    """Decode a reply into scores (int64, the shape of ``scores``) and class index or None.
 
     >>> decode_reply(TensorType(DType("int", 10), (2,)), True, bytes.fromhex("fefff40101"))
     (array([ -2, 500]), 1)
@@ -209,8 +211,8 @@ def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints
     Raises
     ------
     FewbitError
-        If ``data`` has another length, or holds what no board gives: the link lost or broke bytes. A class index
-        must be that of the greatest score, the lowest of several: the one check of its scores that a reply carries.
+        If ``data`` has another length, a score is out of range, or the class index is not that of the largest score
+        (the first one if several are equal). Then the link lost or damaged bytes.
     """
     if len(data) != reply_bytes(scores, has_index):
         raise FewbitError(f"a reply has {reply_bytes(scores, has_index)} bytes, not {len(data)}")
@@ -224,10 +226,10 @@ def decode_reply(scores: TensorType, has_index: bool, data: bytes) -> tuple[Ints
     index = int.from_bytes(data[scores.size * width :], "little") if has_index else None
     fits: Any = scores.dtype.contains(values) and (index is None or index < scores.size)
     if not fits or (not scores.dtype.signed and (wide >> np.uint64(scores.dtype.bits - 1) > 1).any()):
-        raise FewbitError(f"the reply {data[:16].hex()} is no {scores}: does the board run another design?")
+        raise FewbitError(f"the reply {data[:16].hex()} is not {scores}: does the board run another design?")
     if index is not None and index != (best := int(np.argmax(values))):
         raise FewbitError(
-            f"the reply {data[:16].hex()} says class {index} and its greatest score is that of class {best}: "
+            f"the reply {data[:16].hex()} says class {index}, but its largest score is that of class {best}: "
             "a byte was damaged on the line, or the board runs another design"
         )
     return from_stream(values, scores.shape)[0], index

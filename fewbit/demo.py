@@ -1,4 +1,4 @@
-"""The main job, start to end, on real data: one network, one board, every step checked, one page of figures."""
+"""The demonstration: all steps from a network to a bitstream on real data, with checks and one page of results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fewbit.report import describe_network, describe_plan, table
 
 
 class Mismatch(FewbitError):
-    """The RTL gave other numbers than the golden model."""
+    """The results of RTL and golden model differ."""
 
 
 @dataclass(frozen=True)
@@ -45,36 +45,53 @@ def demo(
     rtl_frames: int = 1000,
     reporter: Reporter | None = None,
 ) -> str:
-    """Runs the line for ``board`` and writes its products to ``out_dir``; the closing table.
+    """Run all steps for ``board``, write the results to ``out_dir``, and return the text of the report.
 
-    The bitstream is built while the golden model and the RTL run.
+    The bitstream is built in parallel with the runs of the golden model and the RTL.
+
+    Parameters
+    ----------
+    board : str
+    out_dir : Path
+        Output folder for the bitstream, the Verilog, and the report ``demo.txt``.
+    model_name : str, optional
+        File or name of the network; by default chosen by :func:`choose`.
+    input_kind : str, optional
+        Integers that the float input of an ONNX model is computed from, such as ``uint8/255``.
+    rtl_frames : int
+        Largest number of test images that run through the RTL.
+    reporter : Reporter, optional
+        Shows progress.
 
     Raises
     ------
     FewbitError
-        If the board is unknown, nothing that comes with fewbit fits it, or a step fails.
+        If the board is unknown, no shipped network fits it, or a step fails.
     """
     show = reporter or Reporter()
-    found = catalogue.get(board)
+    chosen_board = catalogue.get(board)
     check_folder(out_dir)
     name, network = choose(board, model_name, input_kind)
     images, labels = (arrays.read(path) for path in models.test_set(name))
-    made = board_design(network, found)
+    planned = board_design(network, chosen_board)
     frames = network_inputs(network, images)
     with show.steps(f"{name} on {board}") as step, ThreadPoolExecutor(max_workers=1) as pool:
         building = pool.submit(build, network, board, out_dir, on_progress=step)
-        checked = _check(made, frames, labels, min(rtl_frames, len(frames)))
+        checked = _check(planned, frames, labels, min(rtl_frames, len(frames)))
         _, report = building.result()
-    export(made, out_dir / "verilog", images[:16])
-    page = _page(name, network, made, checked, report, out_dir)
+    export(planned, out_dir / "verilog", images[:16])
+    page = _page(name, network, planned, checked, report, out_dir)
     write(out_dir / "demo.txt", f"{page}\n".encode())
     return page
 
 
 def choose(board: str, model_name: str | None = None, input_kind: str | None = None) -> tuple[str, Network]:
-    """The network asked for, or the most accurate of the shipped native ones that fits the board.
+    """Load the network ``model_name``; by default the most accurate shipped network that fits the board.
 
-    Of those for MNIST that are dense throughout, which build in minutes, and whose weights are in the bitstream.
+    The default is chosen from the native MNIST networks without convolutions, since these build in minutes, with all
+    weights in the bitstream. Returns the network and its name.
+
+    Raises FewbitError if no network fits.
     """
     shipped = models.shipped()
     if model_name is not None:
@@ -103,21 +120,21 @@ def choose(board: str, model_name: str | None = None, input_kind: str | None = N
     raise FewbitError(f"no shipped network fits {board}: {reasons[-1] if reasons else 'there is none'}")
 
 
-def _check(made: Design, frames: Ints, labels: Ints, count: int) -> _Checked:
+def _check(planned: Design, frames: Ints, labels: Ints, count: int) -> _Checked:
     began = time.perf_counter()
-    golden = run_golden(made.network, frames)
+    golden = run_golden(planned.network, frames)
     seconds = time.perf_counter() - began
     accuracy = golden.accuracy(labels)
-    rtl = run_rtl(made, frames[:count])
-    head = Run(made.network, golden.scores[:count], None if golden.classes is None else golden.classes[:count])
+    rtl = run_rtl(planned, frames[:count])
+    head = Run(planned.network, golden.scores[:count], None if golden.classes is None else golden.classes[:count])
     wrong = differing_frames(rtl, head)
     if len(wrong):
         raise Mismatch(f"RTL and golden differ on {len(wrong)} of {count} frames, first on frame {wrong[0]}")
     return _Checked(golden, accuracy, rtl, seconds)
 
 
-def _page(name: str, network: Network, made: Design, checked: _Checked, report: Report, out_dir: Path) -> str:
-    plan = made.plan
+def _page(name: str, network: Network, planned: Design, checked: _Checked, report: Report, out_dir: Path) -> str:
+    plan = planned.plan
     count = len(checked.rtl.scores)
     assert checked.rtl.cycles is not None
     computed = report.clock_hz / plan.cycles_per_frame

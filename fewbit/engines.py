@@ -1,4 +1,4 @@
-"""Runs a network on an engine: the golden model, the generated Verilog, or a board. All give the same integers."""
+"""Runs a network on an engine: golden model, RTL, netlist, bitstream or board. All give the same integers."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ from fewbit.sim.netlist import netlist
 from fewbit.sim.words import extract, pack_words
 
 Progress = Callable[[int], object]
-"""Told how many frames are done."""
+"""Called with the number of frames that are done."""
 
 ENGINES = ("golden", "rtl", "netlist", "bitstream", "board")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What an engine gave.
+    """Results of a network on an engine.
 
     Attributes
     ----------
     network : Network
     scores : int64 array (N, \\*network.scores.shape)
+        Scores of each frame.
     classes : int64 array (N,) or None
-        Predicted classes, where the network has several scores on one axis.
+        Predicted class of each frame; None if the network does not classify.
     cycles : int or None
-        Clock cycles from the first input beat to the last score, where the engine has a clock.
+        Clock cycles from the first input beat to the last score; None if the engine does not count them.
     """
 
     network: Network
@@ -53,51 +54,54 @@ class Run:
 
     @property
     def output(self) -> Ints:
-        """The source model's own output tensor: float32 scores, or int64 indices where it ends in an arg-max."""
+        """The output tensor of the source model: float32 scores, or int64 classes if it ends in an arg-max."""
         last = self.classes if isinstance(self.network.layers[-1], ArgMax) else self.scores
         assert last is not None
         return golden.dequantize_output(self.network, last)
 
     def accuracy(self, labels: Ints) -> float:
-        """Share of frames whose class is that of ``labels`` (N,), 0 to 1."""
+        """Share of frames, 0 to 1, whose class equals that in ``labels`` (N,).
+
+        Raises FewbitError if the network does not classify, or ``labels`` are not classes of all frames.
+        """
         check_labels(self.network, labels, len(self.scores))
         return float(np.mean(self.classes == labels))
 
 
 def check_quality(network: Network, quality: int | None) -> None:
-    """Raises FewbitError unless ``quality`` is None, or one that ``network`` can be turned to."""
+    """Raises FewbitError if ``quality`` is negative, or set for a network without signed digits. None is allowed."""
     if quality is None:
         return
     if not network.digits:
-        raise FewbitError(f"network {network.name!r} has no quality to turn: it multiplies by no signed digits")
+        raise FewbitError(f"network {network.name!r} has no quality to set: it does not multiply by signed digits")
     if quality < 0:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
 
 
 def check_labels(network: Network, labels: Ints, frames: int) -> None:
-    """Raises FewbitError unless ``labels`` are the classes of ``frames`` frames, and the network gives classes."""
+    """Raises FewbitError unless the network classifies and ``labels`` are classes, one for each of ``frames``."""
     if not _gives_classes(network):
         raise FewbitError(f"network {network.name!r} does not classify: its output is {network.output}")
     check_classes(labels, frames, network.scores.size)
 
 
 def check_classes(labels: Ints, frames: int, classes: int) -> None:
-    """Raises FewbitError unless ``labels`` are ``frames`` integers, 0 to ``classes - 1``, and there is one."""
+    """Raises FewbitError unless ``labels`` has ``frames`` integers from 0 to ``classes - 1``, and at least one."""
     if labels.shape != (frames,) or labels.dtype.kind not in "iu":
         raise FewbitError(f"labels must be {frames} integers on one axis, not {labels.dtype} {labels.shape}")
     if not frames:
-        raise FewbitError("an accuracy needs a frame or more")
+        raise FewbitError("the accuracy needs at least one frame")
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise FewbitError(f"labels must be classes, 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 
 def network_inputs(network: Network, values: Ints) -> Ints:
-    """``values`` as the network's input integers (N, \\*shape): float ones are quantized as the source model does.
+    """Convert ``values`` to the network's input integers (N, \\*shape). Floats are quantized as in the source model.
 
     Raises
     ------
     FewbitError
-        If shape, type or range are not the network's.
+        If the shape, type or range does not match the network's input.
     """
     values = np.asarray(values)
     if values.dtype.kind == "f":
@@ -105,7 +109,7 @@ def network_inputs(network: Network, values: Ints) -> Ints:
     elif network.input_quantizer is not None:
         raise FewbitError(
             f"network {network.name!r} takes float32 inputs, not {values.dtype}; "
-            "say what the integers stand for, such as --input uint8/255, or hand in floats"
+            "say what the integers stand for, such as --input uint8/255, or pass floats"
         )
     return golden.check_frames(network, values)
 
@@ -117,7 +121,10 @@ def run_golden(
     batch: int = 1000,
     quality: int | None = None,
 ) -> Run:
-    """Runs input integers ``frames`` (N, \\*shape) through the golden model, at ``quality`` if that is not None."""
+    """Run input integers ``frames`` (N, \\*shape) through the golden model, ``batch`` frames at a time.
+
+    ``quality`` is the number of signed digits that count in each multiplication; None is all.
+    """
     check_quality(network, quality)
     parts = []
     for start in range(0, len(frames), batch):
@@ -129,7 +136,7 @@ def run_golden(
 
 
 def run_rtl(
-    made: Design,
+    planned: Design,
     frames: Ints,
     on_progress: Progress | None = None,
     *,
@@ -138,39 +145,41 @@ def run_rtl(
     seed: int = 0,
     quality: int | None = None,
 ) -> Run:
-    """Runs ``frames`` through the design's Verilog, compiled; the classes are the ones that the hardware gives.
+    """Run ``frames`` through the compiled Verilog of a design. The classes are those of the hardware's arg-max.
 
     Parameters
     ----------
-    made : Design
+    planned : Design
     frames : int array (N, \\*shape)
         Input integers.
     valid_pattern, ready_pattern, seed
-        When beats are offered and taken; see :meth:`fewbit.sim.compile.CompiledDesign.run`.
+        Cycles in which beats are offered and taken; see :meth:`fewbit.sim.compile.CompiledDesign.run`.
     quality : int or None
-        Signed digits that count in its multiplications; None is all.
+        Number of signed digits that count in each multiplication; None is all.
     """
-    check_quality(made.network, quality)
+    check_quality(planned.network, quality)
     if len(frames) == 0:
-        return run_golden(made.network, frames)
-    compiled = compile_design(made.verilog, top=MODULE)
-    return _stream(made, compiled, frames, on_progress, valid_pattern, ready_pattern, seed, quality, load=made.image())
+        return run_golden(planned.network, frames)
+    compiled = compile_design(planned.verilog, top=MODULE)
+    return _stream(
+        planned, compiled, frames, on_progress, valid_pattern, ready_pattern, seed, quality, load=planned.image()
+    )
 
 
-def run_netlist(made: Design, frames: Ints, on_progress: Progress | None = None, quality: int | None = None) -> Run:
-    """Runs ``frames`` through the design as Yosys maps it to its device, every cell with its vendor's behaviour.
+def run_netlist(planned: Design, frames: Ints, on_progress: Progress | None = None, quality: int | None = None) -> Run:
+    """Run ``frames`` through the netlist of a design after synthesis, simulated with models of the vendor's cells.
 
     Raises
     ------
     FewbitError
-        If the target is no FPGA.
+        If the target is not an FPGA.
     """
-    family = _check_fpga(made.plan.target)
+    family = _check_fpga(planned.plan.target)
     if len(frames) == 0:
-        return run_golden(made.network, frames)
-    mapped = netlist(made.mapped_verilog, top=MODULE, family=family, dsp=made.plan.cost.dsps > 0)
+        return run_golden(planned.network, frames)
+    mapped = netlist(planned.mapped_verilog, top=MODULE, family=family, dsp=planned.plan.cost.dsps > 0)
     compiled = compile_design(mapped, top=MODULE)
-    return _stream(made, compiled, frames, on_progress, quality=quality, load=made.image(cells=True))
+    return _stream(planned, compiled, frames, on_progress, quality=quality, load=planned.image(cells=True))
 
 
 def run_bitstream(
@@ -180,12 +189,12 @@ def run_bitstream(
     on_progress: Progress | None = None,
     quality: int | None = None,
 ) -> Run:
-    """Runs ``frames`` through the bitstream in ``build_dir``, unpacked again, over its serial pins. iCE40 only.
+    """Run ``frames`` through a simulation of the bitstream in ``build_dir``, over its serial pins. iCE40 only.
 
     Raises
     ------
     FewbitError
-        If there is no finished build, it is of another network or for another family, or the unpacker is not there.
+        If there is no finished build, it is of another network or for another family, or the unpacker is not installed.
     """
     report, link = _build_of(network, build_dir, quality)
     if len(frames) == 0:
@@ -209,7 +218,7 @@ def run_bitstream(
 
 
 def _decoded(link: Link, number: int, reply: bytes) -> tuple[Ints, int | None]:
-    """Scores and class of the reply to frame ``number``."""
+    """Decode the reply to frame ``number`` into scores and class. Errors name the frame."""
     try:
         return protocol.decode_reply(link.scores, link.has_index, reply)
     except FewbitError as error:
@@ -217,7 +226,7 @@ def _decoded(link: Link, number: int, reply: bytes) -> tuple[Ints, int | None]:
 
 
 def _build_of(network: Network, build_dir: Path, quality: int | None) -> tuple[Report, Link]:
-    """Report of the build in ``build_dir``, after checking that it is one of ``network``, and has a ``quality``."""
+    """Read the report of the build in ``build_dir``; check that it is of ``network`` and can set ``quality``."""
     check_quality(network, quality)
     report = Report.load(build_dir)
     link = report.link
@@ -227,12 +236,12 @@ def _build_of(network: Network, build_dir: Path, quality: int | None) -> tuple[R
             f"{network.name!r} takes {network.input} and gives {network.scores}"
         )
     if quality is not None and not link.has_quality:
-        raise FewbitError(f"{build_dir} is a build of before boards took a quality: run fewbit build again")
+        raise FewbitError(f"{build_dir} is an old build that cannot set a quality: run fewbit build again")
     return report, link
 
 
 def _image_of(link: Link, build_dir: Path) -> bytes:
-    """What the board of the build in ``build_dir`` is loaded with."""
+    """Read the weights that the host loads into the board; empty if there are none."""
     if link.image_bytes == 0:
         return b""
     try:
@@ -247,7 +256,7 @@ def _image_of(link: Link, build_dir: Path) -> bytes:
 
 
 def _stream(
-    made: Design,
+    planned: Design,
     compiled: CompiledDesign,
     frames: Ints,
     on_progress: Progress | None = None,
@@ -258,8 +267,8 @@ def _stream(
     *,
     load: NDArray[np.uint16],
 ) -> Run:
-    """Streams ``frames`` through a compiled design, loaded with ``load``, and reads its scores and classes."""
-    network, plan = made.network, made.plan
+    """Load ``load`` into a compiled design, stream ``frames`` through it, and return its scores and classes."""
+    network, plan = planned.network, planned.plan
     kind, lanes, scores = network.input.dtype, plan.folding.input_lanes, network.scores
     elements = to_stream(golden.check_frames(network, frames), network.input.shape)
     words = pack_words(kind.encode(elements).reshape(-1, lanes).astype(np.int64), kind.bits)
@@ -292,15 +301,27 @@ def run_board(
     quality: int | None = None,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Runs ``frames`` on a flashed board over its serial port; without ``port``, the board is found by its USB ids.
+    """Run ``frames`` on a programmed board over its serial port.
 
-    ``build_dir`` is the folder of the build that was flashed; without it, the link is taken to have its usual settings.
-    ``quality`` is how many signed digits count; None is all.
+    Parameters
+    ----------
+    network : Network
+    frames : int array (N, \\*shape)
+        Input integers.
+    board : str
+        Name of the board; ignored if there is a ``build_dir``.
+    port : str, optional
+        Serial port; by default found by the USB ids of the board.
+    build_dir : Path, optional
+        Folder of the build that the board runs; by default the link has its default settings.
+    quality : int or None
+        Number of signed digits that count in each multiplication; None is all.
+    on_progress : callable (frames), optional
 
     Raises
     ------
     FewbitError
-        If the build is of another network, or the board is not there or does not answer.
+        If the build is of another network, or the board is not found or does not answer.
     """
     options: dict[str, Any] = {}
     if build_dir is None:
@@ -322,7 +343,7 @@ def run_board(
 def check(
     network: Network, engine: str, *, target: str = "up5k", build_dir: Path | None = None, quality: int | None = None
 ) -> None:
-    """Raises FewbitError where ``engine`` cannot run ``network`` with these options, as far as can be told at once."""
+    """Check options before a run. Raises FewbitError if ``engine`` cannot run ``network`` with these options."""
     if engine not in ENGINES:
         raise FewbitError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     check_quality(network, quality)
@@ -338,7 +359,7 @@ def check(
 
 def _check_fpga(target: Target) -> str:
     if target.kind.synthesis is None:
-        raise FewbitError(f"there is no netlist of {target.title} to run, only of up5k, hx8k, ecp5-25k and ecp5-85k")
+        raise FewbitError(f"there is no netlist for {target.title}, only for up5k, hx8k, ecp5-25k and ecp5-85k")
     return target.family
 
 
@@ -354,13 +375,29 @@ def run(
     quality: int | None = None,
     on_progress: Progress | None = None,
 ) -> Run:
-    """Runs ``inputs`` (N, ...), in the source model's terms or as integers, on ``engine``; at ``quality``, if that
-    is not None.
+    """Run frames through ``network`` on an engine.
+
+    Parameters
+    ----------
+    network : Network
+    inputs : array (N, ...)
+        Frames: floats as the source model takes them, or the network's input integers.
+    engine : str
+        One of :data:`ENGINES`.
+    target : str
+        Device, for ``rtl`` and ``netlist``.
+    board, port : str
+        Board and serial port, for ``board``. By default the port is found by the board's USB ids.
+    build_dir : Path, optional
+        Folder of a finished build, for ``bitstream`` and ``board``.
+    quality : int or None
+        Number of signed digits that count in each multiplication; None is all.
+    on_progress : callable (frames), optional
 
     Raises
     ------
     FewbitError
-        If the engine is unknown, the inputs are not the network's, or the engine cannot run.
+        If the engine is unknown or cannot run, or the inputs do not match the network.
     """
     check(network, engine, target=target, build_dir=build_dir, quality=quality)
     frames = network_inputs(network, inputs)
@@ -378,11 +415,11 @@ def run(
     )
 
 
-def differing_frames(one: Run, other: Run) -> Ints:
+def differing_frames(first: Run, second: Run) -> Ints:
     """Indices of the frames on which two runs differ, in any score or in the class."""
-    differ = (one.scores != other.scores).reshape(len(one.scores), -1).any(1)
-    if one.classes is not None and other.classes is not None:
-        differ |= one.classes != other.classes
+    differ = (first.scores != second.scores).reshape(len(first.scores), -1).any(1)
+    if first.classes is not None and second.classes is not None:
+        differ |= first.classes != second.classes
     return np.flatnonzero(differ)
 
 
@@ -391,6 +428,6 @@ def _classes(network: Network, scores: Ints) -> Ints | None:
 
 
 def _gives_classes(network: Network) -> bool:
-    """Whether an arg-max over the scores means anything: several on one axis, or the network ends in one."""
+    """Whether the network classifies: it has several scores on one axis, or ends in an arg-max."""
     scores = network.scores
     return len(scores.shape) == 1 and (scores.size > 1 or isinstance(network.layers[-1], ArgMax))

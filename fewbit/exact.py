@@ -1,7 +1,7 @@
-"""Exact folding: affine steps, clips and roundings between two integer tensors become integer thresholds.
+"""Exact folding of scales, shifts, clips and rounding between two integer tensors into integer thresholds.
 
-Everything is a ``fractions.Fraction``, so that a threshold is right on the last integer, ties included. The
-one irrational number, the square root in a batch normalization, is taken to 60 decimal digits.
+All numbers are ``fractions.Fraction``, so thresholds are exact, also where a value lies on a rounding boundary. The
+only irrational numbers, the square roots in batch normalizations, are computed to 60 decimal digits.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 
 Reals = NDArray[Any]
-"""Object array of Fraction, (1,) for all channels alike or (channels,)."""
+"""Object array of Fraction, (channels,), or (1,) if all channels have the same value."""
 
 _ROOT_DIGITS = 10**60
 _SCORE_BITS = 62
 _MOST_STEPS = 128
 _MOST_DIGITS = 1 << 13
-"""Bits of a numerator or denominator; a batch normalization adds some 500."""
+"""Largest number of bits of a numerator or denominator. A batch normalization adds about 500."""
 _MOST_THRESHOLDS = 1 << 21
 _SCORE_PROOF = 1 << 20
-"""Score comparisons that :func:`comparable_scores` may work through to prove a narrower scaling."""
+"""Largest number of comparisons of scores with which :func:`comparable_scores` proves that fewer bits suffice."""
 
 
 def exact(values: Any) -> Reals:
-    """The float or integer array ``values`` as Fractions, same shape."""
+    """Convert a float or integer array to Fractions of the same shape."""
     array = np.asarray(values)
     fractions = np.empty(array.size, object)
     fractions[:] = [Fraction(value) for value in array.ravel().tolist()]
@@ -41,7 +41,7 @@ def exact(values: Any) -> Reals:
 
 
 def square_root(value: Fraction) -> Fraction:
-    """Square root of ``value`` >= 0: exact where it is rational, else within 10**-60 of it, relatively.
+    """Square root of ``value`` >= 0: exact if it is rational, otherwise with a relative error below 10**-60.
 
     >>> square_root(Fraction(9, 4))
     Fraction(3, 2)
@@ -55,12 +55,13 @@ def square_root(value: Fraction) -> Fraction:
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where a level begins: at ``x >= value``, or at ``x > value`` if ``strict``."""
+    """The lower bound of a level: ``x >= value``, or ``x > value`` if ``strict``."""
 
     value: Fraction
     strict: bool = False
 
     def reached(self, x: Fraction) -> bool:
+        """Whether ``x`` is at or above the bound."""
         return x > self.value if self.strict else x >= self.value
 
 
@@ -68,9 +69,9 @@ ROUNDINGS = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HA
 
 
 def rounding_boundary(mode: str, level: int) -> Boundary:
-    """Where ``level`` begins when a real is rounded to an integer by ``mode``, one of :data:`ROUNDINGS`.
+    """Lower bound of the reals that rounding mode ``mode``, one of :data:`ROUNDINGS`, rounds to ``level`` or above.
 
-    ``UP`` rounds away from zero, ``DOWN`` towards it; ``ROUND`` is half to even.
+    ``UP`` rounds away from zero and ``DOWN`` towards zero; ``ROUND`` rounds half to even.
     """
     positive = level > 0
     if mode in ("CEIL", "FLOOR", "UP", "DOWN"):
@@ -82,7 +83,7 @@ def rounding_boundary(mode: str, level: int) -> Boundary:
 
 @dataclass(frozen=True)
 class Gain:
-    """``x -> gain * x + shift``, a channel each."""
+    """The function ``x -> gain * x + shift`` for each channel."""
 
     gain: Reals
     shift: Reals
@@ -90,47 +91,50 @@ class Gain:
 
 @dataclass(frozen=True)
 class Clip:
-    """``x -> min(max(x, low), high)``; None is no limit. Relu is ``Clip(0, None)``."""
+    """The function ``x -> min(max(x, low), high)``; None is no limit. A ReLU is ``Clip(0, None)``."""
 
     low: Fraction | None
     high: Fraction | None
 
     def of(self, x: Fraction) -> Fraction:
+        """The clipped value of ``x``."""
         x = x if self.low is None else max(x, self.low)
         return x if self.high is None else min(x, self.high)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A monotone function a channel from integers to reals: gains and clips in turn.
+    """For each channel, a monotonic function from integers to reals: a sequence of gains and clips.
 
-    Raises FewbitError where it gets so many steps, or numbers of so many digits, that no network has them.
+    Methods that extend the function raise FewbitError if it has more than 128 steps, or numbers of more than 8,192 bits
+    arise. This limits the memory and time that a hostile file can take.
     """
 
     steps: tuple[Gain | Clip, ...] = ()
 
     def scaled(self, gain: Reals, shift: Reals) -> Curve:
-        """``gain * self + shift``."""
+        """The function ``gain * self(x) + shift``."""
         if self.steps and isinstance(last := self.steps[-1], Gain):
             return Curve((*self.steps[:-1], _bounded(Gain(last.gain * gain, last.shift * gain + shift))))
         return self._then(Gain(gain, shift))
 
     def _then(self, step: Gain | Clip) -> Curve:
         if len(self.steps) >= _MOST_STEPS:
-            raise FewbitError(f"more than {_MOST_STEPS} scales and limits in turn stand before a quantizer")
+            raise FewbitError(f"there are more than {_MOST_STEPS} scales and limits before a quantizer")
         return Curve((*self.steps, step))
 
     def of_multiple(self, gain: Reals) -> Curve:
-        """``self`` of ``gain * x``."""
+        """The function ``self(gain * x)``."""
         if self.steps and isinstance(first := self.steps[0], Gain):
             return Curve((Gain(first.gain * gain, first.shift), *self.steps[1:]))
         return Curve((Gain(gain, exact([0])), *self.steps))
 
     def clipped(self, low: Fraction | None, high: Fraction | None) -> Curve:
+        """The function ``min(max(self(x), low), high)``; None is no limit."""
         return self._then(Clip(low, high))
 
     def spread(self, times: int) -> Curve:
-        """Each channel ``times`` over, as flattening a frame repeats the channels of its first axis."""
+        """Repeat each channel ``times`` times, as needed when a map is flattened into one axis."""
         return Curve(
             tuple(
                 Gain(_repeat(step.gain, times), _repeat(step.shift, times)) if isinstance(step, Gain) else step
@@ -140,7 +144,7 @@ class Curve:
 
     @property
     def gains(self) -> Gain | None:
-        """The whole curve as one gain and shift; None if it clips."""
+        """The whole function as one gain and shift, or None if it clips."""
         if not self.steps:
             return Gain(exact([1]), exact([0]))
         first = self.steps[0]
@@ -148,14 +152,16 @@ class Curve:
 
     @property
     def channels(self) -> int:
+        """Number of channels; 1 if all channels have the same function."""
         return max((max(s.gain.size, s.shift.size) for s in self.steps if isinstance(s, Gain)), default=1)
 
     def sign(self, channel: int) -> int:
-        """-1 where the curve of ``channel`` falls, else +1."""
+        """-1 if the function of ``channel`` is decreasing, else +1."""
         signs = [_pick(step.gain, channel) < 0 for step in self.steps if isinstance(step, Gain)]
         return -1 if sum(signs) % 2 else 1
 
     def value(self, channel: int, x: int) -> Fraction:
+        """The function of ``channel`` at ``x``."""
         real = Fraction(x)
         for step in self.steps:
             if isinstance(step, Gain):
@@ -165,9 +171,9 @@ class Curve:
         return real
 
     def integer_threshold(self, channel: int, boundary: Boundary) -> int | bool:
-        """The integer t: ``sign(channel) * x >= t`` just when ``value(channel, x)`` reaches ``boundary``.
+        """The integer t for which ``sign(channel) * x >= t`` if and only if ``value(channel, x)`` reaches ``boundary``.
 
-        True where every x reaches it, False where none does.
+        Returns True if every x reaches it, and False if none does.
         """
         value, strict, rising = boundary.value, boundary.strict, True
 
@@ -194,7 +200,7 @@ class Curve:
 def _bounded(step: Gain) -> Gain:
     for value in (*step.gain, *step.shift):
         if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MOST_DIGITS:
-            raise FewbitError(f"scales that have been multiplied need more than {_MOST_DIGITS} bits to be exact")
+            raise FewbitError(f"a product of scales needs more than {_MOST_DIGITS} bits to be exact")
     return step
 
 
@@ -207,35 +213,36 @@ def _repeat(values: Reals, times: int) -> Reals:
 
 
 def check_thresholds(channels: int, levels: int) -> None:
-    """Raises FewbitError on more thresholds than there is time or hardware for."""
+    """Raises FewbitError if a layer has more than 2**21 thresholds."""
     if channels * levels > _MOST_THRESHOLDS:
-        raise FewbitError(f"takes {levels} thresholds in {channels} channels, {_MOST_THRESHOLDS:,} in all are the most")
+        raise FewbitError(f"needs {levels} thresholds in {channels} channels, more than {_MOST_THRESHOLDS:,} in all")
 
 
 def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, high: Ints) -> tuple[Ints, Ints]:
-    """Integer thresholds and signs so that ``number of t with sign * x >= t`` is the level of ``curve(x)``.
+    """Integer thresholds t and signs such that the number of t with ``sign * x >= t`` is the level of ``curve(x)``.
 
     Parameters
     ----------
+    curve : Curve
     boundaries : list of lists
-        Ascending, one list for all channels alike or one for each.
+        Lower bounds of the levels in ascending order: a list for each channel, or one for all channels.
     low, high : int arrays (1,) or (channels,)
-        Reachable x. A level that is always there has its threshold at the reachable minimum, one that is
-        never there one above the reachable maximum.
+        Range of x. A level that every x reaches has its threshold at the minimum of ``sign * x``; a level that no x
+        reaches has it one above the maximum.
 
     Returns
     -------
     thresholds, sign : int64 arrays (rows, levels) and (rows,)
-        One row where one serves all channels.
+        A row for each channel, or a single row if all channels have the same.
     """
     channels = max(curve.channels, len(boundaries))
     check_thresholds(channels, len(boundaries[0]))
     rows: list[list[int | bool]] = []
     for channel in range(channels):
-        own = boundaries[channel if len(boundaries) > 1 else 0]
-        rows.append([curve.integer_threshold(channel, boundary) for boundary in own])
+        channel_boundaries = boundaries[channel if len(boundaries) > 1 else 0]
+        rows.append([curve.integer_threshold(channel, boundary) for boundary in channel_boundaries])
     signs = [curve.sign(channel) for channel in range(channels)]
-    # True == 1 in Python: a level that is always there is not a threshold of 1
+    # Compare the types too, since True == 1 in Python: True is a level that is always reached, not a threshold of 1.
     kinds = [[isinstance(threshold, bool) for threshold in row] for row in rows]
     alike = all((row, sign, kind) == (rows[0], signs[0], kinds[0]) for row, sign, kind in zip(rows, signs, kinds))
     if alike:
@@ -253,17 +260,21 @@ def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, h
 
 
 def comparable_scores(gain: Reals, shift: Reals, low: Ints, high: Ints) -> tuple[list[int], list[int]]:
-    """Integers A, B with which ``A[c] * x[c] + B[c]`` has the same arg-max as ``gain[c] * x[c] + shift[c]``.
+    """Integers A, B such that ``A[c] * x[c] + B[c]`` has the same arg-max as ``gain[c] * x[c] + shift[c]``.
 
-    The fewest bits that can be proven to keep the arg-max for every reachable x; without a proof within
-    reach, the gains and shifts as they are if the scores fit 62 bits, else rounded to the finest power of two
-    at which they do.
+    If there are few scores to compare, A and B have the fewest bits for which the arg-max is proven equal for every x
+    in the range. Otherwise they are exact multiples of the gains and shifts if the scores fit 62 bits; if not, they are
+    rounded with the finest power of two for which the scores fit.
 
     Parameters
     ----------
     gain, shift : Fractions (channels,)
     low, high : int arrays (channels,)
-        Reachable x.
+        Range of x for each channel.
+
+    Returns
+    -------
+    A, B : lists of int
     """
     shift = shift - shift.min()
     largest = max(
@@ -281,12 +292,12 @@ def comparable_scores(gain: Reals, shift: Reals, low: Ints, high: Ints) -> tuple
     pairs = gain.size * (gain.size - 1) // 2 * int((high - low).max() + 1)
     coarsest = 4 - _bits(max(map(abs, gain))) if any(gain) else 0
     if pairs * 16 <= _SCORE_PROOF:
-        wanted = list(_rivals(*exactly, low, high))
+        exact_rivals = list(_rivals(*exactly, low, high))
         for exponent in range(min(coarsest, finest), finest + 1):
             if fits and Fraction(2) ** exponent >= Fraction(denominator, divisor):
                 break
             rounded = _round(gain, exponent), _round(shift, exponent)
-            if all(map(operator.eq, wanted, _rivals(*rounded, low, high))):
+            if all(map(operator.eq, exact_rivals, _rivals(*rounded, low, high))):
                 return rounded
     return exactly if fits else (_round(gain, finest), _round(shift, finest))
 
@@ -301,15 +312,15 @@ def _round(values: Reals, exponent: int) -> list[int]:
 
 
 def _rivals(gain: list[int], shift: list[int], low: Ints, high: Ints) -> Iterator[tuple[int, int]]:
-    """For every channel, each of its x and every later channel: the x of the later one that do not beat it.
+    """For each channel, each of its x and each later channel: the range of x of the later one with no larger score.
 
-    They are one range, given by its ends, cut to the reachable ones. Arg-max hangs on nothing else.
+    Ranges are given by their ends, within ``low`` and ``high``. The arg-max depends only on these ranges.
     """
-    for one in range(len(gain)):
-        for x in range(int(low[one]), int(high[one]) + 1):
-            score = gain[one] * x + shift[one]
-            for two in range(one + 1, len(gain)):
-                room, slope, lo, hi = score - shift[two], gain[two], int(low[two]), int(high[two])
+    for earlier in range(len(gain)):
+        for x in range(int(low[earlier]), int(high[earlier]) + 1):
+            score = gain[earlier] * x + shift[earlier]
+            for later in range(earlier + 1, len(gain)):
+                room, slope, lo, hi = score - shift[later], gain[later], int(low[later]), int(high[later])
                 if slope > 0:
                     ends = (lo, min(hi, max(lo - 1, room // slope)))
                 elif slope < 0:

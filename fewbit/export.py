@@ -1,4 +1,4 @@
-"""A design as a folder of Verilog, with a cocotb bench and vectors from the golden model."""
+"""Writes a design to a folder: Verilog, a cocotb bench, and test vectors from the golden model."""
 
 from __future__ import annotations
 
@@ -34,23 +34,31 @@ from fewbit.sim.tb_top import *  # noqa: E402, F403
 '''
 
 
-def export(made: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") -> list[Path]:
-    """Writes ``made`` to ``out_dir``: ``fewbit_top.v``, its bench, its vectors, and its plan as text; the files.
+def export(planned: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") -> list[Path]:
+    """Write a design to ``out_dir``: ``fewbit_top.v``, its bench, its test vectors, and its plan as text.
 
     Parameters
     ----------
+    planned : Design
+    out_dir : path
+        Output folder, created if missing.
     frames : array (N, ...)
-        Frames for the vectors, such as :func:`fewbit.stimulus.choose` chooses.
+        Frames of the test vectors, for example from :func:`fewbit.stimulus.choose`.
     notes : str
-        What the vectors see, for ``vectors.txt``; without it there is no such file.
+        Text about the coverage of the vectors, for ``vectors.txt``; if empty, that file is not written.
+
+    Returns
+    -------
+    list of Path
+        The files.
 
     Raises
     ------
     FewbitError
-        If the inputs are not the network's, or the folder cannot be written; then nothing is left half-written.
+        If the frames do not match the network, or the folder is not writable. No incomplete files are left.
     """
     out = Path(out_dir)
-    plan, network = made.plan, made.network
+    plan, network = planned.plan, planned.network
     values = network_inputs(network, frames)
     vectors = network_vectors(
         network,
@@ -58,10 +66,10 @@ def export(made: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") 
         input_lanes=plan.folding.input_lanes,
         latency=plan.latency,
         interval=plan.cycles_per_frame if len(values) >= _SETTLED else 0,
-        image=made.image().tolist(),
+        image=planned.image().tolist(),
     )
     texts = {
-        f"{MODULE}.v": made.verilog,
+        f"{MODULE}.v": planned.verilog,
         f"{BENCH}.py": _BENCH,
         "plan.txt": f"{describe_network(network)}\n\n{describe_plan(plan)}\n",
     }
@@ -85,20 +93,31 @@ def export(made: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") 
 
 
 _SETTLED = 8
-"""Frames after which a pipeline is taken to be full, so that the bench may check the interval."""
+"""Least number of frames for which the bench checks the interval; with fewer, the pipeline may not become full."""
 
 
 def run_exported_bench(out_dir: str | Path, *, simulator: str | None = None) -> list[TestResult]:
-    """Runs the bench in ``out_dir`` against the Verilog beside it; its log goes to ``bench/`` there.
+    """Run the bench in ``out_dir`` against the Verilog in the same folder. The log is in ``bench/bench.log``.
 
-    ``simulator`` is one of :data:`fewbit.sim.cocotb_run.SIMULATORS`, chosen as :func:`~fewbit.sim.cocotb_run.choose`
-    does where it is None. Raises BenchFailure if a test fails, FewbitError if the simulator is not there.
+    Parameters
+    ----------
+    out_dir : path
+        Output folder of :func:`export`.
+    simulator : str, optional
+        One of :data:`fewbit.sim.cocotb_run.SIMULATORS`; by default that of :func:`fewbit.sim.cocotb_run.choose`.
+
+    Raises
+    ------
+    BenchFailure
+        If a test fails.
+    FewbitError
+        If the simulator is not installed.
     """
     out = Path(out_dir).resolve()
     search = os.pathsep.join([str(out), *(str(Path(entry or ".").resolve()) for entry in sys.path)])
     env = {"PYTHONPATH": search, "FEWBIT_VECTORS": str(out / VECTORS)}
     vectors = Vectors.load(out / VECTORS)
-    # Every frame goes through twice, some more often; the slowest simulators run a few hundred cycles a second.
+    # Every frame runs at least twice; the slowest simulators run a few hundred cycles per second.
     cycles = (2 * vectors.frames + 100) * max(vectors.latency, 8 * vectors.beats_in)
     return run_bench(
         out / f"{MODULE}.v",

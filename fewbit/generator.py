@@ -1,4 +1,4 @@
-"""A network made for a target: lowered, planned, and written as Verilog."""
+"""Generates the design of a network for a target: lowers the network, plans it, and writes Verilog."""
 
 from __future__ import annotations
 
@@ -24,52 +24,55 @@ MODULE = "fewbit_top"
 """Name of the Verilog module of a whole design."""
 
 DEFAULT_CLOCK_HZ = {"up5k": 24e6, "hx8k": 48e6, "ecp5-25k": 50e6, "ecp5-85k": 50e6, "asic": 100e6}
-"""Clock that a target is planned for where no board says one."""
+"""Default clock of each target, for designs without a board."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """A network as a design.
+    """A network with its plan.
 
     Attributes
     ----------
     network : Network
-        As it was handed in: what the design must equal.
+        The original network, whose integers the design must reproduce.
     plan : Plan
-        Of the lowered network.
+        The plan of the lowered network.
     """
 
     network: Network
     plan: Plan
 
     def top(self, *, cells: bool = False) -> Top:
-        """A fresh component of the whole design; with ``cells`` its datapaths are made of those of the target's family,
-        as boards get it."""
+        """Return a new component of the whole design.
+
+        With ``cells``, datapaths are built from the cells of the target's family, as for boards; otherwise from plain
+        RTL.
+        """
         family = self.plan.target.family
         return Top(self.plan.network, self.plan.folding, family if cells else "generic")
 
     def image(self, *, cells: bool = False) -> NDArray[np.uint16]:
-        """What :meth:`top` is loaded with at the start; empty where all its memories are full by then."""
-        weights = [one for one in self.plan.folding.folds.values() if isinstance(one, MatVecFold)]
-        if all(MEMORIES[one.memory].preloaded for one in weights):
+        """The 16-bit words that have to be loaded into :meth:`top` at the start; empty if all weights are preloaded."""
+        weight_folds = [fold for fold in self.plan.folding.folds.values() if isinstance(fold, MatVecFold)]
+        if all(MEMORIES[fold.memory].preloaded for fold in weight_folds):
             return np.zeros(0, np.uint16)
         return np.array(self.top(cells=cells).image, np.uint16)
 
     @property
     def _dial(self) -> list[str]:
-        """The line about the quality, where there is one."""
+        """The header line about the quality, if the design has one."""
         digits = self.plan.network.digits
         return [f"quality: signed digits that count in a product, {digits} and more for all"] if digits else []
 
     @property
     def _loading(self) -> list[str]:
-        """The line about loading, where there is some."""
+        """The header line about loading, if the design has memories to load."""
         words = len(self.image())
         return [f"load: {words:,} words of 16 bits fill its memories, before the first frame"] if words else []
 
     @cached_property
     def verilog(self) -> str:
-        """The design as Verilog, module :data:`MODULE`, with what it is in front."""
+        """The design in plain RTL as Verilog, module :data:`MODULE`, with a header that describes it."""
         plan, network = self.plan, self.network
         name = " ".join(network.name.split())  # a name with line breaks must stay a comment
         order = "row by row, channels last" if len(network.input.shape) == 3 else "C order"
@@ -85,7 +88,7 @@ class Design:
 
     @cached_property
     def mapped_verilog(self) -> str:
-        """The design as boards get it, datapaths made of the cells of the target's family."""
+        """The design for boards as Verilog, with datapaths built from the cells of the target's family."""
         return verilog(self.top(cells=True), MODULE)
 
 
@@ -96,18 +99,18 @@ def design(
     *,
     reserve: Cost = SHELL,
 ) -> Design:
-    """Lowers and plans ``network`` for a target.
+    """Lower and plan ``network`` for a target.
 
     Parameters
     ----------
     network : Network
     target_name : str
-        One of :data:`fewbit.hw.fabric.devices.TARGETS`.
+        Name of a target in :data:`fewbit.hw.fabric.devices.TARGETS`.
     constraints : Constraints
-        What the design is asked to reach, and what it may take; left out, the fastest that fits at the target's usual
-        clock.
+        Required clock and frame rate, and allowed resources; by default the fastest design that fits, at the target's
+        default clock.
     reserve : Cost
-        Left free for what stands around the design.
+        Resources to leave free for the shell around the design.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the float input of a model is made of, as the user says it."""
+"""The integers from which the float input of a model is computed, as the user specifies them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 
 _NEARLY = 1e-2
-"""How far from a whole number a float may be that stands for one."""
+"""Largest distance of a float from the whole number that it stands for."""
 
 
 @dataclass(frozen=True)
 class InputKind:
-    """Kind of an integer input, and the float32 step that the user says lies before the graph."""
+    """Integer type of an input, and the float32 multiplication or division before the graph of the model."""
 
     dtype: DType
     step: str | None = None
@@ -25,12 +25,12 @@ class InputKind:
 
     @staticmethod
     def parse(text: str) -> InputKind:
-        """``uint8``: the integers themselves; ``uint8/255`` or ``uint8*0.5``: their quotient or product in float32.
+        """Parse ``uint8`` (the integers themselves), or ``uint8/255`` or ``uint8*0.5`` (float32 quotient or product).
 
         Raises
         ------
         FewbitError
-            On anything else, or more than 16 bits.
+            If ``text`` is anything else, or the type has more than 16 bits.
         """
         match = re.fullmatch(r"(u?int)([1-9][0-9]?)(?:([/*])([0-9.eE+-]+))?", text.replace(" ", ""))
         try:
@@ -38,34 +38,36 @@ class InputKind:
         except ValueError:
             number = np.float32(0)
         if match is None or int(match[2]) > 16 or not (np.isfinite(number) and number > 0):
-            raise FewbitError(f"input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not {text!r}")
+            raise FewbitError(
+                f"input must be uintN or intN of 1 to 16 bits, optionally with /NUMBER or *NUMBER, not {text!r}"
+            )
         return InputKind(DType.parse(match[1] + match[2]), {"/": "div", "*": "mul", None: None}[match[3]], number)
 
     @property
     def scale(self) -> Fraction:
-        """The real that 1 stands for."""
+        """The real value of the integer 1."""
         number = Fraction(1 if self.number is None else float(self.number))
         return 1 / number if self.step == "div" else number
 
     def integers(self, frames: Ints) -> Ints:
-        """``frames`` as integers of the kind: integers as they are, floats divided by :attr:`scale`.
+        """Convert ``frames`` to integers of the type: floats are divided by :attr:`scale`, integers are unchanged.
 
         Raises
         ------
         FewbitError
-            If a value is none of the kind.
+            If a value is out of range, or a float is not a multiple of the scale.
         """
-        found = frames
+        values = frames
         if frames.dtype.kind == "f":
             real = frames / float(self.scale)
-            found = np.rint(real)
-            if not (np.abs(real - found) < _NEARLY).all():
+            values = np.rint(real)
+            if not (np.abs(real - values) < _NEARLY).all():
                 raise FewbitError(f"float inputs must be {self.scale} times a whole number, and some are not")
-        if not self.dtype.contains(found):
-            raise FewbitError(f"inputs must be {self.dtype}, got {found.min():g} to {found.max():g}")
-        return found.astype(np.int64)
+        if not self.dtype.contains(values):
+            raise FewbitError(f"inputs must be {self.dtype}, got {values.min():g} to {values.max():g}")
+        return values.astype(np.int64)
 
     def reals(self, integers: Ints) -> Ints:
-        """What the model takes for ``integers``, float32."""
+        """Convert integers to the float32 input of the model."""
         values, number = integers.astype(np.float32), np.float32(1 if self.number is None else self.number)
         return np.asarray(values / number if self.step == "div" else values * number)

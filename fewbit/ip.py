@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 
-"""One datapath as a single Verilog file, its datasheet as the header, and a cocotb bench beside it."""
+"""Writes a datapath as a single Verilog file, with its datasheet as the header, and a cocotb bench for it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,19 @@ from fewbit.sim.netlist import cell_models
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A cocotb bench: its module, the environment it wants, and the cases that it reads, if any, as JSON from the file
-    that the environment variable ``variable`` names."""
+    """A cocotb bench.
+
+    Attributes
+    ----------
+    module : str
+        Python module of the bench.
+    env : dict
+        Environment variables that it needs.
+    cases : str or None
+        Test cases as JSON, if the bench reads any.
+    variable : str
+        Environment variable with the name of the file of test cases.
+    """
 
     module: str
     env: dict[str, str] = field(default_factory=dict)
@@ -44,18 +55,18 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A datapath that can be had by itself.
+    """A datapath that can be written as a Verilog file of its own.
 
     Attributes
     ----------
     name : str
-        On the command line; with underscores, of the Verilog module.
+        Name on the command line.
     make : callable
-        The component, from the block's options.
+        Makes the component from the block's options.
     bench : callable
-        Its :class:`Bench`, from the options.
+        Makes its :class:`Bench` from the options.
     tied : tuple of str
-        Inputs of the component that stand at 1 and are no ports of the block.
+        Inputs of the component that are tied to 1 and are not ports of the block.
     """
 
     name: str
@@ -65,6 +76,7 @@ class Block:
 
     @property
     def module(self) -> str:
+        """Name of the Verilog module."""
         return self.name.replace("-", "_")
 
 
@@ -146,8 +158,8 @@ def _shift_lane(
 def _shift_lane_bench(
     *, code: str = "shift3", simd: int = 1, activation: str = "uint8", stages: int = 0, target: str = "generic"
 ) -> Bench:
-    made = {"CODE": code, "SIMD": str(simd), "ACTIVATION": activation, "STAGES": str(stages)}
-    return Bench(module="fewbit.sim.tb_shift_lane", env={f"FEWBIT_{name}": value for name, value in made.items()})
+    parameters = {"CODE": code, "SIMD": str(simd), "ACTIVATION": activation, "STAGES": str(stages)}
+    return Bench(module="fewbit.sim.tb_shift_lane", env={f"FEWBIT_{name}": value for name, value in parameters.items()})
 
 
 BLOCKS = {
@@ -166,33 +178,35 @@ BLOCKS = {
         Block(name="shift-lane", make=_shift_lane, bench=_shift_lane_bench, tied=("en",)),
     )
 }
-"""The blocks by name."""
+"""All blocks by name."""
 
 
 def block(name: str) -> Block:
-    """The block called ``name``. Raises FewbitError on an unknown one."""
+    """Return the block ``name``. Raises FewbitError if it is unknown."""
     if name not in BLOCKS:
-        raise FewbitError(f"unknown block {name!r}; there are {', '.join(BLOCKS)}")
+        raise FewbitError(f"unknown block {name!r}; the blocks are {', '.join(BLOCKS)}")
     return BLOCKS[name]
 
 
 def ip(name: str, **options: Any) -> str:
-    """The block ``name`` as Verilog-2001, one self-contained file with its datasheet in front.
+    """Return the block ``name`` as self-contained Verilog-2001 text, with its datasheet as the header.
+
+    ``options`` are those of the block; see ``fewbit ip BLOCK --help``.
 
     Raises
     ------
     FewbitError
-        If the block is unknown or an option is out of its range.
+        If the block is unknown or an option is out of range.
     """
-    found = block(name)
-    component = found.make(**options)
+    entry = block(name)
+    component = entry.make(**options)
     latency = getattr(component, "latency", 0)
-    outer = _Standalone(component, found.tied, clocked=latency > 0) if found.tied else component
-    text = verilog(outer, found.module)
+    outer = _Standalone(component, entry.tied, clocked=latency > 0) if entry.tied else component
+    text = verilog(outer, entry.module)
     settings = ", ".join(f"{key}={_said(value)}" for key, value in options.items() if value is not None)
     sheet = inspect.cleandoc(type(component).__doc__ or "")
     header = [
-        f"{found.module}: made by fewbit {__version__} with {settings}",
+        f"{entry.module}: made by fewbit {__version__} with {settings}",
         "",
         *_ports(outer, text),
         "",
@@ -200,7 +214,7 @@ def ip(name: str, **options: Any) -> str:
     ]
     body = re.sub(r"\A/\*.*?\*/\s*", "", text, flags=re.DOTALL)
     for path, _, value in outer.signature.flatten(outer):
-        if Value.cast(value).shape().signed:  # Amaranth's converter leaves the word out
+        if Value.cast(value).shape().signed:  # Amaranth's converter omits `signed`
             port = "__".join(str(part) for part in path)
             body = re.sub(
                 rf"^(\s*(?:input|output|wire|reg)) (\[\d+:0\] {port};)", r"\1 signed \2", body, flags=re.MULTILINE
@@ -213,7 +227,7 @@ def _said(value: Any) -> str:
 
 
 class _Standalone(wiring.Component):
-    """A component with some inputs held at 1, and with ``clk`` and ``rst`` as ports even where nothing is reset."""
+    """Wraps a component: ties some inputs to 1; if ``clocked``, has ports ``clk`` and ``rst`` even if rst is unused."""
 
     def __init__(self, inner: Any, tied: tuple[str, ...], *, clocked: bool) -> None:
         self.inner, self.tied, self.clocked = inner, tied, clocked
@@ -238,7 +252,7 @@ class _Standalone(wiring.Component):
 
 
 def _ports(component: Any, text: str) -> list[str]:
-    """The ports, a line each; those of the clock come from Verilog ``text`` where they are no members."""
+    """Header lines of the ports. Clock and reset are found in the Verilog ``text`` if they are not members."""
     members = {path[0] for path, _, _ in component.signature.flatten(component)}
     rows = [f"  input  {name}" for name in ("clk", "rst")
             if name not in members and re.search(rf"^\s*input {name};", text, re.MULTILINE)]  # fmt: skip
@@ -255,24 +269,28 @@ _CASES = 'os.environ["{}"] = str(Path(__file__).with_name("{}"))'
 
 
 def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options: Any) -> list[Path]:
-    """Writes block ``name`` to ``path``, with ``testbench`` its bench beside it as ``tb_<module>.py``; the files."""
+    """Write the block ``name`` to ``path`` and, with ``testbench``, its bench ``tb_<module>.py`` to the same folder.
+
+    ``options`` are those of the block. Returns the files. Raises FewbitError if the block is unknown, an option is out
+    of range, or a file is not writable.
+    """
     path = Path(path)
-    found = block(name)
+    entry = block(name)
     check_writable(path)
     texts = {path: ip(name, **options)}
     if testbench:
-        bench = found.bench(**options)
-        lines = [f'"""cocotb bench of {path.name}: run it with {found.module} as the top module."""', ""]
+        bench = entry.bench(**options)
+        lines = [f'"""cocotb bench of {path.name}: run it with {entry.module} as the top module."""', ""]
         env = [f'os.environ["{key}"] = "{value}"' for key, value in bench.env.items()]
         if bench.cases is not None:
-            cases = path.with_name(f"{found.module}_cases.json")
+            cases = path.with_name(f"{entry.module}_cases.json")
             texts[cases] = bench.cases
             env.append(_CASES.format(bench.variable, cases.name))
         if env:
             lines += ["import os", *(["from pathlib import Path"] if bench.cases is not None else []), "", *env, ""]
         tests = _tests(bench.module)
         lines += [f"from {bench.module} import {', '.join(tests)}", "", f"__all__ = {json.dumps(tests)}", ""]
-        texts[path.with_name(f"tb_{found.module}.py")] = "\n".join(lines)
+        texts[path.with_name(f"tb_{entry.module}.py")] = "\n".join(lines)
     for file in texts:
         check_writable(file)
     for file, text in texts.items():
@@ -281,24 +299,25 @@ def write_ip(name: str, path: str | Path, *, testbench: bool = False, **options:
 
 
 def _tests(module: str) -> list[str]:
-    """Names of the cocotb tests in a bench, read from its source: only a simulation has what importing it takes."""
+    """Names of the cocotb tests in a bench, read from its source because it can be imported only in a simulation."""
     package, _, name = module.rpartition(".")
     source = ast.parse(files(package).joinpath(f"{name}.py").read_text(encoding="utf-8"))
     return [
-        one.name
-        for one in source.body
-        if isinstance(one, ast.AsyncFunctionDef)
-        and any(ast.unparse(decorator) == "cocotb.test()" for decorator in one.decorator_list)
+        node.name
+        for node in source.body
+        if isinstance(node, ast.AsyncFunctionDef)
+        and any(ast.unparse(decorator) == "cocotb.test()" for decorator in node.decorator_list)
     ]
 
 
 def check_ip(name: str, text: str, work: Path, **options: Any) -> list[TestResult]:
-    """Runs the block's bench on Verilog ``text`` in folder ``work``; raises BenchFailure if a test fails.
+    """Run the bench of the block ``name`` on the Verilog ``text``, in the folder ``work``; return the results.
 
-    Cells of a fabric behave as their vendor's models say.
+    ``options`` are those with which the text was made. Cells of a device family are simulated with behavioural models.
+    Raises BenchFailure if a test fails.
     """
-    found = block(name)
-    bench = found.bench(**options)
+    entry = block(name)
+    bench = entry.bench(**options)
     env = dict(bench.env)
     if bench.cases is not None:
         (work / "cases.json").write_text(bench.cases, encoding="utf-8")
@@ -306,4 +325,4 @@ def check_ip(name: str, text: str, work: Path, **options: Any) -> list[TestResul
     family = options.get("target", "generic")
     if (flow := FAMILIES[family].synthesis) is not None:
         text = "\n".join([text, *cell_models(family, set(flow.cells))])
-    return run_bench(text, toplevel=found.module, module=bench.module, build_dir=work, env=env)
+    return run_bench(text, toplevel=entry.module, module=bench.module, build_dir=work, env=env)

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for, so that importing the package stays fast."""
+"""Lazy imports: names of a package are imported at their first use, so that importing the package is fast."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def lazy(package: str, places: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package.
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` for a package with lazy imports.
 
     Parameters
     ----------
     package : str
-        Its ``__name__``.
+        ``__name__`` of the package.
     places : mapping of str to str
-        Each public name, and the module that defines it.
+        For each public name, the module that defines it.
     """
 
     def find(name: str) -> Any:

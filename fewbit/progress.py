@@ -1,4 +1,4 @@
-"""Progress of long steps on a terminal, and silence elsewhere."""
+"""Shows the progress of long steps on a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 
 class Reporter:
-    """Shows what is going on, on standard error; nothing is written where that is no terminal, or ``quiet`` is set."""
+    """Shows progress on standard error, if that is a terminal and ``quiet`` is not set; otherwise writes nothing."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
@@ -18,7 +18,7 @@ class Reporter:
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar of ``total`` steps; the callable it gives is told how many are done."""
+        """Show a progress bar of ``total`` steps. Yields a callable to be called with the number of steps done."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.visible, transient=True) as progress:
             task = progress.add_task(what, total=total)
@@ -26,7 +26,7 @@ class Reporter:
 
     @contextmanager
     def steps(self, what: str) -> Iterator[Callable[[str], None]]:
-        """A spinner for work of unknown length; the callable it gives is told the name of each step as it begins."""
+        """Show a spinner for work of unknown length. Yields a callable to be called with the name of each new step."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, disable=not self.visible, transient=True) as progress:
             task = progress.add_task(what, total=None)

@@ -1,4 +1,4 @@
-"""Reads networks from files: which reader takes which kind of file stands in one table."""
+"""Reads networks from files. :data:`READERS` has the reader of each file format."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads one kind of file.
+    """Reader of a file format.
 
     Parameters
     ----------
-    network : callable
-        Path, and what a float input is made of or None, to a network in integers.
-    source : callable
-        Path to a network to be quantized: one of floats, or of integers.
+    network : callable (path, input)
+        Reads an integer network. ``input`` says from which integers a float input is computed, or is None.
+    source : callable (path)
+        Reads a network to be quantized: a float network or an integer network.
     """
 
     network: Callable[[Path, str | None], Network]
@@ -34,7 +34,7 @@ class Reader:
 
 def _native(path: Path, input: str | None = None) -> Network:
     if input is not None:
-        raise FewbitError(f"{path}: input={input!r} is for ONNX files; this one says what its input is")
+        raise FewbitError(f"{path}: input={input!r} is for ONNX files; this file defines its own input")
     return file.load(path)
 
 
@@ -53,48 +53,50 @@ def _onnx_source(path: Path) -> FloatNetwork | Network:
 
 
 READERS = {".safetensors": Reader(_native, _native), ".onnx": Reader(_qonnx, _onnx_source)}
-"""Readers by the suffix of what they read."""
+"""Readers by file suffix."""
 
 
 def load(model: str | Path, *, input: str | None = None) -> Network:
-    """The network in a file, or the one of that name that comes with fewbit.
+    """Load an integer network from a file, or a network that comes with fewbit by its name.
 
     Parameters
     ----------
     model : str or Path
-        A native ``.safetensors``, a QONNX ``.onnx``, or a name such as ``mnist-small`` where there is no such file.
+        A native ``.safetensors`` file, a QONNX ``.onnx`` file or, if there is no such file, a name such as
+        ``mnist-small``.
     input : str, optional
-        For ONNX: what a float input is made of, such as ``uint8/255``; see :func:`fewbit.importers.qonnx.reader.load`.
+        For ONNX: integers from which a float input is computed, such as ``uint8/255``; see
+        :func:`fewbit.importers.qonnx.reader.load`.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or foreign, or holds a network that fewbit cannot take.
+        If the file is missing, truncated or of another format, or the network is not supported.
     """
     path, reader = _found(model, models.shipped())
     return reader.network(path, input)
 
 
 def load_source(model: str | Path) -> FloatNetwork | Network:
-    """The network to quantize in a file, or the one of that name that comes with fewbit.
+    """Load a network to quantize from a file, or a network that comes with fewbit by its name.
 
     Parameters
     ----------
     model : str or Path
-        A float ``.onnx``, a QONNX one, a native ``.safetensors``, or a name such as ``lenet5`` where there is no such
-        file.
+        A float ``.onnx`` file, a QONNX ``.onnx`` file, a native ``.safetensors`` file or, if there is no such file, a
+        name such as ``lenet5``.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or foreign, or holds what no reader can take.
+        If the file is missing, truncated or of another format, or the network is not supported.
     """
     path, reader = _found(model, models.shipped() | models.floats())
     return reader.source(path)
 
 
 def _found(model: str | Path, shipped: dict[str, Path]) -> tuple[Path, Reader]:
-    """The file of ``model``, and its reader."""
+    """File and reader of ``model``. Raises FewbitError if the suffix is unknown or the path is a directory."""
     path = Path(model)
     if not path.exists():
         path = shipped.get(str(model), path)
@@ -102,7 +104,9 @@ def _found(model: str | Path, shipped: dict[str, Path]) -> tuple[Path, Reader]:
     if reader is None:
         *others, last = READERS
         known = f"a {', a '.join(others)} or an {last}"
-        raise FewbitError(f"{path}: a network is {known} file, not {path.suffix.lower() or 'one without a suffix'}")
+        raise FewbitError(
+            f"{path}: a network must be {known} file, not {path.suffix.lower() or 'one without a suffix'}"
+        )
     if path.is_dir():
         raise FewbitError(f"{path}: is a directory")
     return path, reader

@@ -4,5 +4,5 @@ from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("fewbit")
-except PackageNotFoundError:  # a source tree that is not installed
+except PackageNotFoundError:  # fewbit runs from its source tree
     __version__ = "0+source"

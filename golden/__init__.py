@@ -1,1 +1,1 @@
-"""The ground: what the numbers are. NumPy, integers only, nothing of hardware."""
+"""The reference model: what every number of a network is. NumPy and integers only, independent of the hardware."""

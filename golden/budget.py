@@ -1,4 +1,4 @@
-"""How large what a file describes may be: checked before memory is taken for it."""
+"""Limits on the sizes that a file may describe, checked before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from fewbit.golden.errors import FewbitError
 
 MOST_AXES = 31
-"""Of a frame; NumPy takes one more, which counts the frames."""
+"""Most axes of a frame; NumPy allows one more, which counts the frames."""
 MOST_ELEMENTS = 1 << 24
-"""Of a frame or of a constant."""
+"""Most elements of a frame or of a constant."""
 MOST_BYTES = 1 << 28
-"""Of all constants of a network, those between two nodes included."""
+"""Most bytes of all constants of a network together, including intermediate ones."""
 MOST_FILE_BYTES = 1 << 27
-"""Of a model file, which is in memory beside what is made of it."""
+"""Most bytes of a model file, which is in memory together with the network made from it."""
 
 
 def check_shape(shape: Sequence[int], what: str) -> None:
-    """Raises FewbitError, beginning with ``what``, unless ``shape`` is one that a tensor may have.
+    """Raises FewbitError, with a message that begins with ``what``, unless ``shape`` is allowed for a tensor.
 
-    Extents below 1 pass: whether a tensor may be empty is for its user to say.
+    Extents below 1 are accepted: the caller decides whether a tensor may be empty.
     """
     if len(shape) > MOST_AXES:
         raise FewbitError(f"{what} has {len(shape)} axes, {MOST_AXES} are the most")
@@ -34,24 +34,24 @@ def check_shape(shape: Sequence[int], what: str) -> None:
 
 
 class Budget:
-    """What one file's constants may take together.
+    """Counts the bytes of the constants of one file against :data:`MOST_BYTES`.
 
     Attributes
     ----------
     bytes : int
-        Taken so far.
+        Bytes counted so far.
     """
 
     def __init__(self) -> None:
         self.bytes = 0
 
     def take(self, shape: Sequence[int], itemsize: int, what: str) -> None:
-        """Counts a tensor of ``shape``, of ``itemsize`` bytes an element, that is about to be made.
+        """Counts a tensor of ``shape`` and ``itemsize`` bytes an element, before it is allocated.
 
         Raises
         ------
         FewbitError
-            Beginning with ``what``, if the tensor is too large, or all so far together are.
+            With a message that begins with ``what``, if the tensor is too large, or all tensors together are.
         """
         check_shape(shape, what)
         self.bytes += math.prod(shape) * itemsize
@@ -63,6 +63,6 @@ class Budget:
 
 
 def check_file_size(size: int) -> None:
-    """Raises FewbitError if a model file of ``size`` bytes is larger than any network for which there is hardware."""
+    """Raises FewbitError if a model file of ``size`` bytes is larger than any network that fewbit supports."""
     if size > MOST_FILE_BYTES:
-        raise FewbitError(f"has {size:,} bytes, and a model file {MOST_FILE_BYTES:,} at most")
+        raise FewbitError(f"has {size:,} bytes; a model file has at most {MOST_FILE_BYTES:,}")

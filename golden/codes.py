@@ -1,7 +1,8 @@
-"""Weight codes: which levels a weight may take, the bits that stand for it, and the shifts and signs it is made of.
+"""Weight codes: which values (levels) a weight may take, the bits that encode it, and the shifts and signs it consists
+of.
 
-Every level is a short sum of signed powers of two, so that a hardware lane only shifts, inverts, gates and adds. What
-hardware, quantizers and costs have to know of a code they ask of its properties, never of its name.
+Every level is a short sum of signed powers of two, so a hardware lane only shifts, inverts, gates and adds. Hardware,
+quantizers and cost models read the properties of a code; they never depend on its name.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 
 _BLOCK = 1 << 16
-"""Weights that are unpacked at a time: a multiple of 8, so that a block begins with a byte."""
+"""Weights that are unpacked at a time: a multiple of 8, so each block begins at a byte."""
 
 
 def csd_digits(value: int) -> list[tuple[int, int]]:
-    """Canonic signed digits of ``value`` as ``(sign, exponent)``, least significant first; no two are neighbours.
+    """Canonic signed digits of ``value`` as ``(sign, exponent)``, least significant first; no two have neighbouring
+    exponents.
 
     >>> csd_digits(7)
     [(-1, 0), (1, 3)]
@@ -40,20 +42,21 @@ def csd_digits(value: int) -> list[tuple[int, int]]:
 
 
 class Code(ABC):
-    """A weight code. Codes are equal when their names are.
+    """A weight code. Two codes are equal if their names are.
 
     Attributes
     ----------
     name : str
-        What :meth:`parse` takes: ``binary``, ``ternary``, ``quinary``, ``shift3`` (or ``shift3(2)``, ``shift3(1)``),
+        The argument of :meth:`parse`: ``binary``, ``ternary``, ``quinary``, ``shift3`` (or ``shift3(2)``,
+        ``shift3(1)``),
         ``csd(K,E)``, ``int(B)``, ``codebook(L,L,...)``.
     bits : int
         Stored bits a weight.
     signed_word : bool
         Whether the stored word is the two's complement of the level.
     digit_width : int or None
-        Where the code limits the canonic signed digits of a weight: bits of a signed number that holds every level.
-        None where it does not.
+        For codes that limit the number of canonic signed digits of a weight: width of a signed number that holds every
+        level. None for all other codes.
     """
 
     name: str
@@ -68,14 +71,14 @@ class Code(ABC):
         Raises
         ------
         FewbitError
-            If no code has that name, or a parameter is out of its range.
+            If no code has that name, or a parameter is out of range.
         """
         match = re.fullmatch(r"(\w+?)(?:\((-?[0-9]{1,9}(?:,-?[0-9]{1,9})*)\))?", name.replace(" ", ""))
         family, numbers = match.groups() if match else ("", None)
         parameters = [int(number) for number in numbers.split(",")] if numbers else []
         maker = _FAMILIES.get(family)
         if maker is None or (maker.parameters is not None and len(parameters) not in maker.parameters):
-            *known, last = (one.form for one in _FAMILIES.values())
+            *known, last = (codes.form for codes in _FAMILIES.values())
             raise FewbitError(f"weight code must be {', '.join(known)} or {last}, not {name!r}")
         return maker.make(*parameters)
 
@@ -86,11 +89,12 @@ class Code(ABC):
 
     @abstractmethod
     def encode(self, weights: Ints) -> Ints:
-        """The stored bits of ``weights`` (any shape), as ``uint64``. Raises FewbitError on a level the code lacks."""
+        """The stored words of ``weights`` (any shape), ``uint64``. Raises FewbitError if a weight is not a level of the
+        code."""
 
     @abstractmethod
     def decode(self, stored: Ints) -> Ints:
-        """The weights behind ``stored``, ``int64``. Raises FewbitError on an illegal word."""
+        """The weights of the words ``stored`` (any shape), ``int64``. Raises FewbitError if a word is illegal."""
 
     @cached_property
     def has_zero(self) -> bool:
@@ -99,28 +103,28 @@ class Code(ABC):
 
     @cached_property
     def powers_of_two(self) -> bool:
-        """Whether every level is 0 or plus or minus a power of two."""
+        """Whether every level is 0 or ± a power of two."""
         size = np.abs(self.levels)
         return bool((size & (size - 1) == 0).all())
 
     @cached_property
     def largest_shift(self) -> int:
-        """Exponent of the largest power of two that is not above the magnitude of every level."""
+        """Exponent of the largest power of two that is at most the largest magnitude of a level."""
         return int(np.abs(self.levels).max()).bit_length() - 1
 
     @cached_property
     def signs_only(self) -> bool:
-        """Whether a weight is -1 or +1, stored as 0 or 1."""
+        """Whether the levels are -1 and +1, stored as 0 and 1."""
         return self.bits == 1 and np.array_equal(self.levels, [-1, 1]) and int(self.encode(np.array(1))) == 1
 
     @cached_property
     def sign_bit(self) -> bool:
-        """Whether the highest bit of a stored word is 1 exactly where the level is negative."""
+        """Whether the highest bit of a stored word is 1 exactly if the level is negative."""
         return np.array_equal(self.encode(self.levels) >> np.uint64(self.bits - 1) == 1, self.levels < 0)
 
     @cached_property
     def gate_bit(self) -> bool:
-        """Whether the lowest bit of a stored word is 1 exactly where the level is not 0."""
+        """Whether the lowest bit of a stored word is 1 exactly if the level is not 0."""
         return np.array_equal(self.encode(self.levels) & np.uint64(1) == 1, self.levels != 0)
 
     @cached_property
@@ -132,24 +136,27 @@ class Code(ABC):
         return bool(np.isin(weights, self.levels).all())
 
     def sign_flipped(self, weights: Ints) -> Ints:
-        """The levels that stored words give when their sign is flipped: the negative; the largest level in place of a
-        zero, and of a level without a negative.  # (...) -> (...) int64"""
+        """The levels after an error in the sign of each stored weight.  # (...) -> (...) int64
+
+        A level becomes its negative. Where that is no level, or the level is 0, it becomes the largest level.
+        """
         negative = -np.asarray(weights, np.int64)
         known = self.levels
         place = np.minimum(np.searchsorted(known, negative), len(known) - 1)
         return np.where((known[place] == negative) & (negative != 0), negative, known[-1])
 
     def terms(self, weight: int) -> list[tuple[int, int]]:
-        """``weight`` as a shortest sum of ``sign * 2**exponent``, least significant first."""
+        """``weight`` as a shortest sum of signed powers of two: ``(sign, exponent)`` pairs, least significant first."""
         return csd_digits(weight)
 
     def pack(self, weights: Ints) -> Ints:
-        """``weights`` in C order as bytes, ``bits`` a weight, least significant bit first, zero-filled at the end."""
+        """``weights`` in C order as bytes: ``bits`` bits a weight, least significant first, zero bits at the end."""
         stored = self.encode(weights).reshape(-1, 1) >> np.arange(self.bits, dtype=np.uint64)
         return np.packbits((stored & np.uint64(1)).astype(np.uint8), bitorder="little")
 
     def unpack(self, packed: Ints, shape: tuple[int, ...]) -> Ints:
-        """Weights of ``shape`` from the bytes that :meth:`pack` made. Raises FewbitError on too few bytes."""
+        """Weights of ``shape`` from bytes that :meth:`pack` made. Raises FewbitError if the number of bytes is
+        wrong."""
         weights = math.prod(shape)
         count = weights * self.bits
         if packed.dtype != np.uint8 or packed.ndim != 1:
@@ -157,7 +164,7 @@ class Code(ABC):
         if packed.size != -(-count // 8):
             raise FewbitError(f"{shape} {self.name} weights take {-(-count // 8)} bytes, not {packed.size}")
         unpacked = np.empty(weights, np.int64)
-        for start in range(0, weights, _BLOCK):  # a bit takes 64 while it is unpacked
+        for start in range(0, weights, _BLOCK):  # in blocks: each bit takes 64 bits while it is unpacked
             stop = min(start + _BLOCK, weights)
             block = packed[start * self.bits // 8 : -(-stop * self.bits // 8)]
             bits = np.unpackbits(block, bitorder="little", count=(stop - start) * self.bits)
@@ -178,7 +185,7 @@ class Code(ABC):
 
 
 class TableCode(Code):
-    """A code given by a table from stored word to level; a word that the table lacks is illegal."""
+    """A code given by a table from stored word to level; words that are not in the table are illegal."""
 
     def __init__(self, name: str, bits: int, table: Mapping[int, int]) -> None:
         self.name, self.bits = name, bits
@@ -211,7 +218,7 @@ class TableCode(Code):
 
 
 class IntegerCode(TableCode):
-    """Two's complement of ``width`` bits."""
+    """Two's complement with ``width`` bits."""
 
     signed_word = True
 
@@ -224,9 +231,10 @@ class IntegerCode(TableCode):
 
 
 class CsdCode(Code):
-    """At most ``terms`` canonic signed digits, each with an exponent below ``exponents``.
+    """Weights with at most ``terms`` canonic signed digits, each with an exponent below ``exponents``.
 
-    A word is one field a term, most significant digit in the lowest field: exponent + 1 (0: no term), then the sign.
+    A word has one field for each digit, the most significant digit in the lowest field. From its lowest bit, a field
+    holds exponent + 1 (0: no digit) and the sign.
     """
 
     def __init__(self, terms: int, exponents: int) -> None:
@@ -277,12 +285,12 @@ class CsdCode(Code):
 
 
 def _short(levels: Ints) -> str:
-    """A set of levels in a message."""
+    """A set of levels as text for a message."""
     return ", ".join(map(str, levels)) if len(levels) <= 8 else f"{levels[0]} to {levels[-1]}"
 
 
 def shift3(phi: int = 4) -> Code:
-    """The 3-bit shift-and-invert code of the quality-scalable multiplier paper, Table II, levels up to ``phi``.
+    """The 3-bit shift-and-invert code of the quality-scalable multiplier paper, Table II, with levels up to ``phi``.
 
     000 is 0, 001 +1, 010 +2, 011 +4, 100 -1, 101 -2, 110 -4; 111 is illegal.
     """
@@ -294,17 +302,17 @@ def shift3(phi: int = 4) -> Code:
 
 
 def integer(bits: int) -> Code:
-    """Two's complement of ``bits`` bits, the yardstick that the few-bit codes are measured against."""
+    """Two's complement with 1 to 16 bits: the baseline for the few-bit codes."""
     if not 1 <= bits <= 16:
         raise FewbitError(f"int takes 1 to 16 bits, not {bits}")
     return IntegerCode(bits)
 
 
 def codebook(*levels: int) -> Code:
-    """Any 2 to 256 integers of at most 16 bits; a word is the place of its level among all of them, ascending.
+    """2 to 256 different integers of at most 16 bits; the word of a level is its index in ascending order.
 
-    Source: Han, Mao and Dally, Deep Compression, arXiv 1510.00149, section 3: weights of a layer share the centroids
-    that k-means finds.
+    Source: Han, Mao and Dally, Deep Compression, arXiv 1510.00149, section 3: the weights of a layer share the
+    centroids found by k-means.
     """
     known = sorted(set(levels))
     if not 2 <= len(known) <= 256 or known[0] < -(1 << 15) or known[-1] >= 1 << 15:
@@ -324,16 +332,16 @@ QUINARY: Code = TableCode("quinary", 3, {0b000: 0, 0b001: 1, 0b010: 2, 0b100: -1
 
 @dataclass(frozen=True)
 class Family:
-    """Codes of one name.
+    """The codes with one name and any parameters.
 
     Parameters
     ----------
     form : str
-        How a code is written.
+        How a code is written, for messages.
     make : callable
-        A code from its parameters; raises FewbitError where these are out of their range.
+        Makes a code from its parameters; raises FewbitError if they are out of range.
     parameters : tuple of int or None
-        How many there may be; any number if None.
+        How many parameters are allowed; None for any number.
     """
 
     form: str
@@ -352,4 +360,4 @@ _FAMILIES = {
 }
 
 FAMILIES = tuple(_FAMILIES)
-"""Names of codes, those with parameters without them."""
+"""Names of the codes, without parameters."""

@@ -1,8 +1,9 @@
-"""Canonic signed digits: recoding, keeping the most significant ones, their products, and the words that carry them.
+"""Canonic signed digits: recoding, keeping the most significant ones, products, and encoding as words.
 
-Digits stand on the last axis, least significant first: a signed number of ``width`` bits has ``width`` positions, and
-``value = sum_i digits[i] * 2**i`` with every digit -1, 0 or +1 and no two neighbours non-zero. Of all sums of signed
-powers of two it is one of the shortest, and the only one without neighbours: at most ``ceil(width / 2)`` digits.
+Digits are on the last axis, least significant first. A signed number of ``width`` bits has ``width`` digit positions:
+``value = sum_i digits[i] * 2**i``, with every digit -1, 0 or +1 and no two neighbours non-zero. No sum of signed powers
+of two for the value is shorter, and no other one has no neighbours. There are at most ``ceil(width / 2)`` non-zero
+digits.
 
 Source: G. W. Reitwiesner, "Binary arithmetic", Advances in Computers 1, 1960.
 """
@@ -16,7 +17,7 @@ from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
 
 WIDEST = 32
-"""Widest operand, so that every product fits ``int64``."""
+"""Widest operand, in bits: every product fits ``int64``."""
 
 
 def recode(values: Ints, width: int) -> Ints:
@@ -43,18 +44,18 @@ def _digits(left: Ints, width: int) -> Ints:
 
 
 def value(digits: Ints) -> Ints:
-    """What digits, canonic or not, stand for.  # (..., positions) -> (...) int64"""
+    """The value of digits, canonic or not.  # (..., positions) -> (...) int64"""
     return np.asarray((digits.astype(np.int64) << np.arange(digits.shape[-1])).sum(-1))
 
 
 def order(digits: Ints) -> Ints:
-    """Place of every non-zero digit among them, the most significant 1; 0 for a zero digit.  # (..., n) -> (..., n)"""
+    """Rank of every non-zero digit, 1 for the most significant; 0 for a zero digit.  # (..., n) -> (..., n)"""
     nonzero = digits[..., ::-1] != 0
     return np.asarray((np.cumsum(nonzero, -1) * nonzero)[..., ::-1])
 
 
 def keep(digits: Ints, quality: int | Ints) -> Ints:
-    """The ``quality`` most significant non-zero digits, zeros elsewhere.  # (..., n), () or (...) -> (..., n)
+    """Only the ``quality`` most significant non-zero digits; the others become 0.  # (..., n), () or (...) -> (..., n)
 
     >>> keep(np.array([1, 0, -1, 0, 1]), 2)
     array([ 0,  0, -1,  0,  1])
@@ -63,18 +64,19 @@ def keep(digits: Ints, quality: int | Ints) -> Ints:
 
 
 def multiply(a: Ints, b: Ints, quality: int | Ints, *, width: int) -> Ints:
-    """``a`` times the ``quality`` most significant digits of ``b``, a signed number of ``width`` bits, exactly.
+    """``a`` times the ``quality`` most significant digits of ``b``, a signed number of ``width`` bits.
 
-    0 gives 0; at or above the number of digits the product is exact.  # (...), (...), () or (...) -> (...) int64
+    A quality of 0 gives 0; at or above the number of digits the product is exact.  # (...), (...), () or (...) -> (...)
+    int64
     """
     return np.asarray(a, np.int64) * value(keep(recode(b, width), quality))
 
 
 def nearest(values: Ints, width: int, quality: int) -> Ints:
-    """Canonic digits of the number of at most ``quality`` of them that is nearest.  # (...) -> (..., width) int8
+    """Canonic digits of the nearest number with at most ``quality`` non-zero digits.  # (...) -> (..., width) int8
 
-    Of two that are equally near, the one nearer to 0. They multiply without further loss at any quality from
-    ``quality`` on: rounding is a matter of which digits are stored, and costs the hardware nothing.
+    If two are equally near, the one nearer to 0. A multiplier gives the same product for them at any quality from
+    ``quality`` on. Rounding changes only which digits are stored, so it takes no hardware.
 
     >>> value(nearest(np.array([11, 6]), 5, 1)), value(keep(recode(np.array([11, 6]), 5), 1))
     (array([8, 4]), array([16,  8]))
@@ -84,27 +86,31 @@ def nearest(values: Ints, width: int, quality: int) -> Ints:
 
 
 def _nearest(left: Ints, quality: int, lower: Ints) -> Ints:
-    """Between a power of two and the next lies the best sum, and it begins with one of the two.
+    """The best sum begins with the power of two below the number or with the one above it; both are tried.
 
-    Of two equally near, the lower one where ``lower``, else the higher one.
+    Of two equally near sums, the lower one where ``lower``, else the higher one.
     """
     if quality == 0 or not left.any():
         return np.zeros_like(left)
     sign, magnitude = np.where(left < 0, -1, 1), np.abs(left)
     lower = lower == (sign > 0)
     power = np.where(magnitude == 0, 0, 1 << np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64))
-    best = power + _nearest(magnitude - power, quality - 1, lower)
-    other = 2 * power + _nearest(magnitude - 2 * power, quality - 1, lower)
-    error, other_error = np.abs(best - magnitude), np.abs(other - magnitude)
-    better = (other_error < error) | ((other_error == error) & ((other < best) == lower))
-    return sign * np.where(better, other, best)
+    from_below = power + _nearest(magnitude - power, quality - 1, lower)
+    from_above = 2 * power + _nearest(magnitude - 2 * power, quality - 1, lower)
+    error_below, error_above = np.abs(from_below - magnitude), np.abs(from_above - magnitude)
+    above_is_better = (error_above < error_below) | (
+        (error_above == error_below) & ((from_above < from_below) == lower)
+    )
+    return sign * np.where(above_is_better, from_above, from_below)
 
 
 def bound(width: int, quality: int) -> int:
-    """Most that the dropped digits of any number of ``width`` bits weigh together: ``|b - kept| <= bound``.
+    """Largest possible magnitude of the digits that are dropped from a number of ``width`` bits: ``|b - kept| <=
+    bound``.
 
-    Digits are at least two positions apart, so the ``quality`` kept ones leave ``width - 2 * quality`` positions, and
-    the most that n positions can weigh is ``...10101`` in binary. A product is off by at most ``|a| * bound``.
+    Digits are at least two positions apart, so behind the ``quality`` kept ones there are at most ``width - 2 *
+    quality`` positions, and the largest value of n positions is ``...10101`` in binary. A product is off by at most
+    ``|a| * bound``.
 
     >>> [bound(8, quality) for quality in range(5)]
     [170, 42, 10, 2, 0]
@@ -113,7 +119,8 @@ def bound(width: int, quality: int) -> int:
 
 
 def encode(digits: Ints) -> Ints:
-    """Canonic digits as words; :class:`fewbit.golden.digits.RowField` is the layout.  # (..., width) -> (...) of int
+    """Canonic digits as words with the layout of :class:`fewbit.golden.digits.RowField`.  # (..., width) -> (...) of
+    int
 
     >>> f"{encode(recode(np.array(-3), 4)):b}"
     '110010'
@@ -131,22 +138,22 @@ def encode(digits: Ints) -> Ints:
 
 
 def decode(words: Ints, width: int) -> Ints:
-    """The digits behind ``words``.  # (...) -> (..., width) int8
+    """The digits of ``words``.  # (...) -> (..., width) int8
 
     Raises
     ------
     FewbitError
-        If a word is not the one that :func:`encode` gives for its digits.
+        If a word is not the one that :func:`encode` makes from its digits.
     """
     words = np.asarray(words, object)
     digits = np.zeros((*words.shape, width), np.int8)
     for row, field in enumerate(row_fields(width)):
-        some = (words >> field.offset & (1 << field.order_bits) - 1) != 0
+        nonzero = (words >> field.offset & (1 << field.order_bits) - 1) != 0
         sign = 1 - 2 * (words >> field.negative & 1)
         upper = words >> field.upper & field.upper_bits
-        digits[..., 2 * row] = some * sign * (1 - upper)
+        digits[..., 2 * row] = nonzero * sign * (1 - upper)
         if field.upper_bits:
-            digits[..., 2 * row + 1] = some * sign * upper
+            digits[..., 2 * row + 1] = nonzero * sign * upper
     wrong = encode(digits) != words
     if np.any(wrong):
         raise FewbitError(f"{int(np.asarray(words)[wrong].flat[0]):#x} is no word of {width} canonic signed digits")

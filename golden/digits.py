@@ -1,7 +1,7 @@
-"""The word that carries the canonic signed digits of a number, recoded beforehand, to the hardware.
+"""The word in which hardware receives the canonic signed digits of a number that is recoded at generation time.
 
-A signed number of ``width`` bits has ``width`` digits, at most every other one not zero. So row j, which stands for the
-digits 2j and 2j + 1, has one of five values, and the word has a field for every row.
+A signed number of ``width`` bits has ``width`` digits, of which no two neighbours are non-zero. So a row, the digits 2j
+and 2j + 1, has one of five values. The word has a field for each row.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from fewbit.golden.codes import csd_digits
 
 @dataclass(frozen=True, kw_only=True)
 class RowField:
-    """The field of one row, at bit ``offset`` of the word. From its lowest bit on:
+    """The field of one row, from bit ``offset`` of the word on. From its lowest bit, it holds
 
-    - ``order``: 0 where both digits are zero, else 1 + the number of non-zero digits above: the least quality that
-      keeps the row;
+    - ``order``: 0 where both digits are zero, else 1 + the number of non-zero digits above, which is the lowest quality
+      at which the row counts;
     - ``negative``, one bit: the digit is -1; 0 where both are zero;
-    - ``upper``, one bit: it is the upper digit, 2j + 1; 0 where both are zero, absent where the digits end at 2j.
+    - ``upper``, one bit: the non-zero digit is the upper one, 2j + 1; 0 where both are zero. Absent in a row that has
+      only the digit 2j.
     """
 
     offset: int
@@ -38,17 +39,17 @@ class RowField:
 
 
 def largest_count(width: int) -> int:
-    """Most non-zero digits that a signed number of ``width`` bits can have; also its rows."""
+    """Largest number of non-zero digits of a signed number of ``width`` bits; also its number of rows."""
     return -(-width // 2)
 
 
 def quality_bits(width: int) -> int:
-    """Bits of a ``quality`` port: just enough for the largest number of digits."""
+    """Bits of a ``quality`` port: enough for the largest number of non-zero digits."""
     return largest_count(width).bit_length()
 
 
 def row_fields(width: int) -> list[RowField]:
-    """The fields of a word, that of the lowest row first and in the lowest bits."""
+    """The fields of a word, lowest row first, from the lowest bits on."""
     fields, offset = [], 0
     for row in range(largest_count(width)):
         order_bits = (largest_count(width) - row).bit_length()
@@ -59,7 +60,7 @@ def row_fields(width: int) -> list[RowField]:
 
 
 def word_bits(width: int) -> int:
-    """Bits of a word: 16 for a width of 8."""
+    """Bits of a digit word: 16 for a width of 8."""
     last = row_fields(width)[-1]
     return last.upper + last.upper_bits
 

@@ -1,4 +1,4 @@
-"""Number kinds: the values that one element of an activation can take, and how it is stored in bits."""
+"""Number kinds: the values that an element of an activation can take, and its encoding in bits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DType:
     Raises
     ------
     FewbitError
-        On an unknown kind or a width that the kind cannot have.
+        If the kind is unknown, or cannot have that many bits.
     """
 
     kind: Literal["bipolar", "uint", "int"]
@@ -46,7 +46,7 @@ class DType:
 
     @classmethod
     def parse(cls, name: str) -> DType:
-        """The kind called ``name``: ``bipolar``, ``uint8``, ``int4`` and so on.
+        """The kind called ``name``: ``bipolar``, ``uint8``, ``int4`` and so on. Raises FewbitError if it is unknown.
 
         >>> DType.parse("uint8").max
         255
@@ -84,7 +84,7 @@ class DType:
 
     @property
     def slot(self) -> int:
-        """Bits an element occupies on a byte-wide link: the next power of two, at least 1."""
+        """Bits that an element takes on a byte-wide link: the next power of two, at least 1."""
         return 1 << (self.bits - 1).bit_length()
 
     def contains(self, values: Ints) -> bool:
@@ -95,14 +95,14 @@ class DType:
         return inside and (self.kind != "bipolar" or bool((values != 0).all()))
 
     def encode(self, values: Ints) -> Ints:
-        """Stored bits of ``values`` as unsigned integers, same shape, ``uint64``."""
+        """Stored words of ``values`` as unsigned integers, same shape, ``uint64``."""
         if self.kind == "bipolar":
             return (values > 0).astype(np.uint64)
         mask = np.uint64((1 << self.bits) - 1)
         return values.astype(np.int64).view(np.uint64) & mask if self.signed else values.astype(np.uint64)
 
     def decode(self, stored: Ints) -> Ints:
-        """Values of the unsigned integers ``stored``, same shape, ``int64``. The inverse of :meth:`encode`."""
+        """Values of the stored words ``stored``, same shape, ``int64``. The inverse of :meth:`encode`."""
         raw = stored.astype(np.uint64).view(np.int64)
         if self.kind == "bipolar":
             return 2 * raw - 1
@@ -118,5 +118,5 @@ BIPOLAR = DType("bipolar", 1)
 
 
 def signed_bits(kind: DType) -> int:
-    """Bits of an activation as a signed operand."""
+    """Width of a signed operand that holds every value of ``kind``."""
     return DType.holding(kind.min, kind.max).bits

@@ -1,4 +1,5 @@
-"""Exact matrix-vector products: of bits as packed planes, by AND or XNOR and popcount; of wider numbers as they are."""
+"""Exact matrix-vector products: of one-bit inputs in packed words, by AND or XNOR and popcount; of wider ones as
+integers."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 
 _BLOCK = 1 << 21
-"""64-bit words that one step of a product may hold, so that temporaries stay in the cache."""
+"""64-bit words that one step of a product handles, so that temporaries stay in the cache."""
 
 
 def pack_bits(bits: Ints) -> Ints:
-    """Packs bits along the last axis into ``uint64`` words, zero-filled at the end.  # (..., n) -> (..., ceil(n/64))"""
+    """Packs bits along the last axis into ``uint64`` words, with zeros at the end.  # (..., n) -> (..., ceil(n/64))"""
     packed = np.packbits(bits.astype(np.uint8), axis=-1, bitorder="little")
     spare = -packed.shape[-1] % 8
     padded = np.pad(packed, [(0, 0)] * (packed.ndim - 1) + [(0, spare)])
@@ -20,9 +21,9 @@ def pack_bits(bits: Ints) -> Ints:
 
 
 def xnor_popcount(x: Ints, w: Ints, width: int) -> Ints:
-    """Number of equal bits of every row of ``x`` with every row of ``w``, both packed rows of ``width`` bits.
+    """For each row of ``x`` and each row of ``w``, the number of equal bits. Both are packed rows of ``width`` bits.
 
-    # (N, words) , (O, words) -> (N, O)
+    # (N, words), (O, words) -> (N, O)
     """
     return width - _count(np.bitwise_xor, x, w)
 
@@ -46,6 +47,8 @@ def matvec(x: Ints, weights: Ints, code: Code, source: DType) -> Ints:
         Values of kind ``source``.
     weights : int array (O, I)
         Levels of ``code``.
+    code : Code
+    source : DType
     """
     inputs = weights.shape[1]
     if source.kind == "bipolar" and code.signs_only:
@@ -72,8 +75,8 @@ def matvec(x: Ints, weights: Ints, code: Code, source: DType) -> Ints:
 def product(x: Ints, factors: Ints, source: DType) -> Ints:
     """``y[n, o] = sum_i factors[o, i] * x[n, i]`` for any integers, exactly.  # (N, I), (O, I) -> (N, O) int64
 
-    Where no partial sum can reach 2**53 the sums are those of float64, which then are exact in every order: many times
-    as fast as integers.
+    If no partial sum can reach 2**53, it is computed in float64, which is exact in any order then, and many times as
+    fast as integers.
     """
     largest = max(abs(source.min), abs(source.max)) * int(np.abs(factors).sum(1, dtype=np.int64).max(initial=0))
     if largest < 1 << 53:

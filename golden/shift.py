@@ -1,4 +1,4 @@
-"""The shift-and-invert weight decoder: a 3-bit code and a scale to a weight."""
+"""The shift-and-invert weight decoder: from a 3-bit code and a scale to a weight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fewbit.golden.codes import shift3
 from fewbit.golden.dtype import Ints
 
 ILLEGAL = 0b111
-"""The one code without a meaning: hardware treats it as 0 and says so."""
+"""The only illegal code: hardware treats it as 0 and raises ``illegal``."""
 
 
 def decode_weight(code: Ints, scale: Ints) -> tuple[Ints, Ints]:
@@ -16,7 +16,7 @@ def decode_weight(code: Ints, scale: Ints) -> tuple[Ints, Ints]:
 
     # (...), (...) -> (...) int64, (...) bool
 
-    Source: the quality-scalable multiplier paper, Table II, shifts to the left (docs/decisions/0001).
+    Source: the quality-scalable multiplier paper, Table II, with shifts to the left (docs/decisions/0001).
     """
     illegal = np.asarray(code) == ILLEGAL
     level = shift3().decode(np.where(illegal, 0, code))

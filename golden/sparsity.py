@@ -1,4 +1,4 @@
-"""What is zero in the weights of a layer, and so need not be computed: zero weights, and signed digits by quality."""
+"""Zeros in the weights of a layer, which need no computation: zero weights, and zero or dropped signed digits."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from fewbit.golden.linear import Linear
 
 @dataclass(frozen=True, kw_only=True)
 class Sparsity:
-    """Zeros of a layer, and the work that they leave at one position of it.
+    """Zeros in the weights of a layer, and the operations that remain, for one output position.
 
     Attributes
     ----------
     weights, zeros : int
-        All weights; those whose level is 0: a product with such a weight is none.
+        Number of weights, and of those that are 0.
     terms : int
-        Signed powers of two that the levels are sums of, in canonic signed digits: a zero weight has none.
+        Non-zero canonic signed digits of all weights: signed powers of two to add or subtract.
     multiplications : int
-        By a ``csd`` weight, or by a scale: one a scale, however its vector is folded.
+        Multiplications by ``csd`` weights and by scales. Each scale counts once, however the layer is folded.
     rows : int
-        Partial products that as many multipliers have room for.
+        Partial-product rows of these multiplications.
     partial_products : tuple of int
-        Those that are formed at a quality of 0, 1, ... up to the layer's digits; the other rows are gated.
+        Rows that are not gated, at a quality of 0, 1, ... up to the number of digits of the layer.
     """
 
     weights: int
@@ -44,7 +44,7 @@ class Sparsity:
             operands.append((_digits(layer.matrix), layer.code.digit_width))
         if layer.scales is not None and layer.scale_kind is not None:
             sets = [layer.scales, *([] if layer.negative_scales is None else [layer.negative_scales])]
-            operands += [(_digits(one), layer.scale_kind.bits) for one in sets]
+            operands += [(_digits(scales), layer.scale_kind.bits) for scales in sets]
         return cls(
             weights=int(layer.matrix.size),
             zeros=int((layer.matrix == 0).sum()),
@@ -59,5 +59,5 @@ class Sparsity:
 
 
 def _digits(values: Ints) -> Ints:
-    """How many canonic signed digits of each number are not zero."""
+    """Number of non-zero canonic signed digits of each number."""
     return np.asarray((csd.recode(values, csd.WIDEST) != 0).sum(-1))

@@ -1,4 +1,5 @@
-"""The weights of a layer as a stream of signed powers of two: for hardware that takes one at a time, and no zeros."""
+"""The weights of a layer as a stream of signed powers of two, for hardware that processes one at a time and skips
+zeros."""
 
 from __future__ import annotations
 
@@ -14,19 +15,20 @@ from fewbit.golden.linear import Linear
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TermStream:
-    """The non-zero terms of every output, one after the other: ``scale * level`` of a weight is the sum of its terms,
-    ``sign * 2**exponent`` each, and a zero weight has none.
+    """The terms of every output, one after the other. The terms of a weight are signed powers of two, ``sign *
+    2**exponent``, whose sum is ``scale * level``; a zero weight has none.
 
-    Terms go by ascending input, the most significant digits of a weight first. All arrays are (outputs, longest), with
-    zeros behind the last term of an output.
+    Terms are in ascending order of their input; within a weight the most significant digits come first. All arrays are
+    (outputs, longest), with zeros behind the last term of an output.
 
     Parameters
     ----------
     sign : int array
         1 or -1; 0 where there is no term.
     exponent, input : int array
+        Exponent of the term, and index of the input that it multiplies.
     order : int array
-        The least quality that keeps the term; 1 for every term of a layer without signed digits.
+        The lowest quality at which the term counts; 1 for every term of a layer without signed digits.
     """
 
     sign: Ints
@@ -54,48 +56,48 @@ class TermStream:
 
     @cached_property
     def counts(self) -> Ints:
-        """Terms of every output.  # () -> (outputs,)"""
+        """Number of terms of every output.  # () -> (outputs,)"""
         return np.asarray((self.sign != 0).sum(1))
 
     def factors(self, inputs: int, quality: int | None = None) -> Ints:
-        """The inverse: ``scale * level`` of every weight, of the terms that ``quality`` keeps.
+        """The inverse: ``scale * level`` of every weight, from the terms that count at ``quality`` (all if None).
 
         # (outputs, longest) -> (outputs, inputs) int64
         """
-        kept = self.sign if quality is None else np.where(self.order <= quality, self.sign, 0)
-        result = np.zeros((len(kept), inputs), np.int64)
-        np.add.at(result, (np.arange(len(kept))[:, None], self.input), kept << self.exponent)
+        signs = self.sign if quality is None else np.where(self.order <= quality, self.sign, 0)
+        result = np.zeros((len(signs), inputs), np.int64)
+        np.add.at(result, (np.arange(len(signs))[:, None], self.input), signs << self.exponent)
         return result
 
 
 @lru_cache(maxsize=64)
 def term_counts(layer: Linear) -> Ints:
-    """Terms of every output of ``layer``, without the terms themselves.  # () -> (outputs,) int64"""
+    """Number of terms of every output of ``layer``, computed without the terms.  # () -> (outputs,) int64"""
     return np.asarray((_digit_counts(layer.matrix) * _digit_counts(_scales(layer))).sum(1))
 
 
 @lru_cache(maxsize=64)
 def term_exponents(layer: Linear) -> tuple[int, ...]:
-    """The exponents that the terms of ``layer`` have, ascending; 0 alone if it has no terms."""
+    """The exponents that occur in the terms of ``layer``, ascending; only 0 if it has no terms."""
     scales = _scales(layer)
     low = int(scales.min())
     pairs = np.unique((layer.matrix.astype(np.int64) << 33) + (scales - low))
-    found = {
+    exponents = {
         exponent
         for pair in pairs.tolist()
         for _, exponent, _ in _terms(pair >> 33, (pair & (1 << 33) - 1) + low, layer.code.digit_width is not None)
     }
-    return tuple(sorted(found)) or (0,)
+    return tuple(sorted(exponents)) or (0,)
 
 
 def _digit_counts(values: Ints) -> Ints:
-    """Non-zero canonic signed digits: where a number and its threefold differ there is one."""
+    """Number of non-zero canonic signed digits: one for each bit in which a number and three times it differ."""
     sizes = np.abs(np.asarray(values, np.int64))
     return np.asarray(np.bitwise_count(sizes ^ 3 * sizes), np.int64)
 
 
 def _scales(layer: Linear) -> Ints:
-    """What each level is multiplied by: its scale, or 1.  # () -> (outputs, inputs)"""
+    """The scale of each level, 1 where the layer has none.  # () -> (outputs, inputs)"""
     levels = layer.matrix
     if layer.scales is None:
         return np.ones_like(levels)
@@ -107,13 +109,15 @@ def _scales(layer: Linear) -> Ints:
 
 @lru_cache(maxsize=1 << 16)
 def _terms(level: int, scale: int, digits: bool) -> list[tuple[int, int, int]]:
-    """Sign, exponent and order of the terms of ``level * scale``: digits of the one by those of the other.
+    """Sign, exponent and order of the terms of ``level * scale``: each digit of the level times each digit of the
+    scale.
 
-    A product of two digits takes the quality that both take; without ``digits`` the level's always count.
+    A product of two digits counts from the quality on at which both count. Without ``digits``, those of the level
+    always count.
     """
-    others = list(enumerate(reversed(csd_digits(scale)), 1))
-    found = []
+    scale_digits = list(enumerate(reversed(csd_digits(scale)), 1))
+    terms = []
     for place, (sign, exponent) in enumerate(reversed(csd_digits(level)), 1):
-        for order, (other_sign, other_exponent) in others:
-            found.append((sign * other_sign, exponent + other_exponent, max(place if digits else 1, order)))
-    return found
+        for order, (scale_sign, scale_exponent) in scale_digits:
+            terms.append((sign * scale_sign, exponent + scale_exponent, max(place if digits else 1, order)))
+    return terms

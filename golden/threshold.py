@@ -1,4 +1,4 @@
-"""Threshold activations: the level is the number of thresholds reached."""
+"""Threshold activations: the level of an input is the number of thresholds that it reaches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from fewbit.golden.dtype import Ints
 
 _FEW = 16
-"""Thresholds up to which comparing them all is faster than searching, channel by channel."""
+"""Number of thresholds up to which comparing with all of them is faster than a search for each channel."""
 
 
 def threshold_level(x: Ints, thresholds: Ints, sign: Ints) -> Ints:
@@ -22,7 +22,10 @@ def threshold_level(x: Ints, thresholds: Ints, sign: Ints) -> Ints:
 
 
 def row_levels(x: Ints, thresholds: Ints, sign: Ints) -> Ints:
-    """As :func:`threshold_level`, a row of thresholds for each row of ``x``.  # (R, ...), (R, T), (R,) -> (R, ...)"""
+    """``level[r, ...] = number of t in thresholds[r] with sign[r] * x[r, ...] >= t``, int64.
+
+    # (R, ...), (R, T), (R,) -> (R, ...)
+    """
     axes = (-1,) + (1,) * (x.ndim - 1)
     signed = x * sign.astype(np.int64).reshape(axes)
     if thresholds.shape[1] > _FEW:

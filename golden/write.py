@@ -1,4 +1,4 @@
-"""Files, written whole or not at all."""
+"""Writes files completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from fewbit.golden.errors import FewbitError, reason
 def write(path: str | Path, content: bytes) -> None:
     """Writes ``content`` to ``path``.
 
-    A regular file is written aside first and then renamed, so that it is whole, old or absent. A symbolic link stays
-    one, and what it leads to is written so. A device, a pipe or a socket is written through, and stays what it is.
+    A regular file is written under a temporary name and then renamed: afterwards it has the new content, or after an
+    error the old one. A symbolic link stays a link, and the file that it leads to is replaced. Devices, pipes and
+    sockets are written to directly.
 
     Raises
     ------
@@ -35,8 +36,7 @@ def write(path: str | Path, content: bytes) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raises FewbitError if ``path`` cannot be written, as far as can be told beforehand: better before the work than
-    after it."""
+    """Raises FewbitError if ``path`` cannot be written, as far as that is known beforehand. Called before long work."""
     try:
         target = _target(path)
         why = ""
@@ -55,18 +55,18 @@ def check_writable(path: str | Path) -> None:
 
 
 def check_folder(path: str | Path) -> None:
-    """Raises FewbitError if ``path`` is not, and cannot become, a folder that can be written."""
+    """Raises FewbitError unless ``path`` is, or can be created as, a folder that can be written to."""
     try:
-        there = Path(path)
-        most = os.pathconf("/", "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
-        if any(len(os.fsencode(part)) > most for part in there.parts):
+        existing = Path(path)
+        longest_name = os.pathconf("/", "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+        if any(len(os.fsencode(part)) > longest_name for part in existing.parts):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        while not os.path.lexists(there) and there != there.parent:
-            there = there.parent
-        if not there.is_dir():
-            why = "file exists" if there == Path(path) else "not a directory"
+        while not os.path.lexists(existing) and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir():
+            why = "file exists" if existing == Path(path) else "not a directory"
         else:
-            why = "" if os.access(there, os.W_OK) else "permission denied"
+            why = "" if os.access(existing, os.W_OK) else "permission denied"
     except OSError as error:
         why = reason(error)
     if why:
@@ -74,19 +74,19 @@ def check_folder(path: str | Path) -> None:
 
 
 def _target(path: str | Path) -> Path:
-    """What ``path`` leads to, where it is a link; an open file of a process stays under the name it has there."""
+    """The file that ``path`` leads to if it is a link; a link to an open file of a process is not followed."""
     if not os.path.islink(path) or _open_file(path):
         return Path(path)
     return Path(os.path.realpath(path))
 
 
 def _open_file(path: str | Path) -> bool:
-    """Whether ``path`` is a name of an open file, such as /dev/stdout: to replace it would not reach its reader."""
+    """Whether ``path`` names an open file, such as /dev/stdout: replacing it would not reach its reader."""
     return str(path).startswith("/proc/") or (os.path.islink(path) and os.readlink(path).startswith("/proc/"))
 
 
 def _special(path: Path) -> bool:
-    """Whether there is something other than a regular file or a folder at ``path``."""
+    """Whether ``path`` exists and is neither a regular file nor a folder."""
     if _open_file(path):
         return os.path.exists(path)
     try:
@@ -97,21 +97,21 @@ def _special(path: Path) -> bool:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    # The name aside is short: one made of the file's own could be too long.
-    handle, aside = tempfile.mkstemp(prefix=".fewbit-", suffix=".part", dir=path.parent)
+    # The temporary name is short: the file's own name with a suffix could be too long.
+    handle, temporary = tempfile.mkstemp(prefix=".fewbit-", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(aside, _mode(path))
-        os.replace(aside, path)
+        os.chmod(temporary, _mode(path))
+        os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(aside)
+            os.unlink(temporary)
         raise
 
 
 def _mode(path: Path) -> int:
-    """Of the file that is replaced, or what a new one gets."""
+    """Permissions of the file that is replaced, or those of a new file."""
     try:
         return stat.S_IMODE(os.stat(path).st_mode)
     except OSError:

@@ -1,7 +1,7 @@
-"""Runs the tools: one place that starts a child process, waits for it, and never leaves one behind.
+"""Runs external tools: starts a child process, waits for it, and never leaves it running.
 
-A tool runs in a process group of its own. Whatever ends the wait, Ctrl-C, SIGTERM, a time-out or an error, ends the
-whole group: kindly at first, so that tools remove their temporary files, and by force after :data:`GRACE_S`.
+A tool runs in its own process group. Whatever ends the wait (Ctrl-C, SIGTERM, a time-out or an error) ends the whole
+group: first by SIGTERM, so that tools can remove their temporary files, and after :data:`GRACE_S` by SIGKILL.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any, TextIO
 from fewbit.golden.errors import FewbitError, reason
 
 GRACE_S = 2.0
-"""Seconds that a tool has to end by itself."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 _GROUPS = hasattr(os, "killpg")
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Terminated(BaseException):
-    """The program was told to end, by signal ``number``."""
+    """Signal ``number`` told the program to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -39,16 +39,16 @@ class Terminated(BaseException):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a tool ended.
+    """The result of a tool that has ended.
 
     Attributes
     ----------
     status : int
-        Its exit status; the negative number of the signal that ended it.
+        Its exit status, or minus the number of the signal that ended it.
     output : str
-        What it wrote to standard output, and to standard error where that was not asked for separately.
+        Its standard output, and its standard error unless that is separate.
     errors : str
-        What it wrote to standard error, where asked for.
+        Its standard error, if separate.
     """
 
     status: int
@@ -57,16 +57,16 @@ class Ended:
 
 
 class _Children:
-    """The tools that run, so that a signal handler can end those of other threads too."""
+    """The tools that are running, so that a signal handler can end those of all threads."""
 
     def __init__(self) -> None:
         self.running: set[subprocess.Popen[str]] = set()
         self.ending = False
         self.undisturbed = False
-        self.held: int | None = None  # a signal that waits
+        self.held: int | None = None  # a signal that came while :func:`undisturbed`
 
     def end(self) -> None:
-        """Tell all to end, and see to it that they do, without waiting for it here."""
+        """Tells all tools to end, and has a thread kill those that do not; it does not wait for them."""
         self.ending = True
         told = list(self.running)
         for process in told:
@@ -95,32 +95,32 @@ def run(
     output: TextIO | None = None,
     on_line: Callable[[str], object] | None = None,
 ) -> Ended:
-    """Runs ``command`` and waits for its end.
+    """Runs ``command`` and waits for it to end.
 
     Parameters
     ----------
     command : sequence of str
     folder : Path, optional
-        Where it runs.
+        Working folder.
     env : mapping, optional
-        Its whole environment.
+        The complete environment.
     input : str, optional
-        What it reads from standard input; nothing by default.
+        Its standard input; empty by default.
     timeout : float, optional
         Seconds after which it is ended.
     separate : bool
-        Whether to keep standard error apart.
+        Whether standard error is kept separate from standard output.
     output : text file, optional
-        Where both outputs go instead.
+        A file that receives both outputs instead.
     on_line : callable, optional
-        Is handed every line of both outputs as it comes.
+        Called with every line of both outputs as it comes.
 
     Raises
     ------
     FewbitError
-        If it does not start.
+        If it cannot be started.
     subprocess.TimeoutExpired
-        If it does not end in ``timeout`` seconds.
+        If it does not end within ``timeout`` seconds.
     """
     process = _start(command, folder, env, input is not None, separate, output)
     try:
@@ -137,20 +137,21 @@ def run(
         _end(process)
         raise
     finally:
-        if _children.ending:  # the tool has ended, but what it started may have not
+        if _children.ending:  # the tool has ended, but its own child processes may not have
             _end(process)
         _forget(process)
 
 
 def failure(name: str, ended: Ended, log: Path | None = None) -> str:
-    """Why a tool failed, in words: the signal or status that it ended with, and the last line that it wrote.
+    """Why a tool failed, as text: its signal or exit status, and the last line that it wrote.
 
     Parameters
     ----------
     name : str
-        The tool, as the user knows it.
+        Name of the tool for the user.
+    ended : Ended
     log : Path, optional
-        The file that it wrote its messages to, where that is not its output.
+        The file that it wrote its messages to, if that is not its output.
     """
     text = ended.errors.strip() or ended.output.strip()
     if log is not None:
@@ -161,7 +162,7 @@ def failure(name: str, ended: Ended, log: Path | None = None) -> str:
 
 
 def _how(status: int) -> str:
-    # A shell, make or Python that reports a child's signal does so as 128 and the signal.
+    # Shells, make and Python report the signal of a child process as exit status 128 + signal.
     number = -status if status < 0 else status - 128 if 128 < status < 160 else 0
     try:
         name = signal.Signals(number).name if number else ""
@@ -175,7 +176,7 @@ def _how(status: int) -> str:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards. Raises FewbitError if there is no place for one."""
+    """A temporary folder, deleted on exit. Raises FewbitError if none can be made."""
     try:
         holder = tempfile.TemporaryDirectory(prefix="fewbit-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -187,10 +188,10 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """Within it SIGINT, SIGTERM and SIGHUP end all tools and become :class:`Terminated`.
+    """While this context is active, SIGINT, SIGTERM and SIGHUP end all tools and raise :class:`Terminated`.
 
-    Only the first counts, and all are ignored from then on: what is under way is the end of the program, which another
-    must not break off. Elsewhere than in the main thread it does nothing.
+    After the first signal all further ones are ignored, also after the context, so that they cannot interrupt the
+    clean-up of the program that is ending. In a thread other than the main one the context does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -208,7 +209,7 @@ def signals() -> Iterator[None]:
         _children.end()
         raise Terminated(number)
 
-    # What the caller ignores, as nohup does, stays ignored.
+    # Signals that the caller ignores, as nohup does, stay ignored.
     before = {each: signal.getsignal(each) for each in _SIGNALS}
     for each, handler in before.items():
         if handler != signal.SIG_IGN:
@@ -224,14 +225,14 @@ def signals() -> Iterator[None]:
 
 
 def ending() -> bool:
-    """Whether a signal has told the program to end: that a tool fails is its doing then."""
+    """Whether a signal has told the program to end; then the signal is the reason why tools fail."""
     return _children.ending
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Within it a signal waits, for what is short and must not stay half done: a file in the place of another, and the
-    next not yet."""
+    """While this context is active, signals are delayed until its end. For short steps that must be completed, such as
+    replacing one file after another."""
     if _children.undisturbed or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -271,12 +272,12 @@ def _start(
             _children.running.add(process)
     except OSError as error:
         raise FewbitError(f"the tool {command[0]} does not start: {reason(error)}") from None
-    except BaseException:  # a signal that came meanwhile
+    except BaseException:  # a signal during the start
         if process is not None:
             _end(process)
             _forget(process)
         raise
-    if _children.ending:  # a signal came to the main thread meanwhile
+    if _children.ending:  # the main thread got a signal during the start
         _end(process)
         _forget(process)
         raise FewbitError("interrupted")
@@ -300,7 +301,7 @@ def _tell(process: subprocess.Popen[str], number: int) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a tool and all that it started, and wait until they are gone."""
+    """Ends a tool and all processes that it started, and waits until they are gone."""
     _tell(process, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_S)

@@ -1,8 +1,8 @@
-"""Trained networks that come with fewbit, and the test images that they are measured on.
+"""Trained networks that come with fewbit, and the test images on which their accuracy is measured.
 
-Beside each network stands a ``.json`` with its accuracy and the command that trained it, by one of the ``train_*.py``
-or ``train.py``; what these share is in ``training.py``. The images are the 10,000 of MNIST's test set, as its makers
-published them, and the first 2,000 of Fashion-MNIST's (Zalando SE, MIT license).
+Each network has a ``.json`` file with its accuracy and the command that trained it. The training scripts are
+``train.py`` and ``train_*.py``; their common functions are in ``training.py``. The test images are the 10,000 of MNIST,
+as published, and the first 2,000 of Fashion-MNIST (Zalando SE, MIT license).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ TEST_LABELS = FOLDER / "t10k-labels-idx1-ubyte.gz"
 
 
 def test_set(name: str) -> tuple[Path, Path]:
-    """Files of the test images and labels that come with fewbit for the data of a shipped network; else MNIST's."""
+    """Files of the test images and labels for the network ``name``; MNIST's for an unknown network."""
     if name in _files() and facts(name).get("data") == "fashion-mnist":
         return FOLDER / "fashion-2k-images-idx3-ubyte.gz", FOLDER / "fashion-2k-labels-idx1-ubyte.gz"
     return TEST_IMAGES, TEST_LABELS
 
 
 def shipped() -> dict[str, Path]:
-    """Name and file of every shipped network in few bits."""
+    """Name and file of every few-bit network that comes with fewbit."""
     return {name: path for name, path in _files().items() if facts(name).get("kind") != "float"}
 
 
 def floats() -> dict[str, Path]:
-    """Name and file of every shipped float model, for the quantizer to start from."""
+    """Name and file of every float model that comes with fewbit, as input for the quantizer."""
     return {name: path for name, path in _files().items() if facts(name).get("kind") == "float"}
 
 
@@ -39,6 +39,6 @@ def _files() -> dict[str, Path]:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What is known of a shipped network or float model: its accuracy, the command that made it, and more."""
+    """The record of a network or float model that comes with fewbit: accuracy, training command, and more."""
     facts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return facts

@@ -1,11 +1,11 @@
 """Train the shipped few-bit MNIST networks and export them as integers.
 
 Every weight is -1 or +1. A pixel becomes one bit or a level 0..3 by thresholds common to all pixels;
-a hidden activation is one bit (-1, +1) or a level 0..3. What runs in hardware is therefore
+a hidden activation is one bit (-1, +1) or a level 0..3. The hardware therefore computes, in integers,
 
-    acc = w @ x,    level = number of t with sign * acc >= t    (per neuron)
+    acc = w @ x,    level = number of thresholds t with sign * acc >= t    (per neuron)
 
-and an arg-max over the last layer's accumulators, all in integers.
+and the arg-max over the accumulators of the last layer.
 
 Method
     * Straight-through gradients through sign and round, latent weights clipped to [-1, 1], batch-norm
@@ -13,13 +13,14 @@ Method
       as in DoReFa-Net (Zhou et al., arXiv 1606.06160).
     * Batch-norm and activation fold to integer thresholds: FINN (Umuroglu et al., arXiv 1612.07119).
       The last layer has one common scale instead, which arg-max does not need.
-    * A small float convolutional network teaches: distillation (Hinton et al., arXiv 1503.02531).
-    * Images warped by small affine and elastic maps (Simard et al., ICDAR 2003): copies of the
-      training set are warped and labelled by the teacher once, and each epoch takes the next copy.
+    * Distillation (Hinton et al., arXiv 1503.02531) from a small float convolutional network.
+    * Images warped by small affine and elastic maps (Simard et al., ICDAR 2003): several copies of
+      the training set are warped and scored by the teacher once; each epoch uses the next copy.
 
-The last epoch is the result: no checkpoint is chosen. The last 5,000 training images are held out,
-to choose the recipes; the test images are used once, at the end, on the exported integers. On one
-core ``mnist-small`` takes about 6 minutes and ``mnist-large`` about 8.
+The network after the last epoch is the result; no checkpoint is selected. The last 5,000 training
+images are held out and were used to choose the recipes. The test images are used once, at the end,
+on the exported integer network. On one core ``mnist-small`` takes about 6 minutes and
+``mnist-large`` about 8.
 
     pip install . torch==2.13.0
     python models/train.py mnist-small --data mnist -o mnist-small.safetensors
@@ -55,7 +56,7 @@ from fewbit.models.training import (
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Recipe):
-    """One network and how it is trained."""
+    """A multilayer perceptron and its training parameters."""
 
     hidden: tuple[int, ...]
     input_thresholds: tuple[int, ...]  # one: a pixel is -1 or +1; three: a level 0..3
@@ -83,7 +84,7 @@ PRESETS = {
 
 
 class MlpStudent(Student):
-    """The few-bit network, with real-valued latent weights and batch-norms while it trains."""
+    """The network during training: real-valued latent weights, quantized in the forward pass, and batch-norms."""
 
     def __init__(self, recipe: Mlp) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class MlpStudent(Student):
 
 
 def to_network(student: MlpStudent, name: str) -> Network:
-    """The trained student as a network of integers: uint8 pixels in, class index out."""
+    """Convert the trained student to an integer network with uint8 pixels as input and the class index as output."""
     recipe = student.recipe
     if student.scale.item() <= 0:
         raise ValueError(f"the scale of the scores must be positive for arg-max, not {student.scale.item()}")

@@ -1,21 +1,21 @@
 """Train the shipped few-bit convolutional networks and export them as integers.
 
 A pixel becomes a level, 0..3 or 0..15, by thresholds common to all pixels. Each stage is a convolution with
-weights of -1 and +1 (or -1, 0, +1), a threshold a channel to a level 0..3, and perhaps max pooling;
-a dense layer with an arg-max ends the network. All that runs in hardware is integers; padding is
+weights of -1 and +1 (or -1, 0, +1), thresholds of each channel that give a level 0..3, and optionally max
+pooling. The last layer is dense, followed by an arg-max. The hardware computes in integers only; padding is
 level 0.
 
 ``mnist-conv``
-    For the smallest boards: what it costs is weight bits a frame, MACs times bits of a weight, which
-    block RAM must deliver (the iCE40UP5K's: 480 bits a cycle).
+    For the smallest boards. Its speed is limited by the weight bits that block RAM delivers: a frame reads
+    MACs times bits per weight, and the iCE40UP5K reads 480 bits per cycle.
 ``fashion-conv``
     For Fashion-MNIST (Xiao et al., arXiv 1708.07747) and mid-sized FPGAs.
 
 The method is that of ``train.py``: straight-through gradients, batch-norm folded to thresholds,
-distillation from a float teacher, and warped copies of the training set. Ternary weights are cut at
-0.7 of their mean magnitude (Ternary Weight Networks, Li et al., arXiv 1605.04711). The last epoch is
-the result; the last 5,000 training images are held out, to choose the recipes, and the test images
-are used once, at the end, on the exported integers.
+distillation from a float teacher, and warped copies of the training set. Weights below 0.7 of the mean
+magnitude become 0 in ternary layers (Ternary Weight Networks, Li et al., arXiv 1605.04711). The network
+after the last epoch is the result. The last 5,000 training images are held out and were used to choose
+the recipes; the test images are used once, at the end, on the exported integer network.
 
     pip install . torch==2.13.0
     python models/train_conv.py mnist-conv --data mnist
@@ -60,15 +60,15 @@ from fewbit.models.training import (
 )
 
 SHIPPED = 2000
-"""Test images of Fashion-MNIST that come with fewbit, the first; of MNIST all do."""
+"""The first so many test images of Fashion-MNIST come with fewbit. Of MNIST, all do."""
 
 UP5K_BITS = 480
-"""Bits of block RAM that an iCE40UP5K reads in a cycle: 30 of 16."""
+"""Bits that the block RAMs of an iCE40UP5K read in a cycle: 30 RAMs of 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A convolution with its activation, and pooling where ``pool`` is over 1."""
+    """A convolution with its activation; followed by max pooling of ``pool`` x ``pool`` if ``pool`` is above 1."""
 
     filters: int
     kernel: int = 3
@@ -79,7 +79,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNet(Recipe):
-    """One network and how it is trained."""
+    """A convolutional network and its training parameters."""
 
     stages: tuple[Stage, ...]
     code: str = "binary"  # or ternary
@@ -122,7 +122,7 @@ PRESETS = {
 
 
 class ConvStudent(Student):
-    """The few-bit network, with real-valued latent weights and batch-norms while it trains."""
+    """The network during training: real-valued latent weights, quantized in the forward pass, and batch-norms."""
 
     def __init__(self, recipe: ConvNet) -> None:
         super().__init__()
@@ -150,14 +150,14 @@ class ConvStudent(Student):
         x = x[:, None]
         for stage, weight, norm in zip(self.recipe.stages, self.weights, self.norms):
             x = norm(F.conv2d(x, self.quantize(weight), stride=stage.stride, padding=stage.padding))
-            if stage.pool > 1:  # before the activation, which is monotonic: the same levels, a better gradient
+            if stage.pool > 1:  # pooling before the monotonic activation gives the same levels and a better gradient
                 x = F.max_pool2d(x, stage.pool)
             x = Level.apply(x, self.top)
         return F.linear(x.flatten(1), self.quantize(self.weights[-1])) * self.scale
 
 
 def to_network(student: ConvStudent, name: str) -> Network:
-    """The trained student as a network of integers: uint8 pixels in, class index out."""
+    """Convert the trained student to an integer network with uint8 pixels as input and the class index as output."""
     recipe = student.recipe
     if student.scale.item() <= 0:
         raise ValueError(f"the scale of the scores must be positive for arg-max, not {student.scale.item()}")
@@ -184,7 +184,10 @@ def to_network(student: ConvStudent, name: str) -> Network:
 
 
 def cost(network: Network) -> dict[str, int]:
-    """What a frame takes of the hardware; the cycles are those of an iCE40UP5K that reads weights all the time."""
+    """Weights, weight bits and MACs of a frame, and the least number of cycles on an iCE40UP5K.
+
+    The cycles assume that all block RAMs deliver weights in every cycle.
+    """
     weights = bits = macs = read = 0
     for layer, output in zip(network.layers, network.types.values()):
         if isinstance(layer, Linear):

@@ -1,17 +1,18 @@
-"""Train float LeNets on MNIST and export them as plain ONNX: the models that the quantizer starts from.
+"""Train float LeNets on MNIST and export them as plain ONNX, as input for the quantizer.
 
 ``lenet5``
     LeCun et al. (Proc. IEEE 1998) in its usual modern form: convolutions of 6 and 16 filters of 5x5, the
     first padded by 2, each with ReLU and max pooling by 2, then 120, 84 and 10 outputs; 61,470 weights.
 ``lenet-caffe``
-    The one that comes with Caffe: 20 and 50 filters, then 500 and 10 outputs; 430,500 weights. Here
+    The LeNet that comes with Caffe: 20 and 50 filters, then 500 and 10 outputs; 430,500 weights. Here
     every layer but the last has a ReLU.
 
 The graph takes float images of shape (1, 1, 28, 28) in [0, 1] (pixel / 255) and gives ten scores.
-Nothing but Conv, Relu, MaxPool, Flatten and Gemm is in it. Each batch is moved by up to a pixel,
-the step is one-cycle, and the last epoch is exported. 5,000 training images are held out, to choose
-these settings; the test images are used once, at the end, on the exported file, executed by
-onnxruntime. ``lenet5`` is shipped as it is, ``lenet-caffe`` in 3-bit weights only (``train_codes.py``).
+It uses only the operators Conv, Relu, MaxPool, Flatten and Gemm. Training images are shifted at random
+by up to a pixel, the learning rate follows a one-cycle schedule, and the network after the last epoch is
+exported. 5,000 training images are held out and were used to choose these settings; the test images are
+used once, at the end, on the exported file, executed by onnxruntime. ``lenet5`` comes with fewbit as a
+float model, ``lenet-caffe`` only with 3-bit weights (``train_codes.py``).
 
     pip install . torch==2.13.0 onnxruntime
     python models/train_lenet.py lenet5 --data mnist
@@ -36,7 +37,7 @@ from fewbit.models.training import CLASSES, Mnist, as_float, fit, shift
 
 @dataclass(frozen=True, kw_only=True)
 class LeNet:
-    """One network and how it is trained."""
+    """A LeNet and its training parameters."""
 
     filters: tuple[int, int]
     padding: int  # of the first convolution
@@ -44,7 +45,7 @@ class LeNet:
     epochs: int
     batch: int = 128
     lr: float = 4e-3
-    shift: int = 1  # pixels a training image may move
+    shift: int = 1  # largest random shift of a training image, in pixels
     seed: int = 1
 
 
@@ -55,7 +56,7 @@ PRESETS = {
 
 
 def make_lenet(recipe: LeNet) -> nn.Sequential:
-    """Takes what ``as_float`` gives."""
+    """Untrained network. Its input is (N, 1, 28, 28) floats in [0, 1], as :func:`as_float` gives them."""
     first, second = recipe.filters
     side = ((28 + 2 * recipe.padding - 4) // 2 - 4) // 2
     layers: list[nn.Module] = [
@@ -71,7 +72,7 @@ def make_lenet(recipe: LeNet) -> nn.Sequential:
 
 
 def train(model: nn.Module, data: Mnist, recipe: LeNet) -> None:
-    """Train in place; prints the held-out accuracy every fifth epoch."""
+    """Train ``model`` in place. Prints the held-out accuracy every fifth epoch."""
 
     def loss(_: int, index: Tensor) -> Tensor:
         scores = model(as_float(shift(data.train_images[index], recipe.shift)))
@@ -81,18 +82,18 @@ def train(model: nn.Module, data: Mnist, recipe: LeNet) -> None:
 
 
 def to_onnx(model: nn.Sequential, name: str) -> onnx.ModelProto:
-    """The trained model as a graph of five operators."""
+    """Convert the trained model to an ONNX graph."""
     nodes: list[onnx.NodeProto] = []
     tensors: list[onnx.TensorProto] = []
 
     def node(kind: str, parameters: dict[str, torch.Tensor], **attributes: Any) -> None:
         number = len(nodes)
-        own = [
+        parameter_tensors = [
             numpy_helper.from_array(value.detach().numpy(), f"{kind.lower()}{number}.{key}")
             for key, value in parameters.items()
         ]
-        tensors.extend(own)
-        inputs = [nodes[-1].output[0] if nodes else "input", *(one.name for one in own)]
+        tensors.extend(parameter_tensors)
+        inputs = [nodes[-1].output[0] if nodes else "input", *(tensor.name for tensor in parameter_tensors)]
         output = "scores" if number == len(model) - 1 else f"{kind.lower()}{number}.output"
         nodes.append(helper.make_node(kind, inputs, [output], f"{kind.lower()}{number}", **attributes))
 
@@ -108,13 +109,15 @@ def to_onnx(model: nn.Sequential, name: str) -> onnx.ModelProto:
     source = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 1, 28, 28])
     sink = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, CLASSES])
     graph = helper.make_graph(nodes, name, [source], [sink], tensors)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="fewbit")
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    onnx_model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="fewbit"
+    )
+    onnx.checker.check_model(onnx_model, full_check=True)
+    return onnx_model
 
 
 def onnx_accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
-    """Percent of ``images`` (N, 28, 28) uint8 that the file puts in the right class, by onnxruntime."""
+    """Accuracy in percent of the ONNX file on ``images`` (N, 28, 28) uint8, computed by onnxruntime."""
     import onnxruntime
 
     model = onnx.load(path)

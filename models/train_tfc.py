@@ -1,20 +1,20 @@
 """Train Brevitas' own TFC networks on MNIST and export them as QONNX.
 
-The networks (784-64-64-64-10; W1A1, W1A2, W2A2) are the ones that come with Brevitas in
-``brevitas_examples.bnn_pynq``, unchanged; their larger sisters SFC and LFC are FINN's (Umuroglu et
-al., FPGA 2017, arXiv 1612.07119). They stand here as models that this project did not define, to
-hold its ONNX importer to. The published accuracies are 93.17, 94.79 and 96.60 %.
+The networks (784-64-64-64-10; W1A1, W1A2, W2A2) are those of ``brevitas_examples.bnn_pynq``,
+unchanged; the larger SFC and LFC are FINN's (Umuroglu et al., FPGA 2017, arXiv 1612.07119). They are
+test cases for the ONNX importer that this project did not define. The published accuracies are 93.17,
+94.79 and 96.60 %.
 
-The exported graph takes float images of shape (1, 1, 28, 28) in [0, 1] (pixel / 255); the step to
-[-1, 1] and the input quantizer are part of it. "2 bit" means a signed *narrow* range: weights and
-activations are -1, 0 or +1. The ten scores leave through one common scale (checked to be positive)
-and offset, so the arg-max needs neither.
+The exported graph takes float images of shape (1, 1, 28, 28) in [0, 1] (pixel / 255); the scaling to
+[-1, 1] and the input quantizer are part of the graph. "2 bit" means a signed *narrow* range: weights
+and activations are -1, 0 or +1. All ten scores have one common scale (checked to be positive) and
+offset, so neither affects the arg-max.
 
-The training differs from the example's: Adam with a cosine step, cross-entropy, images shifted by a
-pixel, and no dropout, since networks of this size underfit; latent weights are clipped to [-1, 1]
-as there (BinaryNet, arXiv 1602.02830). The last epoch is exported. 5,000 training images are held
-out, to choose these settings; the test images are used once, at the end, on the exported file,
-executed by qonnx.
+The training differs from that of the example: Adam with a cosine schedule, cross-entropy, images
+shifted by up to a pixel, and no dropout, since networks of this size underfit. As in the example,
+latent weights are clipped to [-1, 1] (BinaryNet, arXiv 1602.02830). The network after the last epoch
+is exported. 5,000 training images are held out and were used to choose these settings; the test
+images are used once, at the end, on the exported file, executed by qonnx.
 
     pip install . torch==2.13.0 brevitas==0.13.4 onnxoptimizer "onnx<1.23" qonnx==1.0.0
     python models/train_tfc.py --data mnist -o build
@@ -46,12 +46,12 @@ NETWORKS = {"tfc-w1a1": "TFC_1W1A", "tfc-w1a2": "TFC_1W2A", "tfc-w2a2": "TFC_2W2
 
 
 def takes(images: Tensor) -> Tensor:
-    """(N, 28, 28) uint8 -> in [0, 1]."""
+    """Convert images to the network's input.  # (N, 28, 28) uint8 -> (N, 28, 28) float in [0, 1]"""
     return images.float() / 255
 
 
 def train(model: FC, data: Mnist, args: argparse.Namespace) -> None:
-    """Train in place; prints the held-out accuracy every tenth epoch."""
+    """Train ``model`` in place. Prints the held-out accuracy every tenth epoch."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = args.dropout
@@ -64,7 +64,7 @@ def train(model: FC, data: Mnist, args: argparse.Namespace) -> None:
 
 
 def qonnx_accuracy(path: Path, images: Tensor, labels: Tensor) -> float:
-    """Accuracy of the exported file, executed by qonnx in batches of 1,000."""
+    """Accuracy in percent of the exported file, executed by qonnx in batches of 1,000."""
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.change_batchsize import ChangeBatchSize
@@ -73,9 +73,9 @@ def qonnx_accuracy(path: Path, images: Tensor, labels: Tensor) -> float:
     model = cleanup_model(cleanup_model(ModelWrapper(str(path))).transform(ChangeBatchSize(1000)))
     source, sink = model.graph.input[0].name, model.graph.output[0].name
     right = 0
-    for part, wanted in zip(images.split(1000), labels.split(1000)):
+    for part, part_labels in zip(images.split(1000), labels.split(1000)):
         feed = {source: (part.numpy()[:, None] / np.float32(255)).astype(np.float32)}
-        right += int((execute_onnx(model, feed)[sink].argmax(1) == wanted.numpy()).sum())
+        right += int((execute_onnx(model, feed)[sink].argmax(1) == part_labels.numpy()).sum())
     return 100 * right / len(images)
 
 

@@ -1,4 +1,4 @@
-"""What the training scripts share: data, straight-through gradients, teacher and student, folding to thresholds."""
+"""Common functions of the training scripts: data, straight-through gradients, distillation, folding to thresholds."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ CLASSES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a student is trained."""
+    """Parameters of the training of a student by a teacher."""
 
     epochs: int
-    copies: int  # of the training set: the original and warped ones
+    copies: int  # copies of the training set: the original and warped ones
     warp: float  # strength of the warp; 1 is up to 10 degrees, 10 % and about a pixel
     batch: int = 256
     lr: float = 1e-2
-    distill: float = 0.8  # share of the teacher in the loss
+    distill: float = 0.8  # weight of the teacher's scores in the loss
     temperature: float = 1.0
     teacher_epochs: int = 5
     teacher_filters: tuple[int, int] = (16, 32)
     teacher_warp: float = 1.0
-    flip: bool = False  # a warped copy is mirrored at random
+    flip: bool = False  # whether warped images are mirrored at random
     seed: int = 1
 
 
@@ -55,7 +55,7 @@ class Mnist:
 
 
 def read_idx(folder: Path, name: str) -> Tensor:
-    """An idx file of unsigned bytes, plain or gzipped."""
+    """Read an idx file of unsigned bytes, plain or gzipped. Exits with status 2 if it is missing."""
     for path, opened in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
         if path.is_file():
             with opened(path, "rb") as file:
@@ -68,6 +68,7 @@ def read_idx(folder: Path, name: str) -> Tensor:
 
 
 def load_mnist(folder: Path) -> Mnist:
+    """Read MNIST, or a data set in its format; the last :data:`HELD_OUT` training images are held out."""
     images = read_idx(folder, "train-images-idx3-ubyte")
     labels = read_idx(folder, "train-labels-idx1-ubyte").long()
     return Mnist(
@@ -81,7 +82,7 @@ def load_mnist(folder: Path) -> Mnist:
 
 
 def shift(images: Tensor, pixels: int) -> Tensor:
-    """Each of ``images`` (N, H, W) moved by up to ``pixels`` along both axes; zeros move in."""
+    """Shift each of ``images`` (N, H, W) at random by up to ``pixels`` along both axes; new pixels are zero."""
     count, height, width = images.shape
     padded = F.pad(images, (pixels,) * 4)
     top, left = torch.randint(0, 2 * pixels + 1, (2, count, 1))
@@ -91,7 +92,7 @@ def shift(images: Tensor, pixels: int) -> Tensor:
 
 
 def warp(images: Tensor, strength: float) -> Tensor:
-    """Each of ``images`` (N, 28, 28) uint8 turned, scaled, sheared, moved and bent at random."""
+    """Rotate, scale, shear, shift and bend each of ``images`` (N, 28, 28) uint8 at random."""
     count = len(images)
 
     def uniform(limit: float) -> Tensor:
@@ -108,7 +109,7 @@ def warp(images: Tensor, strength: float) -> Tensor:
 
 
 def vary(images: Tensor, strength: float, flip: bool) -> Tensor:
-    """``images`` warped, and half of them mirrored where ``flip`` is set."""
+    """Warp ``images``; if ``flip`` is set, also mirror half of them."""
     warped = warp(images, strength)
     if not flip:
         return warped
@@ -116,7 +117,7 @@ def vary(images: Tensor, strength: float, flip: bool) -> Tensor:
 
 
 class Sign(torch.autograd.Function):
-    """-1 or +1, +1 at zero; the gradient passes where the input is within [-1, 1]."""
+    """Sign as -1 or +1, with +1 at zero. The gradient passes where the input is within [-1, 1]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ class Sign(torch.autograd.Function):
 
 
 class Ternary(torch.autograd.Function):
-    """-1, 0 or +1, cut at 0.7 of the mean magnitude; the gradient passes where the input is within [-1, 1]."""
+    """Sign as -1, 0 or +1, with 0 below 0.7 of the mean magnitude. The gradient passes within [-1, 1]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ class Ternary(torch.autograd.Function):
 
 
 class Level(torch.autograd.Function):
-    """The nearest of the levels 0..``top``, half up; the gradient passes within half a level of them."""
+    """Rounds half up to a level 0..``top``. The gradient passes from half a level below 0 to half a level above top."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, top: int) -> Tensor:
@@ -159,7 +160,7 @@ class Level(torch.autograd.Function):
 
 
 class Student(nn.Module):
-    """A few-bit network that takes images as they are, with real-valued latent ``weights`` while it trains."""
+    """A few-bit network during training: takes uint8 images and has real-valued latent ``weights``."""
 
     weights: nn.ParameterList
 
@@ -168,7 +169,10 @@ S = TypeVar("S", bound=Student)
 
 
 def make_teacher(first: int = 16, second: int = 32) -> nn.Module:
-    """A float convolutional network of two stages, about 99.4 % on MNIST; takes what ``as_float`` gives."""
+    """A float network of two convolutions with ``first`` and ``second`` filters, about 99.4 % on MNIST.
+
+    Its input is (N, 1, 28, 28) floats in [0, 1], as :func:`as_float` gives them.
+    """
     return nn.Sequential(
         nn.Conv2d(1, first, 5), nn.BatchNorm2d(first), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(first, second, 5), nn.BatchNorm2d(second), nn.ReLU(), nn.MaxPool2d(2),
@@ -178,7 +182,7 @@ def make_teacher(first: int = 16, second: int = 32) -> nn.Module:
 
 
 def as_float(images: Tensor) -> Tensor:
-    """(N, 28, 28) uint8 -> (N, 1, 28, 28) in [0, 1]."""
+    """Convert images to floats.  # (N, 28, 28) uint8 -> (N, 1, 28, 28) float in [0, 1]"""
     return images[:, None].float() / 255
 
 
@@ -190,7 +194,7 @@ def scores_of(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Percent of frames whose largest score is at the label."""
+    """Percentage of frames whose largest score is that of the label."""
     return 100 * float((scores.argmax(1) == labels).float().mean())
 
 
@@ -207,18 +211,18 @@ def fit(
     every: int = 0,
     after_step: Callable[[], object] = lambda: None,
 ) -> None:
-    """Train in place, by Adam with a cosine or a one-cycle step, and leave ``model`` in evaluation mode.
+    """Train ``model`` in place by Adam with a cosine or one-cycle schedule, and leave it in evaluation mode.
 
     Parameters
     ----------
     loss : function
-        Of an epoch's number and the places of a batch among the training images.
+        Loss of a batch, from the number of the epoch and the indices of the batch's training images.
     takes : function
-        What ``model`` takes, of uint8 images.
+        Converts uint8 images to the input of ``model``.
     every : int
-        Epochs after which the held-out accuracy is printed, and at the end; 0: never.
+        The held-out accuracy is printed every so many epochs and at the end; 0: never.
     after_step : function
-        Called when the weights have changed.
+        Called after each update of the weights.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     steps = epochs * math.ceil(len(data.train_images) / batch)
@@ -244,15 +248,17 @@ def fit(
 
 
 def held_out_accuracy(model: nn.Module, data: Mnist, takes: Callable[[Tensor], Tensor] = as_float) -> float:
+    """Accuracy of ``model`` in percent on the held-out images; ``takes`` converts uint8 images to its input."""
     return accuracy(scores_of(model, takes(data.held_out_images)), data.held_out_labels)
 
 
 def as_it_is(images: Tensor) -> Tensor:
+    """Return ``images`` unchanged: for networks that take uint8 images."""
     return images
 
 
 def train_teacher(data: Mnist, recipe: Recipe) -> nn.Module:
-    """Every batch is warped anew; smoothed labels."""
+    """Train a teacher on the training images, each batch warped at random, with label smoothing."""
     teacher = make_teacher(*recipe.teacher_filters)
 
     def loss(_: int, index: Tensor) -> Tensor:
@@ -265,7 +271,7 @@ def train_teacher(data: Mnist, recipe: Recipe) -> nn.Module:
 
 @torch.no_grad()
 def make_copies(data: Mnist, teacher: nn.Module, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
-    """The training images and warped copies of them, each with the teacher's scores."""
+    """The training images and ``recipe.copies - 1`` warped copies of them, each with the teacher's scores."""
     copies = []
     for number in range(recipe.copies):
         images = data.train_images
@@ -276,7 +282,10 @@ def make_copies(data: Mnist, teacher: nn.Module, recipe: Recipe) -> list[tuple[T
 
 
 def distil(recipe: Recipe, data: Mnist, make: Callable[[], S]) -> tuple[S, float]:
-    """A teacher, and the student that it teaches; the held-out accuracy of the teacher."""
+    """Train a teacher and, by distillation from it, the student that ``make`` returns.
+
+    Returns the student and the held-out accuracy of the teacher.
+    """
     began = time.time()
     torch.manual_seed(recipe.seed)
     teacher = train_teacher(data, recipe)
@@ -290,16 +299,19 @@ def distil(recipe: Recipe, data: Mnist, make: Callable[[], S]) -> tuple[S, float
 
 
 def train_student(student: Student, data: Mnist, copies: list[tuple[Tensor, Tensor]], recipe: Recipe) -> None:
-    """On the labels and the teacher's scores, one copy an epoch; the weights stay within [-1, 1]."""
+    """Train ``student`` in place on labels and teacher's scores, with one copy of the images per epoch.
+
+    The latent weights are clipped to [-1, 1].
+    """
 
     def loss(epoch: int, index: Tensor) -> Tensor:
-        images, wanted = copies[epoch % len(copies)]
+        images, teacher_scores = copies[epoch % len(copies)]
         scores = student(images[index])
         value = (1 - recipe.distill) * F.cross_entropy(scores, data.train_labels[index])
         if recipe.distill:
             t = recipe.temperature
             value = value + recipe.distill * t * t * F.kl_div(
-                F.log_softmax(scores / t, 1), F.softmax(wanted[index] / t, 1), reduction="batchmean"
+                F.log_softmax(scores / t, 1), F.softmax(teacher_scores[index] / t, 1), reduction="batchmean"
             )
         return value
 
@@ -314,16 +326,17 @@ def train_student(student: Student, data: Mnist, copies: list[tuple[Tensor, Tens
 
 
 def integer_accuracy(network: Network, images: Tensor, labels: Tensor, quality: int | None = None) -> float:
-    """Percent of ``images`` (N, 28, 28) uint8 that the golden model puts in the right class."""
+    """Accuracy of the golden model in percent on ``images`` (N, 28, 28) uint8, at ``quality`` unless that is None."""
     frames = images.reshape(-1, *network.input.shape)
     parts = [run(network, part.numpy(), quality).output for part in frames.split(1000)]
     return 100 * float((np.concatenate(parts) == labels.numpy()).mean())
 
 
 def fold(norm: nn.Module, levels: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integer thresholds (outputs, T) and signs (outputs,) of a batch-norm and the activation behind it.
+    """Fold a batch-norm and the following activation into integer thresholds (outputs, T) and signs (outputs,).
 
-    The activation's level is the number of ``levels`` (T,) that the normalized ``acc`` reaches: :func:`fold_affine`.
+    The activation is the number of ``levels`` (T,) that the normalized accumulator reaches. The accumulator lies
+    between ``low`` and ``high`` (outputs,).
     """
     state = norm.state_dict()
     gain, bias, mean, variance = (
@@ -336,12 +349,12 @@ def fold(norm: nn.Module, levels: np.ndarray, low: np.ndarray, high: np.ndarray)
 def fold_affine(
     gain: np.ndarray, offset: np.ndarray, levels: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Integer thresholds (outputs, T) and signs (outputs,) of a gain, an offset (outputs,) and an activation.
+    """Fold gain and offset (outputs,) and the following activation into thresholds (outputs, T) and signs (outputs,).
 
-    The activation's level is the number of ``levels`` (T,) that ``gain * acc + offset`` reaches, where ``acc`` runs
-    from ``low`` to ``high`` (outputs,). A gain of zero gives a constant level: its thresholds are always or never met.
+    The activation is the number of ``levels`` (T,) that ``gain * acc + offset`` reaches, where the accumulator ``acc``
+    lies between ``low`` and ``high`` (outputs,). For a gain of zero, each threshold is either always or never reached.
     """
-    distance = levels - offset[:, None]  # the level is reached where gain * acc >= distance
+    distance = levels - offset[:, None]  # the level is reached if gain * acc >= distance
     sign = np.where(gain < 0, -1, 1)
     size = np.abs(gain)[:, None]
     exact = np.where(size > 0, distance / np.where(size > 0, size, 1), np.where(distance <= 0, -np.inf, np.inf))

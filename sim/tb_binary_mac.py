@@ -1,4 +1,4 @@
-"""cocotb bench of the binary MAC array; ``$FEWBIT_STAGES`` says how many pipeline stages its popcounts have."""
+"""cocotb bench of the binary MAC array. ``$FEWBIT_STAGES`` is the number of pipeline stages in its popcounts."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _CASES = 600
 
 
 def bits_of(word: int, width: int) -> list[int]:
+    """Bits of ``word``, lowest first."""
     return [word >> bit & 1 for bit in range(width)]
 
 
 @cocotb.test()
 async def every_word(dut: Any) -> None:
-    """A word a cycle, sums of every length from 1 on; each sum and sign is compared in each cycle.
+    """One word per cycle, in sums of different lengths. Each sum and sign is compared in each cycle.
 
-    Counted, and wanted in full: a sum of one word and of many, a preset of 0, of all ones and between, a count of 0 and
-    of all bits in every sum, both signs of every sum.
+    All coverage points must be met: sums of one word and of several; presets of 0, of all ones and between; for every
+    sum, a count of 0 and of all bits, and both signs.
     """
     pe, simd, rng = len(dut.sign), len(dut.x), random.Random(1)
     bits = len(dut.sum) // pe
@@ -45,7 +46,7 @@ async def every_word(dut: Any) -> None:
         words.append((x, w, first, presets))
     counts = [
         xnor_popcount(
-            pack_bits(np.array([bits_of(x, simd)])), pack_bits(np.array([bits_of(one, simd) for one in w])), simd
+            pack_bits(np.array([bits_of(x, simd)])), pack_bits(np.array([bits_of(w_word, simd) for w_word in w])), simd
         )[0].tolist()
         for x, w, _, _ in words
     ]
@@ -56,11 +57,11 @@ async def every_word(dut: Any) -> None:
     for position in range(_CASES + STAGES):
         x, w, first, _ = words[min(position, _CASES - 1)]
         dut.x.value = x
-        dut.w.value = sum(one << index * simd for index, one in enumerate(w))
+        dut.w.value = sum(w_word << index * simd for index, w_word in enumerate(w))
         dut.first.value = int(first)
         if upper:
             late = words[position - STAGES][3] if position >= STAGES else [0] * pe
-            dut.preset.value = sum(one << index * upper for index, one in enumerate(late))
+            dut.preset.value = sum(preset << index * upper for index, preset in enumerate(late))
         await FallingEdge(dut.clk)
         place = position - STAGES
         if place < 0:
@@ -76,15 +77,15 @@ async def every_word(dut: Any) -> None:
                 met.add(("preset", ends.get(presets[index], "between")))
         met.add(("length", "one" if began and (place + 1 == _CASES or words[place + 1][2]) else "more"))
         got = int(dut.sum.value)
-        want = sum(total << index * bits for index, total in enumerate(sums))
-        assert got == want, f"word {place}: sums {got:#x}, not {want:#x}"
+        expected_sums = sum(total << index * bits for index, total in enumerate(sums))
+        assert got == expected_sums, f"word {place}: sums {got:#x}, not {expected_sums:#x}"
         signs = sum((total >> bits - 1) << index for index, total in enumerate(sums))
         assert int(dut.sign.value) == signs, f"word {place}: signs {int(dut.sign.value):#x}, not {signs:#x}"
-    wanted: set[object] = {("length", "one"), ("length", "more"), ("preset", "zero")}
-    wanted |= {("preset", "ones")} if upper else set()
-    wanted |= {("preset", "between")} if upper > 1 else set()
-    wanted |= {("count", index, count) for index in range(pe) for count in (0, simd)}
-    wanted |= {("sign", index, sign) for index in range(pe) for sign in (0, 1)}
-    missed = wanted - met
-    assert not missed, f"coverage: {len(missed)} of {len(wanted)} points missed: {sorted(map(str, missed))[0]}"
-    cocotb.log.info("fewbit bench: coverage full, %d points", len(wanted))
+    points: set[object] = {("length", "one"), ("length", "more"), ("preset", "zero")}
+    points |= {("preset", "ones")} if upper else set()
+    points |= {("preset", "between")} if upper > 1 else set()
+    points |= {("count", index, count) for index in range(pe) for count in (0, simd)}
+    points |= {("sign", index, sign) for index in range(pe) for sign in (0, 1)}
+    missed = points - met
+    assert not missed, f"coverage: {len(missed)} of {len(points)} points missed: {sorted(map(str, missed))[0]}"
+    cocotb.log.info("fewbit bench: coverage full, %d points", len(points))

@@ -1,7 +1,7 @@
-"""cocotb bench of a vector buffer: vectors in, each read several times over.
+"""cocotb bench of a vector buffer: each vector that is written is read several times.
 
-``$FEWBIT_CASES`` names a JSON file: ``vectors``, a list of lists of words (hexadecimal); ``reads``, how often each is
-read before it is given back.
+``$FEWBIT_CASES`` names a JSON file with ``vectors``, a list of lists of hexadecimal words, and ``reads``, the number of
+times that each vector is read before it is released.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ async def _release(dut: Any) -> None:
 
 
 async def _read(dut: Any, pattern: Pattern, vectors: list[list[int]], reads: list[int]) -> None:
-    """Take every vector ``reads`` times; the word asked for stands from the next cycle until the next is asked for."""
-    wanted = [
+    """Read every vector ``reads`` times. A requested word is valid from the next cycle until the next request."""
+    expected = [
         (word, turn == times - 1 and place == len(vector) - 1)
         for vector, times in zip(vectors, reads)
         for turn in range(times)
@@ -51,26 +51,27 @@ async def _read(dut: Any, pattern: Pattern, vectors: list[list[int]], reads: lis
     ]
     standing: int | None = None
     position = quiet = 0
-    while position < len(wanted) or standing is not None:
+    while position < len(expected) or standing is not None:
         await FallingEdge(dut.clk)
         if standing is not None:
             got = int(dut.word.value)
             assert got == standing, f"read {position - 1}: got {got:#x}, expected {standing:#x}"
-        if position == len(wanted):
+        if position == len(expected):
             break
         asks = bool(int(dut.available.value)) and pattern.next()
         dut.next.value = int(asks)
-        dut.last.value = int(wanted[position][1]) if asks else random.getrandbits(1)
+        dut.last.value = int(expected[position][1]) if asks else random.getrandbits(1)
         if asks:
-            standing, position, quiet = wanted[position][0], position + 1, 0
+            standing, position, quiet = expected[position][0], position + 1, 0
         quiet += 1
-        assert quiet < 2000, f"stalled: {position} of {len(wanted)} words were read"
+        assert quiet < 2000, f"stalled: {position} of {len(expected)} words were read"
     dut.next.value = 0
 
 
 @cocotb.test()
 @cocotb.parametrize(fill=PATTERNS, take=PATTERNS)
 async def vectors(dut: Any, fill: str, take: str) -> None:
+    """All vectors are read as written, under every pair of patterns of writing and reading."""
     seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
     dut._log.info("fewbit bench: seed %d, fill %s, take %s", seed, fill, take)
     driver = await _start(dut, fill, seed)
@@ -82,6 +83,7 @@ async def vectors(dut: Any, fill: str, take: str) -> None:
 
 @cocotb.test()
 async def reset_in_mid_vector(dut: Any) -> None:
+    """A reset in mid-vector discards the vectors written so far."""
     driver = await _start(dut, "always", 1)
     for cycles in (1, 2, 3, 5, 8, 13):
         driver.queue.extend(word for vector in VECTORS[::-1] for word in vector)

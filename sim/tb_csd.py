@@ -1,7 +1,7 @@
-"""cocotb bench of the parallel CSD multiplier, any form of it.
+"""cocotb bench of the parallel CSD multiplier, in any of its forms.
 
-``$FEWBIT_CASES`` names a JSON file: what :func:`fewbit.sim.csd_cases.cases` returns, and ``latency``. The quality
-changes from case to case, while earlier ones are still under way.
+``$FEWBIT_CASES`` names a JSON file with the result of :func:`fewbit.sim.csd_cases.cases`, and ``latency``. The quality
+changes from case to case, while earlier cases are still in the pipeline.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ CASES: dict[str, Any] = json.loads(Path(os.environ["FEWBIT_CASES"]).read_text(en
 
 
 def check_coverage(met: set[int]) -> None:
+    """Check that ``met`` has all coverage points, by their indices."""
     missed = [point for place, point in enumerate(CASES["points"]) if place not in met]
     assert not missed, f"coverage: {len(missed)} of {len(CASES['points'])} points missed, first {missed[0]}"
     cocotb.log.info("fewbit bench: coverage full, %d points", len(CASES["points"]))
@@ -29,7 +30,7 @@ def check_coverage(met: set[int]) -> None:
 @cocotb.test()
 @cocotb.parametrize(enable=PATTERNS if CASES["latency"] else ("always",))
 async def every_case(dut: Any, enable: str) -> None:
-    """The product of each case stands ``latency`` enabled cycles later, and holds while ``en`` is low."""
+    """The product of each case is valid ``latency`` enabled cycles later, and holds while ``en`` is low."""
     seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
     dut._log.info("fewbit bench: seed %d, enable %s", seed, enable)
     rng, latency, expected = random.Random(seed), CASES["latency"], CASES["expected"]
@@ -45,7 +46,7 @@ async def every_case(dut: Any, enable: str) -> None:
         enabled = pattern.next() or not latency
         if latency:
             dut.en.value = int(enabled)
-        # With `en` low the inputs are noise: nothing may depend on them.
+        # While `en` is low the inputs are random, since nothing may depend on them.
         case = position if enabled and position < count else rng.randrange(len(expected))
         for port, values in CASES["inputs"].items():
             getattr(dut, port).value = values[case]

@@ -1,6 +1,6 @@
 """cocotb bench of the serial CSD multiplier.
 
-``$FEWBIT_CASES`` names a JSON file: what :func:`fewbit.sim.csd_cases.cases` returns.
+``$FEWBIT_CASES`` names a JSON file with the result of :func:`fewbit.sim.csd_cases.cases`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _drive(dut: Any, case: int, start: bool) -> None:
 @cocotb.test()
 @cocotb.parametrize(gaps=PATTERNS)
 async def every_case(dut: Any, gaps: str) -> None:
-    """Done comes in the promised cycle, not before; the product holds until the next start, whatever the inputs do."""
+    """``done`` rises in the predicted cycle. The product holds until the next start, whatever the inputs are."""
     seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
     dut._log.info("fewbit bench: seed %d, gaps %s", seed, gaps)
     rng = random.Random(seed)
@@ -71,7 +71,7 @@ async def every_case(dut: Any, gaps: str) -> None:
 
 @cocotb.test()
 async def restarts(dut: Any) -> None:
-    """A start, or a reset, in the middle of a product leaves nothing of it behind."""
+    """A start or a reset in the middle of a multiplication discards it completely."""
     rng = random.Random(1)
     await _start(dut)
     for case in range(min(300, len(CASES["expected"]))):

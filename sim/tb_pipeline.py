@@ -1,7 +1,7 @@
-"""cocotb bench of a component with plain inputs, an enable and an output: popcounts and lanes.
+"""cocotb bench of a pipeline with plain inputs, an enable ``en`` and an output ``o``, such as popcounts and lanes.
 
-``$FEWBIT_CASES`` names a JSON file: ``inputs``, a list of values for each input port; ``expected``, the value of ``o``
-for each of them; ``latency``, the cycles with ``en`` high from one to the other.
+``$FEWBIT_CASES`` names a JSON file with ``inputs``, a list of values for each input port; ``expected``, the value of
+``o`` for each of them; and ``latency``, the number of cycles with ``en`` high from input to output.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CASES: dict[str, Any] = json.loads(Path(os.environ["FEWBIT_CASES"]).read_text(en
 @cocotb.test()
 @cocotb.parametrize(enable=PATTERNS)
 async def every_case(dut: Any, enable: str) -> None:
-    """All cases in order; each result comes ``latency`` enabled cycles later, and holds while ``en`` is low."""
+    """All cases in order. Each result is valid ``latency`` enabled cycles later, and holds while ``en`` is low."""
     seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
     dut._log.info("fewbit bench: seed %d, enable %s", seed, enable)
     pattern, latency = Pattern(enable, random.Random(seed)), CASES["latency"]
@@ -37,7 +37,7 @@ async def every_case(dut: Any, enable: str) -> None:
         enabled = pattern.next() or not latency
         if hasattr(dut, "en"):
             dut.en.value = int(enabled)
-        # With `en` low the inputs are noise: nothing may depend on them.
+        # While `en` is low the inputs are random, since nothing may depend on them.
         case = position if enabled and position < len(CASES["expected"]) else random.randrange(len(CASES["expected"]))
         for port, values in CASES["inputs"].items():
             getattr(dut, port).value = values[case]

@@ -1,4 +1,4 @@
-"""cocotb bench of the shift-and-invert decoder: every code with every scale; with corners and random ones if wide."""
+"""cocotb bench of the shift-and-invert decoder: every code with every scale, or with corners and random wide scales."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewbit.golden.shift import decode_weight
 
 @cocotb.test()
 async def every_code(dut: Any) -> None:
-    """Functional coverage is counted: each code with scale 0, the largest scale, and one between."""
+    """All decoded weights are right. Coverage: each code with scale 0, the largest scale, and one between."""
     width = len(dut.scale)
     assert len(dut.weight) == width + 3, f"weight has {len(dut.weight)} bits for a scale of {width}"
     largest = (1 << width) - 1

@@ -1,6 +1,8 @@
-"""cocotb bench of the shift-and-invert lanes: every code word on every lane with activations of every kind.
+"""cocotb bench of the shift-and-invert lanes: every code word on every lane, with activations of every kind.
 
-``$FEWBIT_ACTIVATION``, ``$FEWBIT_CODE``, ``$FEWBIT_SIMD`` and ``$FEWBIT_STAGES`` say what the block was made with.
+Kinds of activations are the least and greatest value, zero, and those between.
+
+``$FEWBIT_ACTIVATION``, ``$FEWBIT_CODE``, ``$FEWBIT_SIMD`` and ``$FEWBIT_STAGES`` are the parameters of the block.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ Row = tuple[list[int], list[int]]
 
 
 def kind(value: int) -> str:
+    """Kind of an activation, for the coverage: least, greatest, zero or between."""
     if value in (ACTIVATION.min, ACTIVATION.max):
         return "least" if value == ACTIVATION.min else "greatest"
     return "zero" if value == 0 else "between"
@@ -39,16 +42,19 @@ KINDS = sorted({kind(value) for value in VALUES})
 
 
 def rows(rng: random.Random) -> list[Row]:
-    """All combinations of one lane where they are few; else each word on each lane with an activation of each kind
-    among random others, all lanes at the ends of the range together, and random rows."""
+    """Test rows: all combinations, if there is one lane and they are few.
+
+    Otherwise each word on each lane with an activation of each of :data:`KINDS` and random values on the other lanes;
+    all lanes at an end of the range together; and random rows.
+    """
     if SIMD == 1 and len(VALUES) * len(WORDS) <= 4096:
         return [([value], [word]) for value in VALUES for word in WORDS]
     some = []
     for lane in range(SIMD):
         for word in WORDS:
-            for wanted in KINDS:
+            for activation_kind in KINDS:
                 x, code = [rng.choice(VALUES) for _ in range(SIMD)], [rng.choice(WORDS) for _ in range(SIMD)]
-                x[lane], code[lane] = rng.choice([value for value in VALUES if kind(value) == wanted]), word
+                x[lane], code[lane] = rng.choice([value for value in VALUES if kind(value) == activation_kind]), word
                 some.append((x, code))
     ends = [([value] * SIMD, [word] * SIMD) for value in (VALUES[0], VALUES[-1]) for word in WORDS]
     more = [([rng.choice(VALUES) for _ in range(SIMD)], [rng.choice(WORDS) for _ in range(SIMD)]) for _ in range(300)]
@@ -56,7 +62,7 @@ def rows(rng: random.Random) -> list[Row]:
 
 
 def expected(x: list[int], code: list[int]) -> tuple[int, int]:
-    """What the golden model gives, an illegal word being 0; and whether there is one."""
+    """The golden sum, with illegal words counted as 0; and 1 if there is an illegal word, else 0."""
     illegal = any(word not in LEVELS for word in code)
     legal = [(value, LEVELS[word]) for value, word in zip(x, code) if word in LEVELS]
     if not legal:
@@ -66,12 +72,13 @@ def expected(x: list[int], code: list[int]) -> tuple[int, int]:
 
 
 def packed(values: list[int], bits: int) -> int:
+    """Pack values of ``bits`` bits into a word, the first in the lowest bits."""
     return sum((value & (1 << bits) - 1) << place * bits for place, value in enumerate(values))
 
 
 @cocotb.test()
 async def every_code(dut: Any) -> None:
-    """A row a cycle; its sum stands ``STAGES`` cycles later. Functional coverage is counted and must be full."""
+    """One row per cycle; its sum is valid ``STAGES`` cycles later. All coverage points must be met."""
     seed = int(os.environ.get("FEWBIT_SEED") or random.getrandbits(31))
     dut._log.info("fewbit bench: seed %d", seed)
     cases = rows(random.Random(seed))
@@ -92,6 +99,6 @@ async def every_code(dut: Any) -> None:
             got = dut.sum.value.to_signed(), int(dut.illegal.value) if flagged else 0
             assert got == right[place], f"row {place}, {cases[place]}: {got}, not {right[place]} (seed {seed})"
             covered |= {(lane, word, kind(value)) for lane, (value, word) in enumerate(zip(*cases[place]))}
-    points = {(lane, word, wanted) for lane in range(SIMD) for word in WORDS for wanted in KINDS}
+    points = {(lane, word, activation_kind) for lane in range(SIMD) for word in WORDS for activation_kind in KINDS}
     assert covered == points, f"coverage: {len(points - covered)} of {len(points)} points missed"
     dut._log.info("fewbit bench: coverage full, %d points", len(points))

@@ -1,6 +1,6 @@
-"""cocotb bench of any component with one stream in and one out: frames in, expected words out.
+"""cocotb bench of any component with an input stream ``i`` and an output stream ``o``.
 
-``$FEWBIT_VECTORS`` names the file of :class:`fewbit.sim.vectors.Vectors`. Every test runs under the protocol checker.
+``$FEWBIT_VECTORS`` names a file of :class:`fewbit.sim.vectors.Vectors`. The protocol checker runs in every test.
 """
 
 from __future__ import annotations
@@ -17,20 +17,27 @@ from fewbit.sim.vectors import Vectors, fields_of
 VECTORS = Vectors.load(os.environ["FEWBIT_VECTORS"])
 
 FEWEST = 4
-"""Frames that each pattern gets at least, of as many as there are."""
+"""Least number of frames that are run under each pattern, if there are that many."""
 
 PATIENCE = 2000 + VECTORS.latency
-"""Cycles without a transfer after which a design has stalled: a deep one is silent from its last input word until the
-first result."""
+"""Cycles without a transfer after which a design counts as stalled. A design makes no transfer from its last input word
+until its first result, so this includes the latency."""
 
 
 def check(got: Sequence[int], expected: Sequence[int], vectors: Vectors) -> None:
-    """Compare field by field, so that a difference is named by field, frame, beat and lane."""
+    """Compare words field by field; the error names field, frame, beat and lane of the first difference."""
     parts = zip(*(fields_of(word, vectors.fields) for word in got))
     right = zip(*(fields_of(word, vectors.fields) for word in expected))
-    for field, one, other in zip(vectors.fields, parts, right):
+    for field, got_values, expected_values in zip(vectors.fields, parts, right):
         try:
-            compare(one, other, lanes=field.lanes, bits=field.bits, signed=field.signed, beats=vectors.beats_out)
+            compare(
+                got_values,
+                expected_values,
+                lanes=field.lanes,
+                bits=field.bits,
+                signed=field.signed,
+                beats=vectors.beats_out,
+            )
         except AssertionError as error:
             raise AssertionError(f"{field.name}: {error}") from None
     compare(got, expected, lanes=0, bits=1, beats=vectors.beats_out)
@@ -39,8 +46,10 @@ def check(got: Sequence[int], expected: Sequence[int], vectors: Vectors) -> None
 @cocotb.test()
 @cocotb.parametrize(valid=PATTERNS, ready=PATTERNS)
 async def frames(dut: Any, valid: str, ready: str) -> None:
-    """Frames back to back, as far as the patterns let them: all of them where both ends are always willing, and each
-    once more under one of the other patterns."""
+    """Frames without gaps other than those of the patterns.
+
+    All frames run with both ends always active, and each once more under one of the other pairs of patterns.
+    """
     bench = Bench(dut, valid=valid, ready=ready)
     await bench.start(VECTORS.image)
     words, expected = share(PATTERNS.index(valid) * len(PATTERNS) + PATTERNS.index(ready))
@@ -48,8 +57,10 @@ async def frames(dut: Any, valid: str, ready: str) -> None:
 
 
 def share(pattern: int) -> tuple[list[int], list[int]]:
-    """Input and expected words of the frames that are run under pattern ``pattern`` of all: every frame under the
-    first, and under the others each their part, :data:`FEWEST` at least."""
+    """Input and expected words of the frames for pair of patterns number ``pattern``.
+
+    Pair 0 runs all frames. The other pairs share the frames evenly, with at least :data:`FEWEST` each.
+    """
     others = len(PATTERNS) ** 2 - 1
     chosen: Sequence[int] = range(VECTORS.frames)
     if pattern and VECTORS.frames > FEWEST:
@@ -62,7 +73,7 @@ def share(pattern: int) -> tuple[list[int], list[int]]:
 
 @cocotb.test()
 async def idle_gaps(dut: Any) -> None:
-    """Frames one at a time, each into an idle design, pauses of every length from 0 to 20 between them."""
+    """Frames one at a time, each into an idle design, with pauses of different lengths up to 20 cycles between them."""
     bench = Bench(dut)
     await bench.start(VECTORS.image)
     for index in range(min(VECTORS.frames, 8)):
@@ -73,7 +84,7 @@ async def idle_gaps(dut: Any) -> None:
 
 @cocotb.test()
 async def reset_in_mid_frame(dut: Any) -> None:
-    """A reset after any number of cycles forgets what went in: the next frame is whole and right."""
+    """A reset in mid-frame discards the input so far: the next frame is complete and right."""
     bench = Bench(dut, valid="always", ready="random")
     await bench.start(VECTORS.image)
     for round_, cycles in enumerate([*range(1, 12), 17, 29]):

@@ -1,6 +1,7 @@
-"""cocotb bench of a whole design: the tests of :mod:`fewbit.sim.tb_stream`, and the exact cycles that a plan promises.
+"""cocotb bench of a whole design: the tests of :mod:`fewbit.sim.tb_stream`, and the exact cycles of the plan.
 
-``$FEWBIT_VECTORS`` names the file, with ``latency`` and ``interval``: :func:`fewbit.sim.vectors.network_vectors`.
+``$FEWBIT_VECTORS`` names a file that :func:`fewbit.sim.vectors.network_vectors` made, with ``latency`` and
+``interval``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ frames, idle_gaps, reset_in_mid_frame = tb_stream.frames, tb_stream.idle_gaps, t
 
 @cocotb.test()
 async def cycles_as_planned(dut: Any) -> None:
-    """Both ends always willing: latency of the first frame and interval in a full pipeline, to the cycle."""
+    """With both ends always active, the first frame's latency and the interval in a full pipeline are as planned."""
     bench = Bench(dut)
     await bench.start(VECTORS.image)
     await bench.idle(3)
     began = bench.monitor.cycle
     bench.driver.queue.extend(VECTORS.words)
-    # No frame takes longer than one into an idle design.
+    # No frame takes longer than a frame into an idle design.
     allowed = 10_000 + 100 * len(VECTORS.expected) + VECTORS.latency * VECTORS.frames
     while len(bench.monitor.words) < len(VECTORS.expected):
         await bench.idle(1)

@@ -1,4 +1,4 @@
-"""cocotb bench of the XNOR-popcount; ``$FEWBIT_STAGES`` says by how many pipeline stages it is pipelined."""
+"""cocotb bench of the XNOR-popcount. ``$FEWBIT_STAGES`` is its number of pipeline stages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = int(os.environ.get("FEWBIT_STAGES", "0"))
 
 
 def operands(width: int, rng: random.Random) -> list[tuple[int, int]]:
-    """Every pair where they are few; else corners, one odd bit at each place, and random pairs."""
+    """All pairs if they are few; otherwise corner cases, pairs that differ in one bit, and random pairs."""
     full = (1 << width) - 1
     if width <= 5:
         return [(a, b) for a in range(full + 1) for b in range(full + 1)]
@@ -27,7 +27,7 @@ def operands(width: int, rng: random.Random) -> list[tuple[int, int]]:
 
 
 def counts(pairs: list[tuple[int, int]], width: int) -> list[int]:
-    """What the golden model gives for each pair."""
+    """The golden count of each pair."""
     rows = [np.array([[word >> bit & 1 for bit in range(width)] for word in words]) for words in zip(*pairs)]
     a, b = (pack_bits(row) for row in rows)
     return [int(xnor_popcount(a[place : place + 1], b[place : place + 1], width)[0, 0]) for place in range(len(a))]
@@ -35,7 +35,7 @@ def counts(pairs: list[tuple[int, int]], width: int) -> list[int]:
 
 @cocotb.test()
 async def every_pair(dut: Any) -> None:
-    """A pair a cycle; its count stands ``STAGES`` cycles later. Every count from 0 to the width's ends must be met."""
+    """One pair per cycle; its count is valid ``STAGES`` cycles later. The two least and two largest counts occur."""
     width = len(dut.a)
     pairs = operands(width, random.Random(1))
     expected = counts(pairs, width)

@@ -1,15 +1,15 @@
-"""Switching activity of a mapped netlist: how often its nets change, settled and with the glitches on the way.
+"""Switching activity of a mapped netlist: how often its nets change, with and without glitches.
 
     mapped = Mapped(json.loads(yosys_json), "top")
     settled = mapped.settle({"a": a, "b": b})  # arrays of (cycles, streams)
-    settled.port("product", signed=True)       # what it computed: hold it to the golden model before counting
+    settled.port("product", signed=True)       # the result: compare it with the golden model before counting
     settled.zero_delay(first=16), settled.glitches(first=16)
     settled.transitions()[mapped.driven_by("row3")]  # of the nets of these cells, cycle by cycle
 
-Counted are the outputs of LUTs, carries and flip-flops; changes of primary inputs are not, what they cause is. Clock
-pins are counted apart. It is a proxy of dynamic energy, without loads of wires: transitions, not joules.
+Changes at the outputs of LUTs, carries and flip-flops are counted; changes of primary inputs are not. Clock pins are
+counted separately. The count is a proxy for dynamic energy: it ignores wire loads, and is not in joules.
 
-Streams are independent of one another: one bit of a word each, 64 to a word, all evaluated at once.
+A simulation runs many independent streams of input values at once. Each stream is one bit of a 64-bit word.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from fewbit.golden.errors import FewbitError
 Words = npt.NDArray[np.uint64]
 
 LUT_DELAY, CARRY_DELAY = 3, 1
-"""Units of time from an input to the output of a LUT (or the sum of an adder's slot), and to a carry. Every bit of a
-chain is a hop, also inside the two-bit CCU2C. A flip-flop changes at the clock edge, when the inputs do."""
+"""Delays, in units of time: from an input to the output of a LUT (or to a sum output of CCU2C), and to a carry output.
+Each bit of a carry chain has this carry delay, also within the two-bit CCU2C. Flip-flops and primary inputs change at
+the clock edge."""
 
 _ZERO, _ONE = 0, 1  # nets
 
 
 @dataclass(frozen=True)
 class _Gates:
-    """Gates of one number of inputs and one kind: tables (gates, 2**inputs), inputs (gates, inputs), outputs."""
+    """Gates of the same kind and number of inputs: tables (gates, 2**inputs), inputs (gates, inputs), outputs."""
 
     kind: str
     tables: Words
@@ -48,7 +49,7 @@ class _Gates:
         return _Gates(self.kind, self.tables[chosen], self.inputs[chosen], self.outputs[chosen])
 
     def evaluate(self, values: Words) -> Words:
-        """Outputs, (gates, words): the tables folded in half by one input after another."""
+        """Outputs, (gates, words): each input in turn selects one half of the table."""
         folded = self.tables[:, :, None]
         for place in range(self.inputs.shape[1]):
             low, high = folded[:, 0::2], folded[:, 1::2]
@@ -58,7 +59,7 @@ class _Gates:
 
 @dataclass(frozen=True)
 class _FlipFlops:
-    """Nets of every flip-flop; a reset is synchronous, ``over`` the enable or not, and ends in ``value``."""
+    """Nets of all flip-flops. The synchronous reset sets ``value``; ``over`` says whether it overrides the enable."""
 
     data: npt.NDArray[np.int64]
     enable: npt.NDArray[np.int64]
@@ -72,12 +73,12 @@ class _FlipFlops:
 
 @dataclass(frozen=True)
 class Activity:
-    """Changes of nets, summed over the counted cycles and streams.
+    """Number of changes of nets, summed over the counted cycles and streams.
 
     Attributes
     ----------
     luts, carries, flip_flops : int
-        By what drives the net. The sum of a slot of a carry chain counts as a LUT's.
+        Changes of nets that are driven by LUTs, carries and flip-flops. Sum outputs of carry cells count as LUTs.
     """
 
     luts: int
@@ -86,6 +87,7 @@ class Activity:
 
     @property
     def total(self) -> int:
+        """All changes."""
         return self.luts + self.carries + self.flip_flops
 
 
@@ -95,14 +97,14 @@ class Mapped:
     Parameters
     ----------
     design : dict
-        What ``write_json`` of Yosys wrote.
+        Netlist as Yosys' ``write_json`` writes it.
     top : str
         Name of the module.
 
     Raises
     ------
     FewbitError
-        If there is no such module, or it holds a cell that is not modelled here.
+        If there is no such module, or it has a cell that is not modelled here.
     """
 
     def __init__(self, design: Mapping[str, Any], top: str) -> None:
@@ -128,7 +130,10 @@ class Mapped:
         self.kinds |= dict.fromkeys(self.flops.outputs.tolist(), "flip_flops")
 
     def driven_by(self, pattern: str) -> npt.NDArray[np.int64]:
-        """Nets of cells whose names hold the regular expression ``pattern``: synthesis keeps those of instances."""
+        """Nets driven by cells whose names match the regular expression ``pattern``.
+
+        Synthesis keeps the names of instances as a part of the cell names.
+        """
         return np.array([net for net, name in self._drivers.items() if re.search(pattern, name)], np.int64)
 
     def _net(self, bit: Any) -> int:
@@ -183,7 +188,7 @@ class Mapped:
             raise FewbitError(f"activity is not modelled for {kind} ({name})")
 
     def _levelize(self) -> list[list[_Gates]]:
-        """Gates in the order in which they settle, those that can do so together in one level."""
+        """Gates in topological order, grouped in levels that can be evaluated together."""
         driver = {output: k for k, (_, _, _, output) in enumerate(self._gates)}
         waits = [sum(net in driver for net in inputs) for _, _, inputs, _ in self._gates]
         readers: dict[int, list[int]] = defaultdict(list)
@@ -210,13 +215,13 @@ class Mapped:
         groups: dict[tuple[str, int], list[int]] = defaultdict(list)
         for k in chosen:
             groups[self._gates[k][0], len(self._gates[k][2])].append(k)
-        found = []
+        gates = []
         for (kind, size), members in sorted(groups.items()):
             tables = np.array([[self._gates[k][1] >> row & 1 for row in range(1 << size)] for k in members], bool)
             inputs = np.array([self._gates[k][2] for k in members], np.int64)
             outputs = np.array([self._gates[k][3] for k in members], np.int64)
-            found.append(_Gates(kind, _spread(tables), inputs, outputs))
-        return found
+            gates.append(_Gates(kind, _spread(tables), inputs, outputs))
+        return gates
 
     def _gather(self) -> _FlipFlops:
         def nets(key: str) -> npt.NDArray[np.int64]:
@@ -231,18 +236,20 @@ class Mapped:
         )  # fmt: skip
 
     def settle(self, inputs: Mapping[str, Ints]) -> Settled:
-        """Every net at the end of every cycle. All flip-flops start at 0; ports that are not given stay 0.
+        """Simulate without delays: the value of every net at the end of every cycle.
+
+        All flip-flops start at 0. Input ports that are not in ``inputs`` stay 0.
 
         Parameters
         ----------
         inputs : dict of (cycles, streams) integers or (cycles, bits, streams) bits
-            By port; bits, lowest first, for those wider than an integer. The number of streams must be a multiple
-            of 64.
+            Values of each input port. Ports wider than an integer are given as bits, lowest first. The number of
+            streams must be a multiple of 64.
 
         Raises
         ------
         FewbitError
-            If a port is unknown, or the arrays are not of one such shape.
+            If a port is unknown, or the arrays do not have one common shape.
         """
         shapes = {(*np.shape(values)[:1], *np.shape(values)[1:][-1:]) for values in inputs.values()}
         if unknown := sorted(inputs.keys() - {name for name, (way, _) in self.ports.items() if way == "input"}):
@@ -265,18 +272,18 @@ class Mapped:
         return Settled(self, states, enabled)
 
     def _clock(self, before: Words) -> tuple[Words, Words]:
-        """Which flip-flops a clock edge reaches, and what they hold after it."""
+        """Which flip-flops are enabled at a clock edge, and their values after it."""
         flops = self.flops
         enable = before[flops.enable] ^ flops.enable_flip
         reset = before[flops.reset] ^ flops.reset_flip
         reset &= enable | flops.over
-        kept = np.where(enable, enable & before[flops.data] | ~enable & before[flops.outputs], before[flops.outputs])
-        return enable | reset, (kept & ~reset) | (flops.value & reset)
+        held = np.where(enable, enable & before[flops.data] | ~enable & before[flops.outputs], before[flops.outputs])
+        return enable | reset, (held & ~reset) | (flops.value & reset)
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A run of a netlist: the value of every net at the end of every cycle, (cycles, nets, words)."""
+    """Result of a simulation: the value of every net at the end of every cycle, (cycles, nets, words)."""
 
     mapped: Mapped
     states: Words
@@ -294,27 +301,30 @@ class Settled:
         return np.stack([unpack(self.states[:, net]) for net in self.mapped.ports[name][1]], 1)
 
     def zero_delay(self, *, first: int = 1) -> Activity:
-        """Nets that differ from one cycle to the next, from the change into cycle ``first`` on."""
+        """Changes of nets from the end of one cycle to the end of the next, for the cycles from ``first`` on."""
         changes = np.bitwise_count(self.states[first:] ^ self.states[first - 1 : -1]).sum((0, 2), dtype=np.int64)
         return self.activity(changes)
 
     def glitches(self, *, first: int = 1, lut: int = LUT_DELAY, carry: int = CARRY_DELAY) -> Activity:
-        """Every transition on the way from one cycle's values to the next's, under transport delay.
+        """All changes of nets including glitches, with transport delays, for the cycles from ``first`` on.
 
-        Inputs and flip-flops change at time 0; a gate's output follows its inputs after the delay of its kind.
+        Inputs and flip-flops change at time 0. A gate's output follows its inputs after the delay ``lut`` or ``carry``.
         """
         return self.activity(self.transitions(first=first, lut=lut, carry=carry).sum(1))
 
     def transitions(self, *, first: int = 1, lut: int = LUT_DELAY, carry: int = CARRY_DELAY) -> Ints:
-        """Those of every net on the way into every cycle from ``first`` on, of all streams: (nets, cycles)."""
+        """Number of changes of every net in every cycle from ``first`` on, glitches included: (nets, cycles) int64.
+
+        The changes are summed over all streams. ``lut`` and ``carry`` are the delays of gates.
+        """
         delays = {"luts": lut, "carries": carry}
         before, after = (np.concatenate(list(part), 1) for part in (self.states[first - 1 : -1], self.states[first:]))
         values = before.copy()
         inputs = [net for way, nets in self.mapped.ports.values() if way == "input" for net in nets]
-        given = np.unique([*inputs, *self.mapped.flops.outputs])
+        sources = np.unique([*inputs, *self.mapped.flops.outputs])
         changes = np.zeros((len(values), len(self.states) - first), np.int64)
         gates = self.mapped._group(list(range(len(self.mapped._gates))))
-        pending: dict[int, list[tuple[npt.NDArray[np.int64], Words]]] = {0: [(given, after[given])]}
+        pending: dict[int, list[tuple[npt.NDArray[np.int64], Words]]] = {0: [(sources, after[sources])]}
         time = 0
         while pending:
             changed = np.zeros(len(values), bool)
@@ -336,12 +346,15 @@ class Settled:
         return changes
 
     def clocked(self, *, first: int = 1, where: npt.NDArray[np.bool_] | None = None) -> int:
-        """Clock edges at flip-flops whose enable was high; only in the cycles and streams of ``where``, if given."""
+        """Number of clock edges at enabled flip-flops, from cycle ``first`` on.
+
+        If ``where`` (cycles, streams) is given, only the cycles and streams in which it is true are counted.
+        """
         edges = unpack(self.enabled[first:])
         return int((edges if where is None else edges & where[first:, None]).sum())
 
     def activity(self, changes: Ints) -> Activity:
-        """Changes of all nets, by what drives them."""
+        """Sum ``changes``, a number for each net, by the kind of cell that drives the net."""
         totals = dict.fromkeys(("luts", "carries", "flip_flops"), 0)
         for net, kind in self.mapped.kinds.items():
             totals[kind] += int(changes[net])
@@ -349,22 +362,22 @@ class Settled:
 
 
 def pack(bits: Ints) -> Words:
-    """Bits of streams as words.  # (..., 64 * n) -> (..., n)"""
+    """Pack bits of streams into 64-bit words.  # (..., 64 * n) -> (..., n)"""
     return np.ascontiguousarray(np.packbits(np.asarray(bits, bool), axis=-1, bitorder="little")).view(np.uint64)
 
 
 def unpack(words: Words) -> npt.NDArray[np.bool_]:
-    """The inverse of :func:`pack`."""
+    """Unpack 64-bit words into bits, the inverse of :func:`pack`.  # (..., n) -> (..., 64 * n)"""
     return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little").astype(bool)
 
 
 def _spread(bits: npt.NDArray[np.bool_]) -> Words:
-    """A word of all ones for every true."""
+    """A word of all ones for every true bit, of all zeros for every false one."""
     return np.where(bits, ~np.uint64(0), np.uint64(0))
 
 
 def _slot_tables(contents: int, injects: bool) -> tuple[int, int]:
-    """Sum and carry of half a CCU2C as tables of A, B, C, D and the carry that comes in."""
+    """Truth tables of the sum and the carry of half a CCU2C. Their inputs are A, B, C, D and the carry in."""
     total = carried = 0
     for row in range(32):
         lut, below, carry = contents >> (row & 15) & 1, contents >> (row & 3) & 1, row >> 4
@@ -374,7 +387,7 @@ def _slot_tables(contents: int, injects: bool) -> tuple[int, int]:
 
 
 def _ice40_flop(name: str, letters: str, net: Callable[..., int]) -> dict[str, Any]:
-    """SB_DFF with E (enable), then S (synchronous) with R or S, or R or S alone, which are asynchronous."""
+    """An SB_DFF cell. Letters of its type: E for enable; SR or SS for synchronous, R or S for asynchronous (re)set."""
     rest = letters.removeprefix("E")
     if rest in ("R", "S"):
         raise FewbitError(f"activity is not modelled for asynchronous resets ({name})")

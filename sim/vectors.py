@@ -1,6 +1,6 @@
-"""Test vectors: frames for a stream design and the words that must come of them, as a file that a bench reads.
+"""Test vectors: frames for a stream design and the expected output words, as a file that a bench reads.
 
-A bench runs inside a simulator and only compares; whoever writes the file takes the expectation from the golden model.
+The expected words come from the golden model when the file is written. The bench, inside the simulator, only compares.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fewbit.hw.streams import to_stream
 VERSION = 1
 
 Beats = tuple[Ints, DType, int]
-"""Values, their kind, and how many stand side by side."""
+"""Values, their type, and the number of lanes, that is of values per beat."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """Part of a word: ``lanes`` values of ``bits`` bits side by side, above the fields before it."""
+    """Part of a word: ``lanes`` values of ``bits`` bits each, in the bits above the previous field."""
 
     name: str
     bits: int
@@ -37,24 +37,26 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """Frames of a stream design, independent of each other, and what comes of each.
+    """Independent frames for a stream design, and the expected output of each.
 
     Parameters
     ----------
     words : list of int
-        Input words of all frames, ``beats_in`` a frame.
+        Input words of all frames, ``beats_in`` per frame.
     expected : list of int
-        Output words, ``beats_out`` a frame.
+        Expected output words of all frames, ``beats_out`` per frame.
     fields : tuple of Field
-        How an output word divides, the lowest first.
+        Layout of an output word, lowest field first.
     beats_in, beats_out : int
+        Input and output words per frame.
     latency : int
-        Cycles from the first input transfer of a frame into an idle design to the last output transfer, both counted;
-        0 where none is promised.
+        Cycles from the first input transfer of a frame into an idle design to its last output transfer, both counted;
+        0 if it is not to be checked.
     interval : int
-        Cycles from a frame to the next where both ends are always willing and the pipeline is full; 0 likewise.
+        Cycles from one frame to the next, if both ends are always active and the pipeline is full; 0 if it is not to be
+        checked.
     image : tuple of int
-        What the design is loaded with before the first frame, 16 bits at a time.
+        16-bit words that are loaded into the design before the first frame; empty if it has no memories to load.
     """
 
     words: list[int]
@@ -76,28 +78,29 @@ class Vectors:
 
     @property
     def frames(self) -> int:
+        """Number of frames."""
         return len(self.words) // self.beats_in
 
     def frame(self, index: int) -> tuple[list[int], list[int]]:
-        """Input and expected words of frame ``index``."""
+        """Input words and expected output words of frame ``index``."""
         start, begin = index * self.beats_in, index * self.beats_out
         return self.words[start : start + self.beats_in], self.expected[begin : begin + self.beats_out]
 
     def to_json(self) -> str:
-        """The vectors as JSON, words in hexadecimal."""
+        """Return the vectors as JSON, with words in hexadecimal."""
         plain = asdict(self) | {name: [f"{word:x}" for word in getattr(self, name)] for name in ("words", "expected")}
         return json.dumps({"version": VERSION} | plain, indent=1)
 
     def save(self, path: Path) -> None:
-        """Writes the vectors as JSON."""
+        """Write the vectors to a JSON file."""
         path.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Vectors:
-        """The vectors in ``path``. Raises FewbitError on a file of another version."""
+        """Read the vectors in ``path``. Raises FewbitError if the file has another format version."""
         plain = json.loads(Path(path).read_text(encoding="utf-8"))
         if plain.pop("version") != VERSION:
-            raise FewbitError(f"{path}: vectors of another version of fewbit")
+            raise FewbitError(f"{path}: the vectors are from another version of fewbit")
         for name in ("words", "expected"):
             plain[name] = [int(word, 16) for word in plain[name]]
         plain["image"] = tuple(plain.get("image", ()))
@@ -105,7 +108,7 @@ class Vectors:
 
 
 def lane_words(values: Ints, dtype: DType, lanes: int) -> list[int]:
-    """Elements in C order as words of ``lanes`` stored elements, the first in the lowest bits.  # (...) -> words"""
+    """Pack elements, in C order, into words of ``lanes`` encoded elements, the first in the lowest bits."""
     return [
         sum(int(element) << place * dtype.bits for place, element in enumerate(beat))
         for beat in dtype.encode(np.asarray(values)).reshape(-1, lanes)
@@ -113,7 +116,7 @@ def lane_words(values: Ints, dtype: DType, lanes: int) -> list[int]:
 
 
 def score_words(scores: Ints, dtype: DType) -> list[int]:
-    """What a design must give for ``scores`` (N, C): a word each with the score, the arg-max so far, and ``last``."""
+    """Expected output words of a design for ``scores`` (N, C): for each score, the score, arg-max so far, and last."""
     classes = scores.shape[1]
     index_bits = _index_bits(classes)
     words = []
@@ -125,7 +128,7 @@ def score_words(scores: Ints, dtype: DType) -> list[int]:
 
 
 def score_fields(dtype: DType, classes: int) -> tuple[Field, ...]:
-    """The fields of a design's output word."""
+    """Layout of a design's output word: score, arg-max index, and the flag of the last score of a frame."""
     return (
         Field(name="score", bits=dtype.bits, signed=dtype.signed),
         Field(name="index", bits=_index_bits(classes)),
@@ -134,7 +137,7 @@ def score_fields(dtype: DType, classes: int) -> tuple[Field, ...]:
 
 
 def dense_vectors(layer: Dense, activation: DType, *, pe: int, simd: int, frames: int = 12, seed: int = 1) -> Vectors:
-    """Vectors of a matrix-vector unit: random inputs, and those that bring every sum to both ends of its range."""
+    """Vectors for a matrix-vector unit: random inputs, and inputs that bring sums to both ends of their range."""
     rng = np.random.default_rng(seed)
     values = np.arange(activation.min, activation.max + 1, activation.step)
     x = rng.choice(values, (frames, layer.fan_in))
@@ -146,7 +149,7 @@ def dense_vectors(layer: Dense, activation: DType, *, pe: int, simd: int, frames
 
 
 def product_vectors(layer: Dense, activation: DType, x: Ints, *, pe: int, simd: int) -> Vectors:
-    """Vectors of a matrix-vector unit: inputs ``x`` (N, inputs), and the products that the golden model gives."""
+    """Vectors for a matrix-vector unit: inputs ``x`` (N, inputs) and the golden products."""
     low, high = layer.bounds(activation)
     kind = DType.holding(int(low.min()), int(high.max()))
     y = matvec(x, layer.weights, layer.code, activation)
@@ -154,7 +157,10 @@ def product_vectors(layer: Dense, activation: DType, x: Ints, *, pe: int, simd: 
 
 
 def folded_vectors(layer: Dense, inputs: Beats, outputs: Beats, *, name: str) -> Vectors:
-    """Vectors of a folded unit: what goes into ``layer`` (N, inputs), and what must come out (N, outputs), by name."""
+    """Vectors for a folded unit of ``layer``, from inputs (N, inputs) and expected outputs (N, outputs).
+
+    ``name`` is the name of the output field.
+    """
     _, kind, lanes = outputs
     return Vectors(
         words=lane_words(*inputs),
@@ -174,7 +180,10 @@ def network_vectors(
     interval: int = 0,
     image: Sequence[int] = (),
 ) -> Vectors:
-    """Vectors of a whole design: ``frames`` (N, *input shape) integers, and the scores that the golden model gives."""
+    """Vectors for a whole design: ``frames`` (N, *input shape) integers and the golden scores.
+
+    The other parameters are those of :class:`Vectors`; ``input_lanes`` is the number of elements per input word.
+    """
     result = run(network, frames)
     scores = to_stream(result.scores, network.scores.shape)
     return Vectors(
@@ -190,7 +199,7 @@ def network_vectors(
 
 
 def fields_of(word: int, fields: Sequence[Field]) -> list[int]:
-    """The parts of a word, lowest first, lanes still side by side."""
+    """Split a word into fields, lowest first, and the bits above them. The lanes of a field are not split."""
     parts = []
     for field in fields:
         width = field.bits * field.lanes

@@ -1,7 +1,7 @@
-"""Packing of integer lanes into the words that :meth:`fewbit.sim.compile.CompiledDesign.run` streams, and back.
+"""Packs integer lanes into the words that :meth:`fewbit.sim.compile.CompiledDesign.run` streams, and unpacks them.
 
-A word of B bits is a row of ``ceil(B / 64)`` uint64, the least significant 64 bits first. Lane ``k`` of ``bits`` bits
-stands at bits ``k * bits`` to ``(k + 1) * bits - 1``.
+A word of B bits is a row of ``ceil(B / 64)`` uint64, least significant 64 bits first. Lane ``k``, of ``bits`` bits, is
+in bits ``k * bits`` to ``(k + 1) * bits - 1``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Words = NDArray[np.uint64]
 
 
 def words64(width: int) -> int:
-    """How many uint64 hold ``width`` bits.
+    """Number of uint64 that hold ``width`` bits.
 
     >>> words64(64), words64(65)
     (1, 2)
@@ -26,9 +26,9 @@ def words64(width: int) -> int:
 
 
 def pack_words(values: NDArray[Any], bits: int) -> Words:
-    """Lay the lanes of each row side by side.  # (n, lanes) integers -> (n, ceil(lanes * bits / 64)) uint64
+    """Pack the lanes of each row into a word.  # (n, lanes) integers -> (n, ceil(lanes * bits / 64)) uint64
 
-    Each lane is stored in two's complement, so signed and unsigned values pack alike.
+    Negative values are stored in two's complement.
 
     >>> pack_words(np.array([[1, -1, 0]]), 4)
     array([[241]], dtype=uint64)
@@ -36,7 +36,7 @@ def pack_words(values: NDArray[Any], bits: int) -> Words:
     Raises
     ------
     FewbitError
-        If ``values`` is not a table of integers, ``bits`` is not 1 to 64, or a value has no place in ``bits`` bits.
+        If ``values`` is not a table of integers, ``bits`` is not 1 to 64, or a value does not fit ``bits`` bits.
     """
     values = np.asarray(values)
     if values.ndim != 2 or values.dtype.kind not in "iub":
@@ -62,7 +62,7 @@ def pack_words(values: NDArray[Any], bits: int) -> Words:
 
 
 def unpack_words(words: Words, lanes: int, bits: int, signed: bool = False) -> NDArray[np.int64]:
-    """The lanes of each word: the inverse of :func:`pack_words`.  # (n, words) uint64 -> (n, lanes) int64
+    """Unpack the lanes of each word, the inverse of :func:`pack_words`.  # (n, words) uint64 -> (n, lanes) int64
 
     >>> unpack_words(np.array([[241]], np.uint64), 3, 4, signed=True)
     array([[ 1, -1,  0]])
@@ -85,7 +85,7 @@ def unpack_words(words: Words, lanes: int, bits: int, signed: bool = False) -> N
 
 
 def extract(words: Words, offset: int, width: int, signed: bool = False) -> NDArray[np.int64]:
-    """One field of a struct payload, from bit ``offset`` on.  # (n, words) uint64 -> (n,) int64
+    """Extract the field of ``width`` bits from bit ``offset`` on.  # (n, words) uint64 -> (n,) int64
 
     >>> extract(np.array([[0xF30]], np.uint64), 4, 4)
     array([3])
@@ -93,8 +93,8 @@ def extract(words: Words, offset: int, width: int, signed: bool = False) -> NDAr
     Raises
     ------
     FewbitError
-        If the field does not lie in the words, ``width`` is not 1 to 64, or an unsigned field of 64 bits is too
-        large for int64.
+        If the words do not have that many bits, ``width`` is not 1 to 64, or an unsigned field of 64 bits is too large
+        for int64.
     """
     _check_width(width)
     if offset < 0:
@@ -112,7 +112,7 @@ def _checked(words: Words, width: int) -> Words:
     if words.ndim != 2 or words.dtype != np.uint64:
         raise FewbitError(f"words must be uint64 (n, words), not {words.dtype} {words.shape}")
     if words.shape[1] * 64 < width:
-        raise FewbitError(f"words of {words.shape[1] * 64} bits have no bits up to {width}")
+        raise FewbitError(f"words must have at least {width} bits, not {words.shape[1] * 64}")
     return words
 
 
@@ -135,7 +135,7 @@ def _signed(stored: Words, bits: int, signed: bool) -> NDArray[np.int64]:
 
 
 def _pack_aligned(values: NDArray[Any], bits: int, words: Words) -> Words:
-    """Pack where a lane never crosses a uint64, byte by byte where it never crosses a byte."""
+    """Pack lanes whose width divides 64, so that no lane crosses a uint64."""
     n, lanes = values.shape
     if bits >= 8:
         unit = np.zeros((n, words.shape[1] * (64 // bits)), f"<u{bits // 8}")

@@ -33,13 +33,16 @@ BAD_FOLDS = [
     ({"pe": 1, "simd": 1, "stages": 0}, "layer 'dense': the sum needs at least 1 stage, not 0"),
     (
         {"pe": 1, "simd": 1, "memory": "tape"},
-        'layer \'dense\': weights lie in "block", "distributed", "logic" or "spram", not \'tape\'',
+        'layer \'dense\': the memory for weights must be "block", "distributed", "logic" or "spram", not \'tape\'',
     ),
     (
         {"pe": 1, "simd": 1, "buffer": "tape"},
         'a vector buffer must be "block", "distributed" or "ring", not \'tape\'',
     ),
-    ({"pe": 1, "simd": 1, "target": "tape"}, "a lane is made for one of generic, asic, ice40, ecp5, not 'tape'"),
+    (
+        {"pe": 1, "simd": 1, "target": "tape"},
+        "the target of a lane must be one of generic, asic, ice40, ecp5, not 'tape'",
+    ),
 ]
 """Folds that ``layer(6, 10)`` cannot have, and what is said of them."""
 

@@ -13,7 +13,7 @@ from fewbit.hw.sums import popcount
 
 FAMILIES = ("ice40", "ecp5")
 
-CARRY_OF_THREE = ("ice40", "1 - s if p else one.of(*pins)", "s if p else one.of(*pins)")
+CARRY_OF_THREE = ("ice40", "1 - s if p else first.of(*pins)", "s if p else first.of(*pins)")
 """A fault, as :func:`plant` takes it: a family, and a place of :mod:`fewbit.hw.sums.xnor_tree` before and after."""
 
 

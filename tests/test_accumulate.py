@@ -87,7 +87,9 @@ def test_a_planted_fault_breaks_the_proof(family, old, new):
 def test_bad_parameters():
     with pytest.raises(FewbitError, match=r"^a preset of 3 bits does not fit a sum of 2$"):
         accumulate(Module(), "sum", "generic", Signal(2), Signal(1), Signal(), [Signal()] * 3)
-    with pytest.raises(FewbitError, match=r"^a preset goes with an unsigned operand only$"):
+    with pytest.raises(FewbitError, match=r"^an accumulator with a preset needs an unsigned operand$"):
         accumulate(Module(), "sum", "generic", Signal(4), Signal(2).as_signed(), Signal(), [Signal()])
-    with pytest.raises(FewbitError, match=r"^an accumulator is made for one of generic, asic, ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(
+        FewbitError, match=r"^the target of an accumulator must be one of generic, asic, ice40, ecp5, not 'xc7'$"
+    ):
         accumulate(Module(), "sum", "xc7", Signal(2), Signal(1), Signal())

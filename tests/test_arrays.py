@@ -42,14 +42,14 @@ GZIP = gzip.compress(idx(np.zeros((4, 4), np.uint8), 8), mtime=0)
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "holds no array; hand in a .npy file or an idx file (MNIST's format), raw or .gz"),
-        (b"hello world", "holds no array; hand in a .npy file or an idx file (MNIST's format), raw or .gz"),
-        (idx(np.zeros((3, 3), np.uint8), 8)[:-1], "not a whole idx file"),
-        (idx(np.zeros((3, 3), np.uint8), 8)[:7], "not a whole idx file"),
-        (idx(np.zeros((3, 3), np.uint8), 8) + b"x", "not a whole idx file"),
-        (GZIP[:-9], "not a whole gzip file"),
-        (GZIP[:5], "not a whole gzip file"),
-        (b"\x1f\x8bxxxxxxxxxxxxxxxxxxx", "not a whole gzip file"),
+        (b"", "holds no array; pass a .npy file or an idx file (MNIST's format), raw or .gz"),
+        (b"hello world", "holds no array; pass a .npy file or an idx file (MNIST's format), raw or .gz"),
+        (idx(np.zeros((3, 3), np.uint8), 8)[:-1], "not a complete idx file"),
+        (idx(np.zeros((3, 3), np.uint8), 8)[:7], "not a complete idx file"),
+        (idx(np.zeros((3, 3), np.uint8), 8) + b"x", "not a complete idx file"),
+        (GZIP[:-9], "not a complete gzip file"),
+        (GZIP[:5], "not a complete gzip file"),
+        (b"\x1f\x8bxxxxxxxxxxxxxxxxxxx", "not a complete gzip file"),
     ],
 )
 def test_not_a_whole_array(tmp_path, content, message):
@@ -64,7 +64,7 @@ def test_not_a_whole_array(tmp_path, content, message):
 def test_not_a_whole_npy(tmp_path, content):
     path = tmp_path / "x.npy"
     path.write_bytes(content)
-    with pytest.raises(FewbitError, match=r"x\.npy: not a whole \.npy file of numbers"):
+    with pytest.raises(FewbitError, match=r"x\.npy: not a complete \.npy file of numbers"):
         read(path)
 
 

@@ -48,11 +48,11 @@ CAUGHT = {
     "unstable": r"ProtocolError: stream o, cycle \d+: the payload of a word not yet taken changed from 0x\w+ to 0x\w+",
     "retracts": r"ProtocolError: stream o, cycle \d+: valid fell before the word was taken",
     "waits": r"ProtocolError: stream o, cycle \d+: valid depends on ready: \d with ready \d, \d with ready \d",
-    "no_reset": r"reset_mid_frame: AssertionError: \d+ output words too many, first 0x\w+"
+    "no_reset": r"reset_mid_frame: AssertionError: \d+ surplus output words, first 0x\w+"
     r"|frame 0, beat 0, lane \d: got",
     "stuck": r"StallError: stalled: 12 of 40 output words came and 12 of 40 input words were taken, then nothing",
     "wrong": r"AssertionError: frame 2, beat 3, lane 2: got -?\d+, expected -?\d+",
-    "repeats": r"AssertionError: 1 output words too many, first 0x\w+",
+    "repeats": r"AssertionError: 1 surplus output words, first 0x\w+",
 }
 
 

@@ -13,10 +13,10 @@ from benchmarks.command import command
 @pytest.mark.parametrize(
     "main, argument, said",
     [
-        (boards.main, "mnist-conv", "a build is NAME@BOARD"),
+        (boards.main, "mnist-conv", "a build must be NAME@BOARD"),
         (boards.main, "mnist-conv@icebreaker:fps=-1", "the frame rate must be above 0"),
         (resources.main, "mnist@icebreaker", "there is no network 'mnist', only fashion-conv"),
-        (resources.main, "mnist-conv@nowhere", "no board is called 'nowhere'"),
+        (resources.main, "mnist-conv@nowhere", "unknown board 'nowhere'"),
         (stimulus.main, "mnist", "there is no network 'mnist', only fashion-conv"),
     ],
 )

@@ -60,5 +60,7 @@ def test_bad_parameters():
         BinaryMac(1, 8, 8, stages=0)
     with pytest.raises(FewbitError, match=r"^the preset must begin at bit 0 to 8, not 9$"):
         BinaryMac(1, 8, 8, low=9)
-    with pytest.raises(FewbitError, match=r"^a binary MAC is made for one of generic, asic, ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(
+        FewbitError, match=r"^the target of a binary MAC must be one of generic, asic, ice40, ecp5, not 'xc7'$"
+    ):
         BinaryMac(1, 8, 8, target="xc7")

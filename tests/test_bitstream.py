@@ -205,7 +205,7 @@ def test_a_flipped_bit_is_seen(icebreaker, tmp_path, change):
 @needs_icebox
 def test_a_clock_of_another_frequency_is_seen(icebreaker):
     out, report = icebreaker
-    with pytest.raises(FewbitError, match=r"^the bitstream makes a clock of 24 MHz, not the report's 25 MHz$"):
+    with pytest.raises(FewbitError, match=r"^the bitstream has a clock of 24 MHz, not the report's 25 MHz$"):
         load(out, report, clock_hz=25e6)
 
 
@@ -242,14 +242,14 @@ class Hard(wiring.Component):
 def test_hard_blocks_are_refused(tmp_path, block):
     report = make("icebreaker", tmp_path / "out", Hard(block), dsp=True)
     assert report.used(block) == 1
-    with pytest.raises(FewbitError, match="whose behaviour is not known: use the netlist engine$"):
+    with pytest.raises(FewbitError, match="for which there is no model: use the netlist engine$"):
         load(tmp_path / "out", report)
 
 
 def test_what_cannot_be_unpacked(tmp_path, monkeypatch):
     file = tmp_path / "b.bin"
     with pytest.raises(
-        FewbitError, match=r"^the bitstream engine takes up5k and hx8k, not ecp5-25k: use the netlist engine$"
+        FewbitError, match=r"^the bitstream engine supports up5k and hx8k, not ecp5-25k: use the netlist engine$"
     ):
         unpack(file, tmp_path / "b.pcf", target="ecp5-25k", clock_hz=1e6)
     monkeypatch.setattr(bitstream, "find_icebox", lambda: Path(__file__))

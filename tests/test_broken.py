@@ -88,7 +88,7 @@ def test_broken_model(name):
 
 def test_idx_whose_sizes_overflow():
     path = FOLDER / "idx_100"
-    assert command("run", "mnist-small", "--inputs", path) == f"fewbit: {path}: not a whole idx file"
+    assert command("run", "mnist-small", "--inputs", path) == f"fewbit: {path}: not a complete idx file"
 
 
 # Hostile arrays
@@ -99,9 +99,7 @@ def test_gzip_bomb(tmp_path):
     start = gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 1 << 31))
     path.write_bytes(start + gzip.compress(bytes(1 << 24)) * 128)
     said = command("run", "mnist-small", "--inputs", path)
-    assert (
-        said == f"fewbit: {path}: holds more than {arrays.MOST_BYTES:,} bytes, which are the most: hand in fewer frames"
-    )
+    assert said == f"fewbit: {path}: holds more than {arrays.MOST_BYTES:,} bytes, which is the limit: pass fewer frames"
 
 
 def test_array_of_a_terabyte_of_nothing(tmp_path):
@@ -110,9 +108,7 @@ def test_array_of_a_terabyte_of_nothing(tmp_path):
         file.write(b"\0\0\x08\1\xff\xff\xff\xff")
         file.truncate(1 << 40)
     said = command("run", "mnist-small", "--inputs", path)
-    assert (
-        said == f"fewbit: {path}: holds more than {arrays.MOST_BYTES:,} bytes, which are the most: hand in fewer frames"
-    )
+    assert said == f"fewbit: {path}: holds more than {arrays.MOST_BYTES:,} bytes, which is the limit: pass fewer frames"
 
 
 def npy(header: str, content: bytes = b"", version: int = 1) -> bytes:
@@ -149,7 +145,7 @@ def described(descr: str = "'<u1'", shape: str = "(1,)") -> str:
 def test_npy_header_that_does_not_fit(tmp_path, header, version):
     path = tmp_path / "x.npy"
     path.write_bytes(npy(header, b"\1", version))
-    with pytest.raises(FewbitError, match=r"^[^\n]*x\.npy: not a whole \.npy file of numbers \([^\n]*\)$"):
+    with pytest.raises(FewbitError, match=r"^[^\n]*x\.npy: not a complete \.npy file of numbers \([^\n]*\)$"):
         arrays.read(path)
 
 
@@ -170,7 +166,7 @@ def test_npy_of_each_kind_is_read(tmp_path, order, kind):
 def test_idx_of_absurd_sizes(tmp_path, axes, extents):
     path = tmp_path / "x"
     path.write_bytes(bytes([0, 0, 8, axes]) + struct.pack(f">{axes}I", *extents) + b"\1" * (extents[0] == 1))
-    with pytest.raises(FewbitError, match="x: not a whole idx file$"):
+    with pytest.raises(FewbitError, match="x: not a complete idx file$"):
         arrays.read(path)
 
 
@@ -201,7 +197,7 @@ def test_accuracy_of_no_frames(tmp_path, monkeypatch, refused, command_and_model
     np.save("x.npy", np.zeros((0, 784), np.uint8))
     np.save("labels.npy", np.zeros(0, np.uint8))
     assert refused(*command_and_model, "--inputs", "x.npy", "--labels", "labels.npy") == (
-        "an accuracy needs a frame or more"
+        "the accuracy needs at least one frame"
     )
 
 
@@ -234,7 +230,7 @@ def test_model_file_of_a_terabyte(tmp_path, suffix):
     with path.open("wb") as file:
         file.truncate(1 << 40)
     assert command("info", path) == (
-        f"fewbit: {path}: has {1 << 40:,} bytes, and a model file {MOST_FILE_BYTES:,} at most"
+        f"fewbit: {path}: has {1 << 40:,} bytes; a model file has at most {MOST_FILE_BYTES:,}"
     )
 
 

@@ -119,7 +119,7 @@ def test_readers_at_addresses_of_their_own(style, words, fill, take):
 
 
 def test_a_ring_is_not_read_at_addresses():
-    message = 'a vector that is read at addresses lies in "block" or "distributed", not "ring"'
+    message = 'a vector buffer with readers must be "block" or "distributed", not "ring"'
     with pytest.raises(FewbitError, match=f"^{message}$"):
         VectorBuffer(unsigned(1), 1, 4, RING, readers=1)
 

@@ -38,7 +38,7 @@ def test_four_boards_and_the_alias():
 
 
 def test_unknown_board():
-    message = "no board is called 'arty'; there are icebreaker, ice40-hx8k-b-evn, ulx3s-25f, ulx3s-85f"
+    message = "unknown board 'arty'; the boards are icebreaker, ice40-hx8k-b-evn, ulx3s-25f, ulx3s-85f"
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         catalogue.get("arty")
 

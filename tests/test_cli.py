@@ -140,7 +140,7 @@ def test_run_check_makes_its_own_frames(fewbit, tiny, engine):
 )
 def test_run_without_inputs(refused, tiny, options):
     assert refused("run", tiny, *options) == (
-        "--inputs is needed; only --check on an engine other than golden, without labels, makes its own "
+        "--inputs is required; frames are generated only for --check without --labels, on an engine other than golden "
         "(see fewbit run --help)"
     )
 
@@ -155,7 +155,7 @@ def test_verilog_checks_on_the_simulator_asked_for(fewbit, tiny, tmp_path):
 
 def test_verilog_refuses_a_simulator_before_it_writes(refused, tiny, tmp_path):
     call = ("verilog", tiny, "-o", tmp_path / "out", "--simulator", "fast")
-    assert refused(*call) == "--simulator says what --check runs on; give --check too, or leave it out"
+    assert refused(*call) == "--simulator is the simulator of --check: add --check, or leave out --simulator"
     assert (
         refused(*call, "--check") == "the simulator must be one of cxxrtl, icarus, icarus-2005, verilator, not 'fast'"
     )
@@ -199,7 +199,7 @@ def test_a_truncated_onnx(refused, tmp_path):
 def test_a_foreign_file(refused, tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"\xff\xd8")
-    assert refused("info", path) == f"{path}: a network is a .safetensors or an .onnx file, not .jpg"
+    assert refused("info", path) == f"{path}: a network must be a .safetensors or an .onnx file, not .jpg"
 
 
 def test_wrong_shape(refused, tiny, tmp_path):
@@ -237,7 +237,7 @@ def test_unwritable_outputs(refused, tiny, frames, tmp_path):
 
 def test_unknown_board(refused, tiny, tmp_path):
     message = refused("build", tiny, "--board", "arty", "-o", tmp_path / "out")
-    assert message.startswith("no board is called 'arty'; there are ")
+    assert message.startswith("unknown board 'arty'; the boards are ")
     assert "icebreaker" in message
     assert not (tmp_path / "out").exists()
 
@@ -260,7 +260,7 @@ def test_frame_rate_out_of_reach(refused, tiny):
 def test_a_clock_or_a_rate_that_is_none(refused, tiny, command, option, wish):
     name, *rest = command
     message = refused(name, tiny, *rest, option, wish)
-    assert message == f"Invalid value for '{option}': '{wish}' is no number above 0. (see fewbit {name} --help)"
+    assert message == f"Invalid value for '{option}': '{wish}' is not a number above 0. (see fewbit {name} --help)"
 
 
 def test_output_folder_that_is_a_file(refused, tiny, tmp_path):

@@ -124,12 +124,12 @@ def test_a_qonnx_network(fewbit, tmp_path):
     "options, message",
     [
         (("--code", "csd(9,4)"), "csd takes 1 to 8 terms and 1 to 16 exponents, not 9 and 4"),
-        (("--layer", "fc"), "a layer's own settings are NAME=SETTING or NAME=SETTING:SETTING, not 'fc'"),
-        (("--layer", "fc=:x"), "a layer's own settings are NAME=SETTING or NAME=SETTING:SETTING, not 'fc=:x'"),
+        (("--layer", "fc"), "the settings of a layer must be NAME=SETTING or NAME=SETTING:SETTING, not 'fc'"),
+        (("--layer", "fc=:x"), "the settings of a layer must be NAME=SETTING or NAME=SETTING:SETTING, not 'fc=:x'"),
         (("--layer", "fc=alpha-bits=many"), "layer 'fc': alpha-bits takes a whole number, not 'many'"),
         (
             ("--layer", "fc=beta=2"),
-            "layer 'fc': a setting is a code, paper, least-squares, nearest, two-scales, alpha-bits=B, "
+            "layer 'fc': a setting must be a code, paper, least-squares, nearest, two-scales, alpha-bits=B, "
             "alpha-fraction=F, vector=N or axis=tensor|channel|inputs|outputs, not 'beta=2'",
         ),
         (("--layer", "fc=axis=outputs"), "vectors along outputs have a length of 1 or more, not 0"),
@@ -137,32 +137,32 @@ def test_a_qonnx_network(fewbit, tmp_path):
         (("--layer", "fc2=binary"), "there is no layer 'fc2' with weights, only fc"),
         (
             ("--layer", "fc=int(4):worst"),
-            "layer 'fc': a setting is a code, paper, least-squares, nearest, two-scales, alpha-bits=B, "
+            "layer 'fc': a setting must be a code, paper, least-squares, nearest, two-scales, alpha-bits=B, "
             "alpha-fraction=F, vector=N or axis=tensor|channel|inputs|outputs, not 'worst'",
         ),
         (
             ("--code", "int(4)", "--rule", "paper"),
             "layer 'fc': the rules paper and least-squares are for binary, ternary, quinary and shift3, not int(4): "
-            "take nearest",
+            "use nearest",
         ),
         (
             ("--rule", "paper", "--two-scales"),
-            "layer 'fc': the paper's rule has one scale a vector: two take least-squares or nearest",
+            "layer 'fc': the rule paper has one scale a vector; for two scales use least-squares or nearest",
         ),
         (
             ("--vector", "2", "--alpha-fraction", "9"),
-            "layer 'fc': a scale of 0.5 overflows 8 bits with 9 after the point, which reach 0.248047: "
+            "layer 'fc': a scale of 0.5 overflows 8 bits with 9 after the point, at most 0.248047: "
             "give scales more bits, or fewer after the point",
         ),
         (("--vector", "2", "--alpha-bits", "1"), "layer 'fc': a scale has 2 to 32 bits, not 1"),
         (("--axis", "tensor", "--vector", "2"), "one scale a tensor takes no vector length, not 2"),
         (("--axis", "outputs"), "vectors along outputs have a length of 1 or more, not 0"),
-        (("--activations", "9"), "activations have 1 to 8 bits, not 9"),
+        (("--activations", "9"), "activations must have 1 to 8 bits, not 9"),
         (
             ("--input", "pixels"),
-            "input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not 'pixels'",
+            "input must be uintN or intN of 1 to 16 bits, optionally with /NUMBER or *NUMBER, not 'pixels'",
         ),
-        (("--inputs", "x.npy"), "an accuracy takes both --inputs and --labels"),
+        (("--inputs", "x.npy"), "the accuracy needs both --inputs and --labels"),
     ],
 )  # fmt: skip
 def test_mistakes(refused, small, tmp_path, options, message):
@@ -185,22 +185,22 @@ def test_arrays_that_do_not_fit(refused, small, tmp_path):
     wanted = "float inputs must be 1/255 times a whole number, and some are not"
     assert refused("quantize", small, "-o", out, "--calibration", x) == wanted
     np.save(x, np.zeros((0, 4), np.uint8))
-    assert refused("quantize", small, "-o", out, "--calibration", x) == "calibration needs a frame or more"
+    assert refused("quantize", small, "-o", out, "--calibration", x) == "calibration needs at least one frame"
     assert not out.exists()
 
 
 def test_files_that_cannot_be(refused, small, tmp_path):
     out = tmp_path / "o.safetensors"
-    wanted = f"{tmp_path / 'o.onnx'}: a network is written as .safetensors, not .onnx"
+    wanted = f"{tmp_path / 'o.onnx'}: the output must be a .safetensors file, not .onnx"
     assert refused("quantize", small, "-o", tmp_path / "o.onnx") == wanted
     assert refused("quantize", small, "-o", tmp_path / "none" / "o.safetensors").startswith("cannot write")
     assert refused("quantize", tmp_path / "no.onnx", "-o", out) == f"{tmp_path / 'no.onnx'}: no such file"
-    wanted = f"{tmp_path / 'no.h5'}: a network is a .safetensors or an .onnx file, not .h5"
+    wanted = f"{tmp_path / 'no.h5'}: a network must be a .safetensors or an .onnx file, not .h5"
     assert refused("quantize", tmp_path / "no.h5", "-o", out) == wanted
     dense = Dense(name="fc", weights=[[1, -1]], code=BINARY)
     native = Network(name="native", input=TensorType(DType("uint", 2), (2,)), layers=(dense,))
     file.save(native, tmp_path / "native.safetensors")
-    wanted = "activations is for float networks: 'native' is one in integers already"
+    wanted = "activations is for float networks: 'native' is an integer network"
     assert refused("quantize", tmp_path / "native.safetensors", "-o", out, "--activations", "4") == wanted
 
 

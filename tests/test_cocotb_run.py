@@ -117,7 +117,7 @@ def test_an_absent_simulator_is_a_clear_error(place, monkeypatch):
     monkeypatch.setattr(cocotb_run.shutil, "which", lambda name: None)
     with pytest.raises(FewbitError, match=re.escape("run: pip install 'fewbit[bench,zig]'")):
         run(place, simulator="cxxrtl")
-    with pytest.raises(FewbitError, match="^the simulator icarus-2005 is not there: .*apt-get install iverilog"):
+    with pytest.raises(FewbitError, match="^the simulator icarus-2005 is not installed: .*apt-get install iverilog"):
         run(place, simulator="icarus-2005")
     monkeypatch.delenv("FEWBIT_SIM", raising=False)
     with pytest.raises(FewbitError, match=re.escape("none was found; run: pip install 'fewbit[bench,zig]'")):

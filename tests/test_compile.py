@@ -231,7 +231,7 @@ def test_packing_against_python_integers(bits, signed):
             lambda: pack_words(np.array([[0.5]]), 2),
             "lanes must be a table (n, lanes) of integers, not float64 (1, 1)",
         ),
-        (lambda: unpack_words(np.zeros((1, 1), np.uint64), 9, 8), "words of 64 bits have no bits up to 72"),
+        (lambda: unpack_words(np.zeros((1, 1), np.uint64), 9, 8), "words must have at least 72 bits, not 64"),
         (lambda: extract(np.zeros((1, 1), np.uint64), 0, 65), "lanes and fields have 1 to 64 bits, not 65"),
         (lambda: extract(np.zeros((1, 1), np.uint64), -1, 4), "a field begins at bit 0 or above, not -1"),
     ],

@@ -53,17 +53,17 @@ def test_cells_never_fall_by_much_as_widths_grow():
 @pytest.mark.parametrize("way", [0, 1.5])
 def test_registers_shorten_the_delay(fabric, bits, way):
     root = plan(bits, fabric)
-    limits = [cut(root, ranks, way) for ranks in range(6)]
+    limits = [cut(root, stages, way) for stages in range(6)]
     assert limits[0] + 1e-9 >= root.delay + (way if root.delay else 0)
     assert limits == sorted(limits, reverse=True)
-    for ranks, limit in enumerate(limits):
-        rank, time = arrival(root, limit, way)
-        assert rank <= ranks
+    for stages, limit in enumerate(limits):
+        stage, time = arrival(root, limit, way)
+        assert stage <= stages
         assert time <= limit + 1e-9
 
 
 def test_the_way_of_the_operands_counts_for_what_they_go_into():
-    """Three bits in LUTs, then sums of them: the rank moves to where the way is made good."""
+    """Three bits in LUTs, then sums of them: the register moves to where the way is made good."""
     root = plan(48, "ice40")
     three = plan(3, "ice40").delay
     assert arrival(plan(3, "ice40"), 9.0, 1.5) == (0, three + 1.5)
@@ -82,5 +82,5 @@ def test_no_registers_at_any_width(fabric):
 def test_bad_plans():
     with pytest.raises(FewbitError, match=r"^a popcount needs a width of at least 1, not 0$"):
         plan(0, "ice40")
-    with pytest.raises(FewbitError, match=r"^compressor trees are made for one of ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(FewbitError, match=r"^the fabric of a compressor tree must be one of ice40, ecp5, not 'xc7'$"):
         plan(8, "xc7")

@@ -139,7 +139,9 @@ def test_a_clock_that_stops_too_early_turns_the_bench_red(held):
 
 
 def test_a_control_that_comes_early_turns_the_bench_red(held):
-    faulty = mutant("hw.multiply.csd", "held.append((rank[0], rank[1],", "held.append((rank[0], control[1],")
+    faulty = mutant(
+        "hw.multiply.csd", "held.append((register[0], register[1],", "held.append((register[0], control[1],"
+    )
     with pytest.raises(BenchFailure, match=r"got 0x\w+, expected 0x\w+ \(seed \d+\)"):
         held(faulty.CsdMultiplier(4, 4, registers="digits"))
 
@@ -169,15 +171,13 @@ def test_what_is_refused():
     with pytest.raises(FewbitError, match="^a CSD multiplier needs operands of at least 1 bit, not 0 for b$"):
         CsdMultiplier(8, 0)
     with pytest.raises(
-        FewbitError, match="^a CSD multiplier is made for one of generic, asic, ice40, ecp5, not 'xc7'$"
+        FewbitError, match="^the target of a CSD multiplier must be one of generic, asic, ice40, ecp5, not 'xc7'$"
     ):
         CsdMultiplier(8, 8, target="xc7")
-    with pytest.raises(
-        FewbitError, match="^the rows of a CSD multiplier are added in one of ripple, balanced, not 'star'$"
-    ):
+    with pytest.raises(FewbitError, match="^the tree of a CSD multiplier must be one of ripple, balanced, not 'star'$"):
         CsdMultiplier(8, 8, tree="star")
     with pytest.raises(
-        FewbitError, match="^a CSD multiplier has registers: one of none, digits, rows, all, not 'some'$"
+        FewbitError, match="^the registers of a CSD multiplier must be one of none, digits, rows, all, not 'some'$"
     ):
         CsdMultiplier(8, 8, registers="some")
     with pytest.raises(FewbitError, match="^a serial CSD multiplier needs operands of at least 1 bit, not -1 for a$"):

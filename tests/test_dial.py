@@ -107,7 +107,7 @@ def test_a_lane_without_its_gate_is_seen(family, monkeypatch):
 
 def test_what_the_bench_does_not_show_is_refused():
     plain = Dense(name="dense", weights=np.ones((4, 12)), code=Code.parse("ternary"))
-    message = "layer 'dense': the dial is shown on one scale a vector along the inputs"
+    message = "layer 'dense': the benchmark needs one scale per vector along the inputs"
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         bench(plain, "ecp5")
     with pytest.raises(FewbitError, match=r"^the layer must be one of dense3, dense4, dense5, not 'conv1'$"):

@@ -138,7 +138,7 @@ def test_integers_for_a_float_network():
         engines.run(net, np.zeros((1, 3), np.uint8))
     assert str(error.value) == (
         "network 'n' takes float32 inputs, not uint8; say what the integers stand for, such as --input uint8/255, "
-        "or hand in floats"
+        "or pass floats"
     )
 
 

@@ -115,12 +115,12 @@ def test_no_place_for_temporary_files(tiny, frames, tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize(
     "compiler, message",
     [
-        ("g++ 'unclosed", 'CXX="g++ \'unclosed" is no command (no closing quotation): correct it, or unset CXX'),
+        ("g++ 'unclosed", 'CXX="g++ \'unclosed" is not a command (no closing quotation): correct it, or unset CXX'),
         ("no-such-compiler", "CXX names 'no-such-compiler', which is not on the PATH; install it or unset CXX"),
         ("false", "the compiler false, which CXX names, failed with exit status 1; it wrote nothing"),
         (
             "true",
-            "the compiler true, which CXX names, ends without an error and makes nothing; choose another by CXX, "
+            "the compiler true, which CXX names, ends without an error but writes no output; choose another by CXX, "
             "or unset it",
         ),
     ],
@@ -179,7 +179,7 @@ main(sys.argv[1:])
         (*DESIGN, ("verilog", "{tiny}", "-o", "{out}", "--check", "--simulator", "x"),
          "the simulator must be one of cxxrtl, icarus, icarus-2005, verilator, not 'x'"),
         (*DESIGN, ("verilog", "{tiny}", "-o", "{out}", "--inputs", "{none}"), "{none}: no such file"),
-        (*BOARD, ("build", "{tiny}", "--board", "none", "-o", "{out}"), "no board is called 'none'"),
+        (*BOARD, ("build", "{tiny}", "--board", "none", "-o", "{out}"), "unknown board 'none'"),
         (*BOARD, ("build", "{tiny}", "--board", "icebreaker", "-o", "{file}"),
          "cannot write to {file}: file exists"),
         (*BOARD, ("build", "{tiny}", "--board", "icebreaker", "-o", "{out}", "--baud", "30000000"),
@@ -195,11 +195,11 @@ main(sys.argv[1:])
         ("stimulus", "choose", ("run", "{tiny}", "--engine", "rtl", "--check", "--outputs", "{file}/y"),
          "cannot write {file}/y: not a directory"),
         ("stimulus", "choose", ("run", "{tiny}", "--engine", "netlist", "--target", "asic", "--check"),
-         "there is no netlist of"),
+         "there is no netlist for"),
         ("stimulus", "choose", ("run", "{tiny}", "--engine", "rtl", "--check", "--quality", "1"),
-         "network 'tiny' has no quality to turn: it multiplies by no signed digits"),
+         "network 'tiny' has no quality to set: it does not multiply by signed digits"),
         ("stimulus", "choose", ("run", "{tiny}", "--engine", "board", "--board", "none", "--check"),
-         "no board is called 'none'"),
+         "unknown board 'none'"),
         ("ip", "ip", ("ip", "xnor-popcount", "--width", "8", "-o", "{file}/x.v"),
          "cannot write {file}/x.v: not a directory"),
     ],
@@ -229,7 +229,7 @@ def test_a_report_that_points_elsewhere(tiny, tmp_path, name):
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "report.json").write_text(json.dumps(report))
     (tmp_path / "other.bin").write_text("not ours")
-    message = f"the build report names the bitstream {name!r}, which is no file beside it: build again"
+    message = f"the build report names the bitstream {name!r}, which is not a plain file name: build again"
     assert refused(run("flash", "--dry-run", tmp_path / "build")) == message
     np.save(tmp_path / "x.npy", np.zeros((1, 4), np.uint8))
     arguments = ("--engine", "bitstream", "--build", tmp_path / "build")

@@ -54,7 +54,7 @@ def test_within_half_a_unit_and_no_coarser_than_needed(reals, bits):
         (
             8,
             5,
-            "a scale of 4 overflows 8 bits with 5 after the point, which reach 3.96875: "
+            "a scale of 4 overflows 8 bits with 5 after the point, at most 3.96875: "
             "give scales more bits, or fewer after the point",
         ),
     ],

@@ -114,9 +114,9 @@ def test_no_programmer(built, monkeypatch, name, message):
 
 @pytest.mark.parametrize("says, message", [
     ("unable to open ftdi device: -3 (device not found)\nError: Failed to claim cable",
-     "openFPGALoader found no icebreaker: plug it in, and close what else uses it"),
+     "openFPGALoader found no icebreaker: plug it in, and close other programs that use it"),
     ("unable to open ftdi device: -4 (usb_open() failed: LIBUSB_ERROR_ACCESS)",
-     "openFPGALoader may not use the USB port of icebreaker: add a udev rule for it, or run it as root"),
+     "openFPGALoader has no permission for the USB port of icebreaker: add a udev rule for it, or run it as root"),
     ("openFPGALoader: error while loading shared libraries: libusb-1.0.so.0: cannot open shared object file",
      "openFPGALoader lacks a system library (libusb-1.0.so.0: cannot open shared object file): install libusb-1.0, "
      "libftdi1 and hidapi (Debian: libusb-1.0-0 libftdi1-2 libhidapi-hidraw0)"),
@@ -132,7 +132,9 @@ def test_what_a_programmer_says_becomes_one_sentence(built, programmer, says, me
 
 @pytest.mark.skipif(tools.find("openfpgaloader-cli") is None, reason="needs openfpgaloader")
 def test_the_real_programmer_without_a_board(built):
-    with pytest.raises(FewbitError, match=r"found no icebreaker|lacks a system library|may not use the USB port"):
+    with pytest.raises(
+        FewbitError, match=r"found no icebreaker|lacks a system library|has no permission for the USB port"
+    ):
         flash.flash(built("icebreaker"))
 
 
@@ -145,7 +147,7 @@ def test_no_build(tmp_path):
 def test_bitstream_gone(built):
     out = built("icebreaker")
     (out / "icebreaker.bin").unlink()
-    with pytest.raises(FewbitError, match=r"icebreaker\.bin is gone: run fewbit build again$"):
+    with pytest.raises(FewbitError, match=r"icebreaker\.bin does not exist: run fewbit build again$"):
         flash.flash(out)
 
 
@@ -158,7 +160,7 @@ def test_damaged_report(tmp_path, text):
 
 def test_report_of_another_format(tmp_path):
     (tmp_path / "report.json").write_text('{"format": 99}')
-    with pytest.raises(FewbitError, match=r"^a report of format 99 cannot be read, only 1: build again$"):
+    with pytest.raises(FewbitError, match=r"^the build report has format 99, not 1: build again$"):
         flash.flash(tmp_path)
 
 

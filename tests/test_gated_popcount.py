@@ -96,7 +96,10 @@ def test_lanes_of_one_bit_and_ternary_weights_are_these():
     [
         ({"width": 0}, "a gated popcount needs a width of at least 1, not 0"),
         ({"width": 1, "stages": -1}, "a gated popcount has 0 or more stages, not -1"),
-        ({"width": 1, "target": "xc7"}, "a gated popcount is made for one of generic, asic, ice40, ecp5, not 'xc7'"),
+        (
+            {"width": 1, "target": "xc7"},
+            "the target of a gated popcount must be one of generic, asic, ice40, ecp5, not 'xc7'",
+        ),
     ],
 )
 def test_bad_gated_popcounts(options, message):

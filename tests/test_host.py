@@ -117,8 +117,8 @@ def test_a_board_is_loaded_once(board, has_quality):
 
 
 UNSURE = (
-    "the board on {port} does not say whether it is loaded: check that it runs this design at 1000000 baud "
-    "(fewbit flash)"
+    "the board on {port} does not answer whether its weights are loaded: check that it runs this design at 1000000 "
+    "baud (fewbit flash)"
 )
 
 
@@ -127,7 +127,7 @@ UNSURE = (
     [
         (b"", UNSURE),
         (b"\x07", UNSURE),
-        (b"\x00", "the board on {port} did not take its 76,800 bytes of weights: try again"),
+        (b"\x00", "the board on {port} did not accept its 76,800 bytes of weights: try again"),
     ],
 )
 def test_a_board_that_cannot_be_loaded(board, answer, message):
@@ -143,7 +143,7 @@ def test_a_board_that_cannot_be_loaded(board, answer, message):
 @pytest.mark.parametrize(
     "has_quality, quality, message",
     [
-        (False, 1, "the design on {port} has no quality to turn"),
+        (False, 1, "the design on {port} has no quality to set"),
         (True, -1, "the quality must be 0 or more, not -1"),
         (True, [1, 2], "there must be a quality for each of the 3 frames, not 2"),
     ],
@@ -170,7 +170,7 @@ def test_a_short_reply(board):
     fake = board(mangle=lambda number, reply: reply[:3] if number == 2 else reply)
     with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.3, window=1) as link:
         message = (
-            f"frame 2: 3 of 9 reply bytes came from {fake.port} in 0.3 s: "
+            f"frame 2: 3 of 9 reply bytes arrived from {fake.port} in 0.3 s: "
             "check that the board runs this design at 1000000 baud (fewbit flash)"
         )
         with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
@@ -189,8 +189,8 @@ def test_after_an_error_late_replies_are_thrown_away(board):
 
 def surplus(port, count, replies):
     return (
-        f"^{count} bytes more than {replies} replies came from {re.escape(port)}: replies of an earlier request, "
-        "or a byte that the line added; run the frames again$"
+        f"^{count} surplus bytes after {replies} replies from {re.escape(port)}: late replies to an earlier request, "
+        "or noise on the line; run the frames again$"
     )
 
 
@@ -208,7 +208,7 @@ def test_a_late_reply_is_thrown_away(board, late):
     """The first frame takes longer than a reply may; its answer is not taken for the next run's."""
     fake = board(delay=lambda number: late * 0.4 if number == 0 else 0.0)
     with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.4) as link:
-        with pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes came"):
+        with pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes arrived"):
             link.run(frames(3))
         assert np.array_equal(link.run(frames(4, 2))[0], [golden(frame) for frame in frames(4, 2)])
 
@@ -219,7 +219,7 @@ def test_a_reply_that_comes_in_the_middle_of_the_next_run_is_an_error(board, lat
     fake = board(delay=lambda number: late * 0.2 if number == 0 else 0.0)
     x = frames(1, 2)
     with host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.2, window=1) as link:
-        with pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes came"):
+        with pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes arrived"):
             link.run(frames(1))
         for _ in range(5):
             try:
@@ -280,7 +280,7 @@ def test_a_class_that_is_not_that_of_the_greatest_score(board):
     x = frames(1)
     right = int(golden(x[0]).argmax())
     fake = board(mangle=lambda number, reply: reply[:-1] + bytes([right ^ 1]))
-    message = rf"^frame 0: the reply \w+ says class {right ^ 1} and its greatest score is that of class {right}: a byte"
+    message = rf"^frame 0: the reply \w+ says class {right ^ 1}, but its largest score is that of class {right}: a byte"
     with (
         host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
         pytest.raises(FewbitError, match=message + " was damaged on the line, or the board runs another design$"),
@@ -291,7 +291,7 @@ def test_a_class_that_is_not_that_of_the_greatest_score(board):
 def test_the_class_of_equal_scores_is_the_lowest():
     reply = protocol.encode_reply(SCORES, np.array([-3, 5, 5, 5]), 1)
     assert protocol.decode_reply(SCORES, True, reply)[1] == 1
-    with pytest.raises(FewbitError, match="says class 2 and its greatest score is that of class 1"):
+    with pytest.raises(FewbitError, match="says class 2, but its largest score is that of class 1"):
         protocol.decode_reply(SCORES, True, reply[:-1] + b"\x02")
 
 
@@ -325,7 +325,7 @@ def test_a_silent_board(board):
     fake = board(mangle=lambda number, reply: b"")
     with (
         host.BoardLink(fake.port, SOURCE, SCORES, True, timeout_s=0.2) as link,
-        pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes came"),
+        pytest.raises(FewbitError, match=r"^frame 0: 0 of 9 reply bytes arrived"),
     ):
         link.run(frames(2))
 
@@ -336,7 +336,7 @@ def test_a_score_out_of_range(board, damage):
     with (
         host.BoardLink(fake.port, SOURCE, SCORES, True) as link,
         pytest.raises(
-            FewbitError, match=r"^frame 0: the reply \w+ is no int12\[4\]: does the board run another design\?$"
+            FewbitError, match=r"^frame 0: the reply \w+ is not int12\[4\]: does the board run another design\?$"
         ),
     ):
         link.run(frames(1))
@@ -503,10 +503,10 @@ def test_replies_there_and_back(name):
 
 MANGLES = {
     "another class": (lambda reply: reply[:-1] + bytes([reply[-1] ^ 1]), "frame 0: the reply "),
-    "a byte lost": (lambda reply: reply[1:], "frame 0: 8 of 9 reply bytes came from "),
+    "a byte lost": (lambda reply: reply[1:], "frame 0: 8 of 9 reply bytes arrived from "),
     "a byte added": (lambda reply: reply[:4] + b"\x00" + reply[4:], ""),
-    "nothing": (lambda reply: b"", "frame 0: 0 of 9 reply bytes came from "),
-    "a byte behind": (lambda reply: reply + b"\x00", "1 bytes more than 1 replies came from "),
+    "nothing": (lambda reply: b"", "frame 0: 0 of 9 reply bytes arrived from "),
+    "a byte behind": (lambda reply: reply + b"\x00", "1 surplus bytes after 1 replies from "),
 }
 
 

@@ -175,7 +175,7 @@ def test_testbench_has_the_tests_of_the_bench_and_no_more(name, tmp_path, monkey
 def test_unknown_block():
     with pytest.raises(
         FewbitError,
-        match="unknown block 'adder'; there are xnor-popcount, shift-decoder, csd-multiplier, binary-mac, matvec, "
+        match="unknown block 'adder'; the blocks are xnor-popcount, shift-decoder, csd-multiplier, binary-mac, matvec, "
         "shift-lane",
     ):
         ip("adder")
@@ -206,7 +206,7 @@ def test_unknown_block():
         (["shift-decoder", "--scale-width", "-2"], "the scale must have at least 1 bit, not -2"),
         (
             ["shift-decoder", "--scale-width", "3", "--testbench"],
-            "a bench is written beside the file: name one with -o FILE",
+            "a bench is written to the folder of the Verilog file: name the file with -o FILE",
         ),
         (
             ["shift-decoder", "--scale-width", "3", "-o", "no/such/x.v"],
@@ -224,8 +224,8 @@ def test_mistakes(arguments, message, capsys):
 @pytest.mark.parametrize(
     "weights, arguments, message",
     [
-        (np.ones((2, 3)), [], "W.npy: weights are integers on two axes, outputs x inputs, not float64 (2, 3)"),
-        (np.ones(3, int), [], "W.npy: weights are integers on two axes, outputs x inputs, not int64 (3,)"),
+        (np.ones((2, 3)), [], "W.npy: weights must be an integer array, outputs x inputs, not float64 (2, 3)"),
+        (np.ones(3, int), [], "W.npy: weights must be an integer array, outputs x inputs, not int64 (3,)"),
         (np.array([[1, 2]]), [], "layer 'matvec': weight 2 is no level of the binary code"),
         (np.array([[1, -1]]), ["--simd", "3"], "layer 'matvec': SIMD must divide the 2 inputs, not 3"),
         (np.array([[1, -1]]), ["--activation", "uint99"], "a number kind has 1 to 64 bits, not 99"),

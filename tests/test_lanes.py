@@ -173,8 +173,8 @@ FAULTS = {
     "no room for a sign": (TermLanes, "else Cat(x, Const(0, 1))", "else Cat(x)"),
     "sum too narrow": (
         TermLanes,
-        "- simd * self.known, reach + 1)",
-        "// simd, reach // simd + 1)",
+        "- simd * self.known, limit + 1)",
+        "// simd, limit // simd + 1)",
     ),
     "multiples shifted too little": (
         CodebookLanes,
@@ -244,7 +244,7 @@ def test_a_level_that_is_no_power_of_two_is_never_shifted(target, exact):
 
 def test_codes_without_lanes_are_refused():
     table = TableCode("nine bits", 9, dict(enumerate(range(-256, 255, 2))))
-    with pytest.raises(FewbitError, match=r"^there are no lanes for nine bits weights on uint4$"):
+    with pytest.raises(FewbitError, match=r"^no lanes support nine bits weights and uint4 activations$"):
         lanes_for(DType.parse("uint4"), table)
 
 

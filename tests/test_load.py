@@ -63,14 +63,14 @@ def test_a_directory(tmp_path: Path) -> None:
 
 def test_an_unknown_suffix(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
-    assert message(tmp_path / "model.json") == "a network is a .safetensors or an .onnx file, not .json"
-    assert message(tmp_path / "model") == "a network is a .safetensors or an .onnx file, not one without a suffix"
+    assert message(tmp_path / "model.json") == "a network must be a .safetensors or an .onnx file, not .json"
+    assert message(tmp_path / "model") == "a network must be a .safetensors or an .onnx file, not one without a suffix"
 
 
 def test_an_input_option_is_for_onnx(network: Network, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     file.save(network, path)
-    assert message(path, input="uint8") == "input='uint8' is for ONNX files; this one says what its input is"
+    assert message(path, input="uint8") == "input='uint8' is for ONNX files; this file defines its own input"
 
 
 def test_an_onnx_file_cut_anywhere(tmp_path: Path) -> None:

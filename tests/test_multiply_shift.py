@@ -116,7 +116,7 @@ FAULTS = {
     "a digit of -1 lacks its 1": ("generic", "1 << row.place, 0)", "0, 0)"),
     "no clip at the top": ("generic", "level = Mux(over, top, level)", "pass"),
     "no clip at 0": ("generic", "return Mux(number[-1], 0, level) if below else level", "return level"),
-    "ice40: never turned": ("ice40", "_SUM[turned ^ (", "_SUM[0 * ("),
+    "ice40: never turned": ("ice40", "_SUM[inverted ^ (", "_SUM[0 * ("),
     "ecp5: the first carry is lost": ("ecp5", "carry_slot(lambda a, b: a & b,", "carry_slot(lambda a, b: 0,"),
     "twice is once": ("ice40", "2: below}[digit]", "2: x}[digit]"),
 }
@@ -293,7 +293,7 @@ def test_a_shift_alone_takes_no_adder():
     "options, message",
     [
         ({"stages": 0}, "layer 't': a multiply-shift needs at least 1 stage, not 0"),
-        ({}, "layer 't': no multiplication and shift gives the levels of its thresholds"),
+        ({}, "layer 't': no multiply-shift gives the levels of its thresholds"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
@@ -307,8 +307,8 @@ def test_what_cannot_be_is_refused(options, message):
 def test_a_lane_refuses_what_it_cannot_be():
     form = cheapest(*requantization(np.random.default_rng(1), 1, 3, 5))
     assert form is not None
-    with pytest.raises(FewbitError, match=r"^a multiply-shift has at least 0 stages, not -1$"):
+    with pytest.raises(FewbitError, match=r"^a multiply-shift has 0 or more stages, not -1$"):
         MultiplyShiftLane(form, -1)
-    message = "a multiply-shift is made for one of generic, asic, ice40, ecp5, not 'abacus'"
+    message = "the target of a multiply-shift must be one of generic, asic, ice40, ecp5, not 'abacus'"
     with pytest.raises(FewbitError, match=f"^{message}$"):
         MultiplyShiftLane(multiply_shift.LaneForm(form.form, form.low, form.high, "abacus"))

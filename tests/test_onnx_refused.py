@@ -255,15 +255,15 @@ def many_channels() -> GraphBuilder:
     [
         (
             lambda: long_chain("Mul", 400),
-            "node 'Mul_342' (Mul): scales that have been multiplied need more than 8192 bits to be exact",
+            "node 'Mul_342' (Mul): a product of scales needs more than 8192 bits to be exact",
         ),
         (
             lambda: long_chain("Relu", 100),
-            "node 'Mul_129' (Mul): more than 128 scales and limits in turn stand before a quantizer",
+            "node 'Mul_129' (Mul): there are more than 128 scales and limits before a quantizer",
         ),
         (
             many_thresholds,
-            "node 'Quant_3' (Quant): takes 4095 thresholds in 600 channels, 2,097,152 in all are the most",
+            "node 'Quant_3' (Quant): needs 4095 thresholds in 600 channels, more than 2,097,152 in all",
         ),
         (
             many_channels,

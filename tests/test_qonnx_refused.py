@@ -317,19 +317,19 @@ def constant_output(graph: GraphBuilder) -> None:
             float_dense,
             {},
             {"input": "float"},
-            "input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not 'float'",
+            "input must be uintN or intN of 1 to 16 bits, optionally with /NUMBER or *NUMBER, not 'float'",
         ),
         (
             float_dense,
             {},
             {"input": "uint8/0"},
-            "input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not 'uint8/0'",
+            "input must be uintN or intN of 1 to 16 bits, optionally with /NUMBER or *NUMBER, not 'uint8/0'",
         ),
         (
             float_dense,
             {},
             {"input": "uint17"},
-            "input must be uintN or intN of 1 to 16 bits, perhaps /NUMBER or *NUMBER, not 'uint17'",
+            "input must be uintN or intN of 1 to 16 bits, optionally with /NUMBER or *NUMBER, not 'uint17'",
         ),
     ],
 )

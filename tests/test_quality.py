@@ -231,7 +231,7 @@ def test_a_network_without_a_quality_is_one_line(capsys):
     options = ["--inputs", str(models.TEST_IMAGES), "--limit", "2", "--quiet", "--quality", "1"]
     for engine in ("golden", "board"):
         assert status("run", "mnist-small", "--engine", engine, *options) == 2
-        assert "network 'mnist-small' has no quality to turn" in one_line(capsys)
+        assert "network 'mnist-small' has no quality to set" in one_line(capsys)
 
 
 @pytest.mark.parametrize("engine", ["board", "bitstream"])
@@ -239,7 +239,7 @@ def test_a_build_of_before_is_one_line(files, build_of, engine, capsys):
     model, inputs = files
     build = build_of(dial(np.random.default_rng(5)), False)
     assert status("run", model, "--inputs", inputs, "--quality", "1", "--engine", engine, "--build", build) == 2
-    assert one_line(capsys) == f"fewbit: {build} is a build of before boards took a quality: run fewbit build again"
+    assert one_line(capsys) == f"fewbit: {build} is an old build that cannot set a quality: run fewbit build again"
 
 
 def test_a_negative_quality_is_refused():

@@ -146,24 +146,24 @@ def test_the_criterion_decides_on_the_bands():
 @pytest.mark.parametrize(
     "weights, options, message",
     [
-        ([1.0], {}, "weights must be (outputs, inputs), none of them 0, not (1,)"),
-        ([[]], {}, "weights must be (outputs, inputs), none of them 0, not (1, 0)"),
+        ([1.0], {}, "weights must have the shape (outputs, inputs), neither of them 0, not (1,)"),
+        ([[]], {}, "weights must have the shape (outputs, inputs), neither of them 0, not (1, 0)"),
         ([[np.nan]], {}, "a weight is not a finite number"),
         ([[1.0]], {"rule": "best"}, "the rule must be one of paper, least-squares, nearest, not 'best'"),
         (
             [[1.0]],
             {"rule": "paper", "two_scales": True},
-            "the paper's rule has one scale a vector: two take least-squares or nearest",
+            "the rule paper has one scale a vector; for two scales use least-squares or nearest",
         ),
         (
             [[1.0]],
             {"code": Code.parse("int(4)"), "two_scales": True},
-            "two scales are for a code with the same levels of either sign, not int(4)",
+            "two scales need a code whose levels are symmetric about 0, not int(4)",
         ),
         (
             [[1.0]],
             {"code": Code.parse("int(4)"), "rule": "paper"},
-            "the rules paper and least-squares are for binary, ternary, quinary and shift3, not int(4): take nearest",
+            "the rules paper and least-squares are for binary, ternary, quinary and shift3, not int(4): use nearest",
         ),
     ],
 )

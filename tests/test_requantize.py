@@ -117,5 +117,5 @@ def test_options_of_float_networks_are_refused(option):
     dense = Dense(name="fc", weights=[[1, 1]], code=TERNARY)
     network = Network(name="net", input=TensorType(DType("uint", 2), (2,)), layers=(dense,))
     value = {"activations": 4, "input": "uint8", "calibration": np.zeros((1, 2), int)}[option]
-    with pytest.raises(FewbitError, match=f"^{option} is for float networks: 'net' is one in integers already$"):
+    with pytest.raises(FewbitError, match=f"^{option} is for float networks: 'net' is an integer network$"):
         quantize(network, Recipe(code=TERNARY), **{option: value})

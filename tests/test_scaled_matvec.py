@@ -144,9 +144,9 @@ def test_a_scale_of_another_vector_is_seen():
         ({"code": "shift3", "vector": 3, "across": True}, {"pe": 2, "simd": 3},
          "layer 'dense': PE must divide the vectors of 3, not 2"),
         ({"code": "binary", "vector": 4, "two": True}, {"pe": 2, "simd": 2},
-         "binary weights have no 0, which scales of their own for negative weights take"),
+         "a second scale for negative weights needs a weight code with a 0, not binary"),
         ({"code": "csd(2,3)", "vector": 3, "across": True}, {"pe": 3, "simd": 2},
-         "layer 'dense': scales across outputs take no second scale and no csd(2,3) weights"),
+         "layer 'dense': scales across outputs exclude a second scale and csd(2,3) weights"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(options, folds, message):

@@ -295,8 +295,8 @@ def shell(source, scores, design, **options):
 @pytest.mark.parametrize("change, message", [
     ({"source": kind("uint4", 56)}, "the design takes elements of 8 bits, the input uint4[56] has 4"),
     ({"source": kind("uint8", 57)}, "the lanes of the design must divide the 57 elements of a frame, not 7"),
-    ({"scores": kind("int11", 3)}, "the design gives scores of kind int10, not int11"),
-    ({"scores": kind("uint10", 3)}, "the design gives scores of kind int10, not uint10"),
+    ({"scores": kind("int11", 3)}, "the design gives scores of type int10, not int11"),
+    ({"scores": kind("uint10", 3)}, "the design gives scores of type int10, not uint10"),
     ({"buffer_frames": -1}, "the receive buffer must hold 0 or more frames, not -1"),
     ({"pause_s": 1e-6}, "a pause must last longer than 20 bits, not 1e-06 s at 1000000 baud"),
     ({"baud": 5_000_000}, "5000000 baud is too fast for a clock of 12 MHz: ask for at most 1500000 baud"),

@@ -177,7 +177,7 @@ def test_what_does_not_ride_is_refused():
     two = Threshold(
         name="two", thresholds=np.zeros((4, 2), int), sign=threshold.sign, dtype=DType.parse("uint2"), base=0
     )
-    message = "layer 'two': only one threshold a channel, from binary weights to bits, is fused"
+    message = "layer 'two': only thresholds from binary weights to bits, one a channel, can be fused"
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         SignMatVec(dense, two, pe=1, simd=20)
     for fold, text in (
@@ -186,7 +186,7 @@ def test_what_does_not_ride_is_refused():
         ({"pe": 1, "simd": 20, "stages": 3}, "layer 'dense': the sum has 1 to 2 stages, not 3"),
         (
             {"pe": 1, "simd": 20, "memory": "tape"},
-            "layer 'dense': weights lie in \"block\", \"distributed\", \"logic\" or \"spram\", not 'tape'",
+            'layer \'dense\': the memory for weights must be "block", "distributed", "logic" or "spram", not \'tape\'',
         ),
         ({"pe": 1, "simd": 4}, "layer 'dense': a SIMD of 4 is too small for fused thresholds"),
     ):  # fmt: skip

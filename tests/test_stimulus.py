@@ -138,8 +138,8 @@ def test_a_network_without_a_visible_fault():
         ({"coverage": 0.0}, "the coverage must be above 0 and at most 1, not 0"),
         ({"coverage": 1.5}, "the coverage must be above 0 and at most 1, not 1.5"),
         ({"most": 0}, "there must be at least 1 vector, not 0"),
-        ({"given": np.zeros((0, 4, 6), int)}, "there is no frame to choose vectors from"),
-        ({"given": np.full((1, 4, 6), 9)}, "inputs must be uint3 (0 to 7), got 9 to 9"),
+        ({"candidates": np.zeros((0, 4, 6), int)}, "there is no frame to choose vectors from"),
+        ({"candidates": np.full((1, 4, 6), 9)}, "inputs must be uint3 (0 to 7), got 9 to 9"),
     ],
 )
 def test_refused(arguments, message):

@@ -198,7 +198,7 @@ FAULTS = {
                                "ice40", ("uint2", "binary", 4)),
     "a flip that costs nothing": ("term_tree", "return np.where(inside != sign, node.top - k, k)",
                                   "return np.where(inside != sign, -k, k)", "ice40", ("uint2", "binary", 4)),
-    "zeros are added": ("term_cells", "cell, (*_, steering) = GATED", "cell, (*_, steering) = FLIPPED",
+    "zeros are added": ("term_cells", "cell, (*_, spare) = GATED", "cell, (*_, spare) = FLIPPED",
                         "ice40", ("uint2", "ternary", 3)),
     "four times is twice": ("term_cells", "b & c if d else c, fourfold", "c, fourfold", "ecp5", ("uint1", "shift3", 3)),
     "sums for differences": ("term_cells", "b if d else c, pins", "c, pins", "ecp5", ("uint2", "binary", 6)),
@@ -248,7 +248,9 @@ def test_kinds_of_lanes():
     assert block.latency == 1
     assert isinstance(lane_kind(uint1, binary, "ecp5", exact=False)(5, uint1, binary, 0), CountLanes)
     assert lane_kind(uint8, Code.parse("shift3"), "ice40", exact=False)(5, uint8, Code.parse("shift3"), 1).front is None
-    with pytest.raises(FewbitError, match=r"^a lane is made for one of generic, asic, ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(
+        FewbitError, match=r"^the target of a lane must be one of generic, asic, ice40, ecp5, not 'xc7'$"
+    ):
         lane_kind(uint8, binary, "xc7")
 
 
@@ -260,5 +262,7 @@ def test_bad_sums_of_pairs():
         PairSums(2, DType.parse("uint1"))
     with pytest.raises(FewbitError, match=r"^sums of pairs have 0 or more stages, not -1$"):
         PairSums(2, uint4, stages=-1)
-    with pytest.raises(FewbitError, match=r"^a sum of pairs is made for one of generic, asic, ice40, ecp5, not 'xc7'$"):
+    with pytest.raises(
+        FewbitError, match=r"^the target of a sum of pairs must be one of generic, asic, ice40, ecp5, not 'xc7'$"
+    ):
         PairSums(2, uint4, "xc7")

@@ -185,7 +185,7 @@ def test_a_fault_of_the_timing_is_seen():
 
 
 def test_a_memory_that_is_filled_later_is_refused():
-    message = "layer 'dense': weights lie in \"block\" or \"logic\", not 'spram'"
+    message = "layer 'dense': the memory for weights must be \"block\" or \"logic\", not 'spram'"
     with pytest.raises(FewbitError, match=f"^{re.escape(message)}$"):
         TermSerialMatVec(layer(6, 10), DType.parse("uint2"), pe=1, simd=1, memory="spram")
 

@@ -200,14 +200,19 @@ def test_a_threshold_off_by_one_turns_the_bench_red(bench):
         (6, (6,), {"lanes": 4}, "layer 't': lanes must divide the 6 channels, not 4"),
         (1, (2, 3), {"lanes": 4}, "layer 't': lanes must divide the 6 channels, not 4"),
         (6, (6,), {"lanes": 0}, "layer 't': lanes must divide the 6 channels, not 0"),
-        (2, (2, 3), {"lanes": 1}, "layer 't': thresholds a channel take a vector or a map, not int4[2, 3]"),
+        (2, (2, 3), {"lanes": 1}, "layer 't': thresholds for each channel need a vector or a map, not int4[2, 3]"),
         (
             1,
             (2,),
             {"lanes": 1, "form": "guess"},
-            'layer \'t\': thresholds have the form "comparators", "search" or "multiply-shift", not \'guess\'',
+            'layer \'t\': the form of thresholds must be "comparators", "search" or "multiply-shift", not \'guess\'',
         ),
-        (1, (2,), {"lanes": 1, "memory": "tape"}, "layer 't': thresholds lie in \"block\" or \"logic\", not 'tape'"),
+        (
+            1,
+            (2,),
+            {"lanes": 1, "memory": "tape"},
+            "layer 't': the memory for thresholds must be \"block\" or \"logic\", not 'tape'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(rows, shape, options, message):

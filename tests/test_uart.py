@@ -180,5 +180,5 @@ def test_divisor_refuses(clock, baud, message):
 
 @pytest.mark.parametrize("component", [UARTReceiver, UARTTransmitter])
 def test_a_bit_has_at_least_8_cycles(component):
-    with pytest.raises(FewbitError, match=r"^a UART needs at least 8 clock cycles a bit, not 7$"):
+    with pytest.raises(FewbitError, match=r"^a UART needs at least 8 clock cycles per bit, not 7$"):
         component(7)

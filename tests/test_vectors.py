@@ -47,7 +47,8 @@ def test_a_file_gives_the_vectors_back(tmp_path):
 def test_a_file_of_another_version_is_refused(tmp_path):
     (tmp_path / "v.json").write_text(json.dumps({"version": 99}))
     with pytest.raises(
-        FewbitError, match=f"^{re.escape(str(tmp_path / 'v.json'))}: vectors of another version of fewbit$"
+        FewbitError,
+        match=f"^{re.escape(str(tmp_path / 'v.json'))}: the vectors are from another version of fewbit$",
     ):
         Vectors.load(tmp_path / "v.json")
 

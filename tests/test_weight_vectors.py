@@ -59,7 +59,7 @@ def test_groups_by_sign():
 @pytest.mark.parametrize(
     "axis, length, message",
     [
-        ("rows", 0, "vectors run along one of tensor, channel, inputs, outputs, not 'rows'"),
+        ("rows", 0, "the axis of weight vectors must be one of tensor, channel, inputs, outputs, not 'rows'"),
         ("inputs", 0, "vectors along inputs have a length of 1 or more, not 0"),
         ("tensor", 4, "one scale a tensor takes no vector length, not 4"),
     ],

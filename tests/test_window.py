@@ -113,7 +113,7 @@ def test_the_timing_model_before_a_slow_receiver(name):
         ({"lanes": 2}, "lanes of a window must divide the 1 channels of a group, not 2"),
         ({"lanes": 0}, "lanes of a window must divide the 1 channels of a group, not 0"),
         ({"lanes": 1, "rows": 3}, "windows of 3 rows at a stride of 1 need 4 rows of the map, not 3"),
-        ({"lanes": 1, "memory": "ring"}, 'rows of a map lie in "block" or "distributed" memory, not \'ring\''),
+        ({"lanes": 1, "memory": "ring"}, 'the memory for rows of a map must be "block" or "distributed", not \'ring\''),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):

@@ -191,6 +191,6 @@ def test_bad_popcounts():
     with pytest.raises(FewbitError, match=r"^an XNOR-popcount has 0 or more stages, not -1$"):
         XnorPopcount(8, -1)
     with pytest.raises(
-        FewbitError, match=r"^an XNOR-popcount is made for one of generic, asic, ice40, ecp5, not 'xc7'$"
+        FewbitError, match=r"^the target of an XNOR-popcount must be one of generic, asic, ice40, ecp5, not 'xc7'$"
     ):
         XnorPopcount(8, target="xc7")

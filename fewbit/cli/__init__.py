@@ -1,1 +1,1 @@
-"""The command line. Everything it does is one call of the Python API."""
+"""The command line. Each command is one call of the Python API."""

@@ -1,4 +1,4 @@
-"""``fewbit ip``."""
+"""The command ``fewbit ip``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def ip() -> None:
     """Write one datapath as a single Verilog-2001 file, its datasheet as the header."""
 
 
-_file = click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Standard output if absent.")
+_file = click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Output file; standard output by default."
+)
 _testbench = click.option("--testbench", is_flag=True, help="Write a cocotb bench beside FILE.")
 
 
@@ -25,7 +27,7 @@ def _block(name: str, out: Path | None, testbench: bool, **options: Any) -> None
 
     if out is None:
         if testbench:
-            raise FewbitError("a bench is written beside the file: name one with -o FILE")
+            raise FewbitError("a bench is written to the folder of the Verilog file: name the file with -o FILE")
         print(make(name, **options), end="")
         return
     for file in write_ip(name, out, testbench=testbench, **options):
@@ -44,58 +46,72 @@ def shift_decoder(scale_width: int, out: Path | None, testbench: bool) -> None:
 @ip.command("xnor-popcount")
 @click.option("--width", type=int, required=True, metavar="N", help="Bits of each operand.")
 @click.option("--stages", type=int, default=0, help="Pipeline stages; 0 is combinational.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Device family.")
 @_file
 @_testbench
 def xnor_popcount(width: int, stages: int, target: str, out: Path | None, testbench: bool) -> None:
-    """The binary MAC: a, b (N bits) to count, the number of bits in which they agree; clk and rst if pipelined."""
+    """The binary multiply-accumulate: a, b (N bits) to count, the number of equal bits; clk and rst if pipelined."""
     _block("xnor-popcount", out, testbench, width=width, stages=stages, target=target)
 
 
 @ip.command("csd-multiplier")
 @click.option("--width-a", type=int, required=True, metavar="A", help="Bits of a, signed.")
 @click.option("--width-b", type=int, required=True, metavar="B", help="Bits of b, signed: the recoded operand.")
-@click.option("--form", type=click.Choice(("parallel", "serial")), default="parallel", help="All rows, or one a cycle.")
-@click.option("--recoded", is_flag=True, help="Take a port `digits`, recoded beforehand, in place of b.")
+@click.option(
+    "--form",
+    type=click.Choice(("parallel", "serial")),
+    default="parallel",
+    help="All digits in one cycle, or one per cycle.",
+)
+@click.option("--recoded", is_flag=True, help="Replace b by a port `digits` with the recoded operand.")
 @_file
 @_testbench
 def csd_multiplier(width_a: int, width_b: int, form: str, recoded: bool, out: Path | None, testbench: bool) -> None:
     """The canonic-signed-digit multiplier: a, b, quality to product (A + B bits, signed).
 
-    The serial form adds clk, rst, start and done.
+    The serial form also has the ports clk, rst, start and done.
     """
     _block("csd-multiplier", out, testbench, width_a=width_a, width_b=width_b, form=form, recoded=recoded)
 
 
 @ip.command("binary-mac")
-@click.option("--pe", type=int, required=True, metavar="P", help="Sums at a time.")
+@click.option("--pe", type=int, required=True, metavar="P", help="Number of sums.")
 @click.option("--simd", type=int, required=True, metavar="S", help="Bits of an input word.")
 @click.option("--bits", type=int, required=True, metavar="A", help="Bits of a sum.")
 @click.option("--stages", type=int, default=1, help="Pipeline stages in a popcount.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Device family.")
 @_file
 @_testbench
 def binary_mac(pe: int, simd: int, bits: int, stages: int, target: str, out: Path | None, testbench: bool) -> None:
     """The binary MAC array: x (S bits), w (P x S bits), first, preset to sum (P x A bits) and sign (P bits).
 
-    Each clock cycle sum p takes in the bits in which x and word p of w agree. A sum whose preset is 2**(A - 1) less a
-    threshold has the answer in its sign.
+    In each clock cycle, the number of equal bits in x and word p of w is added to sum p. If the preset is 2**(A - 1)
+    minus a threshold, the sign says whether the sum has reached the threshold.
     """
     _block("binary-mac", out, testbench, pe=pe, simd=simd, bits=bits, stages=stages, target=target)
 
 
 @ip.command("matvec")
-@click.option("--weights", type=click.Path(path_type=Path), required=True, metavar="W.npy", help="Outputs x inputs.")
-@click.option("--code", default="binary", metavar="CODE", help="Of the weights: binary, ternary, int(4) ...")
-@click.option("--activation", default="bipolar", metavar="TYPE", help="Of the inputs: bipolar, uint2, int8 ...")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="W.npy",
+    help="Weights as an integer array, outputs x inputs.",
+)
+@click.option("--code", default="binary", metavar="CODE", help="Weight code: binary, ternary, int(4) ...")
+@click.option("--activation", default="bipolar", metavar="TYPE", help="Type of the inputs: bipolar, uint2, int8 ...")
 @click.option("--pe", type=int, default=1, help="Outputs at a time.")
 @click.option("--simd", type=int, default=1, help="Inputs at a time.")
-@click.option("--memory", type=click.Choice(("block", "logic")), default="block", help="Where the weights lie.")
+@click.option("--memory", type=click.Choice(("block", "logic")), default="block", help="Memory of the weights.")
 @click.option(
-    "--buffer", type=click.Choice(("block", "distributed", "ring")), default="block", help="Where a vector lies."
+    "--buffer",
+    type=click.Choice(("block", "distributed", "ring")),
+    default="block",
+    help="Memory of the input vectors: block RAM, distributed RAM or rings of flip-flops.",
 )
-@click.option("--stages", type=int, default=1, help="Pipeline stages in a sum of lanes.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@click.option("--stages", type=int, default=1, help="Pipeline stages in the sum of the lanes.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Device family.")
 @_file
 @_testbench
 def matvec(weights: Path, out: Path | None, testbench: bool, **options: Any) -> None:
@@ -105,21 +121,24 @@ def matvec(weights: Path, out: Path | None, testbench: bool, **options: Any) -> 
     levels = arrays.read(weights)
     if levels.ndim != 2 or levels.dtype.kind not in "iu" or 0 in levels.shape:
         raise FewbitError(
-            f"{weights}: weights are integers on two axes, outputs x inputs, not {levels.dtype} {levels.shape}"
+            f"{weights}: weights must be an integer array, outputs x inputs, not {levels.dtype} {levels.shape}"
         )
     _block("matvec", out, testbench, weights=levels.astype("int64"), **options)
 
 
 @ip.command("shift-lane")
 @click.option("--code", default="shift3", metavar="CODE", help="binary, ternary, quinary or shift3.")
-@click.option("--simd", type=int, default=1, metavar="N", help="Lanes, whose products are summed.")
-@click.option("--activation", default="uint8", metavar="KIND", help="What x is: uint8, int4, bipolar and so on.")
+@click.option("--simd", type=int, default=1, metavar="N", help="Number of lanes, whose products are summed.")
+@click.option("--activation", default="uint8", metavar="TYPE", help="Type of x: uint8, int4, bipolar ...")
 @click.option("--stages", type=int, default=0, help="Pipeline stages; 0 is combinational.")
-@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Fabric.")
+@click.option("--target", type=click.Choice(("generic", "ice40", "ecp5")), default="generic", help="Device family.")
 @_file
 @_testbench
 def shift_lane(
     code: str, simd: int, activation: str, stages: int, target: str, out: Path | None, testbench: bool
 ) -> None:
-    """The shift-and-invert MAC: x, code (N of each) to sum (signed), and illegal; clk and rst if pipelined."""
+    """The shift-and-invert multiply-accumulate: N activations x and N weights code to sum (signed) and illegal.
+
+    The pipelined form also has the ports clk and rst.
+    """
     _block("shift-lane", out, testbench, code=code, simd=simd, activation=activation, stages=stages, target=target)

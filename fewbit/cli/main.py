@@ -1,4 +1,4 @@
-"""The command line. Everything it does is one call of the Python API."""
+"""The commands of ``fewbit``, and the exit status of the command line."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from fewbit.cli.quantize import quantize
 from fewbit.progress import Reporter
 
 COVERAGE, MOST = 0.98, 200
-"""What vectors see, and how many there are, at most; :mod:`fewbit.stimulus` has the same and is slow to import."""
+"""Default coverage and number of test vectors; copied from :mod:`fewbit.stimulus`, which is slow to import."""
 
 _LONGEST = 500
-"""Characters of a message."""
+"""Largest number of characters of an error message."""
 _TARGETS = ("up5k", "hx8k", "ecp5-25k", "ecp5-85k", "asic")
 
 
-def _stimulus(network: Any, given: Any, most: int, coverage: float, reporter: Reporter) -> Any:
-    """Frames of ``network`` that see its single faults, chosen from ``given`` ones or made."""
+def _stimulus(network: Any, frames: Any, most: int, coverage: float, reporter: Reporter) -> Any:
+    """Choose test vectors of ``network`` for single faults: from ``frames`` or, if that is None, generated ones."""
     from fewbit.stimulus import choose
 
     with reporter.bar("choosing vectors", most) as done:
-        return choose(network, given, coverage=coverage, most=most, on_progress=done)
+        return choose(network, frames, coverage=coverage, most=most, on_progress=done)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,15 +42,15 @@ def cli() -> None:
     """Hardware for few-bit neural networks: a trained model goes in, Verilog and a bitstream come out.
 
     MODEL is a file (a native .safetensors, or QONNX .onnx as Brevitas exports it) or the name of a network that
-    comes with fewbit, such as mnist-small. Every engine and every step gives the same integers. A mistake in what
-    is handed in is told in one line, with exit status 2; a result that is not what it must be ends with status 1.
+    comes with fewbit, such as mnist-small. Every engine and every step gives the same integers. An error in the
+    input is reported in one line, with exit status 2. A wrong result ends with exit status 1.
     """
 
 
 @cli.command()
 @click.option("--board", default="icebreaker", show_default=True, help="Board to build for.")
 @click.option(
-    "--model", "model_name", metavar="MODEL", help="Network; by default the shipped one that suits the board."
+    "--model", "model_name", metavar="MODEL", help="Network; by default the most accurate shipped one that fits."
 )
 @click.option(
     "--out", "out_dir", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True, metavar="DIR"
@@ -61,7 +61,7 @@ def cli() -> None:
 @input_option
 @quiet_option
 def demo(board: str, model_name: str | None, out_dir: Path, frames: int, input_kind: str | None, quiet: bool) -> None:
-    """The whole line on real data: accuracy, Verilog, simulation against golden, bitstream, one-page report."""
+    """Run all steps on real data: accuracy, Verilog, comparison of RTL and golden, bitstream, one-page report."""
     from fewbit.demo import demo as run_demo
 
     print(
@@ -77,7 +77,7 @@ def demo(board: str, model_name: str | None, out_dir: Path, frames: int, input_k
 @constraint_options
 @input_option
 def info(model: str, target: str, input_kind: str | None, **constraints: Any) -> None:
-    """Layers, number kinds, memory, operations; and the folding onto a target with its exact cycles."""
+    """Show layers, number types, memory and operations, and the folding onto a target with its exact cycles."""
     from fewbit.generator import design
     from fewbit.hw.planner.constraints import Constraints
     from fewbit.readers import load
@@ -87,11 +87,11 @@ def info(model: str, target: str, input_kind: str | None, **constraints: Any) ->
     print(describe_network(network))
     print()
     try:
-        made = design(network, target, Constraints(**constraints))
+        planned = design(network, target, Constraints(**constraints))
     except FewbitError as error:
         print(f"no plan for {target}: {error}")
         return
-    print(describe_plan(made.plan))
+    print(describe_plan(planned.plan))
 
 
 @cli.command()
@@ -100,7 +100,7 @@ def info(model: str, target: str, input_kind: str | None, **constraints: Any) ->
     "--inputs",
     type=click.Path(path_type=Path),
     metavar="X",
-    help="Frames: .npy, or idx (.gz).  [default with --check: frames chosen for the faults that they see]",
+    help="Frames: .npy, or idx (.gz).  [default with --check: generated frames that detect single faults]",
 )
 @click.option(
     "--engine",
@@ -115,19 +115,19 @@ def info(model: str, target: str, input_kind: str | None, **constraints: Any) ->
     "--labels", type=click.Path(path_type=Path), metavar="L", help="True classes (.npy or idx): prints the accuracy."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N frames.")
-@click.option("--check", is_flag=True, help="Compare with golden; exit status 1 where they differ.")
+@click.option("--check", is_flag=True, help="Compare with golden; exit status 1 if they differ.")
 @click.option(
     "--quality",
     type=click.IntRange(min=0),
     metavar="K",
-    help="Signed digits that count in each multiplication by a scale or csd weight, the most significant first, on any "
+    help="Number of most significant signed digits that count in each multiplication by a scale or csd weight, on any "
     "engine.  [default: all]",
 )
 @click.option(
     "--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device, for rtl and netlist."
 )
 @click.option("--board", default="icebreaker", show_default=True, help="Board, for the engine board.")
-@click.option("--port", help="Serial port of the board; found by its USB ids if absent.")
+@click.option("--port", help="Serial port of the board.  [default: found by its USB ids]")
 @click.option(
     "--build",
     "build_dir",
@@ -160,8 +160,8 @@ def run(
     from fewbit.readers import load
 
     if inputs is None and (not check or engine == "golden" or labels is not None):
-        raise click.UsageError("--inputs is needed; only --check on an engine other than golden, without labels, makes "
-                               "its own", click.get_current_context())  # fmt: skip
+        raise click.UsageError("--inputs is required; frames are generated only for --check without --labels, on an "
+                               "engine other than golden", click.get_current_context())  # fmt: skip
     network = load(model, input=input_kind)
     engines.check(network, engine, target=target, build_dir=build_dir, quality=quality)
     if engine == "board":
@@ -222,17 +222,17 @@ cli.add_command(ip)
     "--inputs",
     type=click.Path(path_type=Path),
     metavar="X",
-    help="Frames to choose the vectors from.  [default: frames are made]",
+    help="Frames to choose the vectors from.  [default: generated frames]",
 )
 @click.option(
-    "--frames", default=MOST, show_default=True, type=click.IntRange(min=1), help="Frames in the vectors, at most."
+    "--frames", default=MOST, show_default=True, type=click.IntRange(min=1), help="Largest number of vectors."
 )
 @click.option(
     "--coverage",
     default=COVERAGE,
     show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
-    help="Share of the visible single faults that made frames must see; fewer frames are taken if they do.",
+    help="Share of the visible single faults that generated vectors must detect; no more are added when they do.",
 )
 @click.option("--check", is_flag=True, help="Run the bench; exit status 1 if it fails.")
 @click.option(
@@ -265,16 +265,16 @@ def verilog(
     from fewbit.sim.cocotb_run import choose
 
     if simulator is not None and not check:
-        raise FewbitError("--simulator says what --check runs on; give --check too, or leave it out")
+        raise FewbitError("--simulator is the simulator of --check: add --check, or leave out --simulator")
     if check:
         simulator = choose(simulator)
     check_folder(out_dir)
     network = load(model, input=input_kind)
-    given = None if inputs is None else network_inputs(network, arrays.read_rows(inputs, "frames"))
-    made = design(network, target, Constraints(**constraints))
+    candidates = None if inputs is None else network_inputs(network, arrays.read_rows(inputs, "frames"))
+    planned = design(network, target, Constraints(**constraints))
     reporter = Reporter(quiet)
-    stimulus = _stimulus(made.network, given, frames, coverage, reporter)
-    files = export(made, out_dir, stimulus.frames, notes=str(stimulus))
+    stimulus = _stimulus(planned.network, candidates, frames, coverage, reporter)
+    files = export(planned, out_dir, stimulus.frames, notes=str(stimulus))
     print(stimulus)
     for file in files:
         print(f"wrote {file}")
@@ -287,7 +287,7 @@ def verilog(
 
 @cli.command()
 @model_argument
-@click.option("--board", required=True, help="Board to build for; see fewbit boards.")
+@click.option("--board", required=True, help="Board to build for; fewbit boards lists them.")
 @click.option("-o", "--out", "out_dir", required=True, type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--baud", type=click.IntRange(min=1), help="Bits a second of the serial link.  [default: 1000000]")
 @click.option(
@@ -308,7 +308,7 @@ def build(
     quiet: bool,
     **constraints: Any,
 ) -> None:
-    """Build the bitstream of MODEL for a board, with a report of what it takes and reaches."""
+    """Build the bitstream of MODEL for a board, with a report of its resources and timing."""
     from fewbit.bitstreams import build as run_build
     from fewbit.hw.planner.constraints import Constraints
     from fewbit.readers import load
@@ -366,15 +366,16 @@ def boards() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 a wrong result, 2 a mistake in what was handed in."""
+    """Run the command line and exit with status 0 (success), 1 (wrong result), 2 (error in the input) or 128 + N
+    (signal N)."""
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):  # None where it is closed
-            output.reconfigure(errors="replace")  # a terminal of ASCII has no sign for times
+            output.reconfigure(errors="replace")  # an ASCII terminal cannot show the multiplication sign
     raise SystemExit(_written(_status(lambda: cli.main(arguments, prog_name="fewbit", standalone_mode=False))))
 
 
 def _written(status: int) -> int:
-    """``status``, once all that was printed is written; another where it cannot be."""
+    """Flush standard output; return ``status``, or another exit status if the output cannot be written."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -386,7 +387,7 @@ def _written(status: int) -> int:
 def _unwritable(error: OSError) -> int:
     from fewbit.golden.errors import reason
 
-    # Python would try again at its end, and complain in lines of its own.
+    # Otherwise Python would try again at exit, and print a traceback.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(error, BrokenPipeError):
         return 1
@@ -398,7 +399,7 @@ def _status(work: Callable[[], Any]) -> int:
     from fewbit.hw import child
     from fewbit.sim.cocotb_run import BenchFailure
 
-    # A design that is refused half-way is one that Amaranth would warn of; the refusal says enough.
+    # Amaranth warns about components of a design that was abandoned because of an error; the error message is enough.
     warnings.filterwarnings("ignore", message=r".* created but never used")
     try:
         with child.signals():
@@ -423,18 +424,18 @@ def _status(work: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:
-        if error.filename is None and error.errno == errno.ENOSPC:  # of a file there would be a FewbitError
+        if error.filename is None and error.errno == errno.ENOSPC:  # standard output; files raise FewbitError
             return _unwritable(error)
         where = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{where}{reason(error)}", 2)
     except MemoryError:
-        return _fail("the memory of this machine does not suffice", 2)
+        return _fail("this machine has too little memory", 2)
     return 0
 
 
 def _fail(message: str, status: int) -> int:
     line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(f"fewbit: {message}".split()))
-    if len(line) > _LONGEST:  # a name in a file may have any length: where and why stand at the ends
+    if len(line) > _LONGEST:  # names may be very long; the file and the reason are at the ends of the line
         line = f"{line[: _LONGEST // 2]} ... {line[-(_LONGEST // 2 - 5) :]}"
     print(line, file=sys.stderr)
     return status

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options of several commands."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ input_option = click.option(
     "--input",
     "input_kind",
     metavar="KIND",
-    help="What a float ONNX input is made of, such as uint8/255 for pixels / 255: the board then takes pixels.",
+    help="Integers that the float input of an ONNX model is computed from, such as uint8/255 for pixels / 255: the "
+    "board then takes pixels.",
 )
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show results only, no progress.")
 
 
 def _above_zero(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -28,7 +29,7 @@ def _above_zero(context: click.Context, parameter: click.Parameter, text: str | 
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise click.BadParameter(f"{text!r} is no number above 0.", context, parameter)
+        raise click.BadParameter(f"{text!r} is not a number above 0.", context, parameter)
     return number
 
 
@@ -40,27 +41,29 @@ def _hertz(context: click.Context, parameter: click.Parameter, text: str | None)
 _CONSTRAINTS = (
     click.option("--clock", "clock_hz", callback=_hertz, metavar="MHZ", help="Clock to plan for, in MHz."),
     click.option(
-        "--fps", callback=_above_zero, metavar="N", help="Plan for N frames a second instead of the fastest that fits."
+        "--fps",
+        callback=_above_zero,
+        metavar="N",
+        help="Plan for N frames per second instead of the fastest design that fits.",
     ),
     click.option(
-        "--max-lut", "max_cells", type=click.IntRange(min=1), metavar="N", help="Logic cells that the plan may take."
+        "--max-lut", "max_cells", type=click.IntRange(min=1), metavar="N", help="Largest number of logic cells."
     ),
     click.option(
         "--dsp",
         is_flag=True,
-        help="DSP blocks for scales as well: fewer cells; a lower --quality then saves no energy.",
+        help="Use DSP blocks for scales, too: fewer cells, but a lower --quality then saves no energy.",
     ),
     click.option(
         "--spram/--no-spram",
         default=None,
-        help="Whether weights may lie in memories that the host loads at the start.  "
-        "[default: where nothing else fits]",
+        help="Whether weights may be in SPRAM, which the host loads at the start.  [default: if nothing else fits]",
     ),
 )
 
 
 def constraint_options(command: F) -> F:
-    """What a plan has to keep to, under the names of :class:`fewbit.hw.planner.constraints.Constraints`."""
+    """Add the options for a plan's constraints, named as in :class:`fewbit.hw.planner.constraints.Constraints`."""
     for option in reversed(_CONSTRAINTS):
         command = option(command)
     return command

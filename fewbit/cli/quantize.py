@@ -1,4 +1,4 @@
-"""``fewbit quantize``."""
+"""The command ``fewbit quantize``."""
 
 from __future__ import annotations
 
@@ -24,31 +24,33 @@ _AXES = ("inputs", "outputs", "channel", "tensor")
     metavar="CODE",
     help="binary, ternary, quinary, shift3, shift3(PHI), csd(TERMS,EXPONENTS) or int(BITS).",
 )
-@click.option("--rule", type=click.Choice(_RULES), default="nearest", show_default=True, help="How levels are found.")
-@click.option("--vector", type=click.IntRange(min=1), metavar="N", help="Weights that share a scale.")
+@click.option("--rule", type=click.Choice(_RULES), default="nearest", show_default=True, help="Quantization rule.")
+@click.option("--vector", type=click.IntRange(min=1), metavar="N", help="Number of weights that share a scale.")
 @click.option(
     "--axis",
     type=click.Choice(_AXES),
-    help="What shares a scale: vectors along the inputs of an output or across outputs, all of an output, or all."
-    "  [default: channel; inputs with --vector]",
+    help="Weights that share a scale: vectors along the inputs or across the outputs, all weights of an output "
+    "(channel), or all weights (tensor).  [default: channel; inputs with --vector]",
 )
-@click.option("--two-scales", is_flag=True, help="Levels of either sign have their own scale.")
-@click.option("--alpha-bits", default=8, show_default=True, metavar="B", help="Bits of a stored scale, its sign too.")
-@click.option("--alpha-fraction", type=int, metavar="F", help="Bits of it after the point; as many as fit if absent.")
+@click.option("--two-scales", is_flag=True, help="One scale for positive and one for negative levels.")
+@click.option("--alpha-bits", default=8, show_default=True, metavar="B", help="Bits of a stored scale, with sign.")
+@click.option(
+    "--alpha-fraction", type=int, metavar="F", help="Fraction bits of a stored scale.  [default: all that fit]"
+)
 @click.option("--activations", type=int, metavar="B", help="Bits of the activations, 1 to 8.  [default: 8]")
 @click.option(
     "--layer",
     "layers",
     multiple=True,
     metavar="NAME=SETTING[:SETTING...]",
-    help="What one layer has in place of that: a code, a rule, two-scales, alpha-bits=B, alpha-fraction=F, vector=N, "
-    "axis=A; may be repeated.",
+    help="Settings of one layer: a code, a rule, two-scales, alpha-bits=B, alpha-fraction=F, vector=N, axis=A. May be "
+    "repeated.",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
     metavar="X",
-    help="Frames to take ranges from, a few hundred: .npy or idx (.gz).",
+    help="A few hundred frames to calibrate the activation ranges: .npy or idx (.gz).",
 )
 @click.option("--inputs", type=click.Path(path_type=Path), metavar="X", help="Frames to measure the accuracy on.")
 @click.option("--labels", type=click.Path(path_type=Path), metavar="L", help="Their true classes.")
@@ -56,7 +58,7 @@ _AXES = ("inputs", "outputs", "channel", "tensor")
     "--input",
     "pixels",
     metavar="KIND",
-    help="What a float input is made of.  [default: uint8/255]",
+    help="Integers that a float input is computed from.  [default: uint8/255]",
 )
 @quiet_option
 def quantize(
@@ -77,10 +79,10 @@ def quantize(
     pixels: str | None,
     quiet: bool,
 ) -> None:
-    """Give MODEL few-bit weights: a float ONNX, or a network in integers, whose activations stay.
+    """Quantize the weights of MODEL, a float ONNX model or an integer network, to few bits.
 
-    Without calibration frames nothing but the model is needed. With --inputs and --labels the accuracy before and
-    after is told.
+    The activations of a float model are quantized, too; those of an integer network stay as they are. Calibration
+    frames are optional. With --inputs and --labels the accuracy before and after is printed.
     """
     from fewbit import arrays
     from fewbit.golden import file
@@ -95,10 +97,10 @@ def quantize(
     from fewbit.readers import load_source
 
     if out.suffix.lower() != ".safetensors":
-        raise FewbitError(f"{out}: a network is written as .safetensors, not {out.suffix or 'without a suffix'}")
+        raise FewbitError(f"{out}: the output must be a .safetensors file, not {out.suffix or 'without a suffix'}")
     check_writable(out)
     if (inputs is None) != (labels is None):
-        raise FewbitError("an accuracy takes both --inputs and --labels")
+        raise FewbitError("the accuracy needs both --inputs and --labels")
     vectors = WeightVectors(axis or ("channel" if vector is None else "inputs"), vector or 0)
     recipe = Recipe(
         code=Code.parse(code), rule=rule, vectors=vectors, two_scales=two_scales, scale_bits=alpha_bits,
@@ -117,11 +119,11 @@ def quantize(
     )
     frames = None if calibration is None else arrays.read_rows(calibration, "frames")
     with Reporter(quiet).steps("quantizing") as step:
-        told = []
+        accuracies = []
         if labelled is not None:
             step("accuracy before")
-            told.append(accuracy(source, *labelled, kind))
-        made = run_quantize(
+            accuracies.append(accuracy(source, *labelled, kind))
+        quantization = run_quantize(
             source,
             recipe,
             layers=named,
@@ -132,10 +134,10 @@ def quantize(
         )
         if labelled is not None:
             step("accuracy after")
-            told.append(accuracy(made.network, *labelled, kind))
-    file.save(made.network, out)
-    print(describe(made))
+            accuracies.append(accuracy(quantization.network, *labelled, kind))
+    file.save(quantization.network, out)
+    print(describe(quantization))
     if labelled is not None:
-        before, after = (f"{100 * share:.2f} %" for share in told)
+        before, after = (f"{100 * share:.2f} %" for share in accuracies)
         print(f"accuracy of {len(labelled[0]):,} frames: {before} before, {after} after")
     print(f"wrote {out}")

@@ -1,1 +1,1 @@
-"""From trained networks to networks with few-bit weights."""
+"""Quantizes trained networks to few-bit weights."""

@@ -1,4 +1,4 @@
-"""Ranges of the activations of a float network: from frames that it is meant for, or from made-up ones."""
+"""Calibration of the activation ranges of a float network, with real frames or synthetic ones."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from fewbit.quantization.activation_range import Activation, choose_activation
 
 _FRAMES = 128
 SYNTHETIC_MARGIN = 2.0
-"""What trained filters make of real data is larger than what they make of made-up frames."""
+"""Factor for ranges from synthetic frames: trained filters give larger activations on real data."""
 
 
 def synthetic_inputs(kind: InputKind, shape: tuple[int, ...]) -> Floats:
-    """Frames of reals where no data is given: half of them noise, half of them coarse patches, which excite the filters
-    that look for areas and edges; the contrast goes from a quarter to full. Seeded.
+    """Synthetic frames for calibration without data, always the same.
 
-    Of LeNet-5 with :data:`SYNTHETIC_MARGIN` the ranges they give do as well as those of training images: 99.16, 99.14,
-    98.90 and 96.04 % with activations of 8, 4, 2 and 1 bits. Nothing says that they do on data that is less like
-    pictures: eight bits have room for a range that is wrong by half, fewer bits should be calibrated on data.
+    Half of them are noise, and half are coarse patches, to which filters for areas and edges respond. Their contrast
+    ranges from a quarter to full.
+
+    For LeNet-5, with :data:`SYNTHETIC_MARGIN`, they are as good as training images: 99.16, 99.14, 98.90 and 96.04 %
+    with activations of 8, 4, 2 and 1 bits. For data other than images this has not been measured: activations of 8 bits
+    tolerate a range that is wrong by half, but for fewer bits real data should be used.
     """
     rng = np.random.default_rng(0)
     frames = rng.integers(kind.dtype.min, kind.dtype.max + 1, (_FRAMES, *shape)).astype(np.float64)
@@ -34,15 +36,20 @@ def synthetic_inputs(kind: InputKind, shape: tuple[int, ...]) -> Floats:
 
 
 def float_inputs(network: FloatNetwork, kind: InputKind, frames: Floats) -> Floats:
-    """``frames``, integers or floats, as what ``network`` takes. Raises FewbitError on a misfit."""
+    """Convert ``frames``, integers or floats, to the input of ``network``.
+
+    Raises FewbitError if their shape or values do not match the network and ``kind``.
+    """
     return kind.reals(kind.integers(shaped(np.asarray(frames), network.shape)))
 
 
 def choose_activations(
     network: FloatNetwork, frames: Floats, bits: int, margin: float = 1.0
 ) -> tuple[Activation | None, ...]:
-    """The activation behind each product of ``network``, by the reals that ``frames`` bring about; None where it ends
-    in sums. Products should have the weights that they will be quantized to."""
+    """Choose the quantizer of the activation after each product of ``network``, from the activations of ``frames``.
+
+    It is None for products whose sums are the output. The products should already have their quantized weights.
+    """
     chosen: list[Activation | None] = []
     at, x = 0, frames
     for segment in segments(network)[1:]:

@@ -1,4 +1,4 @@
-"""Bands of a layer chosen by what the network makes of data."""
+"""Criterion for the quantization bands of a layer: the effect on the outputs of the network."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from fewbit.importers.float_onnx.network import FloatNetwork, Floats, Product
 
 
 def output_criterion(network: FloatNetwork, name: str, frames: Floats, scores: Floats) -> Criterion:
-    """How far ``network`` is from ``scores`` on ``frames`` with given weights in the product ``name``: the percentage
-    of frames that it puts into another class, plus the mean cross entropy of the right one. Needs no labels.
+    """Return a function that rates weights of the product ``name`` by the outputs of ``network`` on ``frames``.
 
-    Classes come first, since the paper's scales are too small for the levels: scores shrink, which an entropy alone
-    punishes, but not the answer.
+    The function takes the weights and returns the percentage of frames whose class differs from that of ``scores``,
+    plus the mean cross entropy of these classes; less is better. No labels are needed.
+
+    The percentage dominates, because the scales of the rule ``paper`` are too small for the levels: scores shrink,
+    which increases the cross entropy without changing the classes.
     """
-    place = next(i for i, one in enumerate(network.layers) if isinstance(one, Product) and one.name == name)
+    place = next(i for i, layer in enumerate(network.layers) if isinstance(layer, Product) and layer.name == name)
     product = network.layers[place]
     assert isinstance(product, Product)
-    x, wanted = network.run(frames, stop=place), _flat(scores).argmax(1)
+    x, classes = network.run(frames, stop=place), _flat(scores).argmax(1)
 
     def criterion(reals: Floats) -> float:
         y = _flat(network.with_products({name: product.with_matrix(reals)}).run(x, place, network.scores_at))
         y = y - y.max(1, keepdims=True)
-        entropy = np.log(np.exp(y).sum(1)) - y[np.arange(len(y)), wanted]
-        return float(np.mean(100 * (y.argmax(1) != wanted) + entropy))
+        entropy = np.log(np.exp(y).sum(1)) - y[np.arange(len(y)), classes]
+        return float(np.mean(100 * (y.argmax(1) != classes) + entropy))
 
     return criterion
 

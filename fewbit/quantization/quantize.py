@@ -1,4 +1,4 @@
-"""A trained network, float or in integers already, to one with few-bit weights: one call."""
+"""Quantizes a trained network, a float model or an integer network, to few-bit weights."""
 
 from __future__ import annotations
 
@@ -26,28 +26,31 @@ from fewbit.quantization.requantize import requantize, weights_of
 from fewbit.quantization.to_integers import to_integers
 
 CRITERION_FRAMES = 1000
-"""Calibration frames that the search for bands runs, at most."""
+"""Largest number of calibration frames that the search for bands uses."""
 
 Progress = Callable[[str], object]
-"""Told the step that begins."""
+"""Called with the name of each step when it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """What :func:`quantize` gave.
+    """The result of :func:`quantize`.
 
     Attributes
     ----------
     source : FloatNetwork or Network
+        The network before quantization.
     network : Network
-    weights : dict of Quantized
-        By layer, in order.
+        The quantized integer network.
+    weights : dict of str to Quantized
+        Quantized weights of each layer, in order.
     activations : tuple of Activation or None
-        Behind each product; None where the network ends in sums. Of a network in integers empty: they stay.
+        Quantizer of the activation after each product; None for products whose sums are the output. Empty for an
+        integer network, whose activations do not change.
     input : InputKind or None
-        Of a network in integers None.
-    recipes : dict of Recipe
-        By layer, in order.
+        Integers from which a float input is computed; None for an integer network.
+    recipes : dict of str to Recipe
+        Recipe of each layer, in order.
     """
 
     source: FloatNetwork | Network
@@ -58,11 +61,11 @@ class Quantization:
     recipes: dict[str, Recipe]
 
     def scale_bits(self, name: str) -> int:
-        """Of a stored scale of layer ``name``; 0 where thresholds have taken them in."""
+        """Bits of a stored scale of layer ``name``; 0 if the scales are folded into thresholds."""
         return self.recipes[name].scale_bits if stores_scales(self.weights[name]) else 0
 
     def memory_bits(self, name: str) -> int:
-        """Of layer ``name``, by equation 12: its code words and its stored scales."""
+        """Memory of layer ``name`` in bits: code words and stored scales (equation 12 of the multiplier paper)."""
         return self.weights[name].memory_bits(self.scale_bits(name))
 
 
@@ -76,72 +79,80 @@ def quantize(
     calibration: Ints | None = None,
     on_progress: Progress | None = None,
 ) -> Quantization:
-    """``source`` with few-bit weights and, if it is float, few-bit activations, in integers.
+    """Quantize the weights of ``source`` to few bits and, if it is a float network, also the activations.
 
     Parameters
     ----------
+    source : FloatNetwork or Network
+        A float network, or an integer network, whose activations stay as they are.
     recipe : Recipe
-        Of every layer but those that ``layers`` names.
+        How the weights of a layer are quantized.
+    layers : mapping of str to Recipe, optional
+        Recipes of single layers, by name, in place of ``recipe``.
     activations : int, optional
-        Bits of the activations of a float network, 1 to 8; left out, 8.
+        Bits of the activations of a float network, 1 to 8; by default 8.
     input : str, optional
-        What the input of a float network is made of; left out, ``uint8/255``. See
-        :func:`fewbit.importers.qonnx.reader.load`.
+        Integers from which the input of a float network is computed; by default ``uint8/255``. See
+        :meth:`fewbit.input_kind.InputKind.parse`.
     calibration : array (N, ...), optional
-        Frames, of the input integers or of floats, that activation ranges are taken from, and by which the search for
-        bands goes, in place of synthetic frames and the weights' squared error.
+        Frames for a float network, as input integers or floats. They determine the activation ranges (by default,
+        synthetic frames do) and guide the search for bands (by default, the squared error of the weights does).
+    on_progress : callable (step), optional
+        Called with the name of each step when it begins.
 
     Raises
     ------
     FewbitError
-        If a layer, rule, code or option does not go with the others, or a scale overflows its width.
+        If a layer is unknown, options are inconsistent, or a scale does not fit its width.
     """
     named = dict(layers or {})
     tell = on_progress or (lambda step: None)
     if isinstance(source, Network):
-        for option, given in (("activations", activations), ("input", input), ("calibration", calibration)):
-            if given is not None:
-                raise FewbitError(f"{option} is for float networks: {source.name!r} is one in integers already")
-        source = flatten_channels_last(source)  # so that vectors lie as hardware streams them
+        for option, value in (("activations", activations), ("input", input), ("calibration", calibration)):
+            if value is not None:
+                raise FewbitError(f"{option} is for float networks: {source.name!r} is an integer network")
+        source = flatten_channels_last(source)  # puts vectors in the order in which the hardware streams the inputs
         matrices = weights_of(source)
         recipes = _recipes(matrices, recipe, named)
-        made = {}
+        layer_weights = {}
         for name, matrix in matrices.items():
             tell(name)
-            made[name] = _made(name, matrix, recipes[name])
-        network = requantize(source, made, _last(recipes).scale_bits)
-        return Quantization(source=source, network=network, weights=made, recipes=recipes)
+            layer_weights[name] = _quantize_layer(name, matrix, recipes[name])
+        network = requantize(source, layer_weights, _last(recipes).scale_bits)
+        return Quantization(source=source, network=network, weights=layer_weights, recipes=recipes)
     bits = 8 if activations is None else activations
     if not 1 <= bits <= 8:
-        raise FewbitError(f"activations have 1 to 8 bits, not {bits}")
+        raise FewbitError(f"activations must have 1 to 8 bits, not {bits}")
     kind = input_kind(input)
     source = source.flattened_channels_last()
-    recipes = _recipes({one.name: one.matrix for one in source.products}, recipe, named)
+    recipes = _recipes({product.name: product.matrix for product in source.products}, recipe, named)
     if calibration is None:
         frames, margin = synthetic_inputs(kind, source.shape), SYNTHETIC_MARGIN
     else:
         frames, margin = float_inputs(source, kind, calibration), 1.0
         if not len(frames):
-            raise FewbitError("calibration needs a frame or more")
-    made, quantized = {}, source
+            raise FewbitError("calibration needs at least one frame")
+    layer_weights, quantized = {}, source
     scores = None if calibration is None else source.run(frames[:CRITERION_FRAMES], stop=source.scores_at)
     for product in source.products:
         tell(product.name)
-        own, criterion = recipes[product.name], None
-        if scores is not None and own.rule != "nearest":
+        layer_recipe, criterion = recipes[product.name], None
+        if scores is not None and layer_recipe.rule != "nearest":
             criterion = output_criterion(quantized, product.name, frames[: len(scores)], scores)
-        weights = _made(product.name, product.matrix, own, criterion)
-        made[product.name] = weights
+        weights = _quantize_layer(product.name, product.matrix, layer_recipe, criterion)
+        layer_weights[product.name] = weights
         quantized = quantized.with_products({product.name: product.with_matrix(weights.reals)})
     tell("activations")
     chosen = choose_activations(quantized, frames, bits, margin)
     tell("thresholds")
-    network = to_integers(source, made, chosen, kind, _last(recipes).scale_bits)
-    return Quantization(source=source, network=network, weights=made, activations=chosen, input=kind, recipes=recipes)
+    network = to_integers(source, layer_weights, chosen, kind, _last(recipes).scale_bits)
+    return Quantization(
+        source=source, network=network, weights=layer_weights, activations=chosen, input=kind, recipes=recipes
+    )
 
 
 def input_kind(text: str | None) -> InputKind:
-    """What a float input is made of where the user says ``text``: of pixels / 255 where he says nothing."""
+    """Parse the option ``--input``, the integers from which a float input is computed; None is ``uint8/255``."""
     return InputKind.parse("uint8/255" if text is None else text)
 
 
@@ -156,10 +167,10 @@ def _last(recipes: Mapping[str, Recipe]) -> Recipe:
     return list(recipes.values())[-1]
 
 
-def _made(name: str, matrix: Floats, recipe: Recipe, criterion: Criterion | None = None) -> Quantized:
-    """Quantized weights, their scales in fixed point where the layer has to store them."""
+def _quantize_layer(name: str, matrix: Floats, recipe: Recipe, criterion: Criterion | None = None) -> Quantized:
+    """Quantize the weights of a layer. Scales that the layer has to store are converted to fixed point."""
     try:
-        made = quantize_weights(
+        weights = quantize_weights(
             np.asarray(matrix, np.float64),
             recipe.code,
             recipe.vectors,
@@ -167,24 +178,29 @@ def _made(name: str, matrix: Floats, recipe: Recipe, criterion: Criterion | None
             two_scales=recipe.two_scales,
             criterion=criterion,
         )
-        return made.in_fixed_point(recipe.scale_bits, recipe.scale_fraction) if stores_scales(made) else made
+        return weights.in_fixed_point(recipe.scale_bits, recipe.scale_fraction) if stores_scales(weights) else weights
     except FewbitError as error:
         raise FewbitError(f"layer {name!r}: {error}") from None
 
 
 def accuracy(network: FloatNetwork | Network, frames: Ints, labels: Ints, kind: InputKind | None = None) -> float:
-    """Share of ``frames``, 0 to 1, of which ``network`` gives the class in ``labels``.
+    """Accuracy of ``network``: the share of ``frames``, 0 to 1, whose class equals that in ``labels``.
 
     Parameters
     ----------
+    network : FloatNetwork or Network
+    frames : array (N, ...)
+        Frames, as integers or floats.
+    labels : int array (N,)
+        True classes.
     kind : InputKind, optional
-        What the input is made of, of a float network and of one that was made of it; ``frames`` are integers of that
-        kind, or floats.
+        Integers from which the float input is computed. Required for a float network and for an integer network that
+        was made from one.
 
     Raises
     ------
     FewbitError
-        If frames or labels are not the network's.
+        If frames or labels do not match the network.
     """
     labels = np.asarray(labels)
     if isinstance(network, FloatNetwork):

@@ -20,14 +20,18 @@ class Recipe:
     Parameters
     ----------
     code : Code
+        Weight code.
     rule : str
+        Quantization rule, one of :data:`fewbit.golden.quantizers.rules.RULES`.
     vectors : WeightVectors
+        Which weights share a scale.
     two_scales : bool
+        Whether positive and negative levels have a scale each.
     scale_bits : int
-        Of a scale that is stored: one of several within an output, and where scales differ between the outputs of the
-        last layer. One scale an output costs nothing before that: thresholds take it in exactly.
+        Bits of a stored scale. Scales are stored if an output has several of them, or if they differ between the
+        outputs of the last layer. Otherwise a single scale per output is folded exactly into thresholds, at no cost.
     scale_fraction : int or None
-        Bits of it after the point, as many as fit if None; see
+        Fraction bits of a stored scale; None for as many as fit. See
         :func:`fewbit.golden.quantizers.fixed_point.fixed_point`.
     """
 
@@ -39,14 +43,14 @@ class Recipe:
     scale_fraction: int | None = None
 
     def named(self, text: str) -> tuple[str, Recipe]:
-        """Layer and recipe in ``NAME=SETTING:...``: this one but for the settings.
+        """Parse ``NAME=SETTING:...``; return the name of the layer, and this recipe with the settings applied.
 
         A setting is a code, a rule, ``two-scales``, ``alpha-bits=B``, ``alpha-fraction=F``, ``vector=N`` or ``axis=A``.
 
         Raises
         ------
         FewbitError
-            If it is none of these.
+            If a setting is none of these.
         """
         name, _, settings = text.partition("=")
         changes: dict[str, Any] = {}
@@ -54,7 +58,7 @@ class Recipe:
         for setting in settings.split(":"):
             key, _, value = setting.partition("=")
             if not name or not setting:
-                raise FewbitError(f"a layer's own settings are NAME=SETTING or NAME=SETTING:SETTING, not {text!r}")
+                raise FewbitError(f"the settings of a layer must be NAME=SETTING or NAME=SETTING:SETTING, not {text!r}")
             if setting in RULES:
                 changes["rule"] = setting
             elif setting == "two-scales":
@@ -67,7 +71,7 @@ class Recipe:
                 axis = value
             elif setting.partition("(")[0] not in FAMILIES:
                 raise FewbitError(
-                    f"layer {name!r}: a setting is a code, {', '.join(RULES)}, two-scales, alpha-bits=B, "
+                    f"layer {name!r}: a setting must be a code, {', '.join(RULES)}, two-scales, alpha-bits=B, "
                     f"alpha-fraction=F, vector=N or axis={'|'.join(AXES)}, not {setting!r}"
                 )
             else:
@@ -77,10 +81,10 @@ class Recipe:
         return name, replace(self, **changes)
 
     def _cut(self, axis: str | None, length: int | None) -> WeightVectors:
-        """Vectors where a layer says its own axis, length or both."""
-        own = self.vectors
-        axis = axis or (own.axis if own.length else "inputs")
-        usual = own.length if axis in ("inputs", "outputs") else 0
+        """The vectors of this recipe with another axis, length or both."""
+        vectors = self.vectors
+        axis = axis or (vectors.axis if vectors.length else "inputs")
+        usual = vectors.length if axis in ("inputs", "outputs") else 0
         return WeightVectors(axis, usual if length is None else length)
 
 

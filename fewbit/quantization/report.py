@@ -1,4 +1,4 @@
-"""What quantization did to each layer, as text."""
+"""Text report of a quantization."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from fewbit.report import table
 _FLOAT_BITS = 32
 
 
-def describe(made: Quantization) -> str:
-    """Layers with their codes, how far their weights moved, and their memory by equation 12 of the quality-scalable
-    multiplier paper; then the activations."""
+def describe(quantization: Quantization) -> str:
+    """Table of the layers with code, error of the weights and memory; then the types and scales of the activations.
+
+    The memory is computed by equation 12 of the quality-scalable multiplier paper.
+    """
     rows = []
-    for name, weights in made.weights.items():
+    for name, weights in quantization.weights.items():
         levels = weights.levels
         rows.append(
             (
@@ -27,24 +29,27 @@ def describe(made: Quantization) -> str:
                 f"{np.unique(levels).size} of {weights.code.levels.size}",
                 f"{100 * weights.relative_error:.2f}",
                 f"{100 * np.mean(levels == 0):.1f}",
-                made.scale_bits(name) or "-",
-                made.memory_bits(name),
+                quantization.scale_bits(name) or "-",
+                quantization.memory_bits(name),
             )
         )
     columns = (
         "layer", "code", "rule", "a scale each", "weights", "levels used", "error %", "zeros %", "scale bits",
         "memory bits",
     )  # fmt: skip
-    weights_in_all = sum(weights.levels.size for weights in made.weights.values())
-    bits = sum(made.memory_bits(name) for name in made.weights)
+    weights_in_all = sum(weights.levels.size for weights in quantization.weights.values())
+    bits = sum(quantization.memory_bits(name) for name in quantization.weights)
     floats = _FLOAT_BITS * weights_in_all
     lines = [
         table(columns, rows, left=4),
         "",
         f"{weights_in_all:,} weights in {bits:,} bits, {floats / bits:.2f} times fewer than in float32",
     ]
-    if isinstance(made.source, FloatNetwork):
-        assert made.input is not None
-        kinds = [f"{one.dtype} of {one.scale:.4g}" if one else "sums" for one in made.activations]
-        lines.append(f"activations: input {made.input.dtype}, then " + ", ".join(kinds))
+    if isinstance(quantization.source, FloatNetwork):
+        assert quantization.input is not None
+        kinds = [
+            f"{activation.dtype} of {activation.scale:.4g}" if activation else "sums"
+            for activation in quantization.activations
+        ]
+        lines.append(f"activations: input {quantization.input.dtype}, then " + ", ".join(kinds))
     return "\n".join(lines)

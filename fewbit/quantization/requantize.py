@@ -1,4 +1,4 @@
-"""A network in integers to the same with other weights, their scales folded into what follows."""
+"""Replaces the weights of an integer network by other quantized ones, and folds their scales into thresholds."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from fewbit.importers.lowering.integer_chain import IntegerChain
 
 
 def weights_of(network: Network) -> dict[str, Floats]:
-    """Weights of every product of ``network`` by name, scales included, as (outputs, inputs)."""
+    """Weights of each layer of ``network`` by name, multiplied by their scales, as (outputs, inputs)."""
     return {layer.name: layer.factors().astype(np.float64) for layer in network.layers if isinstance(layer, Linear)}
 
 
-def requantize(network: Network, made: Mapping[str, Quantized], scale_bits: int) -> Network:
-    """``network`` with the weights ``made``, by name, in place of its own; activations stay as they are.
+def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: int) -> Network:
+    """Replace the weights of ``network`` by ``weights``, by the name of the layer. Activations stay as they are.
 
-    Thresholds take in the scales exactly. Gains that differ between classes are rounded to ``scale_bits`` at the end.
+    Scales are folded exactly into thresholds. If the gains of the final scores differ between classes, they are rounded
+    to ``scale_bits``.
 
     Raises
     ------
     FewbitError
-        If scales differ between the outputs of a layer that another product follows without thresholds between.
+        If scales differ between the outputs of a layer, and no thresholds separate it from the next layer with weights.
     """
     chain = IntegerChain(network.input)
     for layer in network.layers:
         if isinstance(layer, Conv):
-            weights = made[layer.name]
+            quantized = weights[layer.name]
             outputs, channels, height, width = layer.weights.shape
-            levels = weights.levels.reshape(outputs, height, width, channels).transpose(0, 3, 1, 2)
+            levels = quantized.levels.reshape(outputs, height, width, channels).transpose(0, 3, 1, 2)
             window: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-            chain.product(layer.name, weights, levels, **window)
+            chain.product(layer.name, quantized, levels, **window)
         elif isinstance(layer, Dense):
-            chain.product(layer.name, made[layer.name], made[layer.name].levels)
+            chain.product(layer.name, weights[layer.name], weights[layer.name].levels)
         elif isinstance(layer, Threshold):
-            rows = [[Boundary(Fraction(int(one))) for one in row] for row in layer.thresholds]
-            signs = [int(one) for one in layer.sign]
+            rows = [[Boundary(Fraction(int(bound))) for bound in row] for row in layer.thresholds]
+            signs = [int(sign) for sign in layer.sign]
             chain.threshold(rows, layer.dtype, layer.base, Fraction(1), signs)
         elif isinstance(layer, Pool) and layer.mode == "sum":
             chain.mean(layer.kernel, layer.stride, layer.padding)

@@ -1,4 +1,4 @@
-"""A float network with quantized weights to one in integers."""
+"""Converts a float network with quantized weights to an integer network."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from fewbit.input_kind import InputKind
 from fewbit.quantization.activation_range import Activation, activation_kind
 
 _MEAN_BITS = 8
-"""Of a mean of levels, unless the levels have more: a sum that is wider is rounded to them."""
+"""Bits to which a mean of levels is rounded if its sum has more, unless the levels themselves have more."""
 
 
 def to_integers(
     network: FloatNetwork,
-    made: Mapping[str, Quantized],
+    weights: Mapping[str, Quantized],
     activations: Sequence[Activation | None],
     kind: InputKind,
     scale_bits: int,
 ) -> Network:
-    """The integer network that ``network`` is with the weights ``made``, by name, and ``activations`` by place.
+    """Convert ``network`` to integers, with quantized ``weights`` by name and quantized ``activations`` in order.
 
-    Exact but for the rounding of each activation, and at the end of biases to whole units of the sums and of gains that
-    differ between classes to ``scale_bits``: its integers stand for what the network with these weights computes.
+    The result equals the float network with these weights, except for three roundings: of each activation; in the final
+    scores, of the biases to whole units of the sums; and of gains that differ between classes to ``scale_bits``.
     """
     chain = IntegerChain(TensorType(kind.dtype, network.shape), kind.scale)
     first, *rest = segments(network)
     _narrow(chain, first.narrow)
     for segment, activation in zip(rest, activations):
-        _segment(chain, segment, made, activation, last=segment is rest[-1])
+        _segment(chain, segment, weights, activation, last=segment is rest[-1])
     chain.scores(scale_bits)
     gain = np.array([1.0 if isinstance(network.layers[-1], Best) else float(chain.gain[0])])
     if isinstance(network.layers[-1], Best):
@@ -47,14 +47,14 @@ def to_integers(
 
 
 def _segment(
-    chain: IntegerChain, segment: Segment, made: Mapping[str, Quantized], activation: Activation | None, last: bool
+    chain: IntegerChain, segment: Segment, weights: Mapping[str, Quantized], activation: Activation | None, last: bool
 ) -> None:
     product = segment.product
     assert isinstance(product, Product)
     window = {"stride": product.stride, "padding": product.padding, "groups": product.groups}
-    weights = made[product.name]
-    levels = product.from_matrix(weights.levels)
-    chain.product(product.name, weights, levels, exact(product.bias), **(window if product.convolves else {}))
+    quantized = weights[product.name]
+    levels = product.from_matrix(quantized.levels)
+    chain.product(product.name, quantized, levels, exact(product.bias), **(window if product.convolves else {}))
     for layer in segment.wide:
         _step(chain, layer)
     if activation is not None:
@@ -63,7 +63,7 @@ def _segment(
 
 
 def _narrow(chain: IntegerChain, layers: Sequence[FloatLayer], last: bool = False) -> None:
-    """Steps on few-bit levels; a sum of many is rounded to few bits again, but for the last ones."""
+    """Apply layers to few-bit levels. Means with too wide sums are rounded again, except in the last segment."""
     for layer in layers:
         before = chain.kind.dtype
         _step(chain, layer)

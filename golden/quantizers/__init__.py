@@ -1,1 +1,1 @@
-"""Weights in floating point to levels of a code and scales. The one room of golden that knows floats."""
+"""Quantizers: from floating-point weights to levels of a code and scales. Only this folder of golden uses floats."""

@@ -1,7 +1,8 @@
-"""The quantizer of the quality-scalable multiplier paper, equations 8 to 10: levels by bands of a weight's magnitude.
+"""The quantizer of the quality-scalable multiplier paper, equations 8 to 10: the level of a weight is given by the band
+that its magnitude is in.
 
-A band begins at a threshold that hangs on the standard deviation of a layer's weights, those of either sign by
-themselves; the search finds the two numbers that are free.
+The thresholds between bands depend on the standard deviation of a layer's weights, separately for positive and negative
+ones. Two parameters, gamma and delta, are found by a search.
 """
 
 from __future__ import annotations
@@ -19,26 +20,28 @@ from fewbit.golden.quantizers.least_squares import least_squares_scales
 from fewbit.golden.quantizers.weight_vectors import Floats, Groups
 
 GAMMAS = tuple(step / 16 for step in range(33))
-"""Candidates of gamma, in the lesser standard deviation; above 1 only where no +2 band begins there."""
+"""Candidates of gamma, relative to the smaller of the two standard deviations; those above 1 are only tried where no +2
+band begins there."""
 DELTAS = tuple(1 + step / 8 for step in range(33))
 """Candidates of delta."""
 
 Criterion = Callable[[Floats], float]
-"""How bad weights are, given as (outputs, inputs): the search takes the least."""
+"""Cost of quantized weights (outputs, inputs): the search minimizes it."""
 
 
 def largest_level(code: Code) -> int:
-    """The paper's phi of ``code``: its largest level. Raises FewbitError for a code that equation 10 does not make."""
+    """The largest level of ``code``, phi in the paper. Raises FewbitError unless equation 10 gives the levels of
+    ``code``."""
     phi = int(code.levels[-1])
     if phi not in (1, 2, 4) or not np.array_equal(code.levels, _levels_up_to(phi)):
         raise FewbitError(
-            f"the rules paper and least-squares are for binary, ternary, quinary and shift3, not {code}: take nearest"
+            f"the rules paper and least-squares are for binary, ternary, quinary and shift3, not {code}: use nearest"
         )
     return phi
 
 
 def _levels_up_to(phi: int) -> Ints:
-    """Equation 6.
+    """Equation 6: the levels for a given phi.
 
     >>> _levels_up_to(4)
     array([-4, -2, -1,  0,  1,  2,  4])
@@ -57,9 +60,9 @@ def code_bits(phi: int) -> int:
 
 
 def mean_scales(weights: Floats, groups: Groups, phi: int) -> Floats:
-    """Equation 9: ``sum |weight| / (phi * N)`` of every group of N weights.  # (W,) -> (groups,)"""
-    number = groups.sum(np.ones(len(weights)))
-    return np.asarray(groups.sum(np.abs(weights)) / (phi * np.maximum(number, 1)))
+    """Equation 9: ``sum |weight| / (phi * N)`` for every group of N weights.  # (W,) -> (groups,)"""
+    sizes = groups.sum(np.ones(len(weights)))
+    return np.asarray(groups.sum(np.abs(weights)) / (phi * np.maximum(sizes, 1)))
 
 
 def deviations(weights: Floats) -> tuple[float, float]:
@@ -74,17 +77,19 @@ def _each_deviation(weights: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Bands:
-    """Equation 10: the magnitude of a level is the number of its band.
+    """Equation 10: the band of a weight's magnitude gives the magnitude of its level.
 
-    0 up to ``gamma``, then 1, above sigma 2, above ``delta`` * sigma 4, as far as phi goes; sigma is that of the
-    weights of the same sign. The paper prints delta for the lower end of the +1 band (docs/decisions/0001).
+    Up to ``gamma`` the level is 0, above it 1, above sigma 2, above ``delta * sigma`` 4, limited by phi. Sigma is the
+    standard deviation of the weights of the same sign. The paper prints delta for the lower end of the +1 band
+    (docs/decisions/0001).
 
     Parameters
     ----------
     gamma : float
-        In units of the weights.
+        In the unit of the weights.
     delta : float
     sigma : (positive, negative)
+        Standard deviations, in the unit of the weights.
     phi : int
         1, 2 or 4.
     """
@@ -95,7 +100,7 @@ class Bands:
     phi: int
 
     def levels(self, weights: Floats) -> Ints:
-        """# (W,) -> (W,) int64"""
+        """The level of each weight.  # (W,) -> (W,) int64"""
         magnitude, sigma = np.abs(weights), np.where(weights > 0, *self.sigma)
         level = (magnitude > self.gamma).astype(np.int64)
         if self.phi >= 2:
@@ -114,9 +119,9 @@ def search_bands(
     gammas: Sequence[float] = GAMMAS,
     deltas: Sequence[float] = DELTAS,
 ) -> Bands:
-    """The bands of least squared error, of all pairs of a gamma and a delta.
+    """The bands with the least squared error, among all pairs of a gamma and a delta.
 
-    Scales are those of equation 9, or of least squares. The error of every pair comes from sums over what lies above
+    Scales follow equation 9, or least squares. The error of every pair is computed from sums over the weights above
     each threshold: a level is a sum of steps, 1 above gamma, 1 above sigma, 2 above delta * sigma.
     """
     magnitude, sigma = np.abs(weights), deviations(weights)
@@ -124,12 +129,12 @@ def search_bands(
     mean = mean_scales(weights, groups, phi)
 
     def above(threshold: Floats | float) -> tuple[Floats, Floats]:
-        reached = magnitude > threshold
-        return groups.sum(magnitude * reached), groups.sum(reached)
+        is_above = magnitude > threshold
+        return groups.sum(magnitude * is_above), groups.sum(is_above)
 
-    none = (np.zeros(groups.count), np.zeros(groups.count))
-    twos = above(each_sigma) if phi >= 2 else none
-    fours = {delta: above(delta * each_sigma) if phi >= 4 else none for delta in _deltas(deltas, phi)}
+    no_weights = (np.zeros(groups.count), np.zeros(groups.count))
+    twos = above(each_sigma) if phi >= 2 else no_weights
+    fours = {delta: above(delta * each_sigma) if phi >= 4 else no_weights for delta in _deltas(deltas, phi)}
     best, least = None, np.inf
     for gamma in _gammas(gammas, weights, phi):
         ones = above(gamma)
@@ -155,7 +160,7 @@ def search_bands_by(
     gammas: Sequence[float] = GAMMAS,
     deltas: Sequence[float] = DELTAS,
 ) -> Bands:
-    """The bands that ``criterion`` likes best, of all pairs of a gamma and a delta, each tried."""
+    """The bands with the least ``criterion``, among all pairs of a gamma and a delta; each pair is evaluated."""
     sigma = deviations(weights)
     mean = mean_scales(weights, groups, phi)
     best, least = None, np.inf
@@ -163,15 +168,15 @@ def search_bands_by(
         bands = Bands(gamma, delta, sigma, phi)
         levels = bands.levels(weights)
         scales = least_squares_scales(weights, levels, groups) if least_squares else mean
-        badness = criterion((groups.each(scales) * levels).reshape(shape))
-        if best is None or badness < least:
-            best, least = bands, badness
+        cost = criterion((groups.each(scales) * levels).reshape(shape))
+        if best is None or cost < least:
+            best, least = bands, cost
     assert best is not None
     return best
 
 
 def _gammas(gammas: Sequence[float], weights: Floats, phi: int) -> list[float]:
-    """In units of the weights; no more than sigma where that begins a band."""
+    """Candidates in the unit of the weights; at most sigma where a +2 band begins there."""
     unit = min(_each_deviation(weights[weights != 0]), default=0.0)
     return sorted({gamma * unit for gamma in gammas if phi == 1 or gamma <= 1})
 

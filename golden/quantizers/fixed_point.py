@@ -1,4 +1,4 @@
-"""Reals as integers of a width, all in units of one power of two."""
+"""Real numbers as integers of a given width, all in units of one power of two."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from fewbit.golden.quantizers.weight_vectors import Floats
 
 
 def fixed_point(reals: Floats, bits: int, fraction: int | None = None) -> tuple[Ints, int]:
-    """Integers that fit ``bits`` signed bits, and how many of these stand after the point.
+    """Integers of ``bits`` signed bits, and the number of fraction bits.
 
-    ``integers * 2**-fraction`` is within half a unit, ``2**-(fraction + 1)``, of ``reals``; ties go to even.
+    ``integers * 2**-fraction`` differs from ``reals`` by at most half a unit, ``2**-(fraction + 1)``; ties round to
+    even.
 
     Parameters
     ----------
     reals : float array
     bits : int
-        2 to 32, the sign among them: what a canonic-signed-digit multiplier takes.
+        2 to 32, including the sign: the width of a canonic-signed-digit multiplier.
     fraction : int, optional
-        Left out, the most with which the largest real fits; below 0 or above ``bits`` if need be.
+        Fraction bits; may be negative or larger than ``bits``. By default the most with which the largest real fits.
 
     Raises
     ------
     FewbitError
-        If a real overflows the width that ``bits`` and ``fraction`` leave it.
+        If a real overflows ``bits`` bits with ``fraction`` fraction bits.
     """
     if not 2 <= bits <= csd.WIDEST:
         raise FewbitError(f"a scale has 2 to {csd.WIDEST} bits, not {bits}")
@@ -36,13 +37,13 @@ def fixed_point(reals: Floats, bits: int, fraction: int | None = None) -> tuple[
     if fraction is None:
         largest = float(np.abs(reals).max(initial=0))
         fraction = bits - 1 - frexp(largest)[1] if largest else 0
-        if not kind.contains(_rounded(reals, fraction)):  # what rounds up to the next power of two
+        if not kind.contains(_rounded(reals, fraction)):  # the largest real rounds up to the next power of two
             fraction -= 1
     integers = _rounded(reals, fraction)
     if not kind.contains(integers):
         largest, most = float(np.abs(reals).max()), kind.max * 2.0**-fraction
         raise FewbitError(
-            f"a scale of {largest:.6g} overflows {bits} bits with {fraction} after the point, which reach {most:.6g}: "
+            f"a scale of {largest:.6g} overflows {bits} bits with {fraction} after the point, at most {most:.6g}: "
             f"give scales more bits, or fewer after the point"
         )
     return integers.astype(np.int64), fraction

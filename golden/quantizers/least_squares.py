@@ -1,4 +1,4 @@
-"""The scale that brings given levels nearest to their weights, and how far they stay."""
+"""The scale with the least squared error for given levels, and that error."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fewbit.golden.quantizers.weight_vectors import Floats, Groups
 def least_squares_scales(weights: Floats, levels: Ints, groups: Groups) -> Floats:
     """``sum(weight * level) / sum(level**2)`` of every group, 0 where every level is 0.  # (W,), (W,) -> (groups,)
 
-    The scale of least squared error: what it leaves of the weights is orthogonal to the levels. For levels of -1 and
-    +1 it is the mean magnitude (XNOR-Net, arXiv 1603.05279), for -1, 0 and +1 that of the weights that are not 0
-    (Ternary Weight Networks, arXiv 1605.04711).
+    This is the scale of least squared error: the remaining error is orthogonal to the levels. For levels -1 and +1 it
+    is the mean magnitude (XNOR-Net, arXiv 1603.05279); for -1, 0 and +1 the mean magnitude of the weights whose level
+    is not 0 (Ternary Weight Networks, arXiv 1605.04711).
     """
     products, squares = groups.sum(weights * levels), groups.sum(levels.astype(np.float64) ** 2)
     return np.divide(products, squares, out=np.zeros(groups.count), where=squares > 0)

@@ -1,4 +1,4 @@
-"""Nearest level, with the scale that suits the levels best, in turn until neither changes."""
+"""Nearest levels and least-squares scales, alternating until neither changes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fewbit.golden.quantizers.least_squares import least_squares_scales, squared
 from fewbit.golden.quantizers.weight_vectors import Floats, Groups
 
 STARTS = tuple(2 ** (-step / 4) for step in range(13))
-"""Scales to start from, in the least that no weight of the group overflows."""
-_LEAST_GAIN = 1e-6
-_MOST_TURNS = 32
+"""Initial scales, relative to the smallest scale at which no weight of the group is beyond the largest level."""
+_MINIMUM_GAIN = 1e-6
+_MAXIMUM_TURNS = 32
 
 
 def nearest_levels(weights: Floats, scales: Floats, code: Code) -> Ints:
-    """The level of ``code`` that comes nearest to ``weight / scale``; of two equally near, the one nearer to 0.
+    """The level of ``code`` nearest to ``weight / scale``; of two equally near, the one nearer to 0.
 
-    Without a scale (0) every level is as good, and it is the one nearest to 0, of binary +1.
+    Where the scale is 0, every level gives 0; the result is the level nearest to 0, which is +1 for binary.
 
     # (W,), (W,) -> (W,) int64
     """
@@ -33,29 +33,30 @@ def nearest_levels(weights: Floats, scales: Floats, code: Code) -> Ints:
 
 
 def alternate(weights: Floats, levels: Ints, groups: Groups, code: Code) -> Iterator[tuple[Ints, Floats]]:
-    """Levels and their least-squares scales, from ``levels`` on: each turn takes the levels nearest to the scales.
+    """Alternates between the least-squares scales of the levels and the levels nearest to ``weight / scale``, starting
+    from ``levels``; yields levels and scales of each turn.
 
-    Neither step can raise the squared error of any group. Ends where levels stay as they are, or all gain less than
-    a millionth.
+    Neither step can increase the squared error of any group. It ends when the levels do not change, or the total error
+    decreases by less than a millionth.
     """
     before = np.inf
-    for _ in range(_MOST_TURNS):
+    for _ in range(_MAXIMUM_TURNS):
         scales = least_squares_scales(weights, levels, groups)
         yield levels, scales
         error = float(squared_errors(weights, levels, scales, groups).sum())
         nearer = nearest_levels(weights, groups.each(scales), code)
         nearer = np.where(groups.each(scales) == 0, levels, nearer)
-        if error >= before * (1 - _LEAST_GAIN) or np.array_equal(nearer, levels):
+        if error >= before * (1 - _MINIMUM_GAIN) or np.array_equal(nearer, levels):
             return
         levels, before = nearer, error
 
 
 def nearest(weights: Floats, groups: Groups, code: Code, starts: Iterable[Ints] = ()) -> tuple[Ints, Floats]:
-    """Levels and scales of least squared error that the alternation finds, for each group by itself.
+    """Levels and scales of least squared error that the alternation finds, for each group separately.
 
-    It begins with the best of several scales, the least that no weight overflows and smaller ones, and of the levels in
-    ``starts``: the error of no group is greater than theirs. Weights that are whole numbers, and levels but for a
-    common divisor, become these.
+    It starts from the best of several candidates: scales, from the smallest that does not overflow downwards, and the
+    levels in ``starts``; so no group has a larger error than with those. Whole numbers that are a common multiple of
+    levels become exactly these levels.
 
     # (W,) -> (W,) int64, (groups,)
     """
@@ -74,7 +75,7 @@ def nearest(weights: Floats, groups: Groups, code: Code, starts: Iterable[Ints] 
 
 
 def _divisors(weights: Floats, groups: Groups) -> Iterator[Floats]:
-    """The greatest common divisor of each group, for every weight, where all weights are whole numbers."""
+    """For every weight the greatest common divisor of its group, if all weights are whole numbers."""
     if (weights == np.rint(weights)).all() and np.abs(weights).max(initial=0) < 1 << 53:
         divisors = np.zeros(groups.count, np.int64)
         np.gcd.at(divisors, groups.index, np.abs(weights).astype(np.int64))

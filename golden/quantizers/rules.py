@@ -1,16 +1,15 @@
-"""Weights in floating point to levels of a code and scales, by the paper's rule or by better ones.
+"""From floating-point weights to levels of a code and scales, by one of three rules:
 
-Three rules:
-
-- ``paper``: bands of magnitude, and a scale that is the mean magnitude over phi
+- ``paper``: bands of magnitude, and a scale that is the mean magnitude divided by phi
   (:mod:`fewbit.golden.quantizers.bands`).
-- ``least-squares``: the same bands, each vector with the scale of least squared error.
+- ``least-squares``: the same bands, and for each vector the scale of least squared error.
 - ``nearest``: the nearest level, alternating with the scale of least squared error
   (:mod:`fewbit.golden.quantizers.nearest`).
 
 The first two are for binary (where both are XNOR-Net's, arXiv 1603.05279), ternary, quinary and shift3. ``nearest`` is
-for every code; with ternary it is what Ternary Weight Networks (arXiv 1605.04711) approximate, and with scales of
-their own for levels of either sign, the weights of Trained Ternary Quantization (arXiv 1612.01064) before training.
+for every code. For ternary, Ternary Weight Networks (arXiv 1605.04711) approximate it; with separate scales for
+positive and negative levels, its weights have the form of Trained Ternary Quantization (arXiv 1612.01064) before
+training.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ RULES = ("paper", "least-squares", "nearest")
 
 COARSE_GAMMAS = tuple(step / 4 for step in range(9))
 COARSE_DELTAS = tuple(1 + step / 2 for step in range(9))
-"""Candidates where each pair costs a run of the network."""
+"""A coarser grid of candidates, for a criterion that runs the network on every pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +48,20 @@ class Quantized:
     Attributes
     ----------
     weights : float array (outputs, inputs)
-        What they were.
+        The original weights.
     levels : int array (outputs, inputs)
     code : Code
     vectors : WeightVectors
+        Which weights share a scale.
     rule : str
     scales : float array
-        Of the shape that ``vectors`` gives them; whole numbers once they are in fixed point.
+        With the shape that ``vectors`` gives; whole numbers after :meth:`in_fixed_point`.
     negative_scales : float array or None
-        Of negative levels, where these have their own.
+        Scales of negative levels, if they have their own.
     unit : float
-        A power of two; 1 before scales are in fixed point.
+        A power of two; 1 before :meth:`in_fixed_point`.
     bands : Bands or None
-        What the search found, where the rule has bands.
+        The result of the search, if the rule has bands.
     """
 
     weights: Floats
@@ -76,23 +76,25 @@ class Quantized:
 
     @property
     def reals(self) -> Floats:
-        """The weights that the levels stand for.  # (outputs, inputs)"""
+        """The weights that the levels and scales represent.  # (outputs, inputs)"""
         return self._each() * self.levels
 
     @property
     def relative_error(self) -> float:
-        """Length of the error over the length of the weights, 0 where there are none."""
+        """Norm of the error divided by the norm of the weights; 0 if all weights are 0."""
         length = float(np.linalg.norm(self.weights))
         return float(np.linalg.norm(self.weights - self.reals)) / length if length else 0.0
 
     def memory_bits(self, scale_bits: int) -> int:
-        """Equation 12: bits of a code word for every weight, and ``scale_bits`` for every scale."""
+        """Equation 12: bits of the code words of all weights, and ``scale_bits`` for every scale."""
         scales = self.scales.size + (0 if self.negative_scales is None else self.negative_scales.size)
         return self.code.bits * self.levels.size + scale_bits * scales
 
     def in_fixed_point(self, bits: int, fraction: int | None = None) -> Quantized:
-        """The same with scales in :func:`~fewbit.golden.quantizers.fixed_point.fixed_point`; under the rule
-        ``nearest`` the levels are then those nearest to the rounded scales."""
+        """The same with scales rounded by :func:`~fewbit.golden.quantizers.fixed_point.fixed_point`.
+
+        With the rule ``nearest``, the levels are chosen again, nearest to the weights for the rounded scales.
+        """
         both = [self.scales, *([] if self.negative_scales is None else [self.negative_scales])]
         integers, places = fixed_point(np.stack(both), bits, fraction)
         scales = integers.astype(np.float64)
@@ -115,7 +117,8 @@ class Quantized:
         return outputs, inputs
 
     def _each(self, signed: Ints | Floats | None = None) -> Floats:
-        """Scale of every weight, by its sign in ``signed`` where those of either sign have their own."""
+        """The scale of every weight. If negative levels have their own, the sign of ``signed`` (by default the levels)
+        decides."""
         groups = self.vectors.groups(self.shape)
         each = groups.each(self.unit * self.scales.ravel())
         if self.negative_scales is not None:
@@ -137,31 +140,34 @@ def quantize(
 
     Parameters
     ----------
+    weights : float array (outputs, inputs)
+    code : Code
     vectors : WeightVectors, optional
-        Which weights share a scale; left out, those of an output.
+        Which weights share a scale; by default those of an output.
     rule : ``"paper"``, ``"least-squares"`` or ``"nearest"``
     two_scales : bool
-        Levels of either sign have their own scale. Not under the rule ``paper``.
+        Separate scales for positive and negative levels. Not with the rule ``paper``.
     criterion : function, optional
-        By which the search for bands goes, from a coarser grid of candidates; left out, the squared error.
+        What the search for bands minimizes, on a coarser grid of candidates; by default the squared error.
 
     Raises
     ------
     FewbitError
-        If a weight is no finite number, the rule is not for the code, or has no scales of either sign.
+        If a weight is not a finite number, or the rule or ``two_scales`` cannot be used with the code or with each
+        other.
     """
     vectors = WeightVectors() if vectors is None else vectors
     weights = np.asarray(weights, np.float64)
     if weights.ndim != 2 or not weights.size:
-        raise FewbitError(f"weights must be (outputs, inputs), none of them 0, not {weights.shape}")
+        raise FewbitError(f"weights must have the shape (outputs, inputs), neither of them 0, not {weights.shape}")
     if not np.isfinite(weights).all():
         raise FewbitError("a weight is not a finite number")
     if rule not in RULES:
         raise FewbitError(f"the rule must be one of {', '.join(RULES)}, not {rule!r}")
     if two_scales and rule == "paper":
-        raise FewbitError("the paper's rule has one scale a vector: two take least-squares or nearest")
+        raise FewbitError("the rule paper has one scale a vector; for two scales use least-squares or nearest")
     if two_scales and not code.symmetric:
-        raise FewbitError(f"two scales are for a code with the same levels of either sign, not {code}")
+        raise FewbitError(f"two scales need a code whose levels are symmetric about 0, not {code}")
     flat, groups = weights.ravel(), vectors.groups(weights.shape)
     if two_scales:
         groups = groups.by_sign(flat)
@@ -182,7 +188,7 @@ def quantize(
 def _by_rule(
     weights: Floats, groups: Groups, code: Code, rule: str, criterion: Criterion | None, shape: tuple[int, int]
 ) -> tuple[Ints, Floats, Bands | None]:
-    if code.signs_only:  # has no zero band: the rules differ in nothing
+    if code.signs_only:  # without a zero band all rules give the same
         levels = np.where(weights >= 0, 1, -1)
         return levels, least_squares_scales(weights, levels, groups), None
     if rule == "nearest":

@@ -1,4 +1,4 @@
-"""Which weights share a scale, and sums over those that do."""
+"""Which weights share a scale, and sums over the weights that do."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ AXES = ("tensor", "channel", "inputs", "outputs")
 
 @dataclass(frozen=True)
 class Groups:
-    """Weights in a row, each in one of ``count`` groups.
+    """An array of weights in which each belongs to one of ``count`` groups.
 
     Parameters
     ----------
     index : int array (weights,)
         Group of every weight.
     count : int
+        Number of groups.
     """
 
     index: Ints
@@ -35,25 +36,33 @@ class Groups:
         return np.bincount(self.index, values, self.count).astype(np.float64)
 
     def each(self, values: Floats) -> Floats:
-        """What its group has, for every weight.  # (count,) -> (weights,)"""
+        """For every weight, the value of its group.  # (count,) -> (weights,)"""
         return np.asarray(values[self.index])
 
     def by_sign(self, weights: Floats) -> Groups:
-        """Twice as many: those of group g that are negative are in group 2g + 1, all others in 2g."""
+        """Twice as many groups: the negative weights of group g are in group 2g + 1, all others in 2g."""
         return Groups(2 * self.index + (weights < 0), 2 * self.count)
 
 
 @dataclass(frozen=True)
 class WeightVectors:
-    """Weights, a matrix (outputs, inputs), cut into vectors that share a scale.
+    """How a matrix of weights (outputs, inputs) is divided into vectors that share a scale.
 
     Parameters
     ----------
     axis : ``"tensor"``, ``"channel"``, ``"inputs"`` or ``"outputs"``
-        One vector; one for each output; ``length`` neighbours along the inputs of an output; ``length`` neighbours
-        across the outputs of an input. The last two are figures 5 and 6 of the quality-scalable multiplier paper.
+        ``tensor``: one vector; ``channel``: one for each output; ``inputs``: ``length`` neighbouring inputs of an
+        output;
+        ``outputs``: ``length`` neighbouring outputs of an input. The last two are figures 5 and 6 of the
+        quality-scalable
+        multiplier paper.
     length : int
         0 for tensor and channel. The last vector of a row or column may be shorter.
+
+    Raises
+    ------
+    FewbitError
+        If the axis is unknown, or the length does not suit it.
     """
 
     axis: str = "channel"
@@ -61,7 +70,7 @@ class WeightVectors:
 
     def __post_init__(self) -> None:
         if self.axis not in AXES:
-            raise FewbitError(f"vectors run along one of {', '.join(AXES)}, not {self.axis!r}")
+            raise FewbitError(f"the axis of weight vectors must be one of {', '.join(AXES)}, not {self.axis!r}")
         if self.runs and self.length < 1:
             raise FewbitError(f"vectors along {self.axis} have a length of 1 or more, not {self.length}")
         if not self.runs and self.length:
@@ -69,11 +78,11 @@ class WeightVectors:
 
     @property
     def runs(self) -> bool:
-        """Whether scales differ between the weights of an output."""
+        """Whether the scales of one output may differ from input to input."""
         return self.axis in ("inputs", "outputs")
 
     def length_in(self, shape: tuple[int, int]) -> int:
-        """Weights of a whole vector in a matrix of ``shape``."""
+        """Number of weights in a full vector, for a matrix of ``shape``."""
         outputs, inputs = shape
         return {
             "tensor": outputs * inputs,
@@ -83,7 +92,8 @@ class WeightVectors:
         }[self.axis]
 
     def scales_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Shape of the scales of a matrix of ``shape``: (outputs, vectors), across the outputs (vectors, inputs)."""
+        """Shape of the scales of a matrix of ``shape``: (outputs, vectors), or for the axis ``outputs`` (vectors,
+        inputs)."""
         outputs, inputs = shape
         length = self.length_in(shape)
         if self.axis == "tensor":
@@ -91,7 +101,7 @@ class WeightVectors:
         return (-(-outputs // length), inputs) if self.axis == "outputs" else (outputs, -(-inputs // length))
 
     def groups(self, shape: tuple[int, int]) -> Groups:
-        """The vector of every weight of a matrix of ``shape``, both in C order."""
+        """The vector of every weight of a matrix of ``shape``; both are numbered in C order."""
         rows, columns = self.scales_shape(shape)
         row, column = (index.ravel() for index in np.indices(shape))
         length = self.length_in(shape)

@@ -1,1 +1,1 @@
-"""What parts cost, where that needs more than the part itself: a layer, its fold, a device."""
+"""Cost estimates that depend on more than one component: on a layer, its fold and a device."""

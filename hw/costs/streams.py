@@ -1,7 +1,8 @@
-"""What stands around the datapaths costs: constants in LUTs, buffers of vectors, changes of lanes, windows, arg-max.
+"""What the components around the datapaths cost: vector buffers, gearboxes, windows, arg-max.
 
-Flip-flops are counted as the components have them; logic cells go with them and with what a part moves. The constants
-are those of single parts of many sizes, which ``python -m benchmarks.resources parts`` prints beside what it measures.
+Flip-flops are counted as the components have them. Logic cells are estimated from the flip-flops and the widths, with
+constants that were fitted to single components of many sizes: ``python -m benchmarks.resources parts`` prints estimates
+beside measurements.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from fewbit.hw.memory.vector_buffer import RING
 
 
 def _alone(ffs: int, target: Target) -> Cost:
-    """Flip-flops without a LUT in front of them: on iCE40 a logic cell each."""
+    """Flip-flops without a LUT in front of them: on iCE40 each takes a logic cell."""
     return Cost(cells=0 if target.kind.free_registers else ffs, ffs=ffs)
 
 
 def _written(width: int, target: Target) -> Cost:
-    """Beside a block RAM that is written while it is read: its word waits a cycle, and goes around the RAM, in case
-    that it is read at the same address."""
+    """Logic around a block RAM that is written and read at the same time: in case both addresses are equal, the written
+    word is delayed by a cycle and bypasses the block RAM."""
     return Cost(cells=width) + _alone(2 * width, target)
 
 
 def buffer_cost(words: int, line: int, style: str, target: Target) -> Cost:
-    """Of a :class:`fewbit.hw.memory.vector_buffer.VectorBuffer`."""
+    """Cost of a :class:`fewbit.hw.memory.vector_buffer.VectorBuffer`."""
     count = words.bit_length()
     wraps = 0 if words & (words - 1) == 0 else 3 * count
     if style == RING:
@@ -41,7 +42,7 @@ def buffer_cost(words: int, line: int, style: str, target: Target) -> Cost:
 
 
 def gearbox_cost(bits: int, lanes_in: int, lanes_out: int, target: Target) -> Cost:
-    """Of a :class:`fewbit.hw.streams.Gearbox` for elements of ``bits`` bits."""
+    """Cost of a :class:`fewbit.hw.streams.Gearbox` for elements of ``bits`` bits."""
     common = gcd(lanes_in, lanes_out)
     cost = Cost()
     if lanes_in != common:
@@ -54,35 +55,37 @@ def gearbox_cost(bits: int, lanes_in: int, lanes_out: int, target: Target) -> Co
 
 
 _ARGMAX = {"ecp5": (4, 1.75, 2.5)}
-"""Logic cells of an arg-max, of a bit of a score and of a bit of the index; """
+"""Logic cells of an arg-max by family: fixed, for each bit of a score, and for each bit of the index."""
 
 _ARGMAX_CELLS = (9, 3.75, 3.3)
+"""The same for all other families."""
 
 
 def argmax_cost(bits: int, scores: int, target: Target) -> Cost:
-    """Of a :class:`fewbit.hw.layers.argmax.ArgMaxUnit`."""
+    """Cost of an :class:`fewbit.hw.layers.argmax.ArgMaxUnit`."""
     index = (scores - 1).bit_length()
-    whole, each, places = _ARGMAX.get(target.family, _ARGMAX_CELLS)
-    return Cost(cells=whole + round(each * bits + places * index), ffs=2 * bits + 2 * index + 2)
+    fixed, score_bit, index_bit = _ARGMAX.get(target.family, _ARGMAX_CELLS)
+    return Cost(cells=fixed + round(score_bit * bits + index_bit * index), ffs=2 * bits + 2 * index + 2)
 
 
 _WINDOW = {"ecp5": (2.2, 25)}
-"""Logic cells of a window unit: a flip-flop, and where it is padded."""
+"""Logic cells of a window unit by family: for each flip-flop, and in addition if the map is padded."""
 
 _WINDOW_CELLS = (2.6, 25)
+"""The same for all other families."""
 
 
 def window_unit_cost(geometry: Geometry, bits: int, lanes: int, rows: int, lines: str, target: Target) -> Cost:
-    """Of a :class:`fewbit.hw.layers.window.WindowUnit` that holds ``rows`` rows, but for its block RAMs."""
+    """Cost of a :class:`fewbit.hw.layers.window.WindowUnit` with ``rows`` buffered rows, without its block RAMs."""
     pixel = geometry.shape[0] // lanes
     row_words = geometry.shape[2] * pixel
     address = _bits(rows * row_words)
     loops = (pixel // geometry.groups, *geometry.kernel, geometry.groups, geometry.columns, geometry.rows)
-    held = 2 * _bits(rows + 1) + _bits(2 * rows + 1)
-    ffs = 6 * address + _bits(row_words) + held + sum(map(_bits, loops)) + 5
-    each, padded = _WINDOW.get(target.family, _WINDOW_CELLS)
+    row_counters = 2 * _bits(rows + 1) + _bits(2 * rows + 1)
+    ffs = 6 * address + _bits(row_words) + row_counters + sum(map(_bits, loops)) + 5
+    cells_per_ff, padding_cells = _WINDOW.get(target.family, _WINDOW_CELLS)
     word = lanes * bits
-    cost = Cost(cells=round(each * ffs) + (padded + word if any(geometry.padding) else 0), ffs=ffs)
+    cost = Cost(cells=round(cells_per_ff * ffs) + (padding_cells + word if any(geometry.padding) else 0), ffs=ffs)
     if lines == DISTRIBUTED:
         return cost + Cost(cells=lut_ram_cells(rows * row_words, word), ffs=word)
     if not target.ram_shapes:
@@ -91,5 +94,5 @@ def window_unit_cost(geometry: Geometry, bits: int, lanes: int, rows: int, lines
 
 
 def _bits(values: int) -> int:
-    """Of a counter of so many values."""
+    """Bits of a counter with ``values`` values."""
     return (values - 1).bit_length()

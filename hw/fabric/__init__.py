@@ -1,1 +1,1 @@
-"""The cells of an FPGA family, and what is built of them directly: carry chains, accumulators, gates, synthesis."""
+"""The cells of an FPGA family and what is built directly from them: carry chains, accumulators, clock gates."""

@@ -1,4 +1,4 @@
-"""Devices, and what a block costs on them, predicted before synthesis."""
+"""The devices that designs are planned for."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ class Target:
     Attributes
     ----------
     name, title : str
+        Name on the command line, and name in reports.
     kind : Family
     capacity : Cost or None
         What the device has; None where there is no limit.
     fan_in_mhz : float
-        Clock up to which a sum of 16 single bits goes into one pipeline stage: how fast the fabric is.
-    dsp_bits, dsp_least : int
-        Widest operand of a DSP block, and most bits of a product that Yosys still makes of LUTs.
+        Highest clock, in MHz, at which one pipeline stage can sum 16 single bits: a measure of the speed of the fabric.
+    dsp_bits : int
+        Widest operand of a DSP block; 0 where there is none.
+    dsp_least : int
+        Yosys builds a product from LUTs where its operands have at most so many bits together.
     loads : bool
-        Whether memories may be used that have to be loaded first.
+        Whether the design may use memories that have to be loaded after configuration.
     """
 
     name: str
@@ -39,12 +42,12 @@ class Target:
     loads: bool = True
 
     def multiplies(self, width_a: int, width_b: int) -> bool:
-        """Whether a DSP block takes a product of signed numbers of these widths."""
+        """Whether Yosys puts a product of signed numbers of these widths into a DSP block."""
         return max(width_a, width_b) <= self.dsp_bits and width_a + width_b > self.dsp_least
 
     @property
     def family(self) -> str:
-        """Name of the family: the target that its datapaths are made for."""
+        """Name of the family, which datapaths take as their ``target``."""
         return self.kind.name
 
     @property
@@ -54,12 +57,12 @@ class Target:
 
     @property
     def lut_ram(self) -> bool:
-        """Whether LUTs can be a memory that is written."""
+        """Whether LUTs can serve as writable memory (distributed RAM)."""
         return self.kind.lut_ram
 
     @property
     def full_at_start(self) -> Target:
-        """The device without the memories that have to be loaded first."""
+        """The same device, but without the memories that have to be loaded after configuration."""
         return replace(self, loads=False)
 
     @property
@@ -69,15 +72,17 @@ class Target:
 
     @property
     def weight_bandwidth(self) -> int:
-        """Bits a cycle that all block RAMs give at their widest word: the most weights that a plan reads from them."""
+        """Bits a cycle that all block RAMs together read at their widest word: the upper bound for weights."""
         return self.widest_word * self.capacity.rams if self.capacity is not None else 0
 
     def block_rams(self, depth: int, width: int, *, constant: bool = False) -> int:
-        """Block RAMs that a memory of ``depth`` words of ``width`` bits takes in the best aspect ratio. Of a
-        ``constant`` one the parts beyond a RAM's depth lie side by side, and may share a RAM."""
+        """Block RAMs that ``depth`` words of ``width`` bits take in the best aspect ratio.
+
+        In a ``constant`` memory that is deeper than a block RAM, the parts lie side by side and may share a block RAM.
+        """
         return min(
-            -(-rows * width // one_width) if constant else rows * -(-width // one_width)
-            for rows, one_width in ((-(-depth // one_depth), one_width) for one_depth, one_width in self.ram_shapes)
+            -(-rows * width // ram_width) if constant else rows * -(-width // ram_width)
+            for rows, ram_width in ((-(-depth // ram_depth), ram_width) for ram_depth, ram_width in self.ram_shapes)
         )
 
 
@@ -103,8 +108,8 @@ TARGETS: tuple[Target, ...] = (
 
 
 def target(name: str) -> Target:
-    """The target called ``name``. Raises FewbitError on an unknown one."""
-    for one in TARGETS:
-        if one.name == name:
-            return one
-    raise FewbitError(f"unknown target {name!r}; there are {', '.join(one.name for one in TARGETS)}")
+    """The device called ``name``. Raises FewbitError if it is unknown."""
+    for device in TARGETS:
+        if device.name == name:
+            return device
+    raise FewbitError(f"unknown target {name!r}; there are {', '.join(device.name for device in TARGETS)}")

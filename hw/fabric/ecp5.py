@@ -1,15 +1,15 @@
-"""Lattice ECP5."""
+"""The Lattice ECP5 family."""
 
 from __future__ import annotations
 
-from fewbit.hw.fabric.family import Family, Synthesis, Tools
+from fewbit.hw.fabric.family import CarryChain, Family, LutCell, Synthesis, Tools
 
 _CARRY_MAP = "ecp5_carries.v"
 
 
 class Ecp5Synthesis(Synthesis):
-    """``synth_ecp5`` without wide multiplexers, which double the LUTs of a popcount. The ends of carry chains are left
-    open where they may be, which saves up to four LUTs a chain."""
+    """``synth_ecp5`` without wide multiplexers, which would double the LUTs of a popcount. Carry-ins and carry-outs of
+    chains are left open where possible, which saves up to four LUTs a chain."""
 
     command = "synth_ecp5"
     files = (_CARRY_MAP,)
@@ -22,7 +22,7 @@ class Ecp5Synthesis(Synthesis):
 
     def afterwards(self, *, dsp: bool) -> tuple[str, ...]:
         return (
-            "select -set read t:* %ci1 o:* %u w:* %i",  # a carry may go into a register as well
+            "select -set read t:* %ci1 o:* %u w:* %i",  # every wire that is read, also by a register
             "select -set inner @read %ci1:+[COUT] t:CCU2C %i",
             f"techmap -max_iter 1 -D LAST -map {_CARRY_MAP} t:CCU2C @inner %d",
             f"techmap -max_iter 1 -map {_CARRY_MAP} t:CCU2C",
@@ -31,7 +31,8 @@ class Ecp5Synthesis(Synthesis):
 
 FAMILY = Family(
     name="ecp5",
-    cells=True,
+    carry=CarryChain.CCU2C,
+    lut=LutCell(cell="LUT4", contents="INIT", inputs=("A", "B", "C", "D"), output="Z"),
     ram_shapes=((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
     lut_ram=True,
     free_registers=True,

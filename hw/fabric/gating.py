@@ -1,8 +1,8 @@
-"""Registers that stand still: clock enables on FPGAs, gated clocks on chips.
+"""Registers with an enable: by clock enables on FPGAs, by gated clocks on chips.
 
 A gated clock comes from a cell of the chip's library, an *integrated clock gate*: a latch that follows the enable while
-the clock is low, and an AND. So the enable may settle at any time before the clock rises, and the gated clock never
-has a short pulse. :meth:`GateCell.model` is how such a cell behaves, for simulation.
+the clock is low, and an AND. So the enable may settle at any time before the clock rises, and the gated clock has no
+glitches. :meth:`GateCell.model` is a simulation model of such a cell.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, Value
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import Target
+from fewbit.hw.fabric.families import family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,12 @@ class GateCell:
     name : str
         The cell, such as ``sky130_fd_sc_hd__dlclkp_1``.
     clock, enable, gated : str
-        Its pins: clock in, enable in, clock out.
+        Its pins: clock in, enable in, gated clock out.
+
+    Raises
+    ------
+    FewbitError
+        If one of them is not a Verilog identifier.
     """
 
     name: str = "fewbit_clock_gate"
@@ -39,7 +45,7 @@ class GateCell:
                 raise FewbitError(f"a clock gate and its pins are named by Verilog identifiers, not {word!r}")
 
     def model(self) -> str:
-        """Verilog of the cell's behaviour: to simulate with, and to leave out where the library brings its own."""
+        """A Verilog model of the cell for simulation; leave it out where the library brings its own."""
         return f"""\
 module {self.name}(input {self.clock}, input {self.enable}, output {self.gated});
   reg held;
@@ -50,12 +56,12 @@ endmodule
 
 
 def advance(m: Module, name: str, target: Target, enable: Value, statements: Any, cell: GateCell) -> None:
-    """``statements`` take effect at clock edges with ``enable`` high; else their registers stand still.
+    """Registers take on ``statements`` at clock edges at which ``enable`` is high, and hold their value at the others.
 
-    On ``asic`` by a clock of their own, gated by ``cell``; such registers must not have a reset. Elsewhere by clock
-    enables.
+    For the target ``asic`` they get a clock domain of their own, gated by ``cell``, and must not have a reset; for
+    other targets they get a clock enable.
     """
-    if target != "asic":
+    if not family(target).gated_clocks:
         with m.If(enable):
             m.d.sync += statements
         return

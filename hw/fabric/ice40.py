@@ -1,22 +1,22 @@
-"""Lattice iCE40, UltraPlus among them."""
+"""The Lattice iCE40 family, including UltraPlus."""
 
 from __future__ import annotations
 
-from fewbit.hw.fabric.family import Family, Synthesis, Tools
+from fewbit.hw.fabric.family import CarryChain, Family, LutCell, Synthesis, Tools
 
 _RAM_MAP = "ice40_brams.v"
 
 
 class Ice40Synthesis(Synthesis):
-    """``synth_ice40``, but block RAM by a map of our own (docs/decisions/0006). Of this family only UltraPlus has DSP
-    blocks."""
+    """``synth_ice40``, but with fewbit's own mapping of block RAM (docs/decisions/0006). In this family only UltraPlus
+    has DSP blocks."""
 
     command = "synth_ice40"
     files = (_RAM_MAP,)
     models = ("ice40/cells_sim.v",)
     own_models = ("ice40_cells.v",)
     cells = frozenset({"SB_LUT4", "SB_CARRY"})
-    # Default values of ports, which only unconnected ports would need, are more than some simulators read.
+    # Some simulators cannot read default values of ports, and only unconnected ports would need them.
     macros = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
 
     def options(self, *, dsp: bool) -> str:
@@ -33,7 +33,8 @@ class Ice40Synthesis(Synthesis):
 
 FAMILY = Family(
     name="ice40",
-    cells=True,
+    carry=CarryChain.SB_CARRY,
+    lut=LutCell(cell="SB_LUT4", contents="LUT_INIT", inputs=("I0", "I1", "I2", "I3"), output="O"),
     ram_shapes=((256, 16), (512, 8), (1024, 4), (2048, 2)),
     synthesis=Ice40Synthesis(),
     tools=Tools(

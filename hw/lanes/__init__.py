@@ -1,1 +1,1 @@
-"""Lanes: what weights of one code do to activations, SIMD of them summed."""
+"""Lanes: each multiplies one activation by one weight of a given code, and SIMD of them are summed."""

@@ -1,9 +1,9 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes: what one weight does to one activation, SIMD of them summed: the part of the matrix-vector unit that a code
-changes.
+"""Lanes: each multiplies one activation by one weight, and SIMD of them are summed. They are the part of a
+matrix-vector unit that depends on the weight code.
 
-Every lane component has the same members, so that the unit takes any of them, and says what its sum stands for:
-``sum_i w_i * x_i == step * o + offset + correction(w)``.
+All lane components have the same members, so the unit can use any of them. Each states how its output relates to the
+sum of products: ``sum_i w_i * x_i == step * o + offset + correction(w)``.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from fewbit.hw.streams import number
 
 
 class Lanes(wiring.Component):
-    """Base of the lane components: ``sum_i w_i * x_i == step * o + offset + correction(w)``.
+    """Base class of the lane components: ``sum_i w_i * x_i == step * o + offset + correction(w)``.
 
-    Changes of an activation whose weight is 0 stop at its gate; a lane of which that does not hold says so. ``python -m
-    benchmarks.dial --zeros`` counts them.
+    Where a weight is 0, its activation is gated: changes of the activation cause no switching behind the gate. A
+    subclass for which this does not hold says so. ``python -m benchmarks.dial --zeros`` measures it.
 
-    **Latency**: ``stages`` cycles with ``en`` high. **Throughput**: one product of SIMD terms a cycle.
+    **Latency**: ``stages`` cycles with ``en`` high. **Throughput**: one sum of SIMD products a cycle.
 
     Parameters
     ----------
     simd : int
-        Lanes.
+        Number of lanes.
     activation : DType
     code : Code
     stages : int
@@ -44,26 +44,29 @@ class Lanes(wiring.Component):
     Attributes
     ----------
     step, offset : int
-        What ``o`` stands for.
+        Scale and offset of ``o`` in the equation above.
     w_bits : int
         Width of ``w``.
     quality_bits : int
+        Width of ``quality``; 0 where the port is absent.
     exact : bool
-        ``w`` takes plain code words, and the correction is always 0. Else the weights must be known beforehand.
+        True: ``w`` takes plain code words and the correction is always 0. False: the weights must be known at
+        generation
+        time, for :meth:`words` and :meth:`correction`.
     front : Component or None
-        What is to be put between the activations, its ``x``, and ``x`` of the lanes, its ``o``: once for all lanes of
-        the same activations.
+        A component to put between the activations (its ``x``) and the ``x`` of the lanes (its ``o``). All outputs that
+        read the same activations share it.
 
     Members
     -------
     x : In(simd * activation.bits)
-        Encoded activations, the first in the lowest bits; with a front, what that gives of them.
+        Encoded activations, the first in the lowest bits; if there is a ``front``, its output.
     w : In(w_bits)
-        What :meth:`words` makes of the weights.
+        The weights in the form that :meth:`words` returns.
     en : In(1)
         Registers advance while it is high.
     quality : In(quality_bits)
-        Signed digits that count in a product; absent where no product takes any.
+        How many signed digits of each factor count; absent where no product uses signed digits.
     o : Out(Shape)
     """
 
@@ -97,18 +100,18 @@ class Lanes(wiring.Component):
         return None
 
     def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
-        """What ``w`` must be for each row of weights, with its scales where there are any.
+        """The value of ``w`` for each row of weights, and for its scales if the lanes take any.
 
         # (rows, simd), (rows, scales) -> rows integers
         """
         return rom_words(self.code.encode(weights), self.code.bits)
 
     def correction(self, weights: Ints) -> Ints:
-        """What is to be added for each row of weights.  # (rows, simd) -> (rows,) int64"""
+        """What has to be added to the sum of each row of weights.  # (rows, simd) -> (rows,) int64"""
         return np.zeros(len(weights), np.int64)
 
     def activations(self) -> list[Value]:
-        """The numbers in ``x``."""
+        """The activations as numbers, decoded from ``x``."""
         words = [self.x.word_select(lane, self.activation.bits) for lane in range(self.simd)]
         return [number(word.as_signed() if self.activation.signed else word, self.activation) for word in words]
 
@@ -117,23 +120,23 @@ class Lanes(wiring.Component):
 
 
 class CodeLanes(Lanes, ABC):
-    """Lanes of a weight code. A class says which weights and activations it serves, for which targets, and its cost.
+    """Lanes for a weight code. A subclass says which codes, activations and targets it serves, and what it costs.
 
-    It is registered in :data:`fewbit.hw.lanes.choose.LANES`, and needs no other place.
+    To add a kind of lanes, write a subclass and list it in :data:`fewbit.hw.lanes.choose.LANES`.
 
     Parameters
     ----------
     simd, activation, code, stages
-        As of :class:`Lanes`.
+        See :class:`Lanes`.
     target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
-        What the lanes are made of.
+        Plain RTL, or the FPGA family whose cells the lanes instantiate.
     dsp : bool
-        Whether their products are left to the device's DSP blocks, where they have any.
+        Whether synthesis may put the products into the device's DSP blocks.
 
     Attributes
     ----------
     targets : tuple of str
-        Targets that the class makes lanes for.
+        Targets that the class can be built for.
     """
 
     targets: ClassVar[tuple[str, ...]] = TARGETS
@@ -141,27 +144,28 @@ class CodeLanes(Lanes, ABC):
     @classmethod
     @abstractmethod
     def serves(cls, code: Code, activation: DType) -> bool:
-        """Whether these lanes multiply weights of ``code`` by activations of that kind, exactly."""
+        """Whether these lanes compute exact products of weights of ``code`` and activations of kind ``activation``."""
 
     @classmethod
     @abstractmethod
     def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
-        """Logic cells of ``simd`` lanes and of their sum, about; ``family`` is a target. With ``dsp`` the products are
-        made in DSP blocks."""
+        """Estimated logic cells of ``simd`` lanes and their sum for the target ``family``; with ``dsp`` the products
+        are in DSP blocks."""
 
     @classmethod
     def front_cells(cls, code: Code, activation: DType, simd: int, family: str) -> int:
-        """Logic cells of the :attr:`front`, about."""
+        """Estimated logic cells of the :attr:`front`."""
         return 0
 
     @classmethod
     def exact_cells(cls, code: Code, activation: DType, simd: int, family: str) -> int:
-        """Logic cells that lanes of an exact sum take more, about: their negation cannot be left to a correction."""
+        """Estimated logic cells that lanes take in addition when they have to be exact, because the ``+ 1`` of each
+        negation cannot be left to a correction."""
         return round({"ice40": 3.5, "ecp5": 7.0}.get(family, 2.0) * (simd - 1))
 
     @classmethod
     def factor_bits(cls, code: Code) -> int | None:
-        """Bits that a weight has as the factor of a multiplier; None where lanes have no multiplier."""
+        """Bits of a weight as the operand of a multiplier; None where the lanes have no multiplier."""
         return None
 
 
@@ -173,7 +177,8 @@ def check_lanes(simd: int, stages: int) -> None:
 
 
 def saturated(quality: Value, bits: int) -> Value:
-    """``quality`` in fewer bits, all ones where it is more: at or above the number of digits a product is exact."""
+    """``quality`` reduced to ``bits`` bits, saturated to all ones. Nothing is lost: from the number of digits on, a
+    product is exact at any quality."""
     if len(quality) <= bits:
         return quality
     return Mux(quality[bits:].any(), (1 << bits) - 1, quality[:bits])

@@ -1,4 +1,4 @@
-"""Which lanes serve a weight code and a kind of activation."""
+"""Selects the lanes for a weight code and a kind of activation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LANES: tuple[type[CodeLanes], ...] = (
     ProductLanes, CsdLanes, XnorLanes, CountLanes, GateLanes, TreeLanes, KnownTermLanes, ExactLanes, TermLanes,
     KnownCodebookLanes, CodebookLanes,
 )  # fmt: skip
-"""All kinds of lanes; the first one that serves is taken."""
+"""All kinds of lanes, in order of preference: the first that serves a code and an activation is used."""
 
 
 @lru_cache(maxsize=256)
@@ -34,27 +34,28 @@ def lanes_for(activation: DType, code: Code, target: str = "generic", *, exact: 
     code : Code
     target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
     exact : bool
-        The weights come as plain code words, and what the lanes give needs no correction. Lanes for weights known
-        beforehand are smaller.
+        Whether the lanes must take plain code words and give sums that need no correction. Lanes for weights that are
+        known at generation time (False) are smaller.
 
     Raises
     ------
     FewbitError
-        If there is none, or the target is unknown.
+        If no lanes serve the code and the activation, or the target is unknown.
     """
     check_target("a lane", target)
     for kind in LANES:
         if target in kind.targets and (kind.exact or not exact) and kind.serves(code, activation):
             return kind
-    raise FewbitError(f"there are no lanes for {code} weights on {activation}")
+    raise FewbitError(f"no lanes support {code} weights and {activation} activations")
 
 
 def lane_kind(
     activation: DType, code: Code, target: str = "generic", *, exact: bool = True, dsp: bool = False
 ) -> Callable[[int, DType, Code, int], Lanes]:
-    """:func:`lanes_for`, as a function of SIMD, activation, code and pipeline stages.
+    """A function from SIMD, activation, code and pipeline stages to a lane component of the class that
+    :func:`lanes_for` selects.
 
-    With ``dsp`` their products are left to the device's DSP blocks.
+    With ``dsp`` synthesis may put products into the device's DSP blocks.
     """
     kind: Any = lanes_for(activation, code, target, exact=exact)
     return partial(kind, target=target, dsp=dsp)

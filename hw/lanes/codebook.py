@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes for weights from any table of integers: a lane selects a multiple of its activation, and negates it."""
+"""Lanes for weights from any table of integers: each selects a multiple of its activation and may negate it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from fewbit.hw.streams import number
 from fewbit.hw.sums.popcount import sum_tree
 
 MOST_BITS = 8
-"""Bits of a code word up to which lanes are made that select."""
+"""Widest code word, in bits, for which these lanes are made."""
 
 
 def odd_multiples(code: Code) -> list[int]:
-    """The odd factors of the levels other than 1, ascending: with shifts they make every magnitude."""
-    sizes = [abs(int(level)) for level in code.levels if level]
-    return sorted({size >> (size & -size).bit_length() - 1 for size in sizes} - {1})
+    """The odd parts of a code's levels, without 1, ascending. Shifting the activation or one of these odd multiples of
+    it gives every magnitude of the code."""
+    magnitudes = [abs(int(level)) for level in code.levels if level]
+    return sorted({magnitude >> (magnitude & -magnitude).bit_length() - 1 for magnitude in magnitudes} - {1})
 
 
 class Multiples(wiring.Component):
-    """Every activation beside its products with the odd factors of a code's levels: what all outputs share.
+    """Every activation with its products by the odd parts of a code's levels. All outputs share them.
 
-    **Latency**: 0. Cost: for each factor and activation an adder for every canonic signed digit but one.
+    **Latency**: 0. Cost for each multiple and activation: one adder less than the multiple has canonic signed digits.
 
     Parameters
     ----------
@@ -38,9 +39,9 @@ class Multiples(wiring.Component):
     Attributes
     ----------
     factors : list of int
-        1, then :func:`odd_multiples`.
+        The multiples: 1, then :func:`odd_multiples`.
     bits : list of int
-        Of each of these products.
+        Width of the product by each of them.
 
     Members
     -------
@@ -75,28 +76,30 @@ class Multiples(wiring.Component):
         return m
 
     def of(self, lanes: Value) -> list[dict[int, Value]]:
-        """The products in a word such as ``o``, each under its factor; one dict an activation."""
-        step, found = sum(self.bits), []
+        """Splits a word laid out like ``o`` into products: for each activation a dict from multiple to product."""
+        step, lane_products = sum(self.bits), []
         for lane in range(self.simd):
             word, products = lanes[lane * step : (lane + 1) * step], {}
             for factor, bits in zip(self.factors, self.bits):
                 products[factor], word = word[:bits].as_signed(), word[bits:]
-            found.append(products)
-        return found
+            lane_products.append(products)
+        return lane_products
 
 
 class CodebookLanes(CodeLanes):
-    """Any activation, weights of any code with few levels, as code words at run time: exact for every family.
+    """Any activation, weights of any code with few levels, as code words at run time. The sum is exact.
 
     ``-x`` is ``~x + 1``: ``o = sum_i ((m_i xor neg_i) + neg_i)``, where ``m_i`` is the product of the activation and
-    the weight's magnitude: one of :class:`Multiples`, shifted. An illegal code word is a 0.
+    the weight's magnitude, a shifted output of :class:`Multiples`. An illegal code word counts as 0.
 
-    Cost: a multiplexer of as many inputs as there are magnitudes a bit, and an adder; and :class:`Multiples`.
-    ``python -m benchmarks.lanes "codebook(-9,-4,-1,0,1,4,9)"`` measures it beside what Yosys makes of products.
+    Cost: for each bit of a lane's product a multiplexer with one input for each magnitude, and an adder; and
+    :class:`Multiples`. ``python -m benchmarks.lanes "codebook(-9,-4,-1,0,1,4,9)"`` compares it with the multiplication
+    that Yosys makes.
     """
 
     known = False
-    """Whether the popcount of the negative weights is left to the correction, and the multiples to a front."""
+    """Whether the weights are known at generation time: then the ones of the negations are left to the correction, and
+    the multiples are in a shared front."""
 
     @classmethod
     def serves(cls, code: Code, activation: DType) -> bool:
@@ -104,10 +107,10 @@ class CodebookLanes(CodeLanes):
 
     @classmethod
     def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
-        sizes = len({abs(int(level)) for level in code.levels} - {0})
-        each = (activation.bits + 1.6) * (1.65 + 4 * sizes / 3)  # python -m benchmarks.lanes CODE
-        own = 0 if cls.known else cls._multiples_cells(code, activation)
-        return round(simd * (each + own))
+        magnitudes = len({abs(int(level)) for level in code.levels} - {0})
+        lane_cells = (activation.bits + 1.6) * (1.65 + 4 * magnitudes / 3)  # python -m benchmarks.lanes CODE
+        multiples_cells = 0 if cls.known else cls._multiples_cells(code, activation)
+        return round(simd * (lane_cells + multiples_cells))
 
     @classmethod
     def front_cells(cls, code: Code, activation: DType, simd: int, family: str) -> int:
@@ -163,8 +166,11 @@ class CodebookLanes(CodeLanes):
 
 
 class KnownCodebookLanes(CodebookLanes):
-    """:class:`CodebookLanes` for weights known beforehand: all outputs share the multiples, and ``o`` lacks the
-    popcount of the negative weights."""
+    """Any activation, weights of any code with few levels, known at generation time.
+
+    It works as :class:`CodebookLanes`, but all outputs share the multiples, in ``front``, and ``o`` lacks the ones of
+    the negations (one for each negative weight), which :meth:`correction` returns.
+    """
 
     exact = False
     known = True

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes for weights in canonic signed digits, as many of them as a run-time quality allows."""
+"""Lanes for weights in canonic signed digits; ``quality`` sets at run time how many digits of a weight count."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from fewbit.hw.sums.popcount import sum_tree
 
 
 def digit_words(values: Ints, width: int) -> list[int]:
-    """Each row of values as one number, the words of their digits side by side, the first lowest."""
+    """Each row of values as one number: the digit words of the values side by side, the first in the lowest bits
+    (:func:`fewbit.golden.digits.digit_word`)."""
     bits = word_bits(width)
     return [sum(digit_word(int(value), width) << place * bits for place, value in enumerate(row)) for row in values]
 
 
 class CsdLanes(CodeLanes):
-    """Any activation, weights of a ``csd`` code: a multiplier a lane, whose rows are the digits kept.
+    """Any activation, weights of a ``csd`` code: one multiplier a lane, with a partial product for each digit.
 
-    A weight lies in memory as the word of its digits (:class:`fewbit.golden.digits.RowField`); a digit that is zero, or
-    beyond ``quality``, has a row that is gated. A bipolar bit becomes -1 or +1 in front of the rows, in a LUT that
-    moves whatever the weight.
+    A weight is stored as the word of its digits (:class:`fewbit.golden.digits.RowField`). The partial product of a
+    digit that is zero, or beyond ``quality``, is gated. Only the LUT that turns a bipolar bit into -1 or +1, in front
+    of the partial products, switches whatever the weight.
 
-    Cost: a CSD multiplier a lane, in cells or with ``dsp`` in DSP blocks, and the adders of their products.
+    Cost: a CSD multiplier a lane, in cells or with ``dsp`` in a DSP block, and the adders of the products.
     """
 
     @classmethod
@@ -39,12 +40,12 @@ class CsdLanes(CodeLanes):
     @classmethod
     def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
         width = _width(code)
-        each = FactorMultiplier.cells(width) if dsp else CsdMultiplier.cells(signed_bits(activation), width)
-        return simd * (each + activation.bits + width - 1)
+        multiplier_cells = FactorMultiplier.cells(width) if dsp else CsdMultiplier.cells(signed_bits(activation), width)
+        return simd * (multiplier_cells + activation.bits + width - 1)
 
     @classmethod
     def factor_bits(cls, code: Code) -> int | None:
-        return _width(code) + 1  # a sum of few digits may take a bit more than all of them
+        return _width(code) + 1  # the leading digits alone may sum to a power of two that takes one bit more
 
     def __init__(
         self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic", *, dsp: bool = False
@@ -54,14 +55,14 @@ class CsdLanes(CodeLanes):
             digit_multiplier(signed_bits(activation), self.width, registered=False, target=target, dsp=dsp)
             for _ in range(simd)
         ]
-        # Of few digits of a number the most significant alone can be twice as much as all.
-        reach = simd * (1 << self.width) * max(-activation.min, activation.max)
+        # The leading digit alone can weigh up to twice the number: 7 = 8 - 1 at a quality of 1 is 8.
+        limit = simd * (1 << self.width) * max(-activation.min, activation.max)
         super().__init__(
             simd,
             activation,
             code,
             stages,
-            Shape.cast(range(-reach, reach)),
+            Shape.cast(range(-limit, limit)),
             w_bits=simd * word_bits(self.width),
             quality=quality_bits(self.width),
         )

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes for activations of one bit: a product is a bit, and the sum a popcount."""
+"""Lanes for activations of one bit: each product is one bit, and the sum is a popcount."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fewbit.hw.sums.popcount import GatedPopcount, XnorPopcount
 
 
 class XnorLanes(CodeLanes):
-    """Bipolar activations, binary weights: a product is +1 where the bits agree, so ``o = popcount(x xnor w)``.
+    """Bipolar activations, binary weights: a product is +1 where the bits agree, so ``o = popcount(x xnor w)`` and the
+    sum of products is ``2 * o - simd``.
 
-    ``sum = 2 o - simd``. ``target`` is that of :class:`fewbit.hw.sums.popcount.XnorPopcount`: what the popcount is made
-    of.
-    Source: XNOR-Net, arXiv 1603.05279, section 3.2; BinaryNet, arXiv 1602.02830, section 1.5.
+    ``target`` selects what :class:`fewbit.hw.sums.popcount.XnorPopcount` is built from. Source: XNOR-Net, arXiv
+    1603.05279, section 3.2; BinaryNet, arXiv 1602.02830, section 1.5.
     """
 
     step = 2
@@ -44,9 +44,11 @@ class XnorLanes(CodeLanes):
 
 
 class CountLanes(XnorLanes):
-    """Activations of one bit that is 0 or ±1, and binary weights known beforehand: ``o = popcount(x xnor w)`` as well.
+    """One-bit activations that are not bipolar (``uint1``: 0 or 1, ``int1``: 0 or -1), binary weights known at
+    generation time: ``o = popcount(x xnor w)``.
 
-    ``w * x`` is 1 less than that where the weight is -1. Of ``int1``, whose 1 is -1, the word holds the inverse.
+    Where the weight is -1, the XNOR is ``w * x + 1``; the correction subtracts these ones. For ``int1``, whose bit 1
+    stands for -1, the stored weights are negated.
     """
 
     exact = False
@@ -71,11 +73,11 @@ class CountLanes(XnorLanes):
 
 
 class GateLanes(CodeLanes):
-    """Activations of one bit, ternary weights known beforehand: ``o = popcount((x xor w) and gate)``.
+    """One-bit activations, ternary weights known at generation time: ``o = popcount((x xor w) and gate)``.
 
-    A weight of 1 lets the bit through and one of -1 its inverse, ``1 - x``, so that a lane is one bit for the popcount
-    and not two. Of ``int1``, whose 1 is -1, the word holds the negative. ``target`` is that of
-    :class:`fewbit.hw.sums.popcount.GatedPopcount`.
+    A weight of 1 passes the bit, and one of -1 its inverse, ``1 - x``, so a lane adds one bit to the popcount instead
+    of two. For ``int1``, whose bit 1 stands for -1, the stored weights are negated. ``target`` selects what
+    :class:`fewbit.hw.sums.popcount.GatedPopcount` is built from.
     """
 
     exact = False
@@ -93,16 +95,16 @@ class GateLanes(CodeLanes):
         self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic", *, dsp: bool = False
     ) -> None:
         self.target = target
-        self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what is counted: x = 2 bit - 1
+        self.step = 2 if activation.kind == "bipolar" else 1  # the stored bit is counted: x = 2 bit - 1
         super().__init__(simd, activation, code, stages, Shape.cast(range(simd + 1)))
 
     def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
         return super().words(-np.asarray(weights) if self.activation.signed else weights)
 
     def correction(self, weights: Ints) -> Ints:
-        turned = np.asarray(weights) * (-1 if self.activation.signed and self.step == 1 else 1)
-        inverted: Ints = (turned < 0).sum(1)
-        return -inverted if self.step == 1 else -2 * inverted - turned.sum(1, dtype=np.int64)
+        stored = np.asarray(weights) * (-1 if self.activation.signed and self.step == 1 else 1)
+        inverted: Ints = (stored < 0).sum(1)
+        return -inverted if self.step == 1 else -2 * inverted - stored.sum(1, dtype=np.int64)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes for any two's-complement weights: a multiplier each."""
+"""Lanes for two's-complement weights: one multiplier each."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from fewbit.hw.sums.popcount import sum_tree
 
 
 class ProductLanes(CodeLanes):
-    """Any activation, two's-complement weights: ``o = sum_i w_i * x_i``, a multiplier a lane. The yardstick.
+    """Any activation, two's-complement weights: ``o = sum_i w_i * x_i``, one multiplier a lane. The baseline for the
+    other lanes.
 
-    The first of the ``stages`` pipeline stages is between products and adders. Cost: SIMD multipliers
-    (:class:`fewbit.hw.multiply.exact.Multiplier`), or with ``dsp`` DSP blocks, and the adders of their products.
+    The first of the ``stages`` pipeline stages is between the products and the adders. Cost: SIMD multipliers
+    (:class:`fewbit.hw.multiply.exact.Multiplier`), or with ``dsp`` DSP blocks, and the adders of the products.
 
     Parameters
     ----------
     target : str
-        That of the multipliers.
+        What the multipliers are built from.
     dsp : bool
-        Whether products are left to the device's DSP blocks.
+        Whether synthesis may put the products into the device's DSP blocks.
     """
 
     @classmethod
@@ -34,8 +35,8 @@ class ProductLanes(CodeLanes):
     @classmethod
     def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
         width = signed_bits(activation)
-        each = 0 if dsp else Multiplier.cells(width, code.bits, family)
-        return simd * each + (simd - 1) * 8 * (width + code.bits) // 5
+        multiplier_cells = 0 if dsp else Multiplier.cells(width, code.bits, family)
+        return simd * multiplier_cells + (simd - 1) * 8 * (width + code.bits) // 5
 
     @classmethod
     def factor_bits(cls, code: Code) -> int | None:
@@ -47,8 +48,8 @@ class ProductLanes(CodeLanes):
         self.multipliers = [
             Multiplier(signed_bits(activation), code.bits, "generic" if dsp else target) for _ in range(simd)
         ]
-        reach = simd * max(-activation.min, activation.max) * int(-code.levels[0])
-        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach, reach + 1)))
+        limit = simd * max(-activation.min, activation.max) * int(-code.levels[0])
+        super().__init__(simd, activation, code, stages, Shape.cast(range(-limit, limit + 1)))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
-"""Lanes whose products take canonic signed digits, as many as a run-time quality allows: weights that are such digits,
-and sums that a scale multiplies."""
+"""Multiplication by scales in canonic signed digits, of which a run-time quality says how many count: of the sum of a
+vector of weights, or of the activations."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from fewbit.hw.streams import number
 
 
 class ScaledLanes(Lanes):
-    """``o = scale * sum_i w_i * x_i``: the lanes of a vector, and a CSD multiplier behind their sum.
+    """``o = scale * sum_i w_i * x_i``: the lanes of a vector of weights, followed by a CSD multiplier.
 
-    With ``two`` scales negative weights have one of their own, ``o = scale * sum(w_i > 0) + other * sum(w_i < 0)``, and
-    a set of lanes. The word of a scale's digits lies above the weights. **Latency**: ``stages + 2`` cycles, one
-    in front of the multiplier and one behind it.
+    With ``two`` scales, positive and negative weights have a scale each: ``o = scale_0 * sum_{w_i > 0} w_i * x_i +
+    scale_1 * sum_{w_i < 0} w_i * x_i``, with a set of lanes and a multiplier for each. In a word of ``w`` the digits of
+    a scale are above the weights of its set.
 
-    Cost: that of the lanes, and a CSD multiplier; with two, twice that and an adder.
+    **Latency**: ``stages + 2`` cycles: one register in front of the multiplier and one behind it. Cost: the lanes and a
+    CSD multiplier; with ``two`` scales, twice that and an adder.
 
     Parameters
     ----------
     scale : DType
         Kind of the scales.
     two : bool
+        Whether negative weights have a scale of their own.
     dsp : bool
-        Whether products are left to the device's DSP blocks.
+        Whether synthesis may put the products into the device's DSP blocks.
     """
 
     def __init__(
@@ -52,15 +54,15 @@ class ScaledLanes(Lanes):
         dsp: bool = False,
     ) -> None:
         if two and not code.contains(np.array([0])):
-            raise FewbitError(f"{code} weights have no 0, which scales of their own for negative weights take")
+            raise FewbitError(f"a second scale for negative weights needs a weight code with a 0, not {code}")
         self.scale, self.target = scale, target
         kind = lane_kind(activation, code, target, dsp=dsp)
         self.inner = [kind(simd, activation, code, stages) for _ in range(1 + two)]
         inner = self.inner[0]
-        reach = simd * int(np.abs(code.levels).max()) * max(-activation.min, activation.max)
-        if inner.quality_bits:  # of few digits the most significant alone can be twice as much as all
-            reach = 2 * reach
-        self.sum = DType.holding(-reach, reach)
+        limit = simd * int(np.abs(code.levels).max()) * max(-activation.min, activation.max)
+        if inner.quality_bits:  # the leading digit alone can weigh up to twice the number
+            limit = 2 * limit
+        self.sum = DType.holding(-limit, limit)
         self.multipliers = [
             digit_multiplier(self.sum.bits, scale.bits, registered=True, target=target, dsp=dsp) for _ in self.inner
         ]
@@ -76,34 +78,37 @@ class ScaledLanes(Lanes):
         self.latency = stages + 2
 
     def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
-        """# (rows, simd), (rows, sets) -> rows integers"""
+        """The value of ``w`` for each row of weights with the scale or the two scales of the row.
+
+        # (rows, simd), (rows, sets) -> rows integers
+        """
         assert scales is not None
         parts = [weights] if len(self.inner) == 1 else [np.maximum(weights, 0), np.minimum(weights, 0)]
-        own, bits = self.inner[0].w_bits, word_bits(self.scale.bits)
+        weight_bits, scale_bits = self.inner[0].w_bits, word_bits(self.scale.bits)
         rows = [0] * len(weights)
         for place, (lanes, part) in enumerate(zip(self.inner, parts)):
             digits = digit_words(scales[:, place : place + 1], self.scale.bits)
             for row, (word, digit) in enumerate(zip(lanes.words(part), digits)):
-                rows[row] |= (word | digit << own) << place * (own + bits)
+                rows[row] |= (word | digit << weight_bits) << place * (weight_bits + scale_bits)
         return rows
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        own, bits = self.inner[0].w_bits, word_bits(self.scale.bits)
+        weight_bits, scale_bits = self.inner[0].w_bits, word_bits(self.scale.bits)
         products: list[Value] = []
         for place, (lanes, multiplier) in enumerate(zip(self.inner, self.multipliers)):
             m.submodules[f"lanes_{place}"] = lanes
             m.submodules[f"multiplier_{place}"] = multiplier
-            word = self.w.word_select(place, own + bits)
-            digits: Value = word[own:]
+            word = self.w.word_select(place, weight_bits + scale_bits)
+            digits: Value = word[weight_bits:]
             for stage in range(self.stages):
-                held = Signal(bits, name=f"digits_{place}_{stage}", reset_less=True)
+                held = Signal(scale_bits, name=f"digits_{place}_{stage}", reset_less=True)
                 with m.If(self.en):
                     m.d.sync += held.eq(digits)
                 digits = held
             m.d.comb += [
                 lanes.x.eq(self.x),
-                lanes.w.eq(word[:own]),
+                lanes.w.eq(word[:weight_bits]),
                 lanes.en.eq(self.en),
                 multiplier.a.eq(lanes.o * lanes.step + lanes.offset),
                 multiplier.digits.eq(digits),
@@ -128,20 +133,20 @@ class ScaleFront(wiring.Component):
     simd : int
     activation, scale : DType
     dsp : bool
-        Whether products are left to the device's DSP blocks.
+        Whether synthesis may put the products into the device's DSP blocks.
 
     Attributes
     ----------
     kind : DType
-        Of what comes out.
+        Kind of the scaled activations.
 
     Members
     -------
     x : In(simd * activation.bits)
-    w : In
-        The words of the scales' digits, the first lowest.
+    w : In(simd * word_bits(scale.bits))
+        The digit words of the scales, the first in the lowest bits.
     en : In(1)
-    quality : In
+    quality : In(quality_bits(scale.bits))
     o : Out(simd * kind.bits)
     """
 
@@ -167,7 +172,7 @@ class ScaleFront(wiring.Component):
         )
 
     def words(self, scales: Ints) -> list[int]:
-        """What ``w`` must be for each row of scales.  # (rows, simd) -> rows integers"""
+        """The value of ``w`` for each row of scales.  # (rows, simd) -> rows integers"""
         return digit_words(scales, self.scale.bits)
 
     def elaborate(self, platform: object) -> Module:

@@ -10,15 +10,14 @@ from fewbit.golden.errors import FewbitError
 
 
 class ShiftDecoder(wiring.Component):
-    """``weight = level(code) * scale``: the code shifts the scale, inverts it, or gates it to zero.
+    """``weight = level(code) * scale``: the code shifts the scale, negates it, or gates it to zero.
 
     | code | 000 | 001 | 010 | 011 | 100 | 101 | 110 | 111 |
     | --- | --- | --- | --- | --- | --- | --- | --- | --- |
     | weight | 0 | +s | +2s | +4s | -s | -2s | -4s | 0, illegal |
 
-    **Latency**: 0, combinational. **Throughput**: a weight a cycle. Cost: about two LUT4 a bit, and the negation's
-    carry chain.
-    Source: the quality-scalable multiplier paper, Table II; 101 and 110 shift to the left, as its eq. 6 has it
+    **Latency**: 0, combinational. **Throughput**: a weight a cycle. Cost: about two LUT4 a bit, and the carry chain of
+    the negation. Source: the quality-scalable multiplier paper, Table II; 101 and 110 shift left, as in its eq. 6
     (docs/decisions/0001).
 
     Parameters
@@ -46,7 +45,7 @@ class ShiftDecoder(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        # Codes 1, 2, 3 are the positive levels +1, +2, +4, and codes 4, 5, 6 the same ones negated: ~(x - 1) is -x.
+        # Codes 1, 2, 3 are +1, +2, +4, and codes 4, 5, 6 are -1, -2, -4. The negation is ~(x - 1).
         m = Module()
         negative, width = self.code[2], self.scale_width
         once, twice, fourfold = (Signal(name=name) for name in ("once", "twice", "fourfold"))

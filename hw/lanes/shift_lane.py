@@ -1,4 +1,4 @@
-"""Shift-and-invert lanes with weights that come at run time, as a block of its own."""
+"""Shift-and-invert lanes for weights that arrive at run time, as a stand-alone block."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ class ShiftLane(wiring.Component):
     | ternary | 0 | +x | illegal | -x | | | | |
     | binary | -x | +x | | | | | | |
 
-    An illegal word counts as 0. No lane has an adder of its own: ``-x`` is ``~x + 1``, and the ones enter the adders of
-    the sum as carries. For ``ice40`` and ``ecp5`` it is made of the family's own cells, which synthesis leaves as they
-    are; for ``generic`` it is plain RTL, which any tool maps as it likes.
+    An illegal word counts as 0. No lane has an adder for its negation: ``-x`` is ``~x + 1``, and the ones enter the
+    adders of the sum as carries. For ``ice40`` and ``ecp5`` it instantiates the family's cells, which synthesis leaves
+    unchanged; for ``generic`` it is plain RTL for any tool.
 
     **Latency**: ``stages`` cycles with ``en`` high; 0 is combinational. **Throughput**: a sum a cycle.
-    Cost, 16 lanes of 8 bits, logic cells a lane on iCE40, LUT4s on ECP5: binary 21, 15; ternary 21, 15; shift3 34, 35.
-    Source: the quality-scalable multiplier paper, Table II; 101 and 110 shift to the left, as its eq. 6 has it
+    Cost a lane, for 16 lanes of 8 bits, in logic cells on iCE40 and LUT4s on ECP5: binary 21 and 15, ternary 21 and 15,
+    shift3 34 and 35.
+    Source: the quality-scalable multiplier paper, Table II; 101 and 110 shift left, as in its eq. 6
     (docs/decisions/0001).
 
     Parameters
     ----------
     simd : int
-        Lanes, at least 1.
+        Number of lanes, at least 1.
     activation : DType
         ``bipolar``, or ``uint`` or ``int`` of 1 to 16 bits.
     weight_code : Code
@@ -52,17 +53,17 @@ class ShiftLane(wiring.Component):
     x : In(simd * activation.bits)
         Activations, the first in the lowest bits; a bipolar bit is -1 or +1 as 0 or 1.
     code : In(simd * weight_code.bits)
-        Code words, likewise.
+        Code words, the first in the lowest bits.
     en : In(1)
         Registers advance while it is high.
     sum : Out(signed)
     illegal : Out(1)
-        A code word has no meaning, at the time of its sum. Absent where every word has one.
+        At least one code word of this sum is illegal. Absent for ``binary``, which has no illegal word.
 
     Raises
     ------
     FewbitError
-        If a number is out of its range, or the code or the target is unknown.
+        If SIMD, the activation or the stages are out of range, or the code or the target is unknown.
     """
 
     def __init__(
@@ -78,15 +79,15 @@ class ShiftLane(wiring.Component):
         self.simd, self.activation, self.weight_code = simd, activation, weight_code
         self.stages, self.target = stages, target
         self.latency = stages
-        reach = simd * int(weight_code.levels[-1]) * max(-activation.min, activation.max)
+        limit = simd * int(weight_code.levels[-1]) * max(-activation.min, activation.max)
         ports = {
             "x": In(simd * activation.bits),
             "code": In(simd * weight_code.bits),
             "en": In(1, init=1),
-            "sum": Out(signed(reach.bit_length() + 1)),
+            "sum": Out(signed(limit.bit_length() + 1)),
         }
-        legal = {int(word) for word in weight_code.encode(weight_code.levels)}
-        self.illegal_words = [word for word in range(1 << weight_code.bits) if word not in legal]
+        legal_words = {int(word) for word in weight_code.encode(weight_code.levels)}
+        self.illegal_words = [word for word in range(1 << weight_code.bits) if word not in legal_words]
         super().__init__(ports | ({"illegal": Out(1)} if self.illegal_words else {}))
 
     def elaborate(self, platform: object) -> Module:

@@ -21,12 +21,12 @@ from fewbit.hw.sums.term_tree import Fabric, Item, TermTree
 class TermLanes(CodeLanes):
     """Any activation, weights that are 0 or ± a power of two, in plain RTL: a lane shifts, inverts or gates.
 
-    ``-x`` is ``~x + 1``: ``o = sum_i ((2**s_i * x_i xor neg_i) and nonzero_i) + popcount(neg)``, so that no lane has an
-    adder of its own. An illegal code word is a 0.
+    ``-x`` is ``~x + 1``: ``o = sum_i ((2**s_i * x_i xor neg_i) and nonzero_i) + popcount(neg)``, so no lane has an
+    adder for its negation. An illegal code word counts as 0.
     """
 
     known = False
-    """Whether the popcount of the negative weights is left to the correction."""
+    """Whether the weights are known at generation time: then the ones of the negations are left to the correction."""
 
     @classmethod
     def serves(cls, code: Code, activation: DType) -> bool:
@@ -41,8 +41,8 @@ class TermLanes(CodeLanes):
     def __init__(
         self, simd: int, activation: DType, code: Code, stages: int, target: str = "generic", *, dsp: bool = False
     ) -> None:
-        reach = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
-        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach - simd * self.known, reach + 1)))
+        limit = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
+        super().__init__(simd, activation, code, stages, Shape.cast(range(-limit - simd * self.known, limit + 1)))
 
     def correction(self, weights: Ints) -> Ints:
         negative: Ints = (np.asarray(weights) < 0).sum(1)
@@ -67,7 +67,7 @@ class TermLanes(CodeLanes):
         return m
 
     def shifted(self, m: Module, x: Value, w: Value) -> tuple[Value, Value]:
-        """The activation times the size of the weight, and whether that is not 0."""
+        """The activation times the magnitude of the weight, and whether the weight is not 0."""
         shifts = self.code.largest_shift
         result, on = Signal(signed(len(x) + shifts)), Signal()
         with m.Switch(w):
@@ -79,7 +79,11 @@ class TermLanes(CodeLanes):
 
 
 class KnownTermLanes(TermLanes):
-    """:class:`TermLanes` for weights known beforehand: ``o`` lacks the popcount of the negative ones."""
+    """Any activation, weights that are 0 or ± a power of two and known at generation time, in plain RTL.
+
+    It works as :class:`TermLanes`, but ``o`` lacks the ones of the negations (one for each negative weight), which
+    :meth:`correction` returns.
+    """
 
     exact = False
     known = True
@@ -89,23 +93,26 @@ _TREE: dict[str, dict[tuple[int, bool], tuple[float, float]]] = {
     "ice40": {(0, False): (1.0, 1.3), (0, True): (1.5, 2.25), (1, True): (2.0, 3.9), (2, True): (2.95, 4.6)},
     "ecp5": {(0, False): (0.8, 1.6), (0, True): (1.3, 2.2), (1, True): (2.1, 3.8), (2, True): (2.6, 5.6)},
 }
-"""Logic cells of a lane by the largest shift and whether there is a zero, ``slope * activation bits + constant``:
-``python -m benchmarks.lanes``."""
+"""Logic cells of a lane: for the largest shift, and whether a weight may be 0, the pair ``slope, constant`` of ``slope
+* activation bits + constant``. Measured by ``python -m benchmarks.lanes``."""
 
 
 class TreeLanes(CodeLanes):
-    """Any activation, weights that are 0 or ± a power of two and known beforehand, in the cells of a fabric.
+    """Any activation, weights that are 0 or ± a power of two and known at generation time, in the cells of an FPGA
+    family.
 
-    ``o`` is a tree of adders that turn over or gate what they add at no cost, steered by what the words hold in place
-    of the weights (:mod:`fewbit.hw.sums.term_tree`): never more bits than their codes have. Weights of ±1 take the sums
-    and differences of pairs of activations from a ``front`` that all outputs share.
+    ``o`` is the output of a tree of adders that invert their sum or gate an operand at no cost. The words hold the
+    control bits of the tree instead of the weights (:mod:`fewbit.hw.sums.term_tree`), and take no more bits than the
+    code. For weights of ±1, ``front`` computes the sum and the difference of each pair of activations, which all
+    outputs share.
 
-    On iCE40 a lane of 0, ±1 or 0, ±1, ±2 may be gated in the cell of the adder that it enters: with a weight of 0 its
-    carries, and a LUT that shifts, still move, though no sum does. No input is left to gate them with.
+    On iCE40, the adder cell that takes in a lane of 0, ±1 or 0, ±1, ±2 also gates it. There the gating is incomplete:
+    while the weight is 0, the carries of this adder and the LUTs that shift still switch, but no sum does. The cells
+    have no input left to gate them.
 
-    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 10.3, 9.0 with an eighth of the
-    front; 0, ±1 14.3, 12.5; 0, ±1, ±2 20.0, 20.6; 0, ±1, ±2, ±4 28.1, 26.1; ``python -m benchmarks.lanes`` measures.
-    Source: docs/decisions/0009.
+    Cost a lane, for 16 lanes of 8 unsigned bits, in logic cells on iCE40 and LUT4s on ECP5: ±1 10.3 and 9.0, with an
+    eighth of the front; 0, ±1 14.3 and 12.5; 0, ±1, ±2 20.0 and 20.6; 0, ±1, ±2, ±4 28.1 and 26.1. Measured by ``python
+    -m benchmarks.lanes``. Source: docs/decisions/0009.
     """
 
     exact = False
@@ -118,7 +125,7 @@ class TreeLanes(CodeLanes):
     @classmethod
     def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
         slope, constant = _TREE[family][code.largest_shift, not _paired(code)]
-        # There is one adder less than lanes, and in front of each but the last pipeline stage each sum ends in one.
+        # There is one adder less than lanes; each sum in front of a pipeline stage but the last takes some cells more.
         sums: float = simd ** (1 - 1 / stages) - 1
         joins = 2.5 * sums if family == "ecp5" else sums - activation.bits - 2
         return round(simd * (slope * activation.bits + constant) + joins)
@@ -133,7 +140,7 @@ class TreeLanes(CodeLanes):
         check_lanes(simd, stages)
         self.target = target
         self.paired = _paired(code)
-        self.step = 2 if activation.kind == "bipolar" else 1  # its bit is what the lanes sum: x = 2 bit - 1
+        self.step = 2 if activation.kind == "bipolar" else 1  # the lanes sum the stored bits: x = 2 bit - 1
         self.tree = TermTree(cast(Fabric, target), _items(simd, activation, code, target), stages)
         root = self.tree.root.node
         width = sum(2 * item.bits + 1 if item.pair else item.bits for item in self.tree.items)
@@ -152,10 +159,10 @@ class TreeLanes(CodeLanes):
         return PairSums(self.simd, self.activation, self.target) if self.paired else None
 
     def words(self, weights: Ints, scales: Ints | None = None) -> list[int]:
-        return self.tree.steer(weights)[0]
+        return self.tree.control_words(weights)[0]
 
     def correction(self, weights: Ints) -> Ints:
-        excess = self.tree.steer(weights)[1]
+        excess = self.tree.control_words(weights)[1]
         total: Ints = np.asarray(weights, np.int64).sum(1)
         return -2 * excess - total if self.step == 2 else -excess
 
@@ -168,7 +175,7 @@ class TreeLanes(CodeLanes):
 
 
 def _paired(code: Code) -> bool:
-    """Whether weights are -1 or +1, so that they choose the sum or the difference of two activations."""
+    """Whether all weights are -1 or +1, so each pair of lanes selects the sum or the difference of two activations."""
     return np.array_equal(code.levels, [-1, 1])
 
 
@@ -177,18 +184,20 @@ def _items(simd: int, activation: DType, code: Code, target: str) -> list[Item]:
     if _paired(code):
         pair = Item(bits, False, 0, False, pair=True, bias=activation.signed << bits)
         return [pair] * (simd // 2) + [Item(bits, False, 0, False, bias=activation.signed << bits - 1)] * (simd % 2)
-    # iCE40 has no inverter to spare for the sign bit of an activation that nothing else changes, but it can extend it.
+    # The iCE40 adder cell has no input left to invert the sign bit of a plain activation, so there it is sign-extended.
     extends = activation.signed and target == "ice40"
     return [Item(bits, extends, code.largest_shift, True, bias=(activation.signed and not extends) << bits - 1)] * simd
 
 
 class ExactLanes(CodeLanes):
-    """Any activation, weights that are 0 or ± a power of two, as code words at run time, in the cells of a fabric.
+    """Any activation, weights that are 0 or ± a power of two, as code words at run time, in the cells of an FPGA
+    family.
 
-    As :class:`TermLanes`; the ones of the negations enter the carry chains (:mod:`fewbit.hw.sums.exact_cells`).
+    It computes the sum of :class:`TermLanes`; the ones of the negations enter the carry chains
+    (:mod:`fewbit.hw.sums.exact_cells`).
 
-    Cost, 16 lanes of 8 unsigned bits, logic cells a lane on iCE40, LUT4s on ECP5: ±1 21, 15; 0, ±1 21, 15; 0, ±1, ±2,
-    ±4 34, 35. ``python -m benchmarks.lanes --exact`` measures them.
+    Cost a lane, for 16 lanes of 8 unsigned bits, in logic cells on iCE40 and LUT4s on ECP5: ±1 21 and 15; 0, ±1 21 and
+    15; 0, ±1, ±2, ±4 34 and 35. Measured by ``python -m benchmarks.lanes --exact``.
     """
 
     targets = ("ice40", "ecp5")
@@ -206,8 +215,8 @@ class ExactLanes(CodeLanes):
         self, simd: int, activation: DType, code: Code, stages: int, target: str = "ice40", *, dsp: bool = False
     ) -> None:
         self.target = target
-        reach = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
-        super().__init__(simd, activation, code, stages, Shape.cast(range(-reach, reach + 1)))
+        limit = simd * int(code.levels[-1]) * max(-activation.min, activation.max)
+        super().__init__(simd, activation, code, stages, Shape.cast(range(-limit, limit + 1)))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,1 +1,1 @@
-"""Units of layers other than matrix-vector products, and the windows in front of those."""
+"""Units for layers other than matrix-vector products, and the sliding windows in front of convolution and pooling."""

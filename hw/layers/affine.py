@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Fixed-point gain and offset a channel."""
+"""A fixed-point gain and offset for each channel."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fewbit.hw.streams import lane_stream, number, shape_of
 class AffineUnit(wiring.Component):
     """``y[c] = scale[c] * x[c] + bias[c]``, one channel a beat.
 
-    **Latency**: 2 cycles: the product, then the sum. **Throughput**: a beat a cycle.
-    Cost: one multiplier, in cells or a DSP block, and an adder; gains and offsets as constants in LUTs.
+    **Latency**: 2 cycles: one for the product, one for the sum. **Throughput**: a beat a cycle. Cost: one multiplier,
+    in cells or a DSP block, and an adder; gains and offsets as constants in LUTs.
 
     Parameters
     ----------
     layer : Affine
     source : TensorType
-        A vector, or a map.
+        A vector or a map.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
-        What the multiplier is made of.
+        What the multiplier is built from.
     dsp : bool
-        Whether it is left to the device's DSP blocks.
+        Whether synthesis may put the multiplication into a DSP block.
 
     Members
     -------
@@ -41,14 +41,14 @@ class AffineUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the source is neither.
+        If the source is neither a vector nor a map.
     """
 
     latency = 2
 
     def __init__(self, layer: Affine, source: TensorType, target: Target = "generic", *, dsp: bool = False) -> None:
         if len(source.shape) not in (1, 3):
-            raise FewbitError(f"layer {layer.name!r}: a gain a channel takes a vector or a map, not {source}")
+            raise FewbitError(f"layer {layer.name!r}: a gain for each channel needs a vector or a map, not {source}")
         self.layer, self.source = layer, source
         self.cycles_per_frame = source.size
         self.sum = layer.output(source).dtype
@@ -59,11 +59,11 @@ class AffineUnit(wiring.Component):
         )
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [Register(), Register()]
 
     def elaborate(self, platform: object) -> Module:
-        # Two elastic registers in a row: product and offset, then their sum.
+        # Two pipeline stages with handshake: the product and its offset, then their sum.
         m = Module()
         m.submodules.multiplier = multiplier = self.multiplier
         constants = []

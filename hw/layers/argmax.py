@@ -1,4 +1,4 @@
-"""Arg-max over a stream of scores."""
+"""Arg-max of a stream of scores."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from fewbit.hw.streams import lane_stream
 
 
 def score_stream(score: Shape, classes: int) -> stream.Signature:
-    """What a design gives: a score a beat in channel order, the arg-max of the scores so far, and ``last``."""
+    """The output stream of a design: a score a beat in the order of the channels, the arg-max so far, and ``last``."""
     index = max(1, (classes - 1).bit_length())
     return stream.Signature(data.StructLayout({"score": score, "index": index, "last": 1}))
 
 
 class ArgMaxUnit(wiring.Component):
-    """Passes scores on and names the largest so far: on the beat with ``last``, ``index`` is the frame's arg-max.
+    """Passes scores through and adds the index of the largest one so far: on the beat with ``last``, ``index`` is the
+    arg-max of the frame.
 
-    The lowest index wins among equals.
+    Of equal scores, the one with the lowest index wins.
 
-    **Latency**: 1 cycle. **Throughput**: a score a cycle. Cost: a register and a comparator of a score's width.
+    **Latency**: 1 cycle. **Throughput**: a score a cycle. Cost: a register and a comparator as wide as a score.
 
     Parameters
     ----------
     score : Shape
-        Of one score.
+        Shape of a score.
     classes : int
-        Scores in a frame.
+        Scores in a frame, at least 1.
 
     Members
     -------
@@ -47,7 +48,7 @@ class ArgMaxUnit(wiring.Component):
         super().__init__({"i": In(lane_stream(score, 1)), "o": Out(score_stream(score, classes))})
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [Register()]
 
     def elaborate(self, platform: object) -> Module:

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Convolution: windows of a map in front of a matrix-vector unit."""
+"""Convolution: sliding windows over a map, and a matrix-vector unit that processes them."""
 
 from __future__ import annotations
 
@@ -20,45 +20,50 @@ from fewbit.hw.streams import Gearbox, in_a_row, lane_stream, shape_of
 
 
 def needs_windows(layer: Conv, source: TensorType) -> bool:
-    """Whether a map has to be cut into windows: not where each is a pixel, or the one is the whole map."""
+    """Whether the map has to be divided into windows: not if each window is one pixel, or a single one is the
+    whole map."""
     pixels = layer.kernel == (1, 1) and layer.stride == (1, 1)
     whole = layer.kernel == source.shape[1:]
     return any(layer.padding) or layer.groups > 1 or not (pixels or whole)
 
 
 class ConvUnit(wiring.Component):
-    """A convolution: a window at every position, and the matrix-vector unit that takes them for its vectors.
+    """A convolution: a window for every position of the map, and a matrix-vector unit that takes the windows as its
+    vectors.
 
-    **Throughput**: a frame in ``cycles_per_frame``, those of the unit at every position, of the windows, or of the
-    gearbox between them, whichever are most, if the map keeps up. **Latency**: that of all. Cost: that of all.
+    **Throughput**: a frame in ``cycles_per_frame`` cycles, if the input is fast enough: the most of what the
+    matrix-vector unit takes for all positions, what the windows take, and what the gearbox between them takes.
+    **Latency** and cost: the sums of those of the parts.
 
     Parameters
     ----------
     layer : Conv
     source : TensorType
-        The map; its elements, as ``layer.lane_kind`` gives them, are the activations of ``unit``.
+        The map. Its elements, converted to ``layer.lane_kind``, are the activations of ``unit``.
     unit : FoldedMatVec or SignMatVec
-        Of ``layer.position()``, with its groups.
+        The matrix-vector unit for ``layer.position()``, with the groups of ``layer``.
     lanes : int
-        Channels of a window at a time; they divide those of a group. Without windows to cut, the inputs of ``unit``.
+        Channels of a window that are processed at a time; they divide the channels of a group. Without windows, the
+        SIMD of
+        ``unit`` is used instead.
     rows : int or None
-        Rows of the map that are held.
+        Rows of the map that are buffered; see :class:`fewbit.hw.layers.window.WindowUnit`.
     memory : ``"block"`` or ``"distributed"``
-        Where they lie.
+        Memory for these rows.
     result : DType or None
-        Kind of the results, where that of ``unit``, which allows for every value of its activations, is wider.
+        Kind of the output, if it can be narrower than that of ``unit``, which allows for all values of its activations.
 
     Members
     -------
     i : In(stream of lanes)
-    o : Out(stream of ``unit``)
+    o : Out(stream of the lanes of ``unit``)
     quality, fill : In
-        Those of ``unit``, if it has them.
+        The ports of ``unit``, if it has them.
 
     Raises
     ------
     FewbitError
-        If the lanes do not divide the channels of a group, or too few rows are held.
+        If the lanes do not divide the channels of a group, or too few rows are buffered.
     """
 
     def __init__(
@@ -86,16 +91,16 @@ class ConvUnit(wiring.Component):
             self.cycles_per_frame = max(self.cycles_per_frame, between)
             if lanes != unit.simd:
                 self.parts.append(Gearbox(shape_of(kind), lanes, unit.simd))
-        kept = unit.signature.members["o"].signature if result is None else lane_stream(shape_of(result), unit.pe)
+        results = unit.signature.members["o"].signature if result is None else lane_stream(shape_of(result), unit.pe)
         dial = {name: member for name, member in unit.signature.members.items() if name in ("quality", "fill")}
-        super().__init__({"i": In(lane_stream(shape_of(source.dtype), self.lanes)), "o": Out(kept)} | dial)
+        super().__init__({"i": In(lane_stream(shape_of(source.dtype), self.lanes)), "o": Out(results)} | dial)
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [step for part in (*self.parts, self.unit) for step in part.timing()]
 
     def stored(self) -> Stored:
-        """What the memory of weights holds."""
+        """Bits of a word of the weight memory, and its words."""
         return self.unit.stored()
 
     def elaborate(self, platform: object) -> Module:
@@ -108,5 +113,5 @@ class ConvUnit(wiring.Component):
         if "fill" in unit.signature.members:
             wiring.connect(m, wiring.flipped(self.fill), unit.fill)
         m.d.comb += [self.o.valid.eq(unit.o.valid), unit.o.ready.eq(self.o.ready)]
-        m.d.comb += [kept.eq(given) for kept, given in zip(self.o.payload, unit.o.payload)]
+        m.d.comb += [lane.eq(result) for lane, result in zip(self.o.payload, unit.o.payload)]
         return m

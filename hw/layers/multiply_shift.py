@@ -1,4 +1,5 @@
-"""A level by multiplication, addition and shift: rows of shifted inputs onto an addend, and a clip at the end."""
+"""Levels by multiplication, addition and shift: rows of shifted inputs are added to an addend, and the result is
+clipped."""
 
 from __future__ import annotations
 
@@ -36,29 +37,30 @@ from fewbit.hw.layers.multiply_shift_forms import MultiplyShift, fits
 
 @dataclass(frozen=True, eq=False)
 class DigitRow:
-    """``digits[c] * x << place`` for channel c, digits -1, 0, 1 or 2."""
+    """One row: ``digits[c] * x << place`` for channel c, with digits -1, 0, 1 or 2."""
 
     place: int
     digits: Ints
 
     @cached_property
     def choices(self) -> list[int]:
-        """The digits that there are, 0 first."""
+        """The different digits of the row, 0 first."""
         return sorted(set(self.digits.tolist()), key=lambda digit: (digit != 0, digit))
 
     @property
     def controls(self) -> int:
-        """Bits that say which of them a channel has."""
+        """Control bits that select the digit of a channel."""
         return (len(self.choices) - 1).bit_length()
 
     def codes(self) -> Ints:
-        """Control bits of each channel.  # () -> (channels,)"""
+        """The control bits of each channel.  # () -> (channels,)"""
         order = np.array([self.choices.index(digit) if digit in self.choices else 0 for digit in (-1, 0, 1, 2)])
         codes: Ints = order[self.digits + 1]
         return codes
 
     def bit(self, x: int, below: int, *code: int) -> int:
-        """A bit of the term: of ``x`` and the bit below; of -1 it is the complement, which lacks a 1 at ``place``."""
+        """A bit of the term, from the bit of ``x`` and the one below. For the digit -1 it is inverted: the term then
+        lacks a 1 at ``place``."""
         index = sum(bit << k for k, bit in enumerate(code))
         digit = self.choices[index] if index < len(self.choices) else 0
         return {-1: 1 - x, 0: 0, 1: x, 2: below}[digit]
@@ -67,8 +69,8 @@ class DigitRow:
 def digit_rows(multiplier: Ints) -> list[DigitRow]:
     """Rows whose sum is ``multiplier[c] * x``.
 
-    Where multipliers differ at most in their sign, a row for each canonic signed digit. Else radix 4 with the digits
-    -1, 0, 1 and 2: a LUT4 of two bits of x and two controls forms each of them.
+    If the multipliers differ at most in their sign, there is a row for each canonic signed digit. Otherwise, the rows
+    are radix 4 with the digits -1, 0, 1 and 2, of which a LUT4 forms each bit from two bits of x and two control bits.
     """
     sizes = np.abs(multiplier)
     if (sizes == sizes[0]).all():
@@ -87,7 +89,8 @@ def digit_rows(multiplier: Ints) -> list[DigitRow]:
 
 @dataclass(frozen=True, eq=False)
 class LaneForm:
-    """How a lane for ``target`` gives the levels of ``form`` where x of a channel goes from ``low`` to ``high``."""
+    """A lane for ``target`` that computes the levels of ``form``, for inputs from ``low`` to ``high`` (of each
+    channel)."""
 
     form: MultiplyShift
     low: Ints
@@ -96,18 +99,18 @@ class LaneForm:
 
     @cached_property
     def source(self) -> DType:
-        """Of x."""
+        """Kind of the input."""
         return DType.holding(int(self.low.min()), int(self.high.max()))
 
     @cached_property
     def total(self) -> DType:
-        """Of the sum that is shifted."""
+        """Kind of the sum that is shifted."""
         ends = np.stack([self.form.multiplier * end + self.form.addend for end in (self.low, self.high)])
         return DType.holding(int(ends.min()), int(ends.max()))
 
     @property
     def clips(self) -> tuple[bool, bool]:
-        """Whether the shifted sum can be below 0, and above the highest level."""
+        """Whether the shifted sum can be below 0, and whether it can be above the highest level."""
         ends = np.stack([self.form.multiplier * end + self.form.addend for end in (self.low, self.high)])
         return int(ends.min()) < 0, int(ends.max()) >> self.form.shift > self.form.levels
 
@@ -115,33 +118,33 @@ class LaneForm:
     def rows(self) -> list[DigitRow]:
         return digit_rows(self.form.multiplier)
 
-    def turned(self, row: int) -> bool:
-        """Whether the sum enters this row inverted: ``a - x = ~(~a + x)``, where x itself cannot be inverted for
-        nothing."""
+    def inverts(self, row: int) -> bool:
+        """Whether the sum is inverted in front of this row: ``a - x = ~(~a + x)``. On iCE40 ``x`` itself cannot be
+        inverted at no cost."""
         return self.target == "ice40" and row < len(self.rows) and self.rows[row].choices == [-1]
 
     @cached_property
     def encoded(self) -> tuple[list[int], list[int]]:
-        """Where each bit of addend and controls stands in the word of a channel, -1 and -2 for a constant 0 and 1; and
-        the words."""
+        """For each bit of the addend and the control bits its position in the word of a channel, or -1 and -2 for a
+        constant 0 and 1; and the words of all channels."""
         start = self.form.addend.copy()
         for index, row in enumerate(self.rows):
-            if not self.turned(index):
+            if not self.inverts(index):
                 start += np.where(row.digits == -1, 1 << row.place, 0)
         planes = [start >> place & 1 for place in range(self.total.bits)]
-        if self.turned(0):
+        if self.inverts(0):
             first = self.rows[0].place
             planes[first:] = [1 - plane for plane in planes[first:]]
         for row in self.rows:
             planes += [row.codes() >> bit & 1 for bit in range(row.controls)]
         columns: list[int] = []
-        found: dict[bytes, int] = {}
+        column_of: dict[bytes, int] = {}
         words = [0] * len(start)
         for plane in planes:
             if (plane == plane[0]).all():
                 columns.append(-1 - int(plane[0]))
                 continue
-            column = found.setdefault(plane.tobytes(), len(found))
+            column = column_of.setdefault(plane.tobytes(), len(column_of))
             columns.append(column)
             words = [word | int(bit) << column for word, bit in zip(words, plane)]
         return columns, words
@@ -151,11 +154,11 @@ class LaneForm:
         return max(max(self.encoded[0], default=-1), -1) + 1
 
     def cells(self, stages: int = 1) -> int:
-        """Logic cells of a lane, predicted, without what gives the words."""
-        x, together = self.source.bits, -(-len(self.rows) // stages)
+        """Estimated logic cells of a lane, without the memory of the words."""
+        x, rows_per_stage = self.source.bits, -(-len(self.rows) // stages)
         cells = sum(self.total.bits - row.place + self._term_cells(row) for row in self.rows)
         for stage in range(1, stages):
-            later = self.rows[stage * together :]
+            later = self.rows[stage * rows_per_stage :]
             cells += (x if later else 0) + sum(row.controls for row in later)
         width = self.form.levels.bit_length()
         below, above = self.clips
@@ -171,45 +174,46 @@ class LaneForm:
 
 
 def cheapest(layer: Threshold, low: Ints, high: Ints, target: Target = "generic") -> LaneForm | None:
-    """The form of the smallest lane that gives the levels of ``layer`` for inputs from ``low`` to ``high``, if any."""
+    """The form of the smallest lane that gives the levels of ``layer`` for inputs from ``low`` to ``high``; None if
+    there is none."""
     low, high = (np.resize(end, layer.channels).astype(np.int64) for end in (low, high))
-    made = [LaneForm(form, low, high, target) for form in fits(layer, low, high)]
-    return min(made, key=lambda one: one.cells() + one.word_bits, default=None)
+    options = [LaneForm(form, low, high, target) for form in fits(layer, low, high)]
+    return min(options, key=lambda option: option.cells() + option.word_bits, default=None)
 
 
 class MultiplyShiftLane(wiring.Component):
-    """``o = min(max((multiplier[c] * x + addend[c]) >> shift, 0), levels)``, channel c as ``word`` says.
+    """``o = min(max((multiplier[c] * x + addend[c]) >> shift, 0), levels)``, where ``word`` selects the channel c.
 
-    **Latency**: ``stages`` cycles, ``en[k]`` high in the k-th of them. **Throughput**: one a cycle.
+    **Latency**: ``stages`` cycles, with ``en[k]`` high in the k-th of them. **Throughput**: one level a cycle.
 
-    Cost: for each row a cell a bit of the sum from its place on, and where channels differ in its digit a LUT a bit of
-    x; a LUT or two a bit of the level.
+    Cost: for each row a cell for every bit of the sum from its place on and, if channels have different digits in it, a
+    LUT for every bit of x; one or two LUTs for every bit of the level.
 
     Parameters
     ----------
     form : LaneForm
     stages : int
-        Pipeline stages, rows spread evenly over them; 0 is combinational.
+        Pipeline stages, between which the rows are divided evenly; 0 is combinational.
 
     Members
     -------
     x : In(signed)
-        As wide as the reach takes.
+        As wide as the input range of ``form``.
     word : In(form.word_bits)
-        What distinguishes a channel from the others.
+        The constants of the channel, from ``form.encoded``.
     en : In(stages)
     o : Out(unsigned)
 
     Raises
     ------
     FewbitError
-        If there is no such target, or stages are below 0.
+        If the target is unknown, or the stages are negative.
     """
 
     def __init__(self, form: LaneForm, stages: int = 1) -> None:
         check_target("a multiply-shift", form.target)
         if stages < 0:
-            raise FewbitError(f"a multiply-shift has at least 0 stages, not {stages}")
+            raise FewbitError(f"a multiply-shift has 0 or more stages, not {stages}")
         self.form, self.stages, self.target, self.rows = form, stages, form.target, form.rows
         super().__init__(
             {
@@ -221,24 +225,24 @@ class MultiplyShiftLane(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Rows go onto the addend one after the other, some between two pipeline stages; bits that no later row and
-        no level sees are left behind. The last rank holds the sum, shifted; the clip comes behind it."""
+        """Rows are added to the addend one after the other, several in a pipeline stage. Low bits that affect neither a
+        later row nor the level are dropped. The last stage holds the shifted sum, which is then clipped."""
         m = Module()
         known = {-1: ZERO, -2: ONE, **dict(enumerate(self.word))}
         bits = [known[column] for column in self.form.encoded[0]]
         running, x = bits[: self.form.total.bits], list(self.x)
         controls, place = [], self.form.total.bits
-        for one in self.rows:
-            controls.append(bits[place : place + one.controls])
-            place += one.controls
+        for digit_row in self.rows:
+            controls.append(bits[place : place + digit_row.controls])
+            place += digit_row.controls
         lowest, together = 0, -(-len(self.rows) // max(1, self.stages))
         for stage in range(max(1, self.stages)):
             rows = range(min(stage * together, len(self.rows)), min((stage + 1) * together, len(self.rows)))
             for row in rows:
                 running = self._add(m, row, x, controls[row], running, lowest)
             later = list(range(rows.stop, len(self.rows)))
-            kept = min([self.form.form.shift, *(self.rows[row].place for row in later)])
-            running, lowest = self._held(m, f"sum_{stage}", stage, running[kept - lowest :]), kept
+            needed = min([self.form.form.shift, *(self.rows[row].place for row in later)])
+            running, lowest = self._held(m, f"sum_{stage}", stage, running[needed - lowest :]), needed
             if later:
                 x = self._held(m, f"x_{stage}", stage, x)
             for row in later:
@@ -249,20 +253,20 @@ class MultiplyShiftLane(wiring.Component):
     def _held(self, m: Module, name: str, stage: int, bits: Sequence[Value]) -> list[Value]:
         if not self.stages:
             return list(bits)
-        rank = Signal(len(bits), name=name, reset_less=True)
+        register = Signal(len(bits), name=name, reset_less=True)
         with m.If(self.en[stage]):
-            m.d.sync += rank.eq(Cat(*bits))
-        return list(rank)
+            m.d.sync += register.eq(Cat(*bits))
+        return list(register)
 
     def _add(
         self, m: Module, index: int, x: list[Value], code: list[Value], running: list[Value], lowest: int
     ) -> list[Value]:
-        """``running``, whose first bit counts ``2**lowest``, and row ``index``."""
+        """``running``, whose first bit has the weight ``2**lowest``, plus row ``index``."""
         row, name = self.rows[index], f"row{index}"
         done, running = running[: row.place - lowest], running[row.place - lowest :]
         term, below = extend(x, len(running)), extend([ZERO, *x], len(running))
-        if row.choices == [1] and not self.form.turned(index + 1):
-            while running and running[0] is ZERO:  # nothing is to be added here
+        if row.choices == [1] and not self.form.inverts(index + 1):
+            while running and running[0] is ZERO:  # adding to a constant 0 takes no cell
                 done.append(term[0])
                 running, term, below = running[1:], term[1:], below[1:]
             if not running:
@@ -274,8 +278,8 @@ class MultiplyShiftLane(wiring.Component):
         total, chosen = Signal(len(running), name=name), Signal(len(running), name=f"{name}_term")
         terms = {-1: ~Cat(*term), 0: Const(0), 1: Cat(*term), 2: Cat(*below)}
         with m.Switch(Cat(*code)):
-            for one, digit in enumerate(row.choices):
-                with m.Case(one) if code else m.Default():
+            for choice, digit in enumerate(row.choices):
+                with m.Case(choice) if code else m.Default():
                     m.d.comb += chosen.eq(terms[digit])
         m.d.comb += total.eq(Cat(*running) + chosen)
         return done + list(total)
@@ -283,15 +287,15 @@ class MultiplyShiftLane(wiring.Component):
     def _luts(
         self, m: Module, name: str, row: DigitRow, term: list[Value], below: list[Value], code: list[Value]
     ) -> list[Value]:
-        """The bits of the term, each a LUT but those of its sign."""
-        made: list[Value] = []
+        """The bits of the term, each from a LUT, except those of the sign extension."""
+        bits: list[Value] = []
         for k in range(min(len(term), self.form.source.bits + (2 in row.choices))):
             if 2 in row.choices:
-                made.append(lut(m, f"{name}_term{k}", self.target, row.bit, term[k], below[k], *code))
+                bits.append(lut(m, f"{name}_term{k}", self.target, row.bit, term[k], below[k], *code))
             else:
-                one = lut(m, f"{name}_term{k}", self.target, lambda x, *code: row.bit(x, 0, *code), term[k], *code)
-                made.append(one)
-        return extend(made, len(term))
+                bit = lut(m, f"{name}_term{k}", self.target, lambda x, *code: row.bit(x, 0, *code), term[k], *code)
+                bits.append(bit)
+        return extend(bits, len(term))
 
     def _ice40(
         self, m: Module, index: int, term: list[Value], below: list[Value], code: list[Value], running: list[Value]
@@ -299,15 +303,16 @@ class MultiplyShiftLane(wiring.Component):
         row = self.rows[index]
         if row.choices not in ([1], [-1]):
             term = self._luts(m, f"row{index}", row, term, below, code)
-        turned, following = self.form.turned(index), self.form.turned(index + 1)
+        inverted, following = self.form.inverts(index), self.form.inverts(index + 1)
         first = self.form.total.bits - len(running)
-        kept = self.rows[index + 1].place if following else self.form.total.bits
+        inverted_from = self.rows[index + 1].place if following else self.form.total.bits
         cells: list[Cell] = []
-        for k, (one, other) in enumerate(zip(running, term, strict=True)):
-            if any(one is before and other is beside for _, _, before, beside in cells):
-                # Yosys pairs carries with LUTs by these two inputs: a second pair of the same would make a loop.
-                one = lut(m, f"row{index}_again{k}", "ice40", lambda bit: bit, one)
-            cells.append((_SUM[turned ^ (following and first + k >= kept)], ZERO, one, other))
+        for k, (a, b) in enumerate(zip(running, term, strict=True)):
+            if any(a is earlier_a and b is earlier_b for _, _, earlier_a, earlier_b in cells):
+                # Yosys pairs a carry with a LUT by these two inputs: the same two inputs again would make a
+                # combinational loop.
+                a = lut(m, f"row{index}_again{k}", "ice40", lambda bit: bit, a)
+            cells.append((_SUM[inverted ^ (following and first + k >= inverted_from)], ZERO, a, b))
         return ice40_chain(m, f"row{index}", cells)
 
     def _ecp5(
@@ -320,7 +325,7 @@ class MultiplyShiftLane(wiring.Component):
         code: list[Value],
         running: list[Value],
     ) -> list[Value]:
-        """A slot takes x as it is, and two controls."""
+        """A slot takes x without a LUT in front of it, and up to two control bits."""
         if 2 in row.choices:
             term, code = self._luts(m, name, row, term, below, code), []
             row = DigitRow(row.place, np.ones(1, np.int64))
@@ -331,15 +336,15 @@ class MultiplyShiftLane(wiring.Component):
 
         first = lut(m, f"{name}_first", "ecp5", operand, term[0], *code) if row.choices != [1] else term[0]
         slots: list[Slot] = [carry_slot(lambda a, b: a & b, running[0], first)]
-        for one, other in zip(running[1:], term[1:], strict=True):
+        for a, b in zip(running[1:], term[1:], strict=True):
             if row.controls < 2:
-                slots.append(plain_slot(operand, one, other, controls[0]))
+                slots.append(plain_slot(operand, a, b, controls[0]))
             else:
-                slots.append(slot(operand, one, other, *controls))
+                slots.append(slot(operand, a, b, *controls))
         return [running[0] ^ first, *(ecp5_chain(m, name, slots)[1:] if len(slots) > 1 else [])]
 
     def _clipped(self, shifted: list[Value]) -> Value:
-        """The level from the sum: 0 below, and the highest level above."""
+        """The level: the shifted sum, but 0 if that is negative, and the highest level if it is above."""
         below, above = self.form.clips
         number, width, top = Cat(*shifted).as_signed(), len(self.o), self.form.form.levels
         level: Value = number[:width]

@@ -1,15 +1,15 @@
 """Thresholds as a multiplication, an addition and a shift, where these give the same level for every possible input.
 
-``floor((m * x + b) / 2**s) >= k`` just when ``m * x + b >= k * 2**s``. So level k begins at the threshold t_k where
+``floor((m * x + b) / 2**s) >= k`` if and only if ``m * x + b >= k * 2**s``. So level k begins at the threshold t_k if
 
     m * t_k + b >= k * 2**s,    m * (t_k - 1) + b < k * 2**s
 
-of which the first falls away where no input reaches t_k, and the second where every input does. For a multiplier m
-these leave an interval of addends b: from the greatest of some linear functions of m to the least of others. Its length
-is a concave function of m, so that the multipliers that leave one are neighbours.
+The first condition is not needed if no input reaches t_k, the second one if every input does. For a given multiplier m
+they leave an interval of addends b: from the maximum of some linear functions of m to the minimum of others. The length
+of the interval is a concave function of m, so the multipliers for which there is an addend are consecutive.
 
-A multiplier at one shift is twice that at the next, and where m is even, ``(m * x + b) >> s`` is
-``(m / 2 * x + b // 2) >> (s - 1)``: one search at a large shift answers for all smaller ones.
+A multiplier at one shift corresponds to twice that at the next shift; and if m is even, ``(m * x + b) >> s`` equals
+``(m / 2 * x + b // 2) >> (s - 1)``. So one search at a large shift also covers all smaller ones.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ MOST_DIGITS = 8
 """Most signed digits of a multiplier that all channels share."""
 
 SHIFTS = 3
-"""Shifts tried for multipliers of their own."""
+"""Number of shifts to try if each channel has its own multiplier."""
 
 _BITS = 61
-"""Of the numbers in the search, so that their differences fit ``int64``."""
+"""Width of the numbers in the search, so that their differences fit ``int64``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MultiplyShift(Record):
-    """``level = min(max((multiplier * x + addend) >> shift, 0), levels)``, a multiplier and an addend a channel.
+    """``level = min(max((multiplier * x + addend) >> shift, 0), levels)``, with a multiplier and an addend for each
+    channel.
 
     Parameters
     ----------
     multiplier, addend : int array (channels,)
-        Of a channel whose thresholds have a sign of -1 the multiplier is not positive.
+        The multiplier is 0 or negative for a channel whose thresholds have a sign of -1.
     shift : int
     levels : int
         The highest level.
@@ -58,19 +59,19 @@ class MultiplyShift(Record):
         self._freeze("addend", np.int64, 1)
 
     def level(self, x: Ints) -> Ints:
-        """# (N, C, ...) -> (N, C, ...) int64; of one channel, (N, ...) -> (N, ...)"""
+        """The level of each input.  # (N, C, ...) -> (N, C, ...) int64; with one channel, (N, ...) -> (N, ...)"""
         shape = (-1, *[1] * (x.ndim - 2)) if self.multiplier.size > 1 else ()
         total = self.multiplier.reshape(shape) * x.astype(np.int64) + self.addend.reshape(shape)
         level: Ints = np.clip(total >> self.shift, 0, self.levels)
         return level
 
     def equals(self, layer: Threshold, low: Ints, high: Ints) -> bool:
-        """Whether it gives the levels of ``layer`` for every x from ``low`` to ``high``, (channels,) each.
+        """Whether this gives the levels of ``layer`` for every x from ``low`` to ``high``, (channels,) each.
 
-        Neither form turns back on the way from ``low`` to ``high``. So it is enough to look where the level of the
-        thresholds changes, on both sides, and at the two ends: in between both stand still.
+        Both levels are monotonic in x. So it is enough to compare them at the two ends, and on both sides of every
+        change of the level of ``layer``.
         """
-        edges = layer.thresholds * layer.sign[:, None].astype(np.int64)  # where sign * x is the threshold
+        edges = layer.thresholds * layer.sign[:, None].astype(np.int64)  # the inputs x at which sign * x is a threshold
         before = edges - layer.sign[:, None]
         ends = np.stack([low, high], 1)
         x = np.clip(np.concatenate([edges, before, ends], 1), low[:, None], high[:, None]).T
@@ -81,8 +82,8 @@ class MultiplyShift(Record):
 
 @dataclass(frozen=True, eq=False)
 class _Slopes:
-    """Thresholds of ``sign * x`` in an input range, and for each channel the multipliers at ``shift`` that leave an
-    addend."""
+    """Thresholds of ``sign * x`` in an input range and, for each channel, the smallest and the largest multiplier at
+    ``shift`` for which there is an addend."""
 
     thresholds: Ints
     low: Ints
@@ -93,70 +94,74 @@ class _Slopes:
 
     @classmethod
     def of(cls, thresholds: Ints, low: Ints, high: Ints) -> _Slopes | None:
-        """None where a channel has no multiplier."""
+        """The search result; None if some channel has no multiplier."""
         count = thresholds.shape[1]
         ends = [*low.tolist(), *high.tolist()]
         span = max(
             *map(abs, ends), *(most - least + 1 for least, most in zip(low.tolist(), high.tolist()))
         ).bit_length()
-        # Where any slope will do, one does between two fractions whose denominators are at most the span.
+        # The valid slopes are between two fractions with denominators of at most the span; this shift resolves them.
         shift = min(2 * span + 1, _BITS - span - count.bit_length())
         if shift < 0:
             return None
-        wanted = cls(np.clip(thresholds, low[:, None], high[:, None] + 1), low, high, shift, low, high)
-        least = wanted._first(np.zeros(len(low), np.int64), 1)
-        most = wanted._first(np.full(len(low), count << shift), -1)
+        search = cls(np.clip(thresholds, low[:, None], high[:, None] + 1), low, high, shift, low, high)
+        least = search._first(np.zeros(len(low), np.int64), 1)
+        most = search._first(np.full(len(low), count << shift), -1)
         if least is None or most is None or (least > most).any():
             return None
-        return cls(wanted.thresholds, low, high, shift, least, most)
+        return cls(search.thresholds, low, high, shift, least, most)
 
     def addends(self, multiplier: Ints, shift: int) -> tuple[Ints, Ints, Ints]:
-        """Least and greatest addend to ``multiplier * (x - low)`` for each channel, least > greatest where there is
-        none, and what a larger multiplier does to least - greatest: its slope at the multiplier."""
+        """The smallest and largest addend to ``multiplier * (x - low)`` for each channel (smallest > largest if there
+        is none), and the derivative of their difference, smallest - largest, with respect to the multiplier."""
         level = np.arange(1, self.thresholds.shape[1] + 1, dtype=np.int64)
         begin = self.thresholds - self.low[:, None]
-        none = np.int64(1) << _BITS
-        wanted = (level << shift) - multiplier[:, None] * begin
-        below = np.where(self.thresholds <= self.high[:, None], wanted, -none)
-        above = np.where(self.thresholds > self.low[:, None], wanted + multiplier[:, None] - 1, none)
-        one, other = below.argmax(1)[:, None], above.argmin(1)[:, None]
-        slope = np.take_along_axis(begin, other, 1) - 1 - np.take_along_axis(begin, one, 1)
-        return np.take_along_axis(below, one, 1)[:, 0], np.take_along_axis(above, other, 1)[:, 0], slope[:, 0]
+        unbounded = np.int64(1) << _BITS
+        bounds = (level << shift) - multiplier[:, None] * begin
+        below = np.where(self.thresholds <= self.high[:, None], bounds, -unbounded)
+        above = np.where(self.thresholds > self.low[:, None], bounds + multiplier[:, None] - 1, unbounded)
+        lower, upper = below.argmax(1)[:, None], above.argmin(1)[:, None]
+        slope = np.take_along_axis(begin, upper, 1) - 1 - np.take_along_axis(begin, lower, 1)
+        return np.take_along_axis(below, lower, 1)[:, 0], np.take_along_axis(above, upper, 1)[:, 0], slope[:, 0]
 
     def _first(self, start: Ints, direction: int) -> Ints | None:
-        """The first multiplier of each channel from ``start`` on that leaves an addend; None where one has none.
+        """For each channel the first multiplier from ``start`` on, in ``direction``, with an addend; None if some
+        channel has none.
 
-        Newton's method: least - greatest is convex, so that no multiplier before the zero of its tangent leaves one.
+        Newton's method: smallest - largest addend is a convex function of the multiplier, so no multiplier in front of
+        the zero of its tangent has an addend.
         """
         multiplier = start
         while True:
             least, most, slope = self.addends(multiplier, self.shift)
-            lacking = np.maximum(least - most, 0)
-            if not lacking.any():
+            gap = np.maximum(least - most, 0)
+            if not gap.any():
                 return multiplier
-            if (slope[lacking > 0] * direction >= 0).any():
+            if (slope[gap > 0] * direction >= 0).any():
                 return None
-            multiplier = multiplier + direction * -(-lacking // np.maximum(np.abs(slope), 1))
+            multiplier = multiplier + direction * -(-gap // np.maximum(np.abs(slope), 1))
 
     def at(self, shift: int) -> tuple[Ints, Ints]:
-        """Least and greatest multiplier of each channel at a smaller shift, least > greatest where there is none."""
+        """Smallest and largest multiplier of each channel at a smaller ``shift``; smallest > largest if there is
+        none."""
         fewer = self.shift - shift
         return -(-self.least >> fewer), self.most >> fewer
 
     def addend(self, multiplier: Ints, shift: int) -> Ints:
-        """The roundest addend to ``multiplier * x`` of each channel."""
+        """For each channel, the addend to ``multiplier * x`` with the most trailing zeros."""
         least, most, _ = self.addends(multiplier, shift)
-        # Where one side is free, the other one's level is as many as it takes.
+        # An unbounded side gets an interval of one level, from the bound on the other side.
         least = np.where(least == -(1 << _BITS), most - (1 << shift) + 1, least)
         most = np.where(most == 1 << _BITS, least + (1 << shift) - 1, most)
         return _roundest(least - multiplier * self.low, most - multiplier * self.low)
 
 
 def fits(layer: Threshold, low: Ints, high: Ints) -> Iterator[MultiplyShift]:
-    """Every form worth building that equals ``layer`` for x from ``low`` to ``high``; none where there is none.
+    """The useful forms that give the levels of ``layer`` for x from ``low`` to ``high``; none if no form does.
 
-    First multipliers that differ at most in their sign, of the fewest signed digits, up to :data:`MOST_DIGITS`; then
-    each channel's own, at the smallest shift that serves all and at some above.
+    First come multipliers that all channels share, except for the sign, with the fewest signed digits, up to
+    :data:`MOST_DIGITS`; then a multiplier for each channel, at the smallest shift at which all channels have one, and
+    at the next ones.
 
     Parameters
     ----------
@@ -165,26 +170,26 @@ def fits(layer: Threshold, low: Ints, high: Ints) -> Iterator[MultiplyShift]:
         Input range of each row of thresholds.
     """
     low, high = (np.resize(end, layer.channels).astype(np.int64) for end in (low, high))
-    turned = layer.sign < 0
-    slopes = _Slopes.of(layer.thresholds, np.where(turned, -high, low), np.where(turned, -low, high))
+    negative = layer.sign < 0
+    slopes = _Slopes.of(layer.thresholds, np.where(negative, -high, low), np.where(negative, -low, high))
     if slopes is None:
         return
     for multiplier, shift in [*_shared(slopes), *_own(slopes)]:
-        made = MultiplyShift(
-            multiplier=np.where(turned, -multiplier, multiplier),
+        form = MultiplyShift(
+            multiplier=np.where(negative, -multiplier, multiplier),
             addend=slopes.addend(multiplier, shift),
             shift=shift,
             levels=int(layer.thresholds.shape[1]),
         )
-        if made.equals(layer, low, high):
-            yield made
+        if form.equals(layer, low, high):
+            yield form
 
 
 def _shared(slopes: _Slopes) -> Iterator[tuple[Ints, int]]:
-    """A multiplier that serves all channels and its shift, if there is one."""
+    """A multiplier that all channels can use, and its shift; nothing if there is none."""
     count = slopes.thresholds.shape[1]
     least, most = int(slopes.least.max()), int(slopes.most.min())
-    # A slope of which little is asked is best just steep enough for all levels: then little is left to clip.
+    # If thresholds allow many slopes, one just steep enough to reach all levels needs little clipping.
     level = min((count << slopes.shift) // int((slopes.high - slopes.low).max() + 1), most)
     multiplier = fewest_digits(max(least, level) if least > 0 else least, most, MOST_DIGITS)
     if multiplier is not None:
@@ -193,7 +198,7 @@ def _shared(slopes: _Slopes) -> Iterator[tuple[Ints, int]]:
 
 
 def _own(slopes: _Slopes) -> Iterator[tuple[Ints, int]]:
-    """Multipliers, one a channel, at some shifts from the smallest on at which every channel has one."""
+    """A multiplier for each channel, at the smallest shifts at which every channel has one."""
     if len(slopes.low) == 1:
         return
     ranges = ((shift, *slopes.at(shift)) for shift in range(slopes.shift + 1))
@@ -203,15 +208,15 @@ def _own(slopes: _Slopes) -> Iterator[tuple[Ints, int]]:
 
 
 def trailing_zeros(number: int) -> int:
-    """Of a number that is not 0."""
+    """Trailing zero bits of a number that is not 0."""
     return (number & -number).bit_length() - 1
 
 
 def fewest_digits(least: int, most: int, limit: int) -> int | None:
-    """The number from ``least`` to ``most`` of the fewest signed digits; of such the one whose digits lie the closest
-    together, and of such the smallest. None where all have more digits than ``limit``.
+    """The number from ``least`` to ``most`` with the fewest signed digits; among those, the one whose digits span the
+    fewest positions, then the smallest. None if all have more digits than ``limit``.
 
-    Between two neighbouring powers of two the canonic digits of every number begin with one of the two.
+    Between two consecutive powers of two, the leading canonic digit of every number is one of the two.
 
     >>> fewest_digits(11, 15, 3), fewest_digits(11, 13, 3), fewest_digits(11, 11, 2)
     (12, 12, None)
@@ -238,7 +243,7 @@ def fewest_digits(least: int, most: int, limit: int) -> int | None:
 
 
 def _roundest(least: Ints, most: Ints) -> Ints:
-    """The numbers from ``least`` to ``most`` that end in the most zeros."""
+    """The numbers from ``least`` to ``most`` with the most trailing zeros."""
     rounder = most
     for zeros in range(1, _BITS):
         fewer = most >> zeros << zeros

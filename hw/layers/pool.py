@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Pooling: the greatest element of every window, or the sum of its elements, channel by channel."""
+"""Pooling: the maximum or the sum of every window, for each channel."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from fewbit.hw.streams import lane_stream, number, shape_of
 
 
 class ReduceUnit(wiring.Component):
-    """Every ``count`` beats become one: lane by lane their maximum or their sum.
+    """Combines every ``count`` beats into one: the maximum or the sum of each lane.
 
-    **Latency**: a beat leaves 1 cycle after its last part came. **Throughput**: takes a beat a cycle.
-    Cost: an adder or comparator and a register a lane.
+    **Latency**: a beat leaves 1 cycle after its last part came. **Throughput**: it takes a beat a cycle. Cost: an adder
+    or comparator and a register for each lane.
 
     Parameters
     ----------
     source, result : DType
-        Kinds of the elements that come and go.
+        Kinds of the input and output elements.
     mode : ``"max"`` or ``"sum"``
     count : int
+        Input beats for one output beat, at least 1.
     lanes : int
+        At least 1.
 
     Members
     -------
@@ -45,11 +47,11 @@ class ReduceUnit(wiring.Component):
         )
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [PackStep(self.count)]
 
     def elaborate(self, platform: object) -> Module:
-        # While a result waits, `come` stands at `count`; a new part may come in the very cycle in which it goes out.
+        # While a result waits, `come` is `count`; the next part may be taken in the cycle in which the result leaves.
         m = Module()
         come = Signal(range(self.count + 1))
         full, first = Signal(), Signal()
@@ -61,35 +63,35 @@ class ReduceUnit(wiring.Component):
         ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += come.eq(Mux(full, 1, come + 1))
-            for element, kept in zip(self.i.payload, self.o.payload):
-                m.d.sync += kept.eq(self._joined(element, kept, first))
+            for element, result in zip(self.i.payload, self.o.payload):
+                m.d.sync += result.eq(self._joined(element, result, first))
         with m.Elif(full & self.o.ready):
             m.d.sync += come.eq(0)
         return m
 
-    def _joined(self, element: Value, kept: Value, first: Value) -> Value:
-        if self.mode == "max":  # stored bits keep the order of what they stand for
-            return Mux(first | (element > kept), element, kept)
-        return Mux(first, Const(0, kept.shape()), kept) + number(element, self.source)
+    def _joined(self, element: Value, result: Value, first: Value) -> Value:
+        if self.mode == "max":  # stored words compare like the values they encode
+            return Mux(first | (element > result), element, result)
+        return Mux(first, Const(0, result.shape()), result) + number(element, self.source)
 
 
 class PoolUnit(wiring.Component):
-    """A pooling layer: windows of each channel, reduced.
+    """A pooling layer: the windows of each channel, reduced to their maximum or sum.
 
-    **Throughput**: ``cycles_per_frame = rows * columns * kernel * channels / lanes`` of windows, if the map keeps up.
-    **Latency**: that of :class:`fewbit.hw.layers.window.WindowUnit`, and 1 cycle from the last element of a window on.
-    Cost: the map's rows that a window spans, in block RAM; an adder or comparator a lane.
+    **Throughput**: a frame in ``cycles_per_frame = rows * columns * kernel * channels / lanes`` cycles, if the input is
+    fast enough. **Latency**: that of :class:`fewbit.hw.layers.window.WindowUnit`, and 1 cycle after the last element of
+    a window. Cost: a buffer for the rows of the map that a window spans; an adder or comparator for each lane.
 
     Parameters
     ----------
     layer : Pool
     source : TensorType
     lanes : int
-        Channels at a time; divides them.
+        Channels that are processed at a time; divides the channels.
     rows : int or None
-        Rows of the map that are held; see :class:`fewbit.hw.layers.window.WindowUnit`.
+        Rows of the map that are buffered; see :class:`fewbit.hw.layers.window.WindowUnit`.
     memory : ``"block"`` or ``"distributed"``
-        Where they lie.
+        Memory for these rows.
 
     Members
     -------
@@ -98,7 +100,7 @@ class PoolUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the lanes do not divide the channels, or too few rows are held.
+        If the lanes do not divide the channels, or too few rows are buffered.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class PoolUnit(wiring.Component):
         )
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [*self.window.timing(), *self.reduce.timing()]
 
     def elaborate(self, platform: object) -> Module:

@@ -1,4 +1,4 @@
-"""Threshold units: the level of a sum is the number of thresholds it reaches."""
+"""Threshold units: the level of an input is the number of thresholds that it reaches."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from fewbit.hw.streams import lane_stream, number, shape_of
 from fewbit.hw.sums.popcount import sum_tree
 
 COMPARATORS, SEARCH, MULTIPLY_SHIFT = "comparators", "search", "multiply-shift"
-"""Forms: every threshold at once; a binary search in memory, one comparison a cycle; or one multiplication, addition
-and shift, where that gives the same levels (:mod:`fewbit.hw.layers.multiply_shift_forms`)."""
+"""Forms of a threshold unit: all thresholds are compared at once; a binary search in a memory, with one comparison a
+cycle; or a multiplication, addition and shift, if that gives the same levels
+(:mod:`fewbit.hw.layers.multiply_shift_forms`)."""
 
 
 def element(level: Value, layer: Threshold) -> Value:
-    """The output at ``level``, to be stored: ``base + level``; for bipolar the level is the stored bit itself."""
+    """The stored output for ``level``: ``base + level``; for bipolar outputs the level is the stored bit."""
     return level if layer.dtype.kind == "bipolar" or layer.base == 0 else level + layer.base
 
 
 class ThresholdUnit(wiring.Component):
-    """``y = base + step * (number of t with sign * x >= t)`` on each lane, thresholds of the lane's channel.
+    """``y = base + step * (number of t with sign * x >= t)`` on each lane, with the thresholds of the lane's channel.
 
-    Lanes of a beat are neighbouring channels; beats walk through the channels, again and again. With
-    one row of thresholds all elements share it, whatever the shape of a frame.
+    The lanes of a beat are neighbouring channels, and successive beats go through all channels repeatedly. If there is
+    only one row of thresholds, all elements use it, whatever the shape of a frame.
 
-    **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat``: the output bits + 1 with the
-    search, else 1. Cost: comparators: about a LUT4 a bit and threshold, and the thresholds as constants; search: one
-    comparator a lane and a memory of 2^bits thresholds a channel; multiply-shift: an adder for every digit of the
-    multiplier, and the addends as constants.
+    **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat`` cycles: with the search, one more
+    than the output has bits; else 1. Cost: comparators: about one LUT4 for each bit of each threshold, and the
+    thresholds as constants; search: one comparator a lane, and a memory of ``2**bits`` thresholds a channel;
+    multiply-shift: an adder for each digit of the multiplier, and the addends as constants.
 
     Parameters
     ----------
@@ -45,17 +46,17 @@ class ThresholdUnit(wiring.Component):
     source : TensorType
         Kind and shape of the input.
     lanes : int
-        Divides the elements of a frame; with thresholds a channel, it divides the channels.
+        Divides the elements of a frame; if each channel has its thresholds, it divides the channels.
     form : ``"comparators"``, ``"search"`` or ``"multiply-shift"``
     memory : ``"block"`` or ``"logic"``
-        Where the search has its thresholds, and the multiplication its constants.
+        Memory for the thresholds of the search, or for the constants of the multiply-shift.
     input_range : pair of int arrays (channels,), optional
-        Lowest and highest input of each row of thresholds, where that is less than the kind of the input holds. A
-        multiply-shift is exact in it.
+        Lowest and highest input for each row of thresholds, if narrower than the kind of the input. A multiply-shift is
+        exact in this range.
     stages : int
         Pipeline stages of a multiply-shift, at least 1.
     target : str
-        What a multiply-shift is made of: see :class:`fewbit.hw.layers.multiply_shift.MultiplyShiftLane`.
+        What a multiply-shift is built from: see :class:`fewbit.hw.layers.multiply_shift.MultiplyShiftLane`.
 
     Members
     -------
@@ -65,8 +66,9 @@ class ThresholdUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the lanes do not divide the channels, the frame has more axes than the thresholds allow, there is no such
-        form or memory, or no multiply-shift gives these levels.
+        If the lanes do not divide the channels, the thresholds do not suit the axes of a frame, the form or the memory
+        is
+        unknown, or no multiply-shift gives these levels.
     """
 
     def __init__(
@@ -83,18 +85,20 @@ class ThresholdUnit(wiring.Component):
     ) -> None:
         if form not in (COMPARATORS, SEARCH, MULTIPLY_SHIFT):
             raise FewbitError(
-                f'layer {layer.name!r}: thresholds have the form "comparators", "search" or "multiply-shift", '
+                f'layer {layer.name!r}: the form of thresholds must be "comparators", "search" or "multiply-shift", '
                 f"not {form!r}"
             )
         if stages < 1:
             raise FewbitError(f"layer {layer.name!r}: a multiply-shift needs at least 1 stage, not {stages}")
         if memory not in (BLOCK, LOGIC):
-            raise FewbitError(f'layer {layer.name!r}: thresholds lie in "block" or "logic", not {memory!r}')
+            raise FewbitError(
+                f'layer {layer.name!r}: the memory for thresholds must be "block" or "logic", not {memory!r}'
+            )
         channels = layer.channels if layer.channels > 1 else source.size
         if lanes < 1 or channels % lanes:
             raise FewbitError(f"layer {layer.name!r}: lanes must divide the {channels} channels, not {lanes}")
         if layer.channels > 1 and len(source.shape) not in (1, 3):
-            raise FewbitError(f"layer {layer.name!r}: thresholds a channel take a vector or a map, not {source}")
+            raise FewbitError(f"layer {layer.name!r}: thresholds for each channel need a vector or a map, not {source}")
         self.layer, self.source, self.lanes, self.form, self.memory = layer, source, lanes, form, memory
         self.stages, self.target = stages, target
         self.input_range = input_range or (np.array([source.dtype.min]), np.array([source.dtype.max]))
@@ -104,7 +108,7 @@ class ThresholdUnit(wiring.Component):
         self.beats = source.size // lanes
         self.cycles_per_frame = self.beats * self.cycles_per_beat
         self.groups = max(1, layer.channels // lanes)
-        # Thresholds beyond the input's range move to just outside it, where they take no more bits than they must.
+        # Thresholds outside the input range are moved to just outside it, which takes fewer bits.
         ends = sorted(int(s) * value for s in (-1, 1) for value in (source.dtype.min, source.dtype.max))
         padding = (1 << self.steps) - 1 - layer.thresholds.shape[1] if form == SEARCH else 0
         self._thresholds = np.pad(
@@ -121,15 +125,13 @@ class ThresholdUnit(wiring.Component):
 
     def _multiply_shift(self) -> LaneForm:
         low, high = self.input_range
-        found = cheapest(self.layer, low, high, self.target)
-        if found is None:
-            raise FewbitError(
-                f"layer {self.layer.name!r}: no multiplication and shift gives the levels of its thresholds"
-            )
-        return found
+        lane_form = cheapest(self.layer, low, high, self.target)
+        if lane_form is None:
+            raise FewbitError(f"layer {self.layer.name!r}: no multiply-shift gives the levels of its thresholds")
+        return lane_form
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [Register() for _ in range(self.stages)] if self.form == MULTIPLY_SHIFT else [Register(self.latency)]
 
     def elaborate(self, platform: object) -> Module:
@@ -160,8 +162,8 @@ class ThresholdUnit(wiring.Component):
     def _constants(
         self, m: Module, name: str, words: list[int], bits: int, group: Value, following: Value | None = None
     ) -> list[Value]:
-        """Words of ``bits`` bits, one a channel, those of the lanes' channels side by side. From block RAM where it is
-        known which ``following`` group is next."""
+        """The words of ``bits`` bits for the channels of the current ``group``, one for each lane. They are in block
+        RAM if the ``following`` group is given, else in LUTs."""
         if self.layer.channels == 1:
             return [Const(words[0], bits)] * self.lanes
         joined, width = join_words(words, bits, self.lanes), self.lanes * bits
@@ -176,7 +178,7 @@ class ThresholdUnit(wiring.Component):
         return [read.word_select(lane, bits) for lane in range(self.lanes)]
 
     def _compare(self, m: Module, group: Value, inputs: list[Value]) -> None:
-        # Every threshold of every lane at once; the level is how many of them were reached.
+        # All thresholds of all lanes at once; the level is the number of thresholds reached.
         bits, count = self._kind.bits, self._thresholds.shape[1]
         words = rom_words(self._kind.encode(self._thresholds), bits)
         rows = self._constants(m, "thresholds", words, bits * count, group)
@@ -190,8 +192,8 @@ class ThresholdUnit(wiring.Component):
                 m.d.sync += self.o.payload[lane].eq(element(level, self.layer))
 
     def _multiply(self, m: Module, form: LaneForm, group: Value, following: Value) -> None:
-        # Elastic registers in a row. A block RAM gives the constants of a beat while the one before is taken, and of
-        # the first beat a cycle after reset.
+        # Pipeline stages with handshake. A block RAM reads the constants of a beat while the beat before is taken, and
+        # those of the first beat in the cycle after reset.
         primed = Signal()
         m.d.sync += primed.eq(1)
         block = self.memory == BLOCK and self.groups > 1 and form.word_bits > 0
@@ -216,8 +218,8 @@ class ThresholdUnit(wiring.Component):
             ]
 
     def _search(self, m: Module, group: Value, inputs: list[Value]) -> None:
-        # The thresholds of a channel form a search tree, the root in word 1, the children of node n in 2n and 2n + 1.
-        # Each cycle the comparison at a node picks the child whose word is read next; the path taken is the level.
+        # The thresholds of a channel form a search tree: the root is word 1, the children of node n are words 2n and 2n
+        # + 1. In each cycle the comparison at a node selects the child that is read next; the path is the level.
         bits, leaves = self._kind.bits, 1 << self.steps
         step = Signal(range(self.steps + 1))
         busy, last = Signal(), Signal()

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Sliding windows: a map comes in once, and goes out window by window."""
+"""Sliding windows: a map is taken in once and sent out window by window."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from fewbit.hw.streams import lane_stream, shape_of
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Where the windows of a map lie.
+    """Positions of the windows over a map.
 
     Attributes
     ----------
     shape : (channels, height, width)
-        Of the map.
+        Shape of the map.
     kernel, stride : (rows, columns)
     padding : (top, left, bottom, right)
     groups : int
-        A window is given once a group of channels.
+        Groups of channels; each window is sent group by group.
     """
 
     shape: tuple[int, int, int]
@@ -52,70 +52,72 @@ class Geometry:
 
     @property
     def rows(self) -> int:
-        """Windows from top to bottom."""
+        """Number of windows from top to bottom."""
         return (self.shape[1] + self.padding[0] + self.padding[2] - self.kernel[0]) // self.stride[0] + 1
 
     @property
     def columns(self) -> int:
-        """Windows from left to right."""
+        """Number of windows from left to right."""
         return (self.shape[2] + self.padding[1] + self.padding[3] - self.kernel[1]) // self.stride[1] + 1
 
     @property
     def elements(self) -> int:
-        """Of all windows of a map."""
+        """Number of elements of all windows of a map."""
         return self.rows * self.columns * self.kernel[0] * self.kernel[1] * self.shape[0]
 
     @cached_property
     def spans(self) -> list[tuple[int, int]]:
-        """First row of the map in each row of windows, and the one behind the last."""
+        """For each row of windows, its first row of the map, and the one after its last."""
         starts = [row * self.stride[0] - self.padding[0] for row in range(self.rows)]
         return [(max(start, 0), min(start + self.kernel[0], self.shape[1])) for start in starts]
 
     @property
     def skips(self) -> list[int]:
-        """Rows of the map that nobody needs any more when a row of windows begins; those of the map before, for the
-        first."""
+        """For each row of windows, how many rows of the map are no longer needed when it begins; for the first one,
+        those that are left of the previous map."""
         firsts = [first for first, _ in self.spans]
         return [self.shape[1] - firsts[-1], *(int(step) for step in np.diff(firsts))]
 
     @property
     def least_rows(self) -> int:
-        """Rows that have to be held for windows to be read while the rows of the next ones come in."""
+        """Rows to buffer so that windows can be read while the rows for the next ones arrive."""
         return self.kernel[0] + self.stride[0]
 
 
 def inside(start: int, length: int, extent: int) -> tuple[int, int]:
-    """First of ``length`` places from ``start`` on that is in ``0 .. extent - 1``, and the one behind the last."""
+    """Of ``length`` positions from ``start`` on, the first one in ``0 .. extent - 1``, and the one after the last."""
     return max(0, -start), min(length, extent - start)
 
 
 class WindowUnit(wiring.Component):
-    """Every window over a map: row by row of its positions, each row by row of the window, channels last.
+    """Sends every window over a map: windows in row-major order, each with its elements in row-major order, channels
+    last.
 
-    With groups, the part of a window in the channels of a group comes before that of the next group. Outside of the map
-    an element is ``fill``. The map comes in row by row, channels last, and waits in a ring of ``rows`` rows; a row of
-    windows begins when its last row of the map is there, and gives back the rows that no later one needs at its end.
+    With several groups, the elements of a window in one group of channels come before those in the next group. Elements
+    outside of the map are ``fill``. The map arrives row by row, channels last, and is stored in a ring buffer of
+    ``rows`` rows. A row of windows begins when its last row of the map has arrived; at its end, the rows that no later
+    window needs are released.
 
-    **Throughput**: a beat a cycle, ``cycles_per_frame = rows * columns * kernel * channels / lanes`` of windows, if the
-    map keeps up: with the least of ``rows``, one stride of rows comes in while a row of windows goes out.
-    **Latency**: ``latency`` cycles from the last beat that a window row needs to its first beat. A beat that waits for
-    ``o.ready`` stops the reading.
-    Cost: block RAM for ``rows`` rows of the map, two adders of an address, counters.
+    **Throughput**: a beat a cycle, so a frame in ``cycles_per_frame = rows * columns * kernel * channels / lanes``
+    cycles, if the input is fast enough: with the smallest buffer, a stride of rows arrives while a row of windows is
+    sent. **Latency**: ``latency`` cycles from the last beat that a row of windows needs to its first beat. A beat that
+    waits for ``o.ready`` stalls the reading. Cost: memory for ``rows`` rows of the map, two adders for the address, and
+    counters.
 
     Parameters
     ----------
     geometry : Geometry
     source : DType
-        Of the map.
+        Kind of the elements of the map.
     element : DType
-        Of the windows: ``source``, or ``int2`` where -1 and +1 meet a ``fill`` of 0.
+        Kind of the elements of a window: ``source``, or ``int2`` if -1 and +1 are combined with a ``fill`` of 0.
     fill : int
     lanes : int
-        Channels at a time; they divide the channels of a group.
+        Channels that are processed at a time; they divide the channels of a group.
     rows : int or None
-        Rows held, at least, and by default, ``geometry.least_rows``.
+        Rows in the buffer, at least ``geometry.least_rows``, which is the default.
     memory : ``"block"`` or ``"distributed"``
-        Where they lie.
+        Memory for the buffer.
 
     Members
     -------
@@ -124,7 +126,7 @@ class WindowUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the lanes do not divide the channels of a group, or too few rows are held.
+        If the lanes do not divide the channels of a group, too few rows are buffered, or the memory is unknown.
     """
 
     def __init__(
@@ -148,7 +150,7 @@ class WindowUnit(wiring.Component):
                 f"rows of the map, not {self.rows}"
             )
         if memory not in ("block", "distributed"):
-            raise FewbitError(f'rows of a map lie in "block" or "distributed" memory, not {memory!r}')
+            raise FewbitError(f'the memory for rows of a map must be "block" or "distributed", not {memory!r}')
         self.geometry, self.source, self.element, self.fill = geometry, source, element or source, fill
         self.lanes, self.memory = lanes, memory
         self.pixel = geometry.shape[0] // lanes
@@ -165,14 +167,14 @@ class WindowUnit(wiring.Component):
         )
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         geometry = self.geometry
         beats = self.cycles_per_frame // geometry.rows
         return [WindowStep(2, geometry=geometry, row_words=self.row_words, beats=beats, held=self.rows)]
 
     def elaborate(self, platform: object) -> Module:
-        # `held` rows are whole and not given back. At the end of a row of windows `owed` is how many to give back, and
-        # `needed` how many must be held before the next row of windows begins: what is owed, and its own.
+        # `held` counts the complete rows in the buffer. At the end of a row of windows, `owed` is how many of them to
+        # release, and `needed` how many must be held before the next row of windows begins: those, and its own.
         m = Module()
         geometry, spans, skips = self.geometry, self.geometry.spans, self.geometry.skips
         m.submodules.memory = memory = Memory(
@@ -216,7 +218,7 @@ class WindowUnit(wiring.Component):
         address, is_inside = self._walk(m, issue, row, row_ends, skip)
         stored, within, under_way = Signal.like(address), Signal(), Signal()
         with m.If(advance):
-            # Beside the map the sum is no address of the ring, and a simulator minds.
+            # Outside of the map the sum may be no valid address, for which simulators warn.
             m.d.sync += stored.eq(Mux(is_inside, address, 0) if any(geometry.padding) else address)
             m.d.sync += [within.eq(is_inside), under_way.eq(issue)]
         within_now = Signal()
@@ -232,9 +234,10 @@ class WindowUnit(wiring.Component):
         return m
 
     def _walk(self, m: Module, issue: Value, row: Value, row_ends: Value, skip: Value) -> tuple[Value, Value]:
-        """The address of the element whose turn it is, and whether it is in the map."""
-        # `start` is where in a row of the map the window, in a group, begins, `offset` where the walk is, both
-        # modulo a power of two, since a window may begin left of the map; `base` and `line` are the same among rows.
+        """The address of the current element, and whether it is inside the map."""
+        # `start` is where in a row of the map the current window and group begin, and `offset` the current position.
+        # Both are modulo a power of two, since a window may begin left of the map. `base` and `line` are the same for
+        # rows.
         geometry, pixel, ring = self.geometry, self.pixel, self.depth
         part = pixel // geometry.groups
         bits = (ring - 1).bit_length() or 1
@@ -288,7 +291,7 @@ class WindowUnit(wiring.Component):
 
 
 def _wrapped(value: Value, step: Value | int, size: int) -> Value:
-    """``(value + step) % size``, for both below ``size``."""
+    """``(value + step) % size``, if both are below ``size``."""
     total = value + step
     if isinstance(step, int) and size == step:
         return Const(0, len(value))
@@ -296,17 +299,17 @@ def _wrapped(value: Value, step: Value | int, size: int) -> Value:
 
 
 def _table(m: Module, index: Value, target: Signal, values: list[int]) -> None:
-    """``target = values[index]``, most of which are the same."""
+    """Assigns ``values[index]`` to ``target``; the most common value is the default."""
     usual = max(set(values), key=values.count)
     m.d.comb += target.eq(usual)
     with m.Switch(index):
         for value in sorted(set(values) - {usual}):
-            with m.Case(*(place for place, one in enumerate(values) if one == value)):
+            with m.Case(*(place for place, entry in enumerate(values) if entry == value)):
                 m.d.comb += target.eq(value)
 
 
 def _inside(m: Module, name: str, index: Value, step: Value, ranges: list[tuple[int, int]], target: Signal) -> None:
-    """``target`` is whether ``step`` lies in the range of ``index``."""
+    """Assigns to ``target`` whether ``step`` is in the range with number ``index``."""
     low, high = (Signal(range(max(end for _, end in ranges) + 1), name=f"{name}_{side}") for side in ("from", "to"))
     _table(m, index, low, [start for start, _ in ranges])
     _table(m, index, high, [end for _, end in ranges])
@@ -315,7 +318,8 @@ def _inside(m: Module, name: str, index: Value, step: Value, ranges: list[tuple[
 
 @dataclass
 class WindowStep(Pipeline):
-    """A window unit that holds ``held`` rows of ``row_words`` words, and gives ``beats`` of them a row of windows."""
+    """Timing model of a window unit with ``held`` buffered rows of ``row_words`` words, which sends ``beats`` beats for
+    a row of windows."""
 
     geometry: Geometry = field(kw_only=True)
     row_words: int = field(kw_only=True)
@@ -323,27 +327,29 @@ class WindowStep(Pipeline):
     held: int = field(kw_only=True)
     _come: int = field(default=0, init=False)
     _free: int = field(default=0, init=False)
-    _whole: list[int] = field(default_factory=list, init=False)  # from when on a row counts, of those not given back
-    _given_back: int = field(default=0, init=False)  # rows of all maps
-    _room: dict[int, int] = field(default_factory=dict, init=False)  # when each of them was
+    # For each row in the buffer, the cycle from which it is complete.
+    _whole: list[int] = field(default_factory=list, init=False)
+    # Rows released so far, of all maps, and for each of them the cycle from which its place is free.
+    _given_back: int = field(default=0, init=False)
+    _room: dict[int, int] = field(default_factory=dict, init=False)
     _row: int = field(default=0, init=False)
     _end: int = field(default=-1, init=False)
     _owed: int = field(default=0, init=False)
 
     def accept(self, offered: int) -> int:
         row, word = divmod(self._come, self.row_words)
-        taken = max(offered, self._free)
+        cycle = max(offered, self._free)
         if word == 0:
-            taken = max(taken, self._room.pop(row - self.held, 0))
-        self._free = taken + 1
+            cycle = max(cycle, self._room.pop(row - self.held, 0))
+        self._free = cycle + 1
         self._come += 1
         if word == self.row_words - 1:
-            self._whole.append(taken + 1)
+            self._whole.append(cycle + 1)
             self._read()
-        return taken
+        return cycle
 
     def _read(self) -> None:
-        """What the rows so far allow: rows that are owed, rows of windows."""
+        """Releases rows and sends rows of windows, as far as the rows so far allow."""
         spans, skips = self.geometry.spans, self.geometry.skips
         while True:
             if self._owed and len(self._whole) >= self._owed:

@@ -1,1 +1,1 @@
-"""Folded matrix-vector units: PE outputs by SIMD inputs at a time."""
+"""Folded matrix-vector units: they compute PE outputs from SIMD inputs at a time."""

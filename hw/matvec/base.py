@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""What the matrix-vector units have in common: their parameters, members and memories of weights."""
+"""What the matrix-vector units share: parameters, members and weight memories."""
 
 from __future__ import annotations
 
@@ -27,31 +27,34 @@ Starts = list[tuple[Value, Value]] | None
 
 
 class MatrixVector(Protocol):
-    """What every matrix-vector unit is: a stream of vectors in, a stream of what comes of them out, ``layer`` folded.
+    """The interface of every matrix-vector unit: a stream of vectors in, a stream of results out, for a folded
+    ``layer``.
 
     Attributes
     ----------
     layer : Dense
     pe, simd : int
-        Outputs and inputs at a time.
+        Outputs and inputs that are processed at a time.
     words : int
-        Beats of a vector.
+        Beats of an input vector.
     cycles_per_frame, latency : int
-        As the unit's docstring says.
+        See the docstring of the unit.
     step : int
     bias : int64 array (outputs,)
-        A sum is ``step * x + bias``, where x comes out; 1 and zeros where sums come as they are, or are not what comes.
+        A sum of products is ``step * x + bias``, where ``x`` is the output of the unit. 1 and zeros if the output is
+        the
+        sum itself, or not a sum.
     sum : DType
-        Kind of what comes out.
+        Kind of the output.
 
     Members
     -------
     i : In(stream of SIMD lanes)
     o : Out(stream of PE lanes)
     quality : In
-        Signed digits that count in every product; absent where there are none.
+        How many signed digits count in every product; absent if no product uses signed digits.
     fill : In
-        Fills the memory of weights with what is :meth:`stored`; absent where it is full from the start.
+        Loads the weight memory with the words that :meth:`stored` returns; absent if the memory is preloaded.
     """
 
     i: Any
@@ -69,21 +72,22 @@ class MatrixVector(Protocol):
     def latency(self) -> int: ...
 
     def stored(self) -> Stored:
-        """Bits of a word of the memory of weights, and its words."""
+        """Bits of a word of the weight memory, and its words."""
 
     def timing(self) -> list[Step]:
-        """Fresh timing models, in stream order."""
+        """New timing models of the unit, in the order of the stream."""
 
 
 class FoldedMatVec(wiring.Component, ABC):
-    """Base of :class:`MatVec` and of units of the same parameters, members and errors, one memory word at a time.
+    """Base class of :class:`fewbit.hw.matvec.parallel.MatVec` and of the units with the same parameters, members and
+    errors, which process one memory word at a time.
 
-    A unit says what its lanes take of an activation, and what is left out of their sums.
+    A subclass says what its lanes take of an activation, and which step and bias their sums lack.
 
     Attributes
     ----------
     planes : int
-        Cycles that a word takes.
+        Cycles for one word.
     """
 
     def __init__(
@@ -126,9 +130,11 @@ class FoldedMatVec(wiring.Component, ABC):
         return 1
 
     def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
-        """What all lanes share, a component with ``x`` and ``o`` or None, and the lanes of each output."""
+        """The component with ``x`` and ``o`` that all lanes share, or None, and the lanes of each output."""
         if self.layer.digits:
-            raise FewbitError(f"layer {self.layer.name!r}: only whole activations meet scales and csd weights")
+            raise FewbitError(
+                f"layer {self.layer.name!r}: scales and csd weights need a unit that takes whole activations"
+            )
         return self._plain_lanes(taken)
 
     def _plain_lanes(self, taken: DType) -> tuple[Any, list[Lanes]]:
@@ -138,28 +144,28 @@ class FoldedMatVec(wiring.Component, ABC):
 
     @abstractmethod
     def _taken(self) -> DType:
-        """What a lane takes of an activation."""
+        """Kind of the part of an activation that a lane takes at a time."""
 
     @abstractmethod
     def _left_out(self) -> tuple[int, Ints]:
-        """Step and bias: what the lanes leave out."""
+        """Step and bias that the sums of the lanes lack."""
 
     @property
     @abstractmethod
     def latency(self) -> int: ...
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         rings = self.buffer.style == RING
         folds = self.folds // self.groups
         return [FoldStep(words=self.words, folds=folds, depth=self.latency, rings=rings, planes=self.planes)]
 
     def _rows(self) -> Ints:
-        """The weights that lanes take together.  # () -> (outputs * words, SIMD)"""
+        """The weights that are processed at the same time for one output.  # () -> (outputs * words, SIMD)"""
         return self.layer.weights.reshape(-1, self.simd)
 
     def _corrections(self) -> Ints:
-        """What is to be added for each output.  # () -> (outputs,) int64"""
+        """What has to be added to the sum of each output.  # () -> (outputs,) int64"""
         each = self.lanes[0].correction(self._rows()).reshape(self.layer.outputs, self.words)
         total: Ints = each.sum(1, dtype=np.int64)
         return total
@@ -168,7 +174,8 @@ class FoldedMatVec(wiring.Component, ABC):
         return fold_words(self.layer, self.lanes[0], self.pe, self.words)
 
     def _walk(self, m: Module, step: Value) -> tuple[Value, Value]:
-        """The address of the word of weights, which moves on with ``step``, and whether it is a vector's last."""
+        """The address of the current weight word, which advances with ``step``, and whether it is the last one of a
+        vector."""
         depth = self.words * self.folds
         address = Signal(range(depth))
         with m.If(step):
@@ -178,14 +185,14 @@ class FoldedMatVec(wiring.Component, ABC):
         return address, last_of(m, address, depth, self.groups, step)
 
     def stored(self) -> Stored:
-        """What the memory of weights holds."""
+        """Bits of a word of the weight memory, and its words."""
         return self._memory_bits(), self._memory_words()
 
     def _memory_bits(self) -> int:
         return self.pe * self.lanes[0].w_bits
 
     def _feed(self, m: Module, index: int, x: Value, word: Value, advance: Value) -> Lanes:
-        """The lanes of output ``index`` of a group, on ``x`` and their part of a ``word`` of weights."""
+        """Connects the lanes of output ``index`` of a group to ``x`` and to their part of the weight ``word``."""
         m.submodules[f"lanes_{index}"] = lanes = self.lanes[index]
         m.d.comb += [lanes.x.eq(x), lanes.w.eq(word.word_select(index, lanes.w_bits)), lanes.en.eq(advance)]
         if lanes.quality_bits:
@@ -193,27 +200,28 @@ class FoldedMatVec(wiring.Component, ABC):
         return lanes
 
     def _accumulate(self, m: Module, index: int, operand: Value, first: Value, enable: Value, starts: Starts) -> None:
-        """The sum of output ``index`` of a group, of operands while ``enable`` is high, begun with the ``first``."""
+        """The accumulator of output ``index`` of a group: adds ``operand`` while ``enable`` is high, and starts a new
+        sum when ``first`` is high."""
         if starts is None:
             total = Signal(self._plain.bits, name=f"sum_{index}", reset_less=True)
             following = accumulate(m, f"add_{index}", self.target, total, operand, first)
             m.d.comb += self.o.payload[index].eq(total.as_signed() if self._plain.signed else total)
         else:
-            # The sum is counted in units of `step`: 2 popcount - n is the count, started at -n / 2, a bit below it.
+            # The sum is in units of `step`, the bits below are apart: 2 * count - n is a count that starts at -n / 2.
             start, rest = starts[index]
             bits = DType.holding(self.sum.min // self.step, self.sum.max // self.step).bits
             total = Signal(bits, name=f"sum_{index}", reset_less=True)
             following = Mux(first, start, total.as_signed()) + operand
             below = Signal(len(rest), name=f"below_{index}", reset_less=True)
             with m.If(enable):
-                m.d.sync += below.eq(rest)  # by the time of the beat the next group's is read
+                m.d.sync += below.eq(rest)  # when the beat leaves, the value of the next group is already read
             m.d.comb += self.o.payload[index].eq(Cat(below, total).as_signed())
         with m.If(enable):
             m.d.sync += total.eq(following)
 
 
 def last_of(m: Module, address: Value, depth: int, groups: int, step: Value) -> Value:
-    """Whether ``address``, below ``depth``, is the last one of a group; it moves on with ``step``."""
+    """Whether ``address``, below ``depth``, is the last one of its group. It advances with ``step``."""
     each = depth // groups
     if groups == 1:
         return address == depth - 1
@@ -224,7 +232,7 @@ def last_of(m: Module, address: Value, depth: int, groups: int, step: Value) -> 
 
 
 def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> None:
-    """Raises FewbitError if the folding does not divide the layer, or the memory is unknown."""
+    """Raises FewbitError if PE and SIMD do not divide the layer, or the memory is unknown."""
     outputs = layer.outputs // groups
     if pe < 1 or outputs % pe:
         of_group = " of a group" if groups > 1 else ""
@@ -235,8 +243,11 @@ def check_fold(layer: Dense, pe: int, simd: int, memory: str, groups: int) -> No
 
 
 def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | None = None) -> list[int]:
-    """Word ``f * words + s`` of the memory holds, for outputs ``f * PE`` onwards, inputs ``s * SIMD`` onwards: what the
-    lanes make of the weights of one output, and of the scales (outputs, words, n), outputs ascending upwards."""
+    """The words of the weight memory.
+
+    Word ``f * words + s`` holds the weights of the PE outputs from ``f * PE`` on and the SIMD inputs from ``s * SIMD``
+    on, the first output in the lowest bits, in the form that the lanes take, with their scales (outputs, words, n).
+    """
 
     def folded(values: Ints) -> Ints:
         return values.reshape(-1, pe, words, values.shape[-1]).transpose(0, 2, 1, 3).reshape(-1, values.shape[-1])
@@ -246,13 +257,13 @@ def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | N
 
 
 def holding(low: int, high: int) -> DType:
-    """The narrowest kind that holds every integer from ``low`` to ``high``, unsigned if it can be."""
+    """The narrowest kind that holds every integer from ``low`` to ``high``, unsigned if ``low`` is not negative."""
     return DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))
 
 
 def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list[tuple[Value, Value]]:
-    """What each sum of a group starts at to end with its bias, in units of ``step``, and the bits below them; ``done``
-    when a group is."""
+    """For each sum of a group, the value to start at so that it ends with its bias: in units of ``step``, and the bits
+    below them. ``done`` is high when a group ends."""
     folds, below = len(bias) // pe, step.bit_length() - 1
     table = np.stack([bias // step, bias % step], 1).reshape(folds, pe, 2)
     kind = DType.holding(int(table[..., 0].min()), int(table[..., 0].max()))

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The binary MAC array: PE sums of SIMD XNORs a cycle, accumulated, and their signs."""
+"""The binary MAC array: in each cycle PE popcounts of SIMD XNORs are accumulated; the signs of the sums are outputs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from fewbit.hw.sums.popcount import XnorPopcount
 class BinaryMac(wiring.Component):
     """``sum[p] += popcount(x xnor w[p])`` for PE words ``w`` at once; ``sign[p]`` is the sum's upper bit.
 
-    The word that comes with ``first`` begins a new sum: its count is added to ``preset[p] * 2**low`` instead. So a sum
-    that starts at ``2**(bits - 1) - T`` has the answer to ``count >= T`` in its sign, and no comparator is needed.
+    A word with ``first`` high starts a new sum: its count is added to ``preset[p] * 2**low``. A sum that starts at
+    ``2**(bits - 1) - T`` has the result of ``count >= T`` as its sign, without a comparator.
 
-    **Latency**: ``latency`` cycles with ``en`` high from a word to the sum that holds it. ``preset`` is taken one cycle
-    before that: ``stages`` after the word with ``first``. **Throughput**: a word a cycle.
+    **Latency**: ``latency`` cycles with ``en`` high from a word to the sum that includes it. ``preset`` is read one
+    cycle before that: ``stages`` cycles after the word with ``first``. **Throughput**: a word a cycle.
 
-    Cost, logic cells: PE popcounts (2.0 a bit on iCE40, 1.7 on ECP5, and their registers), and PE times ``bits``.
+    Cost in logic cells: PE popcounts (2.0 a bit on iCE40, 1.7 on ECP5, and their registers), and PE times ``bits``.
 
-    Source: the product of bipolar vectors, ``2 count - n``, is that of XNOR-Net, arXiv 1603.05279, section 3.2; a
-    threshold for each output as its activation is that of FINN, arXiv 1612.07119, section 4.2.2.
+    Source: the product of bipolar vectors, ``2 count - n``, is from XNOR-Net, arXiv 1603.05279, section 3.2; a
+    threshold for each output as its activation is from FINN, arXiv 1612.07119, section 4.2.2.
 
     Parameters
     ----------
     pe : int
-        Sums at a time.
+        Number of sums.
     simd : int
         Bits of a word of ``x``.
     bits : int
-        Bits of a sum, at least those of a count. Sums are modulo ``2**bits``.
+        Bits of a sum, at least as many as a count has. Sums are modulo ``2**bits``.
     low : int or None
-        Where ``preset`` begins; by default above the bits of a count. Lower, the count that comes with ``first`` must
-        be below ``2**low``.
+        Position of the lowest bit of ``preset``; by default just above the bits of a count. If it is lower, the count
+        of a word with ``first`` must be below ``2**low``.
     stages : int
         Pipeline stages in a popcount, at least 1.
     target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
@@ -48,17 +48,18 @@ class BinaryMac(wiring.Component):
     w : In(pe * simd)
         The word of sum 0 in the lowest bits.
     first : In(1)
+        The word is the first one of a sum.
     preset : In(pe * (bits - low))
-        Absent where ``low`` is ``bits``.
+        Start values, the one of sum 0 in the lowest bits; absent if ``low`` is ``bits``.
     en : In(1)
-        Everything stands still while it is low.
+        Registers advance while it is high.
     sum : Out(pe * bits)
     sign : Out(pe)
 
     Raises
     ------
     FewbitError
-        If a parameter is out of its range.
+        If a parameter is out of range, or the target is unknown.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class BinaryMac(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """`begins` travels beside the counts; the sums take them one by one."""
+        """``begins`` is ``first``, delayed like the counts; the accumulators add the counts."""
         m = Module()
         begins = self.first
         for stage in range(self.stages):

@@ -1,5 +1,6 @@
 # amaranth: UnusedElaboratable=no
-"""The folded matrix-vector unit that takes its activations as bit planes, one a cycle, through lanes of one bit."""
+"""The folded matrix-vector unit that processes activations as bit planes, one a cycle, with lanes for one-bit
+activations."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from fewbit.hw.matvec.base import FoldedMatVec, holding, start_values
 from fewbit.hw.memory.kinds import place
 
 BIT = DType("uint", 1)
-"""What a lane sees of an activation."""
+"""Kind of the part of an activation that a lane takes at a time."""
 
 
 def serves(activation: DType, code: Code) -> bool:
-    """Whether these activations have planes, and lanes of one bit take these weights."""
+    """Whether these activations have bit planes, and lanes for one-bit activations take these weights."""
     return (
         activation.kind in ("uint", "int")
         and activation.bits > 1
@@ -29,53 +30,53 @@ def serves(activation: DType, code: Code) -> bool:
 
 
 class BitSerialMatVec(FoldedMatVec):
-    """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer, ``x`` a bit plane at a time.
+    """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer; ``x`` is processed one bit plane at a time.
 
-    With ``x[i] = sum_p 2**p * b[p, i]``, and the planes of a word from the most significant on::
+    With ``x[i] = sum_p 2**p * b[p, i]``, the planes of a word are processed from the most significant one on::
 
         plane = 2 * plane + count(w, b[p]),        sum = sum + plane after the last plane of a word
 
-    where ``count`` is that of the agreeing bits, ``popcount(b xnor w)`` for weights of ±1. The sign bit of two's
-    complement enters inverted, which makes it ``x + 2**(bits - 1)``. All that leaves out is known beforehand:
-    ``y[o] = sum[o] + bias[o]``. The unit adds it, ``exact``, or leaves it to the thresholds behind it.
+    where ``count`` is the sum of the lanes, for example ``popcount(b xnor w)`` for weights of ±1. The sign bit of two's
+    complement is inverted, which turns ``x`` into ``x + 2**(bits - 1)``. What these sums lack is known at generation
+    time: ``y[o] = sum[o] + bias[o]``. If ``exact``, the unit adds the bias; else the thresholds behind it include it.
 
-    Words are read once for all their planes, vector and weights alike, and no lane has an adder for more than a bit.
-    Between words nothing has to be shifted, so that both accumulators take a cell a bit: that is why the planes of a
-    word come together, and not the words of a plane.
+    Vector and weights are read once for all planes of a word, and the adders of the lanes only add single bits. The
+    planes of a word are processed together, rather than a plane of all words, since then nothing is shifted between
+    words, and both accumulators take one cell a bit.
 
     **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD) * activation.bits`` cycles, if the
-    input keeps up. **Latency**: ``latency`` cycles from the last plane of a group to its beat; the first word is read
-    ``buffer.latency`` cycles after the vector is whole. A beat that waits for ``o.ready`` stops the unit.
-    Cost: PE lanes units of one bit, PE accumulators of a plane and, but where a word is the whole vector, of the sum; a
-    multiplexer of ``activation.bits`` inputs a lane, once for all PEs; the buffer, and the weights.
-    ``python -m benchmarks.bit_serial`` prints it beside :class:`fewbit.hw.matvec.parallel.MatVec`. Source:
-    docs/decisions/0011.
+    input is fast enough. **Latency**: ``latency`` cycles from the last plane of a group to its beat; the first word is
+    read ``buffer.latency`` cycles after the vector is complete. A beat that waits for ``o.ready`` stalls the unit.
+    Cost: for each of PE outputs the lanes, an accumulator of planes and, unless one word is the whole vector, one of
+    words; a multiplexer with ``activation.bits`` inputs for each of SIMD inputs; the buffer, and the weights. ``python
+    -m benchmarks.bit_serial`` compares it with :class:`fewbit.hw.matvec.parallel.MatVec`. Source: docs/decisions/0011.
 
     Parameters
     ----------
     layer : Dense
         Binary or ternary weights.
     activation : DType
-        ``uint`` or ``int`` of 2 bits or more.
+        ``uint`` or ``int`` with at least 2 bits.
     pe, simd, memory, buffer, stages, target, exact, groups
-        As of :class:`fewbit.hw.matvec.parallel.MatVec`.
+        See :class:`fewbit.hw.matvec.parallel.MatVec`.
 
     Attributes
     ----------
     step : int
         Always 1.
     bias, sum
-        As of :class:`fewbit.hw.matvec.parallel.MatVec`.
+        See :class:`fewbit.hw.matvec.parallel.MatVec`.
 
     Members
     -------
     i, o
-        As of :class:`fewbit.hw.matvec.parallel.MatVec`.
+        See :class:`fewbit.hw.matvec.parallel.MatVec`.
 
     Raises
     ------
     FewbitError
-        If the folding does not divide the layer, a memory is unknown, or weights or activations do not suit.
+        If PE or SIMD do not divide the layer, a memory is unknown, or the unit does not support the weights or the
+        activations.
     """
 
     @property
@@ -84,7 +85,7 @@ class BitSerialMatVec(FoldedMatVec):
 
     @property
     def joins(self) -> bool:
-        """Whether what the planes of a word make goes into a sum, rather than out."""
+        """Whether the results of several words are added, or the bias is."""
         return self.exact or self.words > 1
 
     @property
@@ -106,20 +107,20 @@ class BitSerialMatVec(FoldedMatVec):
         return 1, bias
 
     def _most(self) -> int:
-        """What all planes of a bit that is always 1 come to."""
+        """The value of an activation whose planes are all 1."""
         return (1 << self.planes) - 1
 
     def _plane(self) -> DType:
-        """Kind of what the planes of a word make."""
+        """Kind of the result of all planes of one word."""
         rows = self._rows()
         correction = self.lanes[0].correction(rows)
         low, high = -(rows < 0).sum(1) - correction, (rows > 0).sum(1) - correction
         return holding(self._most() * int(low.min()), self._most() * int(high.max()))
 
     def elaborate(self, platform: object) -> Module:
-        # `issue` is a plane's turn; the first of a word, `begin`, also asks for the word. A cycle later the plane is
-        # picked from it and the weights are read, so that both stand at the lanes together. `begins` and `ends` travel
-        # to the accumulators. Everything advances together, unless a finished beat waits for its receiver.
+        # `issue` starts a plane; at the first one of a word, `begin`, it also requests the word. A cycle later the
+        # plane is selected from it and the weights are read, so both reach the lanes together. `flags` follow to the
+        # accumulators. All stages advance together, unless a finished beat waits for its receiver.
         m = Module()
         m.submodules.buffer = buffer = self.buffer
         read = place(m, self, self.target)
@@ -134,7 +135,7 @@ class BitSerialMatVec(FoldedMatVec):
             begin.eq(plane == self.planes - 1),
             issue.eq(advance & (buffer.available | ~begin)),
             buffer.next.eq(issue & begin),
-            # The address moves on while the second plane has its turn, so it is that of the next word by then.
+            # The address advances during the second plane, so at the next `begin` it is that of the next word.
             buffer.last.eq(last_word),
         ]
         with m.If(issue):
@@ -192,14 +193,15 @@ class BitSerialMatVec(FoldedMatVec):
 
 
 def pick_plane(m: Module, word: Value, plane: Value, activation: DType) -> Value:
-    """A plane of the activations in ``word``, a bit a lane; that of the signs inverted."""
+    """One bit plane of the activations in ``word``, a bit a lane; the plane of the sign bits is inverted."""
     bits = activation.bits
     picked = Signal(len(word) // bits)
     for lane in range(len(picked)):
         level: list[Value] = list(word[lane * bits : (lane + 1) * bits])
         if activation.signed:
             level[-1] = ~level[-1]
-        # A tree of two-way multiplexers, which synthesis joins in pairs; of a case it makes one-hot selects first.
+        # A tree of two-way multiplexers, which synthesis merges in pairs; a case statement would become one-hot
+        # selects.
         for select in plane:
             level = [Mux(select, pair[-1], pair[0]) if len(pair) > 1 else pair[0] for pair in _pairs(level)]
         m.d.comb += picked[lane].eq(level[0])
@@ -207,5 +209,5 @@ def pick_plane(m: Module, word: Value, plane: Value, activation: DType) -> Value
 
 
 def _pairs(values: list[Value]) -> list[list[Value]]:
-    """In pairs, the last alone where one is left."""
+    """``values`` in pairs; the last one alone if their number is odd."""
     return [values[start : start + 2] for start in range(0, len(values), 2)]

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The folded binary layer with fused thresholds: XNOR, popcount, accumulate, and the sign of the sum is the answer."""
+"""The folded binary layer with fused thresholds: XNOR, popcount and accumulation; the sign of the sum is the result."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from fewbit.hw.schedule import RunStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
 
 STARTS = 2
-"""Words of the memory that a sum begins with instead of weights."""
+"""Words of the weight memory that hold the start value of a sum."""
 
 
 def fuses(layer: Dense, threshold: Threshold) -> bool:
-    """Whether ``threshold`` behind ``layer`` can be fused into its weight stream: bits in, bits out, one threshold
-    each."""
+    """Whether ``threshold`` behind ``layer`` can be fused into its weight words: binary weights and inputs, one
+    threshold for each output, and results of one bit."""
     return (
         layer.code.signs_only
         and layer.scales is None
@@ -39,7 +39,7 @@ def fuses(layer: Dense, threshold: Threshold) -> bool:
 
 
 def has_starts(inputs: int, simd: int) -> bool:
-    """Whether SIMD is wide enough for the start of every sum of ``inputs``, whatever the thresholds."""
+    """Whether words of SIMD bits can hold the start value of every sum of ``inputs`` inputs, for any thresholds."""
     bits = sum_bits(inputs)
     for low in range(min(simd.bit_length(), bits - 1) + 1):
         upper = bits - low
@@ -49,62 +49,65 @@ def has_starts(inputs: int, simd: int) -> bool:
 
 
 def sum_bits(inputs: int) -> int:
-    """Bits of a sum whose upper bit is the answer: from ``2**(bits - 1) - inputs - 1`` on it may rise by ``inputs``."""
+    """Bits of a sum whose sign is the result: a start value can be as low as ``2**(bits - 1) - inputs - 1``, and a sum
+    adds up to ``inputs``."""
     return (inputs + 1).bit_length() + 1
 
 
 class SignUnit(wiring.Component):
-    """``y[o] = [sign[o] * (2 agree[o] - inputs) >= t[o]]``, ``agree[o]`` the inputs whose bit is that of ``w[o]``.
+    """``y[o] = [sign[o] * (2 agree[o] - inputs) >= t[o]]``, where ``agree[o]`` is the number of inputs that equal the
+    bit of their weight in ``w[o]``.
 
-    A sum starts at ``2**(bits - 1) - T``, with ``T`` the least ``agree`` that reaches the threshold: so its upper
-    bit is the answer. The start comes from the weight memory, as two words more a sum, while the inputs stand at 0:
-    zeros in both words count, and the lowest bits of the second are the sum's upper bits. Where a sign is negative the
-    weights are stored inverted. Neither thresholds nor signs take a logic cell.
+    A sum starts at ``2**(bits - 1) - T``, where ``T`` is the smallest ``agree`` that reaches the threshold, so its
+    highest bit is the result. The start value is in the weight memory, as two more words for each sum, which are read
+    while the inputs are set to 0: the zeros in both words are counted, and the lowest bits of the second word are the
+    highest bits of the sum. For a negative sign the weights are stored inverted. So thresholds and signs take no logic
+    cells.
 
-    The vector is read from whatever holds it, such as :class:`fewbit.hw.memory.vector_buffer.VectorBuffer`.
+    The vector is read from a component such as :class:`fewbit.hw.memory.vector_buffer.VectorBuffer`.
 
     **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD + 2)`` cycles, while ``available``.
     **Latency**: ``latency`` cycles from reading the last word of a group to its beat. Up to ``results`` beats wait for
-    ``o.ready``; no sum begins without a place for its beat, so that no stall has to reach the array.
-    Cost: that of :class:`fewbit.hw.matvec.binary_mac.BinaryMac`, SIMD flip-flops, the memory.
+    ``o.ready`` in a FIFO. A sum starts only if there is room for its beat, so the array itself never stalls. Cost: that
+    of :class:`fewbit.hw.matvec.binary_mac.BinaryMac`, SIMD flip-flops, and the memory.
 
-    Source: thresholds for batch norm and sign are those of FINN, arXiv 1612.07119, section 4.2.2.
+    Source: thresholds that replace batch norm and sign are from FINN, arXiv 1612.07119, section 4.2.2.
 
     Parameters
     ----------
     layer : Dense
         Binary weights; its inputs are bipolar.
     threshold : Threshold
-        Follows the layer; one threshold a channel, or one for all.
+        Follows the layer; one threshold for each output, or one for all.
     pe, simd : int
-        Outputs and inputs at a time; they divide the layer's.
+        Outputs and inputs that are processed at a time; they divide those of the layer.
     memory : ``"block"``, ``"logic"`` or ``"spram"``
-        Where the weights lie.
+        Memory for the weights.
     stages : int
-        Pipeline stages in a popcount, 1 to ``inputs / SIMD + 1``.
+        Pipeline stages in a popcount, 1 to ``inputs / SIMD``.
     read_register : int
-        Pipeline stages behind the weight memory: one where that is slow, two where it also lies far from the sums.
+        Pipeline stages behind the weight memory: one if the memory is slow, two if it is also far from the popcounts.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
     groups : int
-        Vectors that come one after the other, each for its own share of the outputs.
+        Vectors of a frame, each for its own share of the outputs.
 
     Members
     -------
     available : In(1)
         A vector is there.
     next : Out(1)
-        Asks for its next word, only while ``available``; the word stands on ``word`` from the next cycle on.
+        Requests the next word, only while ``available``; the word is on ``word`` from the next cycle on.
     last : Out(1)
-        With ``next``: the vector is read for the last time.
+        With ``next``: the vector is not read again.
     word : In(simd)
     o : Out(stream of PE lanes)
     fill : In(fill_signature())
-        Fills SPRAM with what is ``stored()``, while no vector is there; absent where the weights lie elsewhere.
+        Loads SPRAM with the words that :meth:`stored` returns, while there is no vector; absent for other memories.
 
     Raises
     ------
     FewbitError
-        If the layers do not suit, the folding does not divide them, or SIMD is too small for the start of a sum.
+        If the threshold cannot be fused, PE or SIMD do not divide the layer, or SIMD is too small for the start values.
     """
 
     def __init__(
@@ -122,7 +125,7 @@ class SignUnit(wiring.Component):
     ) -> None:
         if not fuses(layer, threshold):
             raise FewbitError(
-                f"layer {threshold.name!r}: only one threshold a channel, from binary weights to bits, is fused"
+                f"layer {threshold.name!r}: only thresholds from binary weights to bits, one a channel, can be fused"
             )
         check_fold(layer, pe, simd, memory, groups)
         self.words, self.folds = layer.fan_in // simd, layer.outputs // pe
@@ -149,27 +152,29 @@ class SignUnit(wiring.Component):
         )
 
     def _encode_starts(self) -> tuple[int, Ints]:
-        """Where the upper bits begin, and the bits of both start words.  # () -> int, (outputs, 2, SIMD)"""
+        """Position of the highest bits that the second word holds, and both start words.  # () -> int, (outputs,
+        2, SIMD)"""
         inputs, outputs = self.layer.fan_in, self.layer.outputs
-        least = -(-(self.threshold.thresholds[:, 0].astype(object) + inputs) // 2)
-        wanted = (1 << self.bits - 1) - np.clip(np.broadcast_to(least, outputs), 0, inputs + 1).astype(np.int64)
+        least_agree = -(-(self.threshold.thresholds[:, 0].astype(object) + inputs) // 2)
+        starts = (1 << self.bits - 1) - np.clip(np.broadcast_to(least_agree, outputs), 0, inputs + 1).astype(np.int64)
         count = self.simd.bit_length()
         for low in range(min(count, self.bits - 1), -1, -1):
             upper = self.bits - low
             if upper <= self.simd:
-                words = [start_words(int(value), self.bits, low, self.simd) for value in wanted]
+                words = [start_words(int(value), self.bits, low, self.simd) for value in starts]
                 if None not in words:
                     return low, np.array(words)
         raise FewbitError(f"layer {self.layer.name!r}: a SIMD of {self.simd} is too small for fused thresholds")
 
     def stored(self) -> Stored:
-        """What the memory of weights holds."""
+        """Bits of a word of the weight memory, and its words."""
         return self.pe * self.simd, self._memory_words()
 
     def _memory_words(self) -> list[int]:
-        """The words in the order in which they are read: a start, weights, the other start, the rest."""
-        turned = self.layer.weights * np.where(self.threshold.sign < 0, -1, 1)[:, None]
-        bits = self.layer.code.encode(turned).astype(np.uint8).reshape(-1, self.words, self.simd)
+        """The words in the order of reading: for each sum the first start word, weights, the second start word, more
+        weights."""
+        weights = self.layer.weights * np.where(self.threshold.sign < 0, -1, 1)[:, None]
+        bits = self.layer.code.encode(weights).astype(np.uint8).reshape(-1, self.words, self.simd)
         rows = np.concatenate(
             [self._starts[:, :1], bits[:, : self.stages - 1], self._starts[:, 1:], bits[:, self.stages - 1 :]], axis=1
         )
@@ -177,9 +182,9 @@ class SignUnit(wiring.Component):
         return rom_words(folded.reshape(self.folds * self.reads, -1), 1)
 
     def elaborate(self, platform: object) -> Module:
-        # `issue` asks for a word of the vector, or for none where a start is due; a cycle later the memory is read, and
-        # the next cycle both stand at the array. Nothing in there ever waits: a sum begins only where a place for its
-        # result is left among `results`, of those begun and not yet taken.
+        # `issue` requests a word of the vector, or none if a start word is next; a cycle later the memory is read, and
+        # in the following cycle both reach the array, which never stalls: a sum starts only if there is `room` for its
+        # result, with `begun` counting the sums that have started and whose results have not been taken.
         m = Module()
         m.submodules.mac = mac = self.mac
         m.submodules.results = results = SyncFIFO(width=self.pe, depth=self.results)
@@ -218,19 +223,19 @@ class SignUnit(wiring.Component):
         with m.If(still):
             m.d.sync += x.eq(0)
         w: Value = read.data
-        for rank in range(self.read_register):
-            held_x = Signal(self.simd, name=f"held_x_{rank}", reset_less=True)
-            held_w = Signal(len(w), name=f"held_w_{rank}", reset_less=True)
+        for stage in range(self.read_register):
+            held_x = Signal(self.simd, name=f"held_x_{stage}", reset_less=True)
+            held_w = Signal(len(w), name=f"held_w_{stage}", reset_less=True)
             m.d.sync += [held_x.eq(x), held_w.eq(w)]
             x, w = held_x, held_w
-        ranks = 1 + self.read_register
+        delay = 1 + self.read_register
         upper = self.bits - self.low
         m.d.comb += [
             mac.x.eq(x),
             mac.w.eq(w),
-            mac.first.eq(_later(m, "begins", begins, ranks)),
+            mac.first.eq(_later(m, "begins", begins, delay)),
             mac.preset.eq(Cat(*(w.word_select(pe, self.simd)[:upper] for pe in range(self.pe)))),
-            results.w_en.eq(_later(m, "ends", ends, ranks + mac.latency)),
+            results.w_en.eq(_later(m, "ends", ends, delay + mac.latency)),
             results.w_data.eq(mac.sign),
             results.r_en.eq(self.o.ready),
             self.o.valid.eq(results.r_rdy),
@@ -240,38 +245,38 @@ class SignUnit(wiring.Component):
 
 
 def _later(m: Module, name: str, signal: Value, cycles: int) -> Value:
-    for rank in range(cycles):
-        register = Signal(name=f"{name}_{rank}")
+    for stage in range(cycles):
+        register = Signal(name=f"{name}_{stage}")
         m.d.sync += register.eq(signal)
         signal = register
     return signal
 
 
 class SignMatVec(wiring.Component):
-    """A :class:`SignUnit` with the buffer of its vectors, between streams.
+    """A :class:`SignUnit` with a buffer for its vectors, between streams.
 
-    **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD + 2)`` cycles, if the input keeps
-    up. **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
-    ``buffer.latency`` cycles after the vector is whole.
+    **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD + 2)`` cycles, if the input is fast
+    enough. **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
+    ``buffer.latency`` cycles after the vector is complete.
 
     Parameters
     ----------
     layer, threshold, pe, simd, memory, stages, read_register, target, groups
-        As of :class:`SignUnit`.
+        See :class:`SignUnit`.
     buffer : ``"block"``, ``"distributed"`` or ``"ring"``
-        Where the vectors lie.
+        Style of the :class:`fewbit.hw.memory.vector_buffer.VectorBuffer`.
 
     Attributes
     ----------
     step, bias, sum
-        As of :class:`fewbit.hw.matvec.base.MatrixVector`: what comes out is not sums, but of the thresholds' kind.
+        See :class:`fewbit.hw.matvec.base.MatrixVector`; the outputs are of the threshold's kind, not sums.
 
     Members
     -------
     i : In(stream of SIMD lanes)
     o : Out(stream of PE lanes)
     fill : In
-        That of :class:`SignUnit`, if it has one.
+        The port of the :class:`SignUnit`, if it has one.
     """
 
     def __init__(
@@ -283,14 +288,16 @@ class SignMatVec(wiring.Component):
         self.step, self.bias, self.sum = 1, np.zeros(layer.outputs, np.int64), threshold.dtype
         self.buffer = VectorBuffer(shape_of(BIPOLAR), simd, self.words, buffer)
         streams = {"i": In(lane_stream(shape_of(BIPOLAR), simd)), "o": Out(lane_stream(shape_of(threshold.dtype), pe))}
-        super().__init__(streams | {name: one for name, one in self.unit.signature.members.items() if name == "fill"})
+        super().__init__(
+            streams | {name: member for name, member in self.unit.signature.members.items() if name == "fill"}
+        )
 
     def stored(self) -> Stored:
-        """What the memory of weights holds."""
+        """Bits of a word of the weight memory, and its words."""
         return self.unit.stored()
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         unit = self.unit
         return [
             RunStep(
@@ -321,19 +328,21 @@ class SignMatVec(wiring.Component):
 
 
 def start_words(value: int, bits: int, low: int, simd: int) -> list[list[int]] | None:
-    """Both start words of a sum that begins at ``value``, modulo ``2**bits``; None if there are none.
+    """Both start words of a sum that starts at ``value``, modulo ``2**bits``; None if there are none.
 
-    The zeros of both are counted, below ``2**low`` of them in the first; the lowest bits of the second are bits ``low``
-    and up of the sum.
+    The array counts the zeros of both words, of which the first has fewer than ``2**low``. The lowest bits of the
+    second word are the bits of the sum from ``low`` on.
     """
     upper = bits - low
     first_most = min(simd, (1 << low) - 1)
     for guess in range(-2, 3):
         top = ((value >> low) + guess) % (1 << upper)
-        zeros = upper - top.bit_count()
-        rest = (value - (top << low) - zeros) % (1 << bits)
-        if rest <= first_most + simd - upper:
-            one = min(rest, first_most)
-            second = [top >> k & 1 for k in range(upper)] + [int(k >= rest - one) for k in range(simd - upper)]
-            return [[int(k >= one) for k in range(simd)], second]
+        upper_zeros = upper - top.bit_count()
+        zeros_left = (value - (top << low) - upper_zeros) % (1 << bits)
+        if zeros_left <= first_most + simd - upper:
+            first_zeros = min(zeros_left, first_most)
+            second = [top >> k & 1 for k in range(upper)] + [
+                int(k >= zeros_left - first_zeros) for k in range(simd - upper)
+            ]
+            return [[int(k >= first_zeros) for k in range(simd)], second]
     return None

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The folded matrix-vector unit: PE outputs by SIMD inputs a cycle, weights from one memory word a cycle."""
+"""The folded matrix-vector unit: PE outputs from SIMD inputs a cycle, with one word of the weight memory a cycle."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fewbit.hw.memory.kinds import place
 class MatVec(FoldedMatVec):
     """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer.
 
-    The lanes sum what is cheapest to sum: bits that agree, terms that are inverted where they should be negated. What
-    that leaves out is known beforehand, ``y[o] = step * sum[o] + bias[o]``. The unit adds it, ``exact``, or leaves it
-    to the thresholds behind it.
+    The lanes sum what is cheapest to sum, such as bits that agree, or terms that are inverted rather than negated. What
+    these sums lack is known at generation time: ``y[o] = step * sum[o] + bias[o]``. If ``exact``, the unit outputs
+    ``y``; else the thresholds behind it include step and bias.
 
-    A frame's vector waits in a buffer; for each group of PE outputs the unit walks through its words, SIMD inputs a
-    cycle, and gives the PE sums as one beat.
+    A buffer holds the vector of a frame. For each group of PE outputs the unit reads all words of the vector, SIMD
+    inputs a cycle, and outputs the PE sums as one beat.
 
-    **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD)`` cycles, if the input keeps up.
-    **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
-    ``buffer.latency`` cycles after the vector is whole. A beat that waits for ``o.ready`` stops the unit.
-    Cost: PE lanes units and accumulators, what the lanes share, the buffer, and ``outputs * inputs * code.bits`` bits
-    of weights; ``exact`` also a cell a bit and PE, and a bias an output.
+    **Throughput**: a frame in ``cycles_per_frame = (outputs / PE) * (inputs / SIMD)`` cycles, if the input is fast
+    enough. **Latency**: ``latency`` cycles from reading the last word of a group to its beat; the first word is read
+    ``buffer.latency`` cycles after the vector is complete. A beat that waits for ``o.ready`` stalls the unit. Cost: PE
+    times SIMD lanes and PE accumulators, what the lanes share, the buffer, and ``outputs * inputs * code.bits`` bits of
+    weights; ``exact`` adds one cell for each bit of the PE accumulators, and a bias for each output.
 
     Parameters
     ----------
@@ -39,23 +39,23 @@ class MatVec(FoldedMatVec):
     activation : DType
         Kind of the inputs.
     pe : int
-        Outputs at a time; divides ``layer.outputs``.
+        Outputs that are processed at a time; divides ``layer.outputs``.
     simd : int
-        Inputs at a time; divides ``layer.fan_in``.
+        Inputs that are processed at a time; divides ``layer.fan_in``.
     memory : ``"block"``, ``"logic"`` or ``"spram"``
-        Where the weights lie.
+        Memory for the weights.
     buffer : ``"block"``, ``"distributed"`` or ``"ring"``
-        Where the vectors lie.
+        Style of the :class:`fewbit.hw.memory.vector_buffer.VectorBuffer`.
     stages : int
         Pipeline stages in the sum of a group of lanes, at least 1.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
-        What lanes and accumulators are made of: plain RTL, or the cells of a family.
+        Whether lanes and accumulators are plain RTL, or the cells of a family.
     exact : bool
-        Whether ``o`` is ``y``; else it is ``sum``.
+        Whether ``o`` carries ``y``; else it carries ``sum``.
     groups : int
-        Vectors that come one after the other, each for its own share of the outputs.
+        Vectors of a frame, each for its own share of the outputs.
     dsp : bool
-        Whether products of two numbers, by plain integer or ``csd`` weights and by scales, are left to DSP blocks.
+        Whether synthesis may put multiplications, by plain integers, ``csd`` weights or scales, into DSP blocks.
 
     Attributes
     ----------
@@ -70,16 +70,16 @@ class MatVec(FoldedMatVec):
     i : In(stream of SIMD lanes)
     o : Out(stream of PE sums)
     quality : In
-        Signed digits that count in every product with a scale or a ``csd`` weight; absent where there are none. It
-        holds for all that is under way, so it is changed between frames.
+        How many signed digits count in every product with a scale or a ``csd`` weight; absent if there are none. It
+        acts on
+        everything in the pipeline at once, so it is to be changed between frames.
     fill : In(fill_signature())
-        Fills SPRAM with what is ``stored()``, while no vector is there; absent where the weights lie elsewhere.
+        Loads SPRAM with the words that :meth:`stored` returns, while there is no vector; absent for other memories.
 
     Raises
     ------
     FewbitError
-        If the folding does not divide the layer or its vectors of scales, a memory is unknown, or no lane serves the
-        code.
+        If PE or SIMD do not divide the layer or its vectors of scales, a memory is unknown, or no lanes serve the code.
     """
 
     def _taken(self) -> DType:
@@ -100,7 +100,7 @@ class MatVec(FoldedMatVec):
             return None, [ScaledLanes(self.simd, taken, layer.code, self.stages, **options) for _ in range(self.pe)]
         if layer.negative_scales is not None or layer.code.digit_width is not None:
             raise FewbitError(
-                f"layer {layer.name!r}: scales across outputs take no second scale and no {layer.code} weights"
+                f"layer {layer.name!r}: scales across outputs exclude a second scale and {layer.code} weights"
             )
         self.scaling = ScaleFront(self.simd, taken, kind, target, dsp=self.dsp)
         return self._plain_lanes(self.scaling.kind)
@@ -112,7 +112,7 @@ class MatVec(FoldedMatVec):
         if not layer.across:
             both = [layer.scales, *([] if layer.negative_scales is None else [layer.negative_scales])]
             vectors = np.arange(0, layer.fan_in, self.simd) // layer.vector
-            scales = np.stack([one[:, vectors] for one in both], 2)
+            scales = np.stack([scale_set[:, vectors] for scale_set in both], 2)
             return fold_words(layer, self.lanes[0], self.pe, self.words, scales)
         weights = super()._memory_words()
         assert self.scaling is not None
@@ -122,8 +122,8 @@ class MatVec(FoldedMatVec):
         return [word | scale << above for word, scale in zip(weights, self.scaling.words(rows))]
 
     def _memory_bits(self) -> int:
-        own = super()._memory_bits()
-        return own + len(self.scaling.w) if self.scaling is not None else own
+        bits = super()._memory_bits()
+        return bits + len(self.scaling.w) if self.scaling is not None else bits
 
     def _left_out(self) -> tuple[int, Ints]:
         lanes = self.lanes[0]
@@ -138,8 +138,8 @@ class MatVec(FoldedMatVec):
         return self.scaling.latency if self.scaling is not None else 0
 
     def elaborate(self, platform: object) -> Module:
-        # `issue` reads one word of vector and weights; `first` and `last` travel beside it through the lanes to the
-        # accumulators. Everything advances together, unless a finished beat waits for its receiver.
+        # `issue` reads one word of the vector and of the weights; `first` and `last` follow it through the pipeline to
+        # the accumulators. All stages advance together, unless a finished beat waits for its receiver.
         m = Module()
         m.submodules.buffer = buffer = self.buffer
         read = place(m, self, self.target)
@@ -177,8 +177,8 @@ class MatVec(FoldedMatVec):
             m.d.comb += scaling.quality.eq(saturated(self.quality, len(scaling.quality)))
             x = scaling.o
             words = read.data[:above]
-            for rank in range(scaling.latency):
-                held = Signal(above, name=f"words_{rank}", reset_less=True)
+            for stage in range(scaling.latency):
+                held = Signal(above, name=f"words_{stage}", reset_less=True)
                 with m.If(advance):
                     m.d.sync += held.eq(words)
                 words = held

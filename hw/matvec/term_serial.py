@@ -1,5 +1,6 @@
 # amaranth: UnusedElaboratable=no
-"""The folded matrix-vector unit that takes its weights a term at a time, and no zeros: shift, invert, add."""
+"""The folded matrix-vector unit that processes weights one signed power of two at a time, and skips zeros: shift,
+invert, add."""
 
 from __future__ import annotations
 
@@ -24,32 +25,33 @@ from fewbit.hw.streams import number, shape_of
 
 @lru_cache(maxsize=256)
 def group_reads(layer: Dense, pe: int, groups: int = 1) -> tuple[tuple[int, ...], ...]:
-    """Cycles of every group of PE outputs, share by share: the terms of that output that has most, at least 1."""
+    """Cycles of every group of PE outputs, share by share: the most terms that one of its outputs has, at least 1."""
     longest = np.maximum(1, term_counts(layer).reshape(-1, pe).max(1))
     return tuple(tuple(int(count) for count in share) for share in longest.reshape(groups, -1))
 
 
 def term_cycles(layer: Dense, pe: int, simd: int, groups: int = 1) -> int:
-    """Cycles that a unit takes for a vector a group: for the terms, or to take in the vectors."""
+    """Cycles for one vector for each of ``groups``: for the terms or, if more, to take in the vectors."""
     return max(sum(map(sum, group_reads(layer, pe, groups))), groups * (layer.fan_in // simd))
 
 
 def least_simd(layer: Dense, pe: int, groups: int = 1) -> int:
-    """Fewest inputs at a time that bring in a vector while one is worked on."""
+    """Smallest SIMD with which a vector is taken in no slower than one is processed."""
     reads = term_cycles(layer, pe, layer.fan_in, groups)
-    return next(one for one in range(1, layer.fan_in + 1) if layer.fan_in % one == 0 and
-                groups * (layer.fan_in // one) <= reads)  # fmt: skip
+    return next(simd for simd in range(1, layer.fan_in + 1) if layer.fan_in % simd == 0 and
+                groups * (layer.fan_in // simd) <= reads)  # fmt: skip
 
 
 def term_memory(layer: Dense, pe: int, simd: int, groups: int = 1) -> tuple[int, int]:
-    """Words of the memory of terms, and their bits."""
+    """Number of words of the term memory, and bits of a word."""
     bits = pe * sum(term_fields(layer, simd).values()) + 1 + (groups > 1)
     return sum(map(sum, group_reads(layer, pe, groups))), bits
 
 
 def term_fields(layer: Dense, simd: int) -> dict[str, int]:
-    """Bits of the fields of a term, in order from the lowest bit on: the least quality that keeps it (or 1; 0: no
-    term), whether it is negative, its place among the layer's exponents, lane and word of its input."""
+    """Bits of the fields of a term, in order from the lowest bit: the lowest quality at which it counts (1 without
+    signed digits; 0: no term), whether it is negative, the index of its exponent among those of the layer, lane and
+    word of its input."""
     return {
         "order": max(1, layer.digits.bit_length()),
         "negative": 1,
@@ -60,39 +62,42 @@ def term_fields(layer: Dense, simd: int) -> dict[str, int]:
 
 
 class TermSerialMatVec(FoldedMatVec):
-    """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer, ``w`` a signed power of two at a time: its *terms*, the
-    non-zero canonic signed digits, which are known beforehand.
+    """``y[o] = sum_i w[o, i] * x[i]`` for a dense layer, with ``w`` processed one *term* at a time: its non-zero
+    canonic signed digits, which are known at generation time.
 
-    A word of memory holds for each of PE outputs one term: which input, sign, exponent, and the least quality that
-    keeps it. Every output has a copy of the vector to read its input from. So a zero weight, and a zero digit, takes no
-    cycle and no lane; where the outputs of a group have unlike numbers of terms, those that are through wait for the
-    longest, their activation gated. A lane shifts, inverts and adds: no multiplier, whatever code and scales::
+    A word of the weight memory holds one term for each of PE outputs: its input, sign and exponent, and the lowest
+    quality at which it counts. Each of the PE outputs has a copy of the vector, from which it reads its input. So zero
+    weights and zero digits take no cycle and no lane. If the outputs of a group have different numbers of terms, those
+    that are finished wait for the one with the most, with their activations gated. A lane shifts, inverts and adds; it
+    has no multiplier, whatever the code and the scales::
 
         sum[o] = sum[o] + (x[input] << exponent xor negative),        y[o] = sum[o] + bias[o]
 
-    with the ones of the negations, ``-x = ~x + 1``, in the bias. A term beyond ``quality`` is gated in front of the
-    shift, ``x`` 0 there, and its cycle passes: a lower quality saves transitions, not time.
+    where the bias includes the ``+ 1`` of the negations, ``-x = ~x + 1``. A term that does not count at ``quality``
+    still takes its cycle, with ``x`` gated to 0 in front of the shifter: a lower quality saves transitions, not time.
 
-    **Throughput**: a frame in ``cycles_per_frame`` cycles, the longest outputs' terms of all groups, or where these are
-    fewer the ``inputs / SIMD`` that bring a vector in, if the input keeps up. **Latency**: ``latency`` cycles from
-    reading the last term of a group to its beat; the first is read ``buffer.latency`` cycles after the vector is whole.
-    A beat that waits for ``o.ready`` stops the unit.
-    Cost: PE shifters and accumulators, PE copies of the vector, and memory of about ``2 + log2(inputs) +
-    log2(exponents)`` bits a term, which is more than a code stores for a weight. ``python -m benchmarks.serial`` prints
-    it beside :class:`fewbit.hw.matvec.parallel.MatVec`. Source: non-zero digits one after the other, of activations,
-    are Bit-Pragmatic's, arXiv 1610.06920; docs/decisions/0022.
+    **Throughput**: a frame in ``cycles_per_frame`` cycles, if the input is fast enough: for each group the terms of the
+    output with the most or, if that is more, ``inputs / SIMD`` to take in each vector. **Latency**: ``latency`` cycles
+    from reading the last term of a group to its beat; the first is read ``buffer.latency`` cycles after the vector is
+    complete. A beat that waits for ``o.ready`` stalls the unit. Cost: PE shifters and accumulators, PE copies of the
+    vector, and memory of about ``2 + log2(inputs) + log2(exponents)`` bits a term, which is more than a code stores for
+    a weight. ``python -m benchmarks.serial`` compares it with :class:`fewbit.hw.matvec.parallel.MatVec`. Source:
+    Bit-Pragmatic, arXiv 1610.06920, which processes the non-zero digits of activations one at a time;
+    docs/decisions/0022.
 
     Parameters
     ----------
     layer : Dense
         Any code, any scales.
     simd : int
-        Inputs that come in at a time.
+        Inputs that are taken in at a time.
     buffer : ``"block"`` or ``"distributed"``
     stages : int
-        Pipeline stages between vector and sum: behind the shifter; the second in front of it.
+        Pipeline stages between vector and accumulator, at least 1: one behind the shifter, a second one in front of it,
+        any
+        others behind it.
     activation, pe, memory, target, exact, groups
-        As of :class:`fewbit.hw.matvec.parallel.MatVec`.
+        See :class:`fewbit.hw.matvec.parallel.MatVec`.
 
     Attributes
     ----------
@@ -101,17 +106,17 @@ class TermSerialMatVec(FoldedMatVec):
     reads : tuple of tuple of int
         Cycles of every group of outputs, vector by vector.
     bias, sum
-        As of :class:`fewbit.hw.matvec.parallel.MatVec`.
+        See :class:`fewbit.hw.matvec.parallel.MatVec`.
 
     Members
     -------
     i, o, quality
-        As of :class:`fewbit.hw.matvec.parallel.MatVec`.
+        See :class:`fewbit.hw.matvec.parallel.MatVec`.
 
     Raises
     ------
     FewbitError
-        If the folding does not divide the layer, or a memory is unknown or a ring.
+        If PE or SIMD do not divide the layer, or a memory is unknown, not preloaded, or a ring.
     """
 
     def __init__(self, layer: Dense, activation: DType, *, pe: int, simd: int, buffer: str = "block", **options: Any):
@@ -122,7 +127,7 @@ class TermSerialMatVec(FoldedMatVec):
 
     def _taken(self) -> DType:
         check_target("a lane", self.target)
-        memory_of(self.layer, self.memory, preloaded=True)  # the first word is read before anything can be filled in
+        memory_of(self.layer, self.memory, preloaded=True)  # the first word is read before a host could load any
         return self.activation
 
     def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
@@ -146,8 +151,8 @@ class TermSerialMatVec(FoldedMatVec):
         return term_memory(self.layer, self.pe, self.simd, self.groups)[1]
 
     def _memory_words(self) -> list[int]:
-        """A word a cycle: a term of each output of a group, whether it is the group's last, and with groups of inputs
-        whether it is the vector's last."""
+        """A word for each cycle: a term for each output of a group; whether it is the last one of the group and, if
+        there are several vectors, whether it is the last one of its vector."""
         stream, result = self.stream, []
         values = {
             "order": stream.order,
@@ -175,9 +180,9 @@ class TermSerialMatVec(FoldedMatVec):
         return result
 
     def elaborate(self, platform: object) -> Module:
-        # The memory is read a word ahead: the terms that `issue` sends for their activations stand there already. They
-        # meet a cycle later; `first` and `last` travel beside them to the accumulators. Everything advances together,
-        # unless a finished beat waits for its receiver.
+        # The memory is read one word ahead: when `issue` requests activations, their terms are already there. A cycle
+        # later they meet; `first` and `last` follow them to the accumulators. All stages advance together, unless a
+        # finished beat waits for its receiver.
         m = Module()
         m.submodules.buffer = buffer = self.buffer
         read = place(m, self, self.target)
@@ -222,10 +227,12 @@ class TermSerialMatVec(FoldedMatVec):
         return m
 
     def _term(self, m: Module, index: int, term: Value, word: Value, advance: Value) -> Value:
-        """The term of output ``index`` of a group, ``stages`` cycles after its ``word`` of activations came, which does
-        so a cycle after the ``term``."""
+        """The product of the ``term`` of output ``index`` of a group with its activation in ``word``.
 
-        def rank(name: str, value: Value) -> Value:
+        ``word`` comes one cycle after ``term``, and the product ``stages`` cycles after ``word``.
+        """
+
+        def register(name: str, value: Value) -> Value:
             held = Signal(value.shape(), name=f"{name}_{index}", reset_less=True)
             with m.If(advance):
                 m.d.sync += held.eq(value)
@@ -240,7 +247,7 @@ class TermSerialMatVec(FoldedMatVec):
         if self.layer.digits:
             on &= order <= self.quality
         on, negative, exponent, lane = (
-            rank(name, value)
+            register(name, value)
             for name, value in [("on", on), *((k, parts[k]) for k in ("negative", "exponent", "lane"))]
         )
         bits = self.activation.bits
@@ -252,7 +259,7 @@ class TermSerialMatVec(FoldedMatVec):
             x = Cat(x, Const(0, 1))
         if self.stages > 1:
             x, negative, exponent = (
-                rank(f"late_{name}", value)
+                register(f"late_{name}", value)
                 for name, value in (("x", x), ("negative", negative), ("exponent", exponent))
             )
         low, high = self.exponents[0], self.exponents[-1]
@@ -267,5 +274,5 @@ class TermSerialMatVec(FoldedMatVec):
         result = (shifted ^ negative.replicate(len(shifted))).as_signed()
         result = Cat(negative.replicate(low), result).as_signed() if low else result
         for stage in range(max(1, self.stages - 1)):
-            result = rank(f"term_{stage}", result)
+            result = register(f"term_{stage}", result)
         return result

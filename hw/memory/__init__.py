@@ -1,1 +1,1 @@
-"""Where weights and vectors lie."""
+"""Memories for weights, and buffers for vectors."""

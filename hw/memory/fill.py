@@ -1,4 +1,4 @@
-"""How memories that are empty at the start are filled: 16 bits at a time, word by word, the lowest bits first."""
+"""How a memory that is empty after configuration is loaded: 16 bits at a time, word by word, lowest bits first."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 LANE_BITS = 16
-"""Bits that are written at a time."""
+"""Bits that one write stores: a lane of a word."""
 
 DEPTH, LANES = 16_384, 4
-"""Words of a memory, and lanes of a word, for which a port is made unless more are asked for."""
+"""Default size of a fill port: words of a memory, and lanes of a word."""
 
 
 def lanes_of(bits: int) -> int:
-    """Lanes of words of ``bits`` bits."""
+    """Number of lanes in a word of ``bits`` bits."""
     return -(-bits // LANE_BITS)
 
 
 def fill_signature(lanes: int = LANES) -> wiring.Signature:
-    """A write of 16 bits: lane ``lane`` of the word at ``address``, while ``enable``."""
+    """A write port of 16 bits: while ``enable`` is high, ``data`` goes to lane ``lane`` of the word at ``address``."""
     return wiring.Signature(
         {
             "enable": Out(1),
@@ -33,7 +33,7 @@ def fill_signature(lanes: int = LANES) -> wiring.Signature:
 
 
 def connect_fill(m: Module, source: wiring.PureInterface, sink: wiring.PureInterface) -> None:
-    """``source`` writes into ``sink``, which may have fewer lanes."""
+    """Connects the write port ``source`` to ``sink``, which may have fewer lanes."""
     if source.signature == sink.signature.flip():
         wiring.connect(m, source, sink)
         return
@@ -42,9 +42,9 @@ def connect_fill(m: Module, source: wiring.PureInterface, sink: wiring.PureInter
 
 
 def image(words: Sequence[int], bits: int) -> list[int]:
-    """What a memory of ``words`` is filled with, in order: word by word, the lowest 16 bits first.
+    """The data that loads a memory with ``words``, in order: word by word, lowest 16 bits first.
 
-    >>> [hex(one) for one in image([0x12345, 0xABCDE], 20)]
+    >>> [hex(data) for data in image([0x12345, 0xABCDE], 20)]
     ['0x2345', '0x1', '0xbcde', '0xa']
     """
     mask = (1 << LANE_BITS) - 1

@@ -1,4 +1,4 @@
-"""What a kind of memory for weights says of itself."""
+"""The interface of a kind of weight memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,19 @@ from fewbit.hw.fabric.devices import Target
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A memory of weights: ``depth`` words of ``width`` bits, of which a block RAM holds those that ``vary`` and LUTs
-    ``columns``; beside these, constants hold ``scales``, how many different words and the columns of these."""
+    """What a weight memory has to hold, as far as its cost depends on it.
+
+    Attributes
+    ----------
+    depth, width : int
+        Words, and bits of a word.
+    vary : int
+        Bits of a word that are not the same in all words: only these take block RAM.
+    columns : int
+        Different columns of bits among these: only these take LUTs if the words are constants.
+    scales : (int, int)
+        Words and columns of scales, which are constants beside the weights.
+    """
 
     depth: int
     width: int
@@ -25,21 +36,21 @@ class Contents:
 
     @classmethod
     def of_any(cls, depth: int, width: int) -> Contents:
-        """Words of which every bit is taken to vary in a way of its own."""
+        """Contents of unknown values: every bit of a word varies, and no two columns are equal."""
         return cls(depth=depth, width=width, vary=width, columns=width)
 
 
 class WeightMemory(ABC):
-    """A kind of memory for weights; it is registered in :data:`fewbit.hw.memory.kinds.MEMORIES`.
+    """A kind of memory for weights. To add one, list it in :data:`fewbit.hw.memory.kinds.MEMORIES`.
 
     Attributes
     ----------
     name : str
-        What a fold calls it.
+        Name in a fold.
     title : str
-        What a report calls it.
+        Name in reports.
     preloaded : bool
-        Whether the weights are there from the start; else a host loads them first.
+        Whether the weights are part of the bitstream; else a host loads them after configuration.
     """
 
     name: str
@@ -48,22 +59,22 @@ class WeightMemory(ABC):
 
     @abstractmethod
     def offered(self, target: Target) -> bool:
-        """Whether a device has such memory."""
+        """Whether the device has this kind of memory."""
 
     @abstractmethod
     def cost(self, contents: Contents, target: Target) -> Cost:
-        """What ``contents`` take in it, about."""
+        """Estimated cost of ``contents`` in this memory."""
 
     @abstractmethod
     def component(self, bits: int, words: Sequence[int], target: str) -> Any:
-        """A component with a ``read_port()`` and, if not preloaded, a ``fill`` port."""
+        """A component with a ``read_port()`` and, unless the memory is preloaded, a ``fill`` port."""
 
     def check(self, bits: int, depth: int) -> None:
-        """Raises FewbitError if such a memory cannot have ``depth`` words of ``bits`` bits."""
+        """Raises FewbitError if this memory cannot hold ``depth`` words of ``bits`` bits."""
         return None
 
     def fits(self, contents: Contents, target: Target) -> bool:
-        """Whether a device has such memory for ``contents``."""
+        """Whether the device has this kind of memory, and it can hold ``contents``."""
         if not self.offered(target):
             return False
         try:
@@ -73,5 +84,5 @@ class WeightMemory(ABC):
         return True
 
     def block_rams(self, depth: int, vary: int, target: Target) -> int:
-        """Block RAMs that words of which ``vary`` bits are not the same in all of them are read from."""
+        """Block RAMs for ``depth`` words, of which ``vary`` bits are not the same in all words."""
         return 0

@@ -1,4 +1,4 @@
-"""All kinds of memory for weights."""
+"""All kinds of weight memory."""
 
 from __future__ import annotations
 
@@ -17,28 +17,33 @@ from fewbit.hw.memory.lut_ram import LutRamWeights
 from fewbit.hw.memory.rom import BlockRom, LogicRom
 from fewbit.hw.memory.spram import SpramWeights
 
-MEMORIES: dict[str, WeightMemory] = {one.name: one for one in (LogicRom(), BlockRom(), SpramWeights(), LutRamWeights())}
-"""By name; of equally good ones the planner takes the first."""
+MEMORIES: dict[str, WeightMemory] = {
+    kind.name: kind for kind in (LogicRom(), BlockRom(), SpramWeights(), LutRamWeights())
+}
+"""By name. The planner prefers earlier ones among equally good ones."""
 
 Stored = tuple[int, list[int]]
 """Bits of a word, and the words of a memory."""
 
 
 def memory_of(layer: Dense, name: str, *, preloaded: bool = False) -> WeightMemory:
-    """The kind of memory called ``name``. Raises FewbitError on an unknown one; with ``preloaded``, also on one that is
-    empty at the start."""
-    known = sorted(one.name for one in MEMORIES.values() if one.preloaded or not preloaded)
+    """The kind of memory called ``name``, for the weights of ``layer``.
+
+    Raises FewbitError if it is unknown or, with ``preloaded``, if it is loaded only after configuration.
+    """
+    known = sorted(kind.name for kind in MEMORIES.values() if kind.preloaded or not preloaded)
     if name not in known:
-        *others, last = (f'"{one}"' for one in known)
-        raise FewbitError(f"layer {layer.name!r}: weights lie in {', '.join(others)} or {last}, not {name!r}")
+        *others, last = (f'"{kind}"' for kind in known)
+        raise FewbitError(
+            f"layer {layer.name!r}: the memory for weights must be {', '.join(others)} or {last}, not {name!r}"
+        )
     return MEMORIES[name]
 
 
 def fill_member(layer: Dense, name: str, stored: Callable[[], Stored]) -> dict[str, Member]:
-    """The port through which weights in the memory called ``name`` are filled in; none where they are there from the
-    start.
+    """The ``fill`` port of a unit with its weights in the memory called ``name``; empty if that is preloaded.
 
-    Raises FewbitError if what is ``stored`` does not fit such a memory.
+    Raises FewbitError if the memory cannot hold what is ``stored``.
     """
     memory = memory_of(layer, name)
     if memory.preloaded:
@@ -52,7 +57,8 @@ def fill_member(layer: Dense, name: str, stored: Callable[[], Stored]) -> dict[s
 
 
 def place(m: Module, unit: Any, target: str) -> Any:
-    """A read port of what ``unit`` stores, in the memory that it says: the submodule ``weights`` of ``m``."""
+    """Adds the weight memory of ``unit`` to ``m`` as submodule ``weights``, connects its ``fill`` port, and returns a
+    read port."""
     bits, words = unit.stored()
     kind = MEMORIES[unit.memory]
     m.submodules.weights = memory = kind.component(bits, words, target)

@@ -1,4 +1,4 @@
-"""Fills the memories of a design at start-up, one after the other, from one stream."""
+"""Loads the memories of a design at start-up, one after the other, from one stream."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from fewbit.hw.memory.fill import DEPTH, LANE_BITS, LANES, fill_signature
 
 
 class Loader(wiring.Component):
-    """Hands a stream of 16-bit words to ``memories`` in order, each as :func:`fewbit.hw.memory.fill.image` has them.
+    """Writes a stream of 16-bit words to ``memories`` in order, each in the order of
+    :func:`fewbit.hw.memory.fill.image`.
 
-    After the last word of the last memory it begins anew. **Latency**: a word is written in the cycle in which it is
-    taken. **Throughput**: a word a cycle.
+    After the last word of the last memory it starts again with the first. **Latency**: a word is written in the cycle
+    in which it is taken. **Throughput**: a word a cycle.
 
     Parameters
     ----------
     memories : sequence of (lanes, depth)
-        What is filled.
+        The memories to load: lanes of 16 bits in a word, and words.
 
     Attributes
     ----------
     words : int
-        Words of 16 bits in all.
+        Number of 16-bit words for all memories.
 
     Members
     -------
     i : In(stream.Signature(16))
         Always ready.
     fill : array of Out(fill_signature())
-        One a memory.
+        One for each memory.
     loaded : Out(1)
-        All memories are full: from the last word until the next one. A reset begins anew with the first word, but what
-        was loaded stays loaded.
+        All memories are loaded: high from the last word until the next one comes. After a reset the next word is the
+        first
+        one again, but ``loaded`` keeps its value.
     """
 
     def __init__(self, memories: Sequence[tuple[int, int]]) -> None:
@@ -51,7 +53,7 @@ class Loader(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        # `lane` and `address` count the words of a memory, `turn` the memories.
+        # `lane` and `address` count through a memory, `turn` through the memories.
         m = Module()
         lane, address = Signal(range(self.lanes)), Signal(range(DEPTH))
         turn = Signal(range(max(2, len(self.memories))))

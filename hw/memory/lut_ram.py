@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Weights in RAM made of LUTs, which is empty at the start: shallow memories of any width."""
+"""Weights in distributed RAM (LUTs), which is empty after configuration: shallow memories of any width."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from fewbit.hw.memory.kind import Contents, WeightMemory
 DISTRIBUTED = "distributed"
 
 DEEPEST = 64
-"""Words beyond which block RAM is the better place."""
+"""Most words of weights in distributed RAM; for more, block RAM is better."""
 
 
 def lut_ram_cells(depth: int, width: int) -> int:
-    """ECP5 LUT RAM: blocks of 16 words by 4 bits, each with the LUTs that it writes through, and what picks one."""
+    """LUT4s of ECP5 distributed RAM: blocks of 16 words by 4 bits, each with the LUTs of its write port, and the
+    multiplexers between blocks."""
     blocks = -(-depth // 16)
     return 6 * blocks * -(-width // 4) + (blocks - 1) * width
 
 
 def check_depth(depth: int) -> None:
-    """Raises FewbitError if a memory is too deep to be one of these."""
+    """Raises FewbitError if ``depth`` words are too many for distributed RAM."""
     if depth > DEEPEST:
         raise FewbitError(f"distributed RAM holds at most {DEEPEST} words of weights, not {depth:,}")
 
 
 class LutRam(wiring.Component):
-    """``depth`` words of ``bits`` bits, all of one read or 16 bits of one written in a cycle.
+    """``depth`` words of ``bits`` bits. In a cycle one whole word is read, and 16 bits of a word are written.
 
-    Nothing is in it before it was filled. **Latency**: a word stands on ``read.data`` a cycle after ``read.en``, until
-    ``read.en`` again. Cost: :func:`lut_ram_cells`, and a flip-flop a bit.
+    Its contents are undefined until it is loaded. **Latency**: one cycle after ``read.en`` the word is on
+    ``read.data``, and stays there until ``read.en`` is high again. Cost: :func:`lut_ram_cells`, and a flip-flop a bit.
 
     Source: Lattice FPGA-TN-02204, ECP5 memory usage guide: distributed RAM of 16 words by 4 bits.
 
@@ -51,7 +52,7 @@ class LutRam(wiring.Component):
     Attributes
     ----------
     lanes : int
-        Parts of 16 bits.
+        Number of 16-bit parts of a word.
 
     Members
     -------
@@ -61,7 +62,7 @@ class LutRam(wiring.Component):
     Raises
     ------
     FewbitError
-        If it is deeper.
+        If ``depth`` is more than 64.
     """
 
     def __init__(self, bits: int, depth: int) -> None:
@@ -71,7 +72,7 @@ class LutRam(wiring.Component):
         super().__init__({"fill": In(fill_signature(self.lanes)), "read": In(read)})
 
     def read_port(self) -> wiring.PureInterface:
-        """``read``, by the name that memories have for it."""
+        """The port ``read``; this method exists so that all memories are used alike."""
         return self.read
 
     def elaborate(self, platform: object) -> Module:
@@ -99,7 +100,8 @@ class LutRam(wiring.Component):
 
 
 class LutRamWeights(WeightMemory):
-    """Distributed RAM: weights that a host may change without a new bitstream, at about what constants take."""
+    """Distributed RAM: a host may change the weights without a new bitstream. It costs about as much as constants
+    in LUTs."""
 
     name, title, preloaded = DISTRIBUTED, "distributed RAM", False
 

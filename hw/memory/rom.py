@@ -1,4 +1,4 @@
-"""Weight memories: how a folded matrix lies in the words of a memory."""
+"""Read-only weight memories, and the arrangement of a folded matrix in words."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from fewbit.hw.fabric.devices import Target
 from fewbit.hw.memory.kind import Contents, WeightMemory
 
 BLOCK, LOGIC = "block", "logic"
-"""Where weights lie: block RAM, or constants in LUTs."""
+"""Names of memories: block RAM, and constants in LUTs."""
 
 
 def rom_words(elements: Ints, bits: int) -> list[int]:
-    """Each row of unsigned ``elements`` (words, n) as one number, ``bits`` an element, the first lowest."""
+    """Each row of unsigned ``elements`` (words, n) as one number, ``bits`` bits an element, the first in the
+    lowest bits."""
     shifts = np.arange(bits, dtype=np.uint64)
     planes = (np.asarray(elements).astype(np.uint64)[..., None] >> shifts & np.uint64(1)).astype(np.uint8)
     rows = np.packbits(planes.reshape(len(elements), -1), axis=1, bitorder="little")
@@ -25,7 +26,7 @@ def rom_words(elements: Ints, bits: int) -> list[int]:
 
 
 def join_words(parts: Sequence[int], bits: int, together: int) -> list[int]:
-    """Words of ``together`` parts of ``bits`` bits each, the first lowest."""
+    """Words that each consist of ``together`` parts of ``bits`` bits, the first in the lowest bits."""
     return [
         sum(part << place * bits for place, part in enumerate(parts[start : start + together]))
         for start in range(0, len(parts), together)
@@ -33,20 +34,20 @@ def join_words(parts: Sequence[int], bits: int, together: int) -> list[int]:
 
 
 def weight_memory(bits: int, words: Sequence[int], style: str) -> Memory:
-    """The memory that holds ``words`` of ``bits`` bits each, in block RAM or in LUTs."""
+    """A memory that holds ``words`` of ``bits`` bits, in block RAM or in LUTs as ``style`` says."""
     return Memory(shape=bits, depth=len(words), init=words, attrs={"ram_style": style}, src_loc_at=1)
 
 
 def rom_cells(depth: int, width: int) -> int:
-    """LUT4s of constants that have no pattern: one holds 16 words of a bit, and of two halves one is picked by one
-    more. A depth that is no power of two leaves some out."""
+    """LUT4s of constants without a pattern: a LUT holds one bit of 16 words, and one more selects between two of them.
+    If the depth is not a power of two, some are saved."""
     if depth <= 1:
         return 0
     return round(width * max(min(0.9, depth / 8), depth / 8 - 1))
 
 
 class LogicRom(WeightMemory):
-    """Constants in LUTs. Of equal columns synthesis keeps one."""
+    """Constants in LUTs. Synthesis keeps only one of several equal columns of bits."""
 
     name, title = LOGIC, "LUTs"
 
@@ -62,7 +63,7 @@ class LogicRom(WeightMemory):
 
 
 class BlockRom(WeightMemory):
-    """Block RAM. A bit that is the same in every word takes none."""
+    """Block RAM. A bit that is the same in every word takes no memory."""
 
     name, title = BLOCK, "block RAM"
 

@@ -1,4 +1,5 @@
-"""Weights in RAM that is empty at the start: the four single-port blocks of 16,384 words by 16 bits of an UltraPlus."""
+"""Weights in iCE40 UltraPlus SPRAM, which is empty after configuration: four single-port blocks of 16,384 words by 16
+bits."""
 
 from __future__ import annotations
 
@@ -16,17 +17,17 @@ from fewbit.hw.memory.fill import DEPTH, LANE_BITS, fill_signature, lanes_of
 from fewbit.hw.memory.kind import Contents, WeightMemory
 
 SPRAM = "spram"
-"""Where weights lie that are not there from the start."""
+"""Name of this kind of memory."""
 
 MOST_LANES = 4
-"""Blocks that a device has."""
+"""Blocks in a device."""
 
 ADDRESS_CELLS = 20
-"""Logic cells that a memory takes beside its blocks: two addresses, and who writes."""
+"""Logic cells of a memory beside its blocks: the multiplexer of read and write address, and the write enables."""
 
 
 def check_size(bits: int, depth: int) -> None:
-    """Raises FewbitError if a memory cannot be one of these."""
+    """Raises FewbitError if SPRAM cannot hold ``depth`` words of ``bits`` bits."""
     if depth > DEPTH or lanes_of(bits) > MOST_LANES:
         raise FewbitError(
             f"SPRAM holds at most {DEPTH:,} words of up to {MOST_LANES * LANE_BITS} bits, not {depth:,} of {bits}"
@@ -34,11 +35,12 @@ def check_size(bits: int, depth: int) -> None:
 
 
 class Spram(wiring.Component):
-    """``depth`` words of ``bits`` bits in up to four blocks side by side, all read or one written in a cycle.
+    """``depth`` words of ``bits`` bits in up to four blocks side by side. In a cycle either a whole word is read or 16
+    bits of a word are written.
 
-    Nothing is in it before it was filled. **Latency**: a word stands on ``read.data`` a cycle after ``read.en``, until
-    ``read.en`` again; as of a read port of :class:`amaranth.lib.memory.Memory`. A write leaves ``read.data`` undefined.
-    Cost: a block for every 16 bits, and a logic cell for every bit of the address.
+    Its contents are undefined until it is loaded. **Latency**: one cycle after ``read.en`` the word is on
+    ``read.data``, and stays there until ``read.en`` is high again, as with :class:`amaranth.lib.memory.Memory`. A write
+    makes ``read.data`` undefined. Cost: a block for every 16 bits, and a logic cell for every bit of the address.
 
     Source: Lattice FPGA-TN-02022, iCE40 SPRAM usage guide.
 
@@ -49,12 +51,12 @@ class Spram(wiring.Component):
     depth : int
         At most 16,384.
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
-        Blocks of iCE40 UltraPlus, or a memory that any simulator reads.
+        With ``ice40`` it instantiates SB_SPRAM256KA; with others it is a memory that any simulator reads.
 
     Attributes
     ----------
     lanes : int
-        Blocks.
+        Number of blocks.
 
     Members
     -------
@@ -75,11 +77,11 @@ class Spram(wiring.Component):
         super().__init__({"fill": In(fill_signature()), "read": In(read)})
 
     def read_port(self) -> wiring.PureInterface:
-        """``read``, by the name that memories have for it."""
+        """The port ``read``; this method exists so that all memories are used alike."""
         return self.read
 
     def elaborate(self, platform: object) -> Module:
-        # The one port is the filler's while it writes; nothing is read then.
+        # The blocks have one port: while it writes, nothing is read.
         m = Module()
         fill, read = self.fill, self.read
         address = Signal(range(DEPTH))
@@ -116,7 +118,7 @@ class Spram(wiring.Component):
 
 
 class SpramWeights(WeightMemory):
-    """SPRAM of iCE40 UltraPlus."""
+    """SPRAM of iCE40 UltraPlus: a host loads the weights after configuration."""
 
     name, title, preloaded = SPRAM, "SPRAM", False
 

@@ -1,4 +1,4 @@
-"""Vector buffers: hold a vector while a folded unit reads it several times, and take the next one meanwhile."""
+"""Vector buffers: hold a vector while a folded unit reads it several times, and take in the next one meanwhile."""
 
 from __future__ import annotations
 
@@ -13,47 +13,50 @@ from fewbit.hw.memory.rom import BLOCK
 from fewbit.hw.streams import lane_stream
 
 RING = "ring"
-"""A vector in two rings of flip-flops; else it lies in block or in distributed RAM."""
+"""Style of a buffer: vectors in flip-flops that rotate; the other styles are block and distributed RAM."""
 
 
 class VectorBuffer(wiring.Component):
-    """Two vectors of ``words`` words: one is read, again and again, while the other fills.
+    """Holds two vectors of ``words`` words: one is read, any number of times, while the other is filled.
 
-    The reader raises ``next`` for a word, in order, only while ``available``; the word stands on ``word`` from the next
-    cycle until ``next`` again. With ``last`` it gives the vector back; before that, reading wraps to word 0.
+    To read the next word, the reader raises ``next``, only while ``available`` is high. The word is on ``word`` from
+    the next cycle until ``next`` is high again. After the last word, reading continues with word 0. ``last`` together
+    with ``next`` releases the vector.
 
-    With ``readers`` each of these reads, all at once, the word at an ``address`` of its own.
+    With ``readers`` above 0, so many readers read at once, each at its own ``address``.
 
-    **Latency**: ``available`` rises ``latency`` cycles after the last word came. **Throughput**: a word a cycle on both
-    sides; in rings the input pauses for the one cycle in which a vector moves over.
-    Cost: block RAM for ``2 * words`` words, or LUT RAM, or ``2 * words + 1`` words of logic cells; with ``readers`` a
-    copy each, of a power of two.
+    **Latency**: ``available`` rises ``latency`` cycles after the last word was taken. **Throughput**: a word a cycle on
+    both sides; with ``ring``, the input pauses for one cycle when a vector moves to the reader. Cost: block or
+    distributed RAM for ``2 * words`` words, or ``2 * words + 1`` words of logic cells; with ``readers`` a copy for
+    each, with ``words`` rounded up to a power of two.
 
     Parameters
     ----------
     shape : Shape
-        Of one lane.
+        Shape of one lane.
     lanes : int
+        Lanes of a word.
     words : int
-        Beats in a vector.
+        Words (beats) of a vector.
     style : ``"block"``, ``"distributed"`` or ``"ring"``
     readers : int
-        That read at addresses; 0: one, which reads in order.
+        Readers with an address; 0 for a single reader that reads in order.
 
     Members
     -------
     i : In(stream of lanes)
     available : Out(1)
+        A vector is complete.
     next, last : In(1)
-    address : In
-        The word of each reader, the first in the lowest bits; absent without ``readers``.
+    address : In(readers * address_bits)
+        The word that each reader reads, the first reader in the lowest bits; absent without ``readers``.
     word : Out(lanes * width)
-        Of each reader, likewise.
+        The word of each reader, the first reader in the lowest bits.
 
     Raises
     ------
     FewbitError
-        If lanes or words are below 1, there is no such style, or a ring is to be read at addresses.
+        If lanes or words are below 1, the style is unknown, or ``ring`` is combined with ``readers``.
     """
 
     def __init__(self, shape: Shape, lanes: int, words: int, style: str, readers: int = 0) -> None:
@@ -62,7 +65,7 @@ class VectorBuffer(wiring.Component):
         if style not in (BLOCK, DISTRIBUTED, RING):
             raise FewbitError(f'a vector buffer must be "block", "distributed" or "ring", not {style!r}')
         if readers and style == RING:
-            raise FewbitError('a vector that is read at addresses lies in "block" or "distributed", not "ring"')
+            raise FewbitError('a vector buffer with readers must be "block" or "distributed", not "ring"')
         self.shape, self.lanes, self.words, self.style = Shape.cast(shape), lanes, words, style
         self.readers, self.address_bits = readers, (words - 1).bit_length()
         self.width = self.shape.width * lanes
@@ -82,8 +85,8 @@ class VectorBuffer(wiring.Component):
         return self._rings() if self.style == RING else self._banks()
 
     def _banks(self) -> Module:
-        # A memory of two banks. `full` says which banks hold a whole vector; writer and reader take them in turn.
-        # A bank of a power of two has an adder in front of no reader's address.
+        # A memory of two banks. `full` says which banks hold a whole vector; writer and reader alternate between them.
+        # With readers, a bank is a power of two long, so no address needs an adder.
         m = Module()
         bank = 1 << self.address_bits if self.readers else self.words
         m.submodules.memory = memory = Memory(
@@ -122,7 +125,7 @@ class VectorBuffer(wiring.Component):
         return m
 
     def _rings(self) -> Module:
-        # `arriving` shifts a vector in; whole, it moves in one cycle to `serving`, which turns a word at each read.
+        # `arriving` shifts a vector in; a whole one moves in one cycle to `serving`, which rotates by a word a read.
         m = Module()
         size = self.width * self.words
         arriving, serving = Signal(size, reset_less=True), Signal(size, reset_less=True)

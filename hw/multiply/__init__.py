@@ -1,1 +1,1 @@
-"""Multipliers: by canonic signed digits, exact, and in DSP blocks."""
+"""Multipliers: exact, by canonic signed digits with a run-time quality, and in DSP blocks."""

@@ -1,4 +1,5 @@
-"""The canonic-signed-digit multiplier, parallel: the partial products of the most significant digits, in one cycle."""
+"""The parallel canonic-signed-digit multiplier: it adds the partial products of the most significant digits of one
+operand, all in one cycle."""
 
 from __future__ import annotations
 
@@ -19,18 +20,19 @@ Registers = Literal["none", "digits", "rows", "all"]
 REGISTERS = ("none", "digits", "rows", "all")
 
 Control = tuple[Value, Value, "Value | None"]
-"""What a row is told: its digit counts; it counts and is negative; it is the upper one of its two (None: never)."""
+"""Control signals of a partial-product row: its digit counts; it counts and is -1; it is the upper of the row's two
+digits (None where the row has only one)."""
 
 
 def check_widths(block: str, width_a: int, width_b: int) -> None:
-    """Raises FewbitError unless both operands have a bit."""
+    """Raises FewbitError, with the name of the ``block``, unless both operands have at least 1 bit."""
     for name, width in (("a", width_a), ("b", width_b)):
         if width < 1:
             raise FewbitError(f"{block} needs operands of at least 1 bit, not {width} for {name}")
 
 
 def ports(width_a: int, width_b: int, *, recoded: bool, **control: Any) -> dict[str, Any]:
-    """The ports of a CSD multiplier, those that ``control`` it before the product."""
+    """The ports of a CSD multiplier, with those of ``control`` in front of ``product``."""
     operand = {"digits": In(word_bits(width_b))} if recoded else {"b": In(signed(width_b))}
     return {
         "a": In(signed(width_a)),
@@ -42,55 +44,56 @@ def ports(width_a: int, width_b: int, *, recoded: bool, **control: Any) -> dict[
 
 
 class CsdMultiplier(wiring.Component):
-    """``product = a * b``, of ``b`` the ``quality`` most significant non-zero canonic signed digits only.
+    """``product = a * b``, where only the ``quality`` most significant non-zero canonic signed digits of ``b`` count.
 
     A quality of 0 gives 0; one at or above the number of digits gives the exact product. In between
     ``|product - a * b| <= |a| * bound``, with ``bound(width_b, quality)`` of :mod:`fewbit.golden.csd`: 42, 10, 2 and 0
-    at a quality of 1 to 4, for 8 bits. A row whose digit is zero or dropped is gated: its partial product is +0 and
-    still, whatever ``a`` and its sign do, and where it has registers their clock stands still too.
+    at a quality of 1 to 4, for 8 bits. A row whose digit is zero or dropped is gated: its partial product is constant
+    0, so changes of ``a`` cause no switching in it, and its registers, if it has any, are not clocked.
 
-    ``recoded``: ``b`` comes as the word of its digits that :func:`fewbit.golden.csd.encode` makes; any other word gives
-    no meaningful product. Digits of the *nearest* number of few digits multiply the same way
-    (:func:`fewbit.golden.csd.nearest`): rounding costs no hardware.
+    With ``recoded``, ``b`` is given as the word of its digits that :func:`fewbit.golden.csd.encode` makes; for any
+    other word the product is undefined. The word may also hold the *nearest* number with few digits
+    (:func:`fewbit.golden.csd.nearest`): rounding to it takes no hardware.
 
-    **Latency**: :attr:`latency` cycles with ``en`` high; 0 without registers. **Throughput**: one a cycle.
+    **Latency**: :attr:`latency` cycles with ``en`` high; 0 without registers. **Throughput**: one product a cycle.
 
-    Cost, 8 by 8, logic cells: recoded 97 on iCE40 and 98 on ECP5, else 108 and 113; a balanced tree 9 to 13 more.
+    Cost of 8 by 8 bits in logic cells: recoded 97 on iCE40 and 98 on ECP5, else 108 and 113; a balanced tree takes
+    9 to 13 more.
 
     Parameters
     ----------
     width_a, width_b : int
         Bits of the operands, both signed; at least 1.
     recoded : bool
-        Whether digits come in place of ``b``.
+        Whether the port ``digits`` replaces ``b``.
     target : str
-        ``generic`` or ``asic``: plain logic; ``ice40`` or ``ecp5``: made of the fabric's cells.
+        ``generic`` or ``asic``: plain RTL; ``ice40`` or ``ecp5``: instantiated cells of the family.
     tree : str
-        ``ripple``: every row is added to the sum of those below. ``balanced``: pairs of rows, then a tree of sums;
-        shorter paths, fewer glitches.
+        ``ripple``: each row is added to the sum of the rows below it. ``balanced``: rows are added in pairs, and these
+        sums in a tree; it has shorter paths and fewer glitches.
     registers : str
-        ``none``; ``digits``: a rank of ``a`` and of what the digits tell the rows, before the partial products, so
-        that a change of weights reaches all rows at once; ``rows``: a rank after the partial products; ``all``: and one
-        after every level of the tree.
+        Where the pipeline stages are. ``none``: nowhere. ``digits``: one in front of the partial products, for ``a``
+        and the control signals of the rows, so that new digits reach all rows at once. ``rows``: one behind the partial
+        products. ``all``: one behind the partial products and one behind every level of the tree.
     gate : GateCell
-        What gates the clocks of the rows where the target is ``asic``.
+        The clock gate of the rows if the target is ``asic``.
 
     Members
     -------
     a : In(signed(width_a))
     b : In(signed(width_b))
-        Absent if recoded.
+        Absent if ``recoded``.
     digits : In(word_bits(width_b))
-        Only if recoded.
+        Present only if ``recoded``.
     quality : In(quality_bits(width_b))
     en : In(1)
-        Registers advance while it is high. Absent without registers.
+        Registers advance while it is high. Absent if there are none.
     product : Out(signed(width_a + width_b))
     """
 
     @staticmethod
     def cells(width_a: int, width_b: int) -> int:
-        """Logic cells where the digits are recoded beforehand, about: ``python -m benchmarks.dsp``."""
+        """Estimated logic cells of a multiplier with ``recoded``: ``python -m benchmarks.dsp`` measures them."""
         return largest_count(width_b) * (2 * width_a + 8)
 
     def __init__(
@@ -107,9 +110,11 @@ class CsdMultiplier(wiring.Component):
         check_widths("a CSD multiplier", width_a, width_b)
         check_target("a CSD multiplier", target)
         if tree not in TREES:
-            raise FewbitError(f"the rows of a CSD multiplier are added in one of {', '.join(TREES)}, not {tree!r}")
+            raise FewbitError(f"the tree of a CSD multiplier must be one of {', '.join(TREES)}, not {tree!r}")
         if registers not in REGISTERS:
-            raise FewbitError(f"a CSD multiplier has registers: one of {', '.join(REGISTERS)}, not {registers!r}")
+            raise FewbitError(
+                f"the registers of a CSD multiplier must be one of {', '.join(REGISTERS)}, not {registers!r}"
+            )
         self.width_a, self.width_b, self.recoded, self.target = width_a, width_b, recoded, target
         self.tree, self.registers, self.gate = tree, registers, gate or GateCell()
         self.rows = largest_count(width_b)
@@ -119,7 +124,7 @@ class CsdMultiplier(wiring.Component):
         super().__init__(ports(width_a, width_b, recoded=recoded, **enable))
 
     def elaborate(self, platform: object) -> Module:
-        """Controls say which rows count; each forms its partial product; a tree of chains adds them up."""
+        """Controls say which rows count; each row forms its partial product; a tree of carry chains adds them up."""
         m = Module()
         a = list(self.a)
         controls = controls_of(self.digits, self.quality, self.width_b) if self.recoded else self._recode(m)
@@ -131,24 +136,25 @@ class CsdMultiplier(wiring.Component):
         for start in range(0, self.rows, size):
             group = rows[start : start + size]
             total = chain_sum(m, f"chain{start}", self.target, group, self.width_a)
-            sums.append((self._rank(m, f"sum{start}", total), len(group)))
+            sums.append((self._registered(m, f"sum{start}", total), len(group)))
         level = 0
         while len(sums) > 1:
             level += 1
             joined = []
             for k, ((low, low_rows), (high, high_rows)) in enumerate(zip(sums[::2], sums[1::2])):
                 total = join(m, f"join{level}_{k}", self.target, low, high, low_rows)
-                joined.append((self._rank(m, f"joined{level}_{k}", total), low_rows + high_rows))
+                joined.append((self._registered(m, f"joined{level}_{k}", total), low_rows + high_rows))
             if len(sums) % 2:
-                joined.append((self._rank(m, f"joined{level}_last", sums[-1][0]), sums[-1][1]))
+                joined.append((self._registered(m, f"joined{level}_last", sums[-1][0]), sums[-1][1]))
             sums = joined
         m.d.comb += self.product.eq(Cat(*sums[0][0]).as_signed())
         return m
 
     def _recode(self, m: Module) -> list[Control]:
-        """The rows by the recoder; one counts where fewer than ``quality`` above it do.
+        """Control signals of the rows from the recoder: a row counts if fewer than ``quality`` rows above it are not
+        zero.
 
-        What several rows read has a name: as an expression it would double from row to row.
+        What several rows read is a named signal, since as an expression it would double from row to row.
         """
         m.submodules.recoder = recoder = Recoder(self.width_b, self.target)
         m.d.comb += recoder.i.eq(self.b)
@@ -171,15 +177,15 @@ class CsdMultiplier(wiring.Component):
         return controls
 
     def _hold(self, m: Module, a: list[Value], controls: list[Control]) -> tuple[list[Value], list[Control]]:
-        """``a`` and the controls a cycle later."""
+        """``a`` and the control signals, one cycle later."""
         operand = Signal(len(a), name="operand", reset_less=True)
         held: list[Control] = []
         statements = [operand.eq(Cat(*a))]
         for j, control in enumerate(controls):
-            given = [bit for bit in control if bit is not None]
-            rank = Signal(len(given), name=f"control{j}", reset_less=True)
-            statements.append(rank.eq(Cat(*given)))
-            held.append((rank[0], rank[1], rank[2] if len(given) == 3 else None))
+            present = [bit for bit in control if bit is not None]
+            register = Signal(len(present), name=f"control{j}", reset_less=True)
+            statements.append(register.eq(Cat(*present)))
+            held.append((register[0], register[1], register[2] if len(present) == 3 else None))
         advance(m, "digits", self.target, self.en, statements, self.gate)
         return list(operand), held
 
@@ -190,7 +196,7 @@ class CsdMultiplier(wiring.Component):
             return Row(term, negative)
         held = Signal(len(term), name=f"term{j}", reset_less=True)
         sign = Signal(name=f"negative{j}", reset_less=True)
-        used = Signal(name=f"used{j}", init=1)  # after a reset nobody knows what the row holds
+        used = Signal(name=f"used{j}", init=1)  # the row's own registers have no reset, so it must be cleared once
         moves = Signal(name=f"moves{j}")
         m.d.comb += moves.eq(self.en & (on | used))
         with m.If(moves):
@@ -198,16 +204,16 @@ class CsdMultiplier(wiring.Component):
         advance(m, f"row{j}", self.target, moves, [held.eq(Cat(*term)), sign.eq(negative)], self.gate)
         return Row(list(held), sign)
 
-    def _rank(self, m: Module, name: str, bits: list[Value]) -> list[Value]:
+    def _registered(self, m: Module, name: str, bits: list[Value]) -> list[Value]:
         if self.registers != "all":
             return bits
-        rank = Signal(len(bits), name=name, reset_less=True)
-        advance(m, name, self.target, self.en, rank.eq(Cat(*bits)), self.gate)
-        return list(rank)
+        register = Signal(len(bits), name=name, reset_less=True)
+        advance(m, name, self.target, self.en, register.eq(Cat(*bits)), self.gate)
+        return list(register)
 
 
 def controls_of(digits: Value, quality: Value, width: int) -> list[Control]:
-    """The rows of a number of ``width`` bits, the lowest first, as the word of its digits has them."""
+    """Control signals of the rows, lowest first, from the digit word of a number of ``width`` bits."""
     controls: list[Control] = []
     for field in row_fields(width):
         order = list(digits[field.offset : field.negative])
@@ -219,16 +225,16 @@ def controls_of(digits: Value, quality: Value, width: int) -> list[Control]:
 
 
 def less(a: list[Value], b: list[Value]) -> Value:
-    """``a < b`` of unsigned bits, lowest first, as gates: what is this narrow does not want a carry chain."""
+    """``a < b`` for unsigned bits, lowest first, in gates: a carry chain would cost more for such narrow operands."""
     width = max(len(a), len(b))
     result: Value = ZERO
-    for one, other in zip(a + [ZERO] * (width - len(a)), b + [ZERO] * (width - len(b))):
-        result = (~one & other) | (~(one ^ other) & result)
+    for a_bit, b_bit in zip(a + [ZERO] * (width - len(a)), b + [ZERO] * (width - len(b))):
+        result = (~a_bit & b_bit) | (~(a_bit ^ b_bit) & result)
     return result
 
 
 def _increment(count: list[Value], by: Value, most: int) -> list[Value]:
-    """``count + by`` as gates, in the bits that ``most`` takes."""
+    """``count + by`` in gates, with the number of bits that ``most`` takes."""
     carry, bits = by, []
     for bit in count:
         bits.append(bit ^ carry)

@@ -1,4 +1,4 @@
-"""The canonic-signed-digit multiplier, serial: a non-zero digit a cycle, most significant first."""
+"""The serial canonic-signed-digit multiplier: one non-zero digit a cycle, most significant first."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from fewbit.hw.multiply.recoder import Recoder
 
 
 class CsdMultiplierSerial(wiring.Component):
-    """``product = a * b``, of ``b`` the ``quality`` most significant non-zero canonic signed digits only, one a cycle.
+    """``product = a * b``, where only the ``quality`` most significant non-zero canonic signed digits of ``b`` count;
+    it adds one digit a cycle.
 
-    The same product as that of :class:`fewbit.hw.multiply.csd.CsdMultiplier` at the same quality. Zero digits take no
-    time: it ends after the last non-zero digit, or at ``quality``.
+    The product equals that of :class:`fewbit.hw.multiply.csd.CsdMultiplier` at the same quality. Zero digits take no
+    cycle: the multiplier is done after the last non-zero digit, or after ``quality`` digits.
 
-    **Handshake**: in a cycle with ``start`` high the operands and the quality are taken, whatever was under way before.
-    ``done`` is high, and ``product`` right, from the cycle in which it is there until after the next ``start``; after a
-    reset ``done`` is low. **Latency**: ``1 + min(digits, quality)`` cycles from that of ``start`` to the first of
-    ``done``: one for ``start``, one for every digit added.
+    **Handshake**: in a cycle with ``start`` high the operands and the quality are taken, and a product in progress is
+    abandoned. ``done`` is high while ``product`` is valid, until the cycle after the next ``start``; it is low after a
+    reset. **Latency**: ``1 + min(digits, quality)`` cycles from ``start`` to ``done``: one for ``start``, one for every
+    digit added.
     **Throughput**: a product every ``1 + min(digits, quality)`` cycles, if ``start`` is raised with ``done``.
 
-    Cost, 8 by 8, logic cells: recoded 109 on iCE40 and 94 on ECP5, else 117 and 101.
+    Cost of 8 by 8 bits in logic cells: recoded 109 on iCE40 and 94 on ECP5, else 117 and 101.
 
     Parameters
     ----------
     width_a, width_b : int
         Bits of the operands, both signed; at least 1.
     recoded : bool
-        Whether digits come in place of ``b``, as for the parallel form.
+        Whether the port ``digits`` replaces ``b``; it takes the word that :func:`fewbit.golden.csd.encode` makes.
 
     Members
     -------
     a : In(signed(width_a))
     b : In(signed(width_b))
-        Absent if recoded.
+        Absent if ``recoded``.
     digits : In(word_bits(width_b))
-        Only if recoded.
+        Present only if ``recoded``.
     quality : In(quality_bits(width_b))
     start : In(1)
     done : Out(1)
@@ -52,9 +53,10 @@ class CsdMultiplierSerial(wiring.Component):
         super().__init__(ports(width_a, width_b, recoded=recoded, start=In(1), done=Out(1)))
 
     def elaborate(self, platform: object) -> Module:
-        """The digits not yet added stand in a register; the highest of them shifts ``a``, is added, and struck out."""
+        """``left`` holds the digits not yet added. In each step the highest of them shifts ``a``, which is added to the
+        total, and is removed from ``left``."""
         m = Module()
-        nonzero, negative = self._given() if self.recoded else self._recode(m)
+        nonzero, negative = self._from_word() if self.recoded else self._recode(m)
         a = Signal(signed(self.width_a), reset_less=True)
         left = Signal(self.width_b)
         signs = Signal(self.width_b, reset_less=True)
@@ -62,7 +64,7 @@ class CsdMultiplierSerial(wiring.Component):
         busy = Signal()
         total = Signal(signed(self.width_a + self.width_b), reset_less=True)
 
-        highest, above = Signal(self.width_b), Signal(self.width_b)  # above: a digit that is left stands above this one
+        highest, above = Signal(self.width_b), Signal(self.width_b)  # above: there is a remaining digit above this one
         m.d.comb += above.eq(Cat(*(above[k + 1] | left[k + 1] for k in range(self.width_b - 1)), 0))
         m.d.comb += highest.eq(left & ~above)
         ends = Signal()
@@ -89,7 +91,7 @@ class CsdMultiplierSerial(wiring.Component):
         m.d.comb += [self.done.eq(busy & ends), self.product.eq(total)]
         return m
 
-    def _given(self) -> tuple[Value, Value]:
+    def _from_word(self) -> tuple[Value, Value]:
         nonzero: list[Value] = []
         negative: list[Value] = []
         for field in row_fields(self.width_b):

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The multiplier of canonic signed digits in a DSP block: the digits kept are summed to a factor, which multiplies."""
+"""The canonic-signed-digit multiplier in a DSP block: the digits that count are first summed to one operand of it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from fewbit.hw.multiply.csd import CsdMultiplier, check_widths, controls_of, por
 
 
 class FactorMultiplier(wiring.Component):
-    """``product = a * b``, of ``b`` the ``quality`` most significant non-zero canonic signed digits only.
+    """``product = a * b``, where only the ``quality`` most significant non-zero canonic signed digits of ``b`` count.
 
-    The integers of :class:`fewbit.hw.multiply.csd.CsdMultiplier`, whose place it takes, at every quality. There are no
-    rows to gate: digits beyond the quality are left out of the factor, and save no switching in the block.
+    It replaces :class:`fewbit.hw.multiply.csd.CsdMultiplier` with ``recoded`` and gives the same integers at every
+    quality. A lower quality saves no switching: the digits that count are summed to an operand of the DSP block, and
+    there are no partial-product rows to gate.
 
-    **Latency**: :attr:`latency` cycles with ``en`` high. **Throughput**: one a cycle. Cost: a DSP block, whose operands
-    are ``width_a`` and ``width_b + 1`` bits; 8-bit digits, 41 logic cells on iCE40 and 39 on ECP5:
-    ``python -m benchmarks.dsp``.
+    **Latency**: :attr:`latency` cycles with ``en`` high. **Throughput**: one product a cycle. Cost: a DSP block with
+    operands of ``width_a`` and ``width_b + 1`` bits, and the logic cells that sum the digits: 41 on iCE40 and 39 on
+    ECP5 for 8 bits, measured by ``python -m benchmarks.dsp``.
 
     Parameters
     ----------
@@ -34,13 +35,13 @@ class FactorMultiplier(wiring.Component):
     digits : In(word_bits(width_b))
     quality : In(quality_bits(width_b))
     en : In(1)
-        Registers advance while it is high. Absent without registers.
+        Registers advance while it is high. Absent if not ``registered``.
     product : Out(signed(width_a + width_b))
     """
 
     @staticmethod
     def cells(width: int) -> int:
-        """Logic cells that sum digits of ``width`` bits to a factor, about: ``python -m benchmarks.dsp``."""
+        """Estimated logic cells that sum the digits of ``width`` bits: ``python -m benchmarks.dsp`` measures them."""
         return 24 * width // 5
 
     def __init__(self, width_a: int, width_b: int, *, registered: bool = False) -> None:
@@ -51,7 +52,7 @@ class FactorMultiplier(wiring.Component):
         super().__init__(ports(width_a, width_b, recoded=True, **enable))
 
     def elaborate(self, platform: object) -> Module:
-        """``plus`` and ``minus`` have a bit for each digit that counts."""
+        """``plus`` and ``minus`` have a bit for each digit position: a digit of +1 or -1 that counts."""
         m = Module()
         plus: list[Value] = []
         minus: list[Value] = []
@@ -61,12 +62,12 @@ class FactorMultiplier(wiring.Component):
                 minus.append(here & negative)
         a = Signal(signed(self.width_a), name="operand", reset_less=True)
         factor = Signal(signed(self.width_b + 1), reset_less=True)
-        given = [a.eq(self.a), factor.eq(Cat(*plus, ZERO).as_signed() - Cat(*minus, ZERO).as_signed())]
+        statements = [a.eq(self.a), factor.eq(Cat(*plus, ZERO).as_signed() - Cat(*minus, ZERO).as_signed())]
         if self.registered:
             with m.If(self.en):
-                m.d.sync += given
+                m.d.sync += statements
         else:
-            m.d.comb += given
+            m.d.comb += statements
         m.d.comb += self.product.eq(a * factor)
         return m
 
@@ -74,7 +75,7 @@ class FactorMultiplier(wiring.Component):
 def digit_multiplier(
     width_a: int, width_b: int, *, registered: bool, target: Target, dsp: bool
 ) -> CsdMultiplier | FactorMultiplier:
-    """The multiplier of digits recoded beforehand: in the cells of ``target``, or with ``dsp`` in a DSP block."""
+    """A multiplier that takes digit words: in the cells of ``target``, or with ``dsp`` in a DSP block."""
     if dsp:
         return FactorMultiplier(width_a, width_b, registered=registered)
     return CsdMultiplier(width_a, width_b, recoded=True, target=target, registers="digits" if registered else "none")

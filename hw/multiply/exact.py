@@ -1,4 +1,4 @@
-"""The smallest exact multiplier on LUTs, for where nothing is known beforehand and no DSP block is left."""
+"""The smallest exact multiplier in LUTs, for two operands that both vary, where no DSP block is left."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from fewbit.hw.fabric.carry import (
     ecp5_chain,
     plain_slot,
 )
+from fewbit.hw.fabric.families import family as family_of
+from fewbit.hw.fabric.family import CarryChain
 from fewbit.hw.multiply.csd import check_widths
 from fewbit.hw.multiply.partial_products import Row, chain_sum, row_term
 
-NARROW = {"ice40": 3, "ecp5": 2}
-"""Bits of an operand up to which the cells of a family bring nothing: ``python -m benchmarks.dsp``."""
+NARROW = {CarryChain.SB_CARRY: 3, CarryChain.CCU2C: 2}
+"""Widest operand, in bits, for which instantiated cells save nothing: ``python -m benchmarks.dsp`` measures it."""
 
 
 class Multiplier(wiring.Component):
-    """``product = a * b``.
+    """Exact product of two signed numbers: ``product = a * b``. The form depends on ``target``:
 
-    - ``ecp5``: a row for every bit of ``b``, the AND with ``a`` inside the adder's cell, and all rows one after another
-      in a single carry chain: no row pays for the ends of a chain. The signs by C. R. Baugh and B. A. Wooley,
+    - ``ecp5``: a row for every bit of ``b``, with the AND inside the adder's cell. All rows are in a single carry
+      chain, which saves the cells at the ends of chains. Signs as in C. R. Baugh and B. A. Wooley,
       "A two's complement parallel array multiplication algorithm", IEEE Transactions on Computers C-22, 1973.
     - ``ice40``: radix-4 Booth rows, O. L. MacSorley, "High-speed arithmetic in binary computers", Proceedings of the
       IRE 49, 1961, with signs as in :mod:`fewbit.hw.multiply.partial_products`.
-    - either, with an operand of at most :data:`NARROW` bits: the other one for each of its bits, summed by Yosys.
-    - ``generic``, ``asic``: ``*``, which a synthesis for a device with DSP blocks puts there where it may.
+    - ``ecp5`` or ``ice40`` with an operand of at most :data:`NARROW` bits: plain RTL that sums the other operand, gated
+      by each of these bits.
+    - ``generic``, ``asic``: the operator ``*``, which synthesis may put into a DSP block.
 
-    **Latency**: 0. **Throughput**: combinational. Cost, 8 by 8, logic cells: 74 on ECP5, 89 on iCE40.
+    **Latency**: 0. **Throughput**: combinational. Cost of 8 by 8 bits in logic cells: 74 on ECP5, 89 on iCE40.
 
     Parameters
     ----------
@@ -52,13 +55,14 @@ class Multiplier(wiring.Component):
 
     @staticmethod
     def cells(width_a: int, width_b: int, family: str) -> int:
-        """Logic cells, about: ``python -m benchmarks.dsp``."""
+        """Estimated logic cells: ``python -m benchmarks.dsp`` measures them."""
         wide, narrow = max(width_a, width_b), min(width_a, width_b)
-        if family not in NARROW:
+        carry = family_of(family).carry
+        if carry is CarryChain.NONE:
             return 14 * wide * narrow // 5
-        if narrow <= NARROW[family]:
+        if narrow <= NARROW[carry]:
             return 9 * wide * narrow // 5
-        return narrow * (wide + 1) + 3 if family == "ecp5" else -(-narrow // 2) * (4 * wide + 13) // 2
+        return narrow * (wide + 1) + 3 if carry is CarryChain.CCU2C else -(-narrow // 2) * (4 * wide + 13) // 2
 
     def __init__(self, width_a: int, width_b: int, target: Target = "generic") -> None:
         check_widths("a multiplier", width_a, width_b)
@@ -70,13 +74,14 @@ class Multiplier(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if self.target not in NARROW:
+        carry = family_of(self.target).carry
+        if carry is CarryChain.NONE:
             m.d.comb += self.product.eq(self.a * self.b)
             return m
-        if min(self.width_a, self.width_b) <= NARROW[self.target]:
+        if min(self.width_a, self.width_b) <= NARROW[carry]:
             m.d.comb += self.product.eq(self._gated())
             return m
-        bits = self._booth(m) if self.target == "ice40" else self._binary(m)
+        bits = self._booth(m) if carry is CarryChain.SB_CARRY else self._binary(m)
         m.d.comb += self.product.eq(Cat(*bits).as_signed())
         return m
 
@@ -86,28 +91,29 @@ class Multiplier(wiring.Component):
         return sum(low, Const(0, 1)) - sign
 
     def _booth(self, m: Module) -> list[Value]:
-        """Row j is ``b[2j-1] + b[2j] - 2 b[2j+1]``: -2 to 2."""
+        """Radix-4 Booth rows: row j is ``b[2j-1] + b[2j] - 2 b[2j+1]``, which is -2 to 2."""
         b = [ZERO, *self.b, self.b[-1]]
         rows = []
         for j in range(-(-self.width_b // 2)):
             below, low, high = b[2 * j], b[2 * j + 1], b[2 * j + 2]
-            if 2 * j + 1 == self.width_b:  # the last row of an odd width: high is low
-                rows.append(Row(row_term(m, f"row{j}", "ice40", list(self.a), below ^ low, None), high))
+            if 2 * j + 1 == self.width_b:  # the last row of an odd width: b is sign-extended, so high equals low
+                rows.append(Row(row_term(m, f"row{j}", self.target, list(self.a), below ^ low, None), high))
                 continue
             on, upper = (below ^ low) | (low ^ high), ~(below ^ low)
-            rows.append(Row(row_term(m, f"row{j}", "ice40", list(self.a), on, upper), high))
-        return chain_sum(m, "sum", "ice40", rows, self.width_a)
+            rows.append(Row(row_term(m, f"row{j}", self.target, list(self.a), on, upper), high))
+        return chain_sum(m, "sum", self.target, rows, self.width_a)
 
     def _binary(self, m: Module) -> list[Value]:
-        """Products with one sign bit are turned over, which takes ``2**top + 2**last + 2**(top + last + 1)`` more.
+        """Baugh-Wooley: partial products that involve one sign bit are inverted, which requires the constant ``2**top +
+        2**last + 2**(top + last + 1)`` to be added.
 
-        The first two enter where an adder has an input to spare: beside the end of row 0, and as the carry into the
-        last row. A row ends in a slot that gives its last carry as a bit and lets none through, so that the next can
-        follow.
+        Its first two terms enter where an adder has an unused input: at the end of row 0, and as the carry into the
+        last row. Each row ends in a slot that outputs its last carry as a sum bit and passes no carry on, so that the
+        next row can follow in the same chain.
         """
         top, last = self.width_a - 1, self.width_b - 1
         running: list[Value] = [x & self.b[0] for x in self.a]
-        # The bit at the end counts turned over. Two ones beside it are a carry; one leaves it as it is, carry its turn.
+        # The top bit p of row 0 counts inverted. Both constants at its place: ~p + 2. One: ~p + 1, sum p and carry ~p.
         running = [*running[:-1], ~running[-1], ONE] if top == last else [*running, ~running[-1]]
         done, running = [running[0]], running[1:]
         slots: list[Slot] = []
@@ -119,9 +125,9 @@ class Multiplier(wiring.Component):
             elif row == last and top != last:
                 slots[-1] = carry_slot(lambda a, b: a, enters)
             first = len(slots)
-            for k, (x, other) in enumerate(zip(self.a, running)):
-                turned = (k == top) != (row == last)
-                slots.append(plain_slot(_nand if turned else int.__and__, other, x, self.b[row]))
+            for k, (x, addend) in enumerate(zip(self.a, running)):
+                inverted = (k == top) != (row == last)
+                slots.append(plain_slot(_nand if inverted else int.__and__, addend, x, self.b[row]))
             slots.append(carry_slot(lambda a, b: 0, ZERO) if row < last else (0xFFFF, ZERO, ZERO, ZERO, ZERO))
             done.append(sums[first])
             running = list(sums[first + 1 : len(slots)])

@@ -1,10 +1,11 @@
-"""Partial-product rows of a multiplier, two bits of the multiplier to each, and their sum.
+"""Partial-product rows of a multiplier, one for each two bits of the operand ``b``, and their sum.
 
-A row is a term, 0, ``a`` or ``2a``, and a sign. The sum is made of chains: within a chain a row is added to, or taken
-from, what the rows below it came to. No row has a carry of its own for its sign:
+A row is a term (0, ``a`` or ``2a``) and a sign. Rows are summed in chains: each row is added to the sum of the rows
+below it, or subtracted from it. No row needs a carry-in for its sign:
 
-- on iCE40 the running sum is turned over where the sign changes: ``a - b = ~(~a + b)``, in the adder's own cell;
-- on ECP5 the term is turned over inside the adder's cell, and the +1 of every row enters as one number with the first.
+- on iCE40, the running sum is inverted where the sign changes, in the adder's own cell: ``a - b = ~(~a + b)``;
+- on ECP5, the term is inverted inside the adder's cell, and the ``+ 1`` of all negative rows are added together with
+  row 0.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from fewbit.hw.fabric.carry import (
     lut,
     plain_slot,
 )
+from fewbit.hw.fabric.families import family
+from fewbit.hw.fabric.family import CarryChain
 
 Tree = Literal["ripple", "balanced"]
 TREES = ("ripple", "balanced")
@@ -33,18 +36,19 @@ TREES = ("ripple", "balanced")
 
 @dataclass(frozen=True)
 class Row:
-    """``-term`` where ``negative``, else ``term``; bits lowest first, the last the sign."""
+    """A row with the value ``-term`` if ``negative``, else ``term``; bits lowest first, the last one the sign."""
 
     term: list[Value]
     negative: Value
 
 
 def row_term(m: Module, name: str, target: Target, a: Value, on: Value, upper: Value | None) -> list[Value]:
-    """0, or ``a``, or with ``upper`` ``2a``. Where the row is not ``on`` its bits are still, whatever ``a`` does.
+    """0 unless ``on``; else ``2a`` if ``upper``, else ``a``. While the row is not ``on``, changes of ``a`` do not reach
+    its bits.
 
     Cost: a LUT4 a bit.
     """
-    fabric = target in ("ice40", "ecp5")  # there, left to synthesis, ``a`` could reach a LUT before it is gated
+    fabric = family(target).cells  # synthesis could merge the gate into a later LUT, which ``a`` would then switch
     if not fabric:
         gate = Signal(name=f"{name}_on")
         m.d.comb += gate.eq(on)
@@ -68,11 +72,12 @@ def row_term(m: Module, name: str, target: Target, a: Value, on: Value, upper: V
 
 
 def chain_sum(m: Module, name: str, target: Target, rows: list[Row], width_a: int) -> list[Value]:
-    """``sum_j rows[j] * 4**j``, rippling from row to row; ``width_a + 2 * len(rows)`` bits, one less where the last
-    row has no upper digit."""
-    if target == "ice40":
-        return _ice40_chain(m, name, rows, width_a)
-    if target == "ecp5":
+    """``sum_j rows[j] * 4**j``, where each row is added to the sum of those below. It has ``width_a + 2 * len(rows)``
+    bits, one less where the last row has no upper digit."""
+    carry = family(target).carry
+    if carry is CarryChain.SB_CARRY:
+        return _ice40_chain(m, name, target, rows)
+    if carry is CarryChain.CCU2C:
         return _ecp5_chain(m, name, rows, width_a)
     width = 2 * (len(rows) - 1) + len(rows[-1].term) + 1
     total: Value = Signal(width, name=name)
@@ -85,23 +90,21 @@ def chain_sum(m: Module, name: str, target: Target, rows: list[Row], width_a: in
     return list(total)
 
 
-def _ice40_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Value]:
-    """The running sum is kept xor the sign of the row that comes next; ``0 - term = ~(~0 + term)`` starts it."""
+def _ice40_chain(m: Module, name: str, target: Target, rows: list[Row]) -> list[Value]:
+    """Keeps the running sum inverted where the next row is negative; ``0 - term = ~(~0 + term)`` starts it."""
     done: list[Value] = []
     running: list[Value] = []
     for j, row in enumerate(rows):
         width = len(row.term) + 1
         last = j == len(rows) - 1
         turn = (
-            row.negative
-            if last
-            else lut(m, f"{name}_turn{j}", "ice40", int.__xor__, row.negative, rows[j + 1].negative)
+            row.negative if last else lut(m, f"{name}_turn{j}", target, int.__xor__, row.negative, rows[j + 1].negative)
         )
         flips = [row.negative] * 2 + [turn] * (width - 2)
         term = extend(row.term, width)
         if j:
             sums = ice40_add(m, f"{name}_row{j}", extend(running, width), term, flips)
-        else:  # bit 0 is the same in a number and its negative
+        else:  # bit 0 of a number equals bit 0 of its negative
             sums = ice40_add(m, f"{name}_row{j}", [row.negative] * width, term, flips, first=False)
             sums[0] = term[0]
         done, running = done + sums[:2], sums[2:]
@@ -109,9 +112,9 @@ def _ice40_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Va
 
 
 def _ecp5_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Value]:
-    """Negative terms enter inverted; the ones they lack enter with row 0 while they fit beside it, else as carries."""
+    """Adds negative terms inverted. The ``+ 1`` of each enters with row 0 where that has room, else as a carry."""
 
-    def turned(b: int, c: int) -> int:
+    def inverted(b: int, c: int) -> int:
         return b ^ c
 
     done: list[Value] = []
@@ -132,7 +135,9 @@ def _ecp5_chain(m: Module, name: str, rows: list[Row], width_a: int) -> list[Val
             others = [ZERO, *extend(running, width)]
             term, first = [ZERO, *term], []
             start = [carry_slot(lambda one, b: one, row.negative)]
-        slots = [plain_slot(turned, other, bit, row.negative) for other, bit in zip(others[1:], term[1:], strict=True)]
+        slots = [
+            plain_slot(inverted, addend, bit, row.negative) for addend, bit in zip(others[1:], term[1:], strict=True)
+        ]
         sums = first + ecp5_chain(m, f"{name}_row{j}", start + slots)[1:]
         done, running = done + sums[:2], sums[2:]
     return done + running

@@ -1,4 +1,4 @@
-"""Run-time recoding of a signed number to canonic signed digits."""
+"""Recodes a signed number to canonic signed digits at run time."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import ONE, ZERO, Target, carry_slot, check_target, ecp5_chain, table
+from fewbit.hw.fabric.families import family
+from fewbit.hw.fabric.family import CarryChain
 
 
 class Recoder(wiring.Component):
-    """Canonic signed digits: ``i = sum_k digit[k] * 2**k``, digits -1, 0, +1, no two neighbours non-zero.
+    """Canonic signed digits of a number: ``i = sum_k digit[k] * 2**k`` with digits -1, 0 and +1, of which no two
+    neighbours are non-zero.
 
     Digit k is not zero where ``i[k]`` and ``carry[k]`` differ, with ``carry[k+1] = majority(i[k], i[k+1], carry[k])``:
-    the carries of ``i + 2i``. So it takes one carry chain, and no more. Source: G. W. Reitwiesner, "Binary arithmetic",
+    these are the carries of ``i + 2i``, so one carry chain is enough. Source: G. W. Reitwiesner, "Binary arithmetic",
     Advances in Computers 1, 1960.
 
-    **Latency**: 0. **Throughput**: combinational. Cost: ``width`` logic cells on iCE40, one more LUT a bit on ECP5,
-    unless what follows takes it in.
+    **Latency**: 0. **Throughput**: combinational. Cost: ``width`` logic cells on iCE40; on ECP5 one more LUT a bit,
+    which synthesis may merge into the logic behind it.
 
     Parameters
     ----------
     width : int
-        Bits of the number, at least 1; as many digits.
+        Bits of the number, at least 1. There are as many digits.
     target : str
         ``generic``, ``asic``, ``ice40`` or ``ecp5``.
 
@@ -33,7 +36,7 @@ class Recoder(wiring.Component):
     nonzero : Out(width)
         Digit k is -1 or +1.
     negative : Out(width)
-        Digit k, if it is not zero, is -1; else of no meaning.
+        Digit k is -1; undefined where the digit is zero.
     """
 
     def __init__(self, width: int, target: Target = "generic") -> None:
@@ -47,9 +50,10 @@ class Recoder(wiring.Component):
         m = Module()
         bits = [*self.i, self.i[-1]]
         m.d.comb += self.negative.eq(Cat(*bits[1:]))
-        if self.target == "ice40":
+        carry = family(self.target).carry
+        if carry is CarryChain.SB_CARRY:
             nonzero = self._ice40(m, bits)
-        elif self.target == "ecp5":
+        elif carry is CarryChain.CCU2C:
             nonzero = self._ecp5(m, bits)
         else:
             triple = Signal(self.width + 1)
@@ -59,7 +63,8 @@ class Recoder(wiring.Component):
         return m
 
     def _ice40(self, m: Module, bits: list[Value]) -> list[Value]:
-        """The adder's cell sees a bit, the next and the carry: its carry is the majority, its LUT takes two of them."""
+        """The cell of an adder sees a bit, the next bit and the carry-in: their majority is the carry-out, and its LUT
+        gives the digit."""
         nonzero: list[Value] = [bits[0]]
         carry: Value = ZERO
         for k in range(1, self.width):
@@ -74,7 +79,8 @@ class Recoder(wiring.Component):
         return nonzero
 
     def _ecp5(self, m: Module, bits: list[Value]) -> list[Value]:
-        """A slot passes the carry on where a bit and the next differ, so its sum is off by the next bit."""
+        """A slot passes the carry on where a bit and the next one differ, so its sum has to be corrected by the next
+        bit."""
         if self.width == 1:
             return [bits[0]]
         passes = table(lambda bit, after, c, d: bit ^ after if d else after)

@@ -288,7 +288,9 @@ class _Search:
         source = self.stages[0].gives
         left = {number: stream.takers for number, stream in self.streams.items()}
         forked = fork_cost(left[source])
-        fronts = {((source, 0),): Front.of([(option.cost + forked, option) for option in self.options[0]])}
+        fronts: dict[_Lanes, Front] = {
+            ((source, 0),): Front.of([(option.cost + forked, option) for option in self.options[0]])
+        }
         for stage, candidates in zip(self.stages[1:], self.options[1:]):
             for number in stage.reads:
                 left[number] -= 1

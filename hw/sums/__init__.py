@@ -1,1 +1,1 @@
-"""Sums of many terms: popcounts, and trees of gated and inverted activations."""
+"""Sums of many terms: popcounts, and adder trees with gated and inverted operands."""

@@ -1,4 +1,4 @@
-"""Sums and differences of pairs of activations: what all outputs of a unit with ±1 weights have in common."""
+"""Sums and differences of pairs of activations, which all outputs of a unit with ±1 weights share."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ _PAIRS_A_ROW = 2
 
 
 class PairSums(wiring.Component):
-    """``x0 + x1`` and ``x0 - x1`` of every pair of lanes; a weighted sum of ±1 weights then picks one of them a pair.
+    """``x0 + x1`` and ``x0 - x1`` of every pair of lanes: a sum with ±1 weights selects one of them for each pair.
 
-    Both are unsigned, with ``2**bits`` added to the difference, and of two's-complement activations also to the sum.
-    So their lowest bit is the same and comes once. A lane left over comes as it is, and of two's complement
-    ``2**(bits - 1)`` is added to it.
+    Both are unsigned: ``2**bits`` is added to the difference, and for two's-complement activations also to the sum.
+    Their lowest bits are equal, so the output has them once. If SIMD is odd, the last lane is output by itself; for
+    two's-complement activations ``2**(bits - 1)`` is added to it.
 
     **Latency**: ``stages`` cycles with ``en`` high; 0 is combinational. **Throughput**: a word a cycle.
-    Cost, a pair of 8 bits: 23 logic cells on iCE40, where the borrow ripples through a LUT a bit, 18 LUT4s on ECP5. All
-    outputs share them.
+    Cost of a pair of 8 bits: 23 logic cells on iCE40, where the borrow ripples through one LUT a bit; 18 LUT4s on ECP5.
 
     Parameters
     ----------
@@ -56,12 +55,13 @@ class PairSums(wiring.Component):
     en : In(1)
         Registers advance while it is high.
     o : Out(simd // 2 * (2 * bits + 1) + simd % 2 * bits)
-        Of each pair the sum (bits + 1), then the difference without its lowest bit (bits); then a lane left over.
+        For each pair the sum, ``bits + 1`` bits, and the difference without its lowest bit, ``bits`` bits; then the
+        last lane if SIMD is odd.
 
     Raises
     ------
     FewbitError
-        If there is no lane, the activations have no second bit, the stages are negative, or the target is unknown.
+        If SIMD is below 1, the activations have 1 bit, the stages are negative, or the target is unknown.
     """
 
     def __init__(self, simd: int, activation: DType, target: str = "generic", stages: int = 0) -> None:
@@ -79,7 +79,7 @@ class PairSums(wiring.Component):
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
-        # A difference is `x0 + ~x1 + 1`; with the sign bits turned over, two's complement is unsigned like the rest.
+        # A difference is `x0 + ~x1 + 1`. Inverting the sign bits turns two's complement into unsigned numbers.
         m = Module()
         bits, signed = self.activation.bits, self.activation.signed
         lanes = [self.x.word_select(lane, bits) for lane in range(self.simd)]
@@ -91,8 +91,8 @@ class PairSums(wiring.Component):
             fields = [bit for index, group in enumerate(groups) for bit in _ecp5_pairs(m, f"row{index}", group, signed)]
         else:
             fields = []
-            for index, (one, other) in enumerate(pairs):
-                a, b = (lane ^ (signed << bits - 1) for lane in (one, other))
+            for index, pair in enumerate(pairs):
+                a, b = (lane ^ (signed << bits - 1) for lane in pair)
                 total, difference = Signal(bits + 1, name=f"sum_{index}"), Signal(bits + 1, name=f"difference_{index}")
                 m.d.comb += [total.eq(a + b), difference.eq(a - b + (1 << bits))]
                 fields += [*total, *difference[1:]]
@@ -111,18 +111,18 @@ class PairSums(wiring.Component):
         return m
 
 
-def _ice40_pair(m: Module, name: str, one: Value, other: Value, signed: bool) -> list[Value]:
-    """The sum in a chain. The difference in LUTs, two a bit: a chain of it would want as many, with an inverter a bit,
-    and also some for its lowest bit and a carry-in of 1."""
-    bits = len(one)
-    a, b = [*one, one[-1] if signed else ZERO], [*other, other[-1] if signed else ZERO]
+def _ice40_pair(m: Module, name: str, x0: Value, x1: Value, signed: bool) -> list[Value]:
+    """The sum in a carry chain, the difference in two LUTs a bit. A chain for the difference would take as many, with
+    an inverter a bit, and more for its lowest bit and a carry-in of 1."""
+    bits = len(x0)
+    a, b = [*x0, x0[-1] if signed else ZERO], [*x1, x1[-1] if signed else ZERO]
     total = ice40_add(m, f"{name}_sum", a, b, [ZERO] * bits + [ONE if signed else ZERO])
 
     def first(a1: int, b1: int, a0: int, b0: int) -> int:
         return a1 ^ b1 ^ (b0 & (1 - a0))
 
     def carries(sign: bool, a: int, b: int, below: int) -> int:
-        """Whether ``a - b`` and what is below need not borrow; sign bits count the other way round."""
+        """Whether ``a - b`` and the bits below need no borrow; for sign bits, the operands are inverted."""
         a, b = (1 - a, 1 - b) if sign else (a, b)
         return int(a + (1 - b) + below >= 2)
 
@@ -140,26 +140,26 @@ def _ice40_pair(m: Module, name: str, one: Value, other: Value, signed: bool) ->
 
 
 def _ecp5_pairs(m: Module, name: str, pairs: list[tuple[Value, Value]], signed: bool) -> list[Value]:
-    """Sums and differences in one row: the slot that ends a chain begins the next with the carry of its lowest bits."""
+    """Sums and differences in one row: each slot that ends a chain also generates the first carry of the next one."""
     target: Target = "ecp5"
     slots: list[Slot] = []
-    for one, other in pairs:
-        bits = len(one)
+    for x0, x1 in pairs:
+        bits = len(x0)
         for difference in (False, True):
 
             def start(a: int, b: int, difference: bool = difference) -> int:
                 return a | (1 - b) if difference else a & b
 
-            slots.append(carry_slot(start, one[0], other[0]))
+            slots.append(carry_slot(start, x0[0], x1[0]))
             for k in range(1, bits):
-                slots.append(_slot(one[k], other[k], turned=difference, sign=signed and k == bits - 1))
+                slots.append(_slot(x0[k], x1[k], turned=difference, sign=signed and k == bits - 1))
     slots.append(carry_slot(lambda a, b: 0, ZERO))
-    made = ecp5_chain(m, name, slots)[1:]
+    sums = ecp5_chain(m, name, slots)[1:]
     fields: list[Value] = []
-    for index, (one, other) in enumerate(pairs):
-        bits = len(one)
-        lowest = lut(m, f"{name}_{index}_low", target, int.__xor__, one[0], other[0])
-        fields += [lowest, *made[2 * bits * index : 2 * bits * (index + 1)]]
+    for index, (x0, x1) in enumerate(pairs):
+        bits = len(x0)
+        lowest = lut(m, f"{name}_{index}_low", target, int.__xor__, x0[0], x1[0])
+        fields += [lowest, *sums[2 * bits * index : 2 * bits * (index + 1)]]
     return fields
 
 

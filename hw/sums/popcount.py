@@ -1,5 +1,5 @@
-"""Sums of many short numbers in a tree with registers between its levels; the popcount is the sum of single bits, the
-XNOR-popcount that of the bits in which two words agree."""
+"""Pipelined adder trees: sums of many short numbers, the popcount (the sum of single bits), and the XNOR-popcount (the
+number of bits in which two words agree)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fewbit.hw.sums.xnor_tree import Ecp5Tree, Ice40Tree
 
 
 def sum_tree(m: Module, terms: list[Value], stages: int, enable: Value, name: str) -> Value:
-    """Sum of ``terms`` (signed or unsigned, mixed freely), with ``stages`` pipeline stages, the last on the sum.
+    """The sum of ``terms`` (signed or unsigned, in any mix), with ``stages`` pipeline stages, the last one on the sum.
 
-    The tree is cut into ``stages`` levels of equal fan-in. Within a level the sum is one plain expression, which
-    synthesis merges into its own compressor tree. Registers advance while ``enable`` is high.
+    The tree has ``stages`` levels of equal fan-in. Within a level the sum is one plain expression, for which synthesis
+    builds its own compressor tree. Registers advance while ``enable`` is high.
     """
     fan_in = len(terms)
     if stages:
@@ -42,14 +42,14 @@ def sum_tree(m: Module, terms: list[Value], stages: int, enable: Value, name: st
 
 
 def _plain_sum(terms: list[Value]) -> Value:
-    """Balanced, so that wide sums stay within Python's recursion limit; trimmed to the range it can reach."""
+    """A balanced sum, so wide ones stay within Python's recursion limit, truncated to its actual range."""
     low, high = 0, 0
     for term in terms:
         shape = term.shape()
         low += -(1 << shape.width - 1) if shape.signed and shape.width else 0
         high += (1 << shape.width - 1) - 1 if shape.signed and shape.width else (1 << shape.width) - 1
     while len(terms) > 1:
-        pairs = [one + other for one, other in zip(terms[::2], terms[1::2])]
+        pairs = [left + right for left, right in zip(terms[::2], terms[1::2])]
         terms = pairs + terms[len(pairs) * 2 :]
     width = Shape.cast(range(low, high + 1)).width
     return terms[0][:width].as_signed() if low < 0 else terms[0][:width]
@@ -89,7 +89,7 @@ class Popcount(wiring.Component):
 
 
 TREES = {"ice40": Ice40Tree, "ecp5": Ecp5Tree}
-"""Popcounts of words in the cells of a family; for others they are plain RTL."""
+"""Popcounts in the cells of a family; for all other families they are plain RTL."""
 
 
 def _check(block: str, width: int, stages: int, target: str = "generic") -> None:
@@ -101,7 +101,8 @@ def _check(block: str, width: int, stages: int, target: str = "generic") -> None
 
 
 class _WordPopcount(wiring.Component, ABC):
-    """Base of the popcounts of words: how many of the bits are 1 that operands, place by place, make."""
+    """Base class of the popcounts of words: the bits that are counted are a function of the operands, place by
+    place."""
 
     block: ClassVar[str]
     operands: ClassVar[tuple[str, ...]]
@@ -115,7 +116,7 @@ class _WordPopcount(wiring.Component, ABC):
 
     @abstractmethod
     def counted(self) -> Value:
-        """The bits that are counted."""
+        """The bits to count."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -130,20 +131,21 @@ class _WordPopcount(wiring.Component, ABC):
 
 
 class GatedPopcount(_WordPopcount):
-    """Number of bits, of those that a gate lets through, in which two words differ: ``count = popcount((a xor b) and
-    gate)``.
+    """Number of bits that a gate passes and in which two words differ: ``count = popcount((a xor b) and gate)``.
 
-    As :class:`XnorPopcount`, of operands that are three bits.
+    For ``ice40`` and ``ecp5`` it is a compressor tree of instantiated cells, which synthesis leaves unchanged; for
+    ``generic`` and ``asic`` it is plain RTL.
 
     **Latency**: ``stages`` cycles with ``en`` high; 0 is combinational. **Throughput**: one a cycle.
-    Cost: about 2.6 logic cells a bit on iCE40, 2.4 LUT4s on ECP5, and the registers that hold what waits.
+    Cost a bit: about 2.6 logic cells on iCE40, 2.4 LUT4s on ECP5; and pipeline registers.
 
     Parameters
     ----------
     width : int
         Bits of ``a``, ``b`` and ``gate``, at least 1.
-    stages, target
-        As of :class:`XnorPopcount`.
+    stages : int
+        Pipeline stages, placed to balance the delays; the last one is on the output.
+    target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
 
     Members
     -------
@@ -155,7 +157,7 @@ class GatedPopcount(_WordPopcount):
     Raises
     ------
     FewbitError
-        If the width or the stages are too few, or the target is unknown.
+        If the width is below 1, the stages are negative, or the target is unknown.
     """
 
     block = "a gated popcount"
@@ -168,11 +170,11 @@ class GatedPopcount(_WordPopcount):
 class XnorPopcount(_WordPopcount):
     """Number of bits in which two words agree: ``count = popcount(a xnor b)``.
 
-    For ``ice40`` and ``ecp5`` a compressor tree of the family's own cells, which synthesis leaves as it is; for
-    ``generic`` plain RTL, which any tool maps as it likes and any simulator reads.
+    For ``ice40`` and ``ecp5`` it is a compressor tree of instantiated cells, which synthesis leaves unchanged; for
+    ``generic`` and ``asic`` it is plain RTL for any tool and simulator.
 
     **Latency**: ``stages`` cycles with ``en`` high; 0 is combinational. **Throughput**: one a cycle.
-    Cost: about 2.0 logic cells a bit on iCE40, 1.7 LUT4s on ECP5, and the registers that hold what waits; generic 2.75.
+    Cost a bit: about 2.0 logic cells on iCE40, 1.7 LUT4s on ECP5, 2.75 as plain RTL; and pipeline registers.
 
     Source: the product of bipolar vectors, ``2 count - width``, is that of XNOR-Net, arXiv 1603.05279, section 3.2.
 
@@ -181,7 +183,7 @@ class XnorPopcount(_WordPopcount):
     width : int
         Bits of ``a`` and of ``b``, at least 1.
     stages : int
-        Pipeline stages, set where they balance the delays; the last on the output.
+        Pipeline stages, placed to balance the delays; the last one is on the output.
     target : ``"generic"``, ``"asic"``, ``"ice40"`` or ``"ecp5"``
 
     Members
@@ -195,7 +197,7 @@ class XnorPopcount(_WordPopcount):
     Raises
     ------
     FewbitError
-        If the width or the stages are too few, or the target is unknown.
+        If the width is below 1, the stages are negative, or the target is unknown.
     """
 
     block = "an XNOR-popcount"

@@ -1,14 +1,15 @@
-"""Sums of few-bit weights times activations: which adders and which gates, and the bits that steer them.
+"""Plans sums of few-bit weights times activations: the adders, the gates, and their control bits.
 
-The weights are known beforehand, so a lane need not know its own: a sum is planned as a tree of adders, each of which
-may turn its sum over or gate an operand at no cost, and :class:`TermTree` works out for given weights what every one of
-them has to do. A node gives ``v = s * t + k``, where ``t`` is the sum of its products and the sign ``s`` and the number
+The weights are known at generation time, so a lane does not receive its weight. The sum is a tree of adders, each of
+which may invert its sum or gate an operand at no cost, and :class:`TermTree` computes the control bits for given
+weights. A node outputs ``v = s * t + k``, where ``t`` is the sum of its products; the sign ``s`` (±1) and the offset
 ``k`` follow from the weights:
 
-- a *free* node takes whatever sign is asked of it;
-- of a *forced* one the sign is that of a weight, since nothing in it inverts that activation: it costs less.
+- a *free* node can have either sign, as its control bits say;
+- a *fixed-sign* node has the sign of one of its weights, since nothing in it inverts the activation of that weight. It
+  costs less.
 
-Turning over is ``~v = top - v``, and never costs an adder; what it adds to ``k`` is known.
+An inversion, ``~v = top - v``, takes no adder, and its effect on ``k`` is known.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from fewbit.golden.dtype import Ints
 from fewbit.hw.memory.rom import rom_words
 
 Fabric = Literal["ice40", "ecp5"]
-Form = Literal["free", "forced", "gate", "slot"]
-Join = Literal["flip", "gate", "turn", "slot"]
+Form = Literal["free", "fixed-sign", "gate", "slot"]
+Join = Literal["flip", "gate", "negate", "slot"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """What stands at the leaves: a lane, or a pair of ±1 lanes of which the sum and the difference are given.
+    """What is at the leaves: a lane, or a pair of ±1 lanes of which the sum and the difference are given.
 
     Attributes
     ----------
     bits : int
-        Of an activation.
+        Bits of an activation.
     signed : bool
-        Activations are two's complement, also inside the tree; else what is added is unsigned, perhaps with a bias.
+        Whether activations are two's complement, also inside the tree; else all operands are unsigned, with ``bias``.
     shifts : int
-        A weight is at most ``2**shifts``.
+        The largest magnitude of a weight is ``2**shifts``.
     zero : bool
-        A weight may be 0.
+        Whether a weight may be 0.
     pair : bool
     bias : int
-        What stands in the tree is the activation, or sum of a pair, and this.
+        The tree adds the activation, or the sum of a pair, plus this number.
     """
 
     bits: int
@@ -62,40 +63,40 @@ class Item:
 
     @property
     def full(self) -> tuple[int, int]:
-        """Least and greatest number of that width."""
+        """Smallest and largest number of that width."""
         half = 1 << self.width - 1
         return (-half, half - 1) if self.signed else (0, 2 * half - 1)
 
     @property
     def top(self) -> int:
-        """``~v`` of a number of that width is ``top - v``."""
+        """For numbers of that width, ``~v`` is ``top - v``."""
         return sum(self.full)
 
     def sources(self, bit: int) -> tuple[int | None, ...]:
-        """Which bit of the activation stands at ``bit`` of the product for each shift; None where it is 0."""
+        """For each shift, the bit of the activation that is ``bit`` of the product; None where that is 0."""
         places = (bit - shift for shift in range(self.shifts + 1))
         last = self.bits - 1
         return tuple(None if place < 0 or (place > last and not self.signed) else min(place, last) for place in places)
 
     def luts(self, form: Form) -> int:
-        """LUT4s of a leaf: one a bit, or two where it has more than four inputs; see
+        """LUT4s of a leaf: one a bit, or two where the bit depends on more than four inputs; see
         :mod:`fewbit.hw.sums.term_cells`."""
         if self.pair:
-            return 0 if form == "slot" else self.width - (form == "forced")
+            return 0 if form == "slot" else self.width - (form == "fixed-sign")
         if not self.shifts:
-            return 0 if form in ("gate", "slot") or (form == "forced" and not self.zero) else self.bits
-        steering = 2 + (form == "free")
+            return 0 if form in ("gate", "slot") or (form == "fixed-sign" and not self.zero) else self.bits
+        controls = 2 + (form == "free")
         if form in ("gate", "slot"):
             return self.width - (form == "slot" and self.shifts == 2)
-        found = [len({place for place in self.sources(bit) if place is not None}) for bit in range(self.width)]
-        return sum(1 if count + steering <= 4 else 2 for count in found)
+        inputs = [len({place for place in self.sources(bit) if place is not None}) for bit in range(self.width)]
+        return sum(1 if count + controls <= 4 else 2 for count in inputs)
 
 
 @dataclass(frozen=True)
 class Node:
-    """A leaf of one ``item``, or an adder of ``a`` and ``b``; numbers from ``low`` to ``high`` come out.
+    """A leaf with one ``item``, or an adder of ``a`` and ``b``. Its output is from ``low`` to ``high``.
 
-    ``controls`` bits steer it, not counting those of its operands.
+    ``controls`` is the number of its own control bits, without those of its operands.
     """
 
     item: Item
@@ -129,25 +130,28 @@ class Node:
 
 
 def span(low: int, high: int) -> int:
-    """Bits that hold every number from ``low`` to ``high``: two's complement if there is a negative one."""
+    """Bits that hold every number from ``low`` to ``high``: two's complement if ``low`` is negative, else unsigned."""
     if low < 0:
         return max((-low - 1).bit_length(), high.bit_length()) + 1
     return max(high.bit_length(), 1)
 
 
 def leaf(item: Item, form: Form) -> Node:
-    """A leaf. ``free`` has its sign in its LUTs, ``forced`` has not. The others are finished by the adder they enter:
-    on iCE40 ``gate`` is passed or not, on ECP5 ``slot`` is what the carry cell can do by itself."""
+    """A leaf. ``free``: its LUTs apply the sign of the weight; ``fixed-sign``: they do not.
+
+    The other forms are completed by the adder that they enter: on iCE40 that adder gates a ``gate``, on ECP5 the slot
+    does for a ``slot`` all that fits in its cell.
+    """
     ternary, free = item.zero and not item.shifts, form == "free"
     low, high = item.full
     if form == "free":
         controls = 2 if item.pair else 1 + (2 if item.shifts else item.zero)
-    elif form == "forced":
+    elif form == "fixed-sign":
         controls = 1 if item.pair else 2 if item.shifts else int(item.zero)
-    elif form == "gate":  # an activation as it is; or one shifted and inverted, but not gated
+    elif form == "gate":  # a plain activation, or one shifted and inverted, but not gated
         controls, free = (1, False) if ternary else (3, True)
     else:
-        free = not item.pair and item.shifts < 2  # sign and zero by the slot
+        free = not item.pair and item.shifts < 2  # the slot applies sign and gate
         controls = 1 if item.pair else 2 + (item.shifts == 1)
     if not free and not item.signed and not item.pair:
         high = ((1 << item.bits) - 1) << item.shifts
@@ -155,13 +159,13 @@ def leaf(item: Item, form: Form) -> Node:
 
 
 _START = 0.5
-"""Slots that an adder of an ECP5 takes beside its bits: a row of them begins with one."""
+"""Slots of an ECP5 adder beside its bits: its share of the slot at the beginning of a row."""
 
 
 def adder(fabric: Fabric, kind: Join, a: Node, b: Node) -> Node:
     """An adder of two nodes.
 
-    ``flip`` turns its sum over where the sign wants it, ``gate`` and ``slot`` finish the leaf ``b``, and ``turn``
+    ``flip`` inverts the sum if its sign has to change, ``gate`` and ``slot`` complete the leaf ``b``, and ``negate``
     inverts ``b``.
     """
     low, high, controls, free = a.low + b.low, a.high + b.high, 0, a.free
@@ -169,7 +173,7 @@ def adder(fabric: Fabric, kind: Join, a: Node, b: Node) -> Node:
         free, controls = True, int(not a.free)
     elif kind == "gate":
         low, high, free = min(low, a.low), max(high, a.high), a.free and b.free
-    elif kind == "turn" and not b.free:
+    elif kind == "negate" and not b.free:
         controls, low, high = 1, a.low + min(b.low, b.top - b.high), a.high + max(b.high, b.top - b.low)
     elif kind == "slot":
         free = a.free and b.free
@@ -183,33 +187,33 @@ def adder(fabric: Fabric, kind: Join, a: Node, b: Node) -> Node:
 
 
 def _joins(fabric: Fabric, a: Node, b: Node) -> Iterator[Node]:
-    """All ways of adding ``b`` to ``a``."""
+    """All adders of ``a`` and ``b``."""
     if b.kind in ("gate", "slot") and b.leaf:
-        # A leaf that cannot be inverted decides the sign of the sum.
+        # A leaf that cannot be inverted fixes the sign of the sum.
         if b.free or a.free:
             yield adder(fabric, "gate" if fabric == "ice40" else "slot", a, b)
     elif fabric == "ice40":
         if b.free:
             yield adder(fabric, "flip", a, b)
     else:
-        yield adder(fabric, "turn", a, b)
+        yield adder(fabric, "negate", a, b)
 
 
-_KEPT = 3
+_MOST_NODES = 3
 _ALL_SPLITS = 24
 
 
-def _kept(found: list[Node]) -> list[Node]:
-    """The cheapest, and dearer ones of a smaller range."""
+def _best(nodes: list[Node]) -> list[Node]:
+    """The cheapest nodes: for each cost only those with a smaller range than all cheaper ones."""
     best: list[Node] = []
-    for node in sorted(found, key=lambda node: (node.luts, node.high - node.low, node.depth)):
-        if all(node.high - node.low < other.high - other.low for other in best):
+    for node in sorted(nodes, key=lambda node: (node.luts, node.high - node.low, node.depth)):
+        if all(node.high - node.low < cheaper.high - cheaper.low for cheaper in best):
             best.append(node)
-    return best[:_KEPT]
+    return best[:_MOST_NODES]
 
 
 def _splits(count: int) -> list[int]:
-    """Sizes of the second operand that are tried; of many items only even halves, and single ones."""
+    """Sizes of the second operand that are tried; for many items only about half, powers of two, and one item."""
     if count <= _ALL_SPLITS:
         return list(range(1, count))
     half = count // 2
@@ -219,21 +223,21 @@ def _splits(count: int) -> list[int]:
 
 @cache
 def _nodes(fabric: Fabric, item: Item, count: int) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """The best free and the best forced sums of ``count`` items."""
+    """The best free and the best fixed-sign sums of ``count`` items."""
     if count == 1:
-        forced = () if item.zero and not item.shifts else (leaf(item, "forced"),)
-        return (leaf(item, "free"),), forced
-    found: list[Node] = []
-    limit = ceil(log2(count)) + 2  # of the depth, lest everything is one long chain
+        fixed_sign = () if item.zero and not item.shifts else (leaf(item, "fixed-sign"),)
+        return (leaf(item, "free"),), fixed_sign
+    adders: list[Node] = []
+    limit = ceil(log2(count)) + 2  # of the depth, so the tree is not one long chain
     for size in _splits(count):
-        ones = [node for nodes in _nodes(fabric, item, count - size) for node in nodes]
-        others = [node for nodes in _nodes(fabric, item, size) for node in nodes]
+        firsts = [node for nodes in _nodes(fabric, item, count - size) for node in nodes]
+        seconds = [node for nodes in _nodes(fabric, item, size) for node in nodes]
         finished = (item.zero and item.shifts < 2) if fabric == "ice40" else (item.zero or item.pair)
         if size == 1 and finished:
-            others.append(leaf(item, "gate" if fabric == "ice40" else "slot"))
-        found += [node for a in ones for b in others for node in _joins(fabric, a, b)]
-    found = [node for node in found if node.depth <= limit]
-    return tuple(_kept([n for n in found if n.free])), tuple(_kept([n for n in found if not n.free]))
+            seconds.append(leaf(item, "gate" if fabric == "ice40" else "slot"))
+        adders += [node for a in firsts for b in seconds for node in _joins(fabric, a, b)]
+    adders = [node for node in adders if node.depth <= limit]
+    return tuple(_best([n for n in adders if n.free])), tuple(_best([n for n in adders if not n.free]))
 
 
 def plan(fabric: Fabric, item: Item, count: int) -> Node:
@@ -243,45 +247,46 @@ def plan(fabric: Fabric, item: Item, count: int) -> Node:
 
 @dataclass(frozen=True)
 class Placed:
-    """A node at its place: the number of its item if it is a leaf, and where its control bits begin."""
+    """A node in a tree: the index ``place`` of its item if it is a leaf, the position ``control`` of its first control
+    bit, and its pipeline stage ``stage``."""
 
     node: Node
     place: int
     control: int
     a: Placed | None = None
     b: Placed | None = None
-    rank: int = 0
+    stage: int = 0
 
 
 class TermTree:
-    """The plan of ``sum_i w_i * x_i``, cut into ranks, with what steers it for given weights.
+    """The plan of ``sum_i w_i * x_i``, divided into pipeline stages, and its control bits for given weights.
 
-    The sums of the first rank are as small as they can be and come with a positive sign, so that nothing after them is
-    steered and no control bit has to wait in a register.
+    The sums in the first stage are as small as possible and have a positive sign. So nothing behind them has control
+    bits, and no control bit needs a pipeline register.
 
     Parameters
     ----------
     fabric : ``"ice40"`` or ``"ecp5"``
     items : list of Item
-        Each is as the first, but the last may be a lane by itself where the others are pairs.
-    ranks : int
-        Pipeline stages that the sum is cut into.
+        All are equal, but the last one may be a single lane if the others are pairs.
+    stages : int
+        Pipeline stages of the sum.
 
     Attributes
     ----------
     root : Placed
     controls : int
-        Control bits.
+        Number of control bits.
     """
 
-    def __init__(self, fabric: Fabric, items: list[Item], ranks: int) -> None:
+    def __init__(self, fabric: Fabric, items: list[Item], stages: int) -> None:
         self.fabric, self.items = fabric, items
         self.controls = 0
         self._placed = 0
         fan_in = len(items)
-        if ranks:
+        if stages:
             fan_in = 1
-            while fan_in**ranks < len(items):
+            while fan_in**stages < len(items):
                 fan_in += 1
         self.root = self._joined([self._first(fan_in, count) for count in self._groups(fan_in)], fan_in, 0)
 
@@ -292,14 +297,14 @@ class TermTree:
     def _first(self, fan_in: int, count: int) -> Placed:
         """The sum of the next ``count`` items."""
         start = self._placed
-        one, last = self.items[start], self.items[start + count - 1]
-        if one == last:
-            return self._place(plan(self.fabric, one, count))
-        ones = [node for nodes in _nodes(self.fabric, one, count - 1) for node in nodes]
-        others = [leaf(last, "free"), leaf(last, "forced")]
-        both = [(a, b) for a in ones for b in others] + [(b, a) for a in ones for b in others]
-        found = [node for a, b in both for node in _joins(self.fabric, a, b) if node.free]
-        return self._place(min(found, key=lambda node: (node.luts, node.depth)))
+        first, last = self.items[start], self.items[start + count - 1]
+        if first == last:
+            return self._place(plan(self.fabric, first, count))
+        firsts = [node for nodes in _nodes(self.fabric, first, count - 1) for node in nodes]
+        lasts = [leaf(last, "free"), leaf(last, "fixed-sign")]
+        both = [(a, b) for a in firsts for b in lasts] + [(b, a) for a in firsts for b in lasts]
+        adders = [node for a, b in both for node in _joins(self.fabric, a, b) if node.free]
+        return self._place(min(adders, key=lambda node: (node.luts, node.depth)))
 
     def _place(self, node: Node) -> Placed:
         if node.a is None or node.b is None:
@@ -307,87 +312,93 @@ class TermTree:
             self._placed += 1
             self.controls += node.controls
             return placed
-        # A lane left over from the pairs is the last of the list, whichever operand it is.
+        # A single lane beside pairs is the last item of the list, whichever operand it is, so it is placed second.
         backwards = node.b.item.pair and not node.a.item.pair
         first, second = (node.b, node.a) if backwards else (node.a, node.b)
-        one, other = self._place(first), self._place(second)
-        a, b = (other, one) if backwards else (one, other)
+        first_placed, second_placed = self._place(first), self._place(second)
+        a, b = (second_placed, first_placed) if backwards else (first_placed, second_placed)
         placed = Placed(node, 0, self.controls, a, b)
         self.controls += node.controls
         return placed
 
-    def _joined(self, sums: list[Placed], fan_in: int, rank: int) -> Placed:
-        """Sums of sums, ``fan_in`` at a time, each rank one later than what it adds."""
+    def _joined(self, sums: list[Placed], fan_in: int, stage: int) -> Placed:
+        """Adds sums, ``fan_in`` at a time; each result is one pipeline stage later than its operands."""
         while len(sums) > 1:
-            rank += 1
+            stage += 1
             groups = [sums[start : start + fan_in] for start in range(0, len(sums), fan_in)]
-            sums = [self._plain(group, rank) for group in groups]
+            sums = [self._plain(group, stage) for group in groups]
         return sums[0]
 
-    def _plain(self, sums: list[Placed], rank: int) -> Placed:
+    def _plain(self, sums: list[Placed], stage: int) -> Placed:
         while len(sums) > 1:
             pairs = [
                 Placed(
-                    adder(self.fabric, "flip" if self.fabric == "ice40" else "turn", a.node, b.node), 0, 0, a, b, rank
+                    adder(self.fabric, "flip" if self.fabric == "ice40" else "negate", a.node, b.node),
+                    0,
+                    0,
+                    a,
+                    b,
+                    stage,
                 )
                 for a, b in zip(sums[::2], sums[1::2])
             ]
             sums = pairs + sums[len(pairs) * 2 :]
         return sums[0]
 
-    def steer(self, weights: Ints) -> tuple[list[int], Ints]:
-        """What steers the tree for rows of weights, and what ``v`` then is too much.
+    def control_words(self, weights: Ints) -> tuple[list[int], Ints]:
+        """Control bits for rows of weights, and how much the output ``v`` then exceeds the sum of the products.
 
         # (rows, lanes) -> rows words of ``controls`` bits, (rows,) int64
         """
         rows = np.asarray(weights, np.int64)
         out = np.zeros((len(rows), self.controls), np.int64)
-        k = self._steer(self.root, np.ones(len(rows), np.int64), rows, out)
+        k = self._set_controls(self.root, np.ones(len(rows), np.int64), rows, out)
         return (rom_words(out, 1) if self.controls else [0] * len(rows)), k
 
     def _weights(self, placed: Placed, rows: Ints) -> Ints:
-        """(rows, 2) of a pair, (rows, 1) of a lane."""
+        """The weights of a leaf: (rows, 2) for a pair, (rows, 1) for a lane."""
         start = sum(1 + item.pair for item in self.items[: placed.place])
         return rows[:, start : start + 1 + placed.node.item.pair]
 
     def _sign(self, placed: Placed, rows: Ints) -> Ints:
-        """The sign of a forced node."""
+        """The sign of a fixed-sign node."""
         if placed.a is None or placed.b is None:
             return np.where(self._weights(placed, rows)[:, 0] < 0, -1, 1)
         decides = placed.a if not placed.a.node.free else placed.b
         return self._sign(decides, rows)
 
-    def _steer(self, placed: Placed, sign: Ints, rows: Ints, out: Ints) -> Ints:
-        """Sets the control bits of ``placed`` so that ``v = sign * t + k``; gives ``k``."""
+    def _set_controls(self, placed: Placed, sign: Ints, rows: Ints, out: Ints) -> Ints:
+        """Sets the control bits of ``placed`` in ``out`` so that ``v = sign * t + k``, and returns ``k``."""
         node, a, b = placed.node, placed.a, placed.b
         mine = out[:, placed.control : placed.control + node.controls]
         if a is None or b is None:
-            return _steer_leaf(node, self._weights(placed, rows) * sign[:, None], mine)
+            return _set_leaf_controls(node, self._weights(placed, rows) * sign[:, None], mine)
         if node.kind == "flip" and not a.node.free:
             inside = self._sign(a, rows)
-            k = self._steer(a, inside, rows, out) + self._steer(b, inside, rows, out)
+            k = self._set_controls(a, inside, rows, out) + self._set_controls(b, inside, rows, out)
             mine[:, 0] = inside != sign
             return np.where(inside != sign, node.top - k, k)
-        if node.kind == "turn" and not b.node.free:
+        if node.kind == "negate" and not b.node.free:
             inside = self._sign(b, rows)
-            k = self._steer(b, inside, rows, out)
+            k = self._set_controls(b, inside, rows, out)
             mine[:, 0] = inside != sign
-            return self._steer(a, sign, rows, out) + np.where(inside != sign, b.node.top - k, k)
-        return self._steer(a, sign, rows, out) + self._steer(b, sign, rows, out)
+            return self._set_controls(a, sign, rows, out) + np.where(inside != sign, b.node.top - k, k)
+        return self._set_controls(a, sign, rows, out) + self._set_controls(b, sign, rows, out)
 
 
-def _steer_leaf(node: Node, wanted: Ints, out: Ints) -> Ints:
-    """Control bits of a leaf that must give ``wanted`` times its activation, and the number that comes on top.
+def _set_leaf_controls(node: Node, weights: Ints, out: Ints) -> Ints:
+    """Sets the control bits of a leaf whose output is ``weights`` times its activations plus an offset; returns the
+    offset.
 
-    The bits are, where the leaf has them: of a pair, 1 for the difference; of a shift, two bits that mean the
-    activation, its double, 0 and four times it (one bit, its double, of a leaf whose zero stands apart); then 1 for the
-    inverse; then 1 for not 0.
+    In order, and as far as the leaf has them: for a pair, 1 to select the difference; for a shift, two bits that select
+    the activation, twice it, 0, or four times it (one bit for twice it, if the gate has its own); then 1 to invert;
+    then 1 unless the weight is 0.
     """
     item = node.item
-    first = wanted[:, 0]
+    first = weights[:, 0]
     inverse = first < 0
     if item.pair:
-        difference = wanted[:, 0] != wanted[:, 1]
+        difference = weights[:, 0] != weights[:, 1]
         bits = [difference] + [inverse] * node.free
         bias = np.where(difference, 1 << item.bits, item.bias)
         scale = np.ones_like(first)

@@ -1,4 +1,4 @@
-"""Compressor trees of XNORs in the cells of a fabric, after the plan of :mod:`fewbit.hw.sums.compress`."""
+"""Builds the compressor trees that :mod:`fewbit.hw.sums.compress` plans, in the cells of an FPGA family."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from fewbit.hw.fabric.carry import ONE, ZERO, Slot, carry_slot, ecp5_chain, ice4
 from fewbit.hw.sums.compress import Count, Fabric, arrival, cut, plan
 
 _ROW = 16
-"""Slots of an ECP5 row, about: longer ones are smaller, but their carries look to timing analysis as if they ran on."""
+"""Slots of an ECP5 row, about. Longer rows take fewer cells, but timing analysis would assume that carries propagate
+through chains that are in fact separate."""
 
 _WAY = 1.5
-"""What operands take from their registers, in LUTs more than from cell to cell: each goes to many trees."""
+"""Delay of the wires from the operands' registers, in LUT delays, beyond that between cells: each goes to many
+trees."""
 
 
 @dataclass(frozen=True)
 class Bit:
-    """A bit as it stands in the tree: while nobody has computed it ``a xnor b``, or with a gate ``(a xor b) and gate``;
-    then ``a``, inverted or not."""
+    """A bit in the tree. With ``b`` it is not yet computed: ``a xnor b``, or with a gate ``(a xor b) and gate``.
+    Without ``b`` it is ``a``, or its inverse if ``inverted``."""
 
     a: Value
     b: Value | None = None
@@ -33,49 +35,50 @@ class Bit:
         return tuple(pin for pin in (self.a, self.b, self.gate) if pin is not None)
 
     def of(self, *pins: int) -> int:
-        """The bit that the values of ``pins`` mean."""
+        """The value of the bit for given values of its ``pins``."""
         if self.gate is not None:
             return (pins[0] ^ pins[1]) & pins[2]
         return pins[0] ^ self.inverted if self.b is None else pins[0] ^ pins[1] ^ 1
 
 
 Number = list[Bit]
-"""Lowest bit first."""
+"""Bits, lowest first."""
 
 
 class XnorTree(ABC):
-    """Builds ``popcount(a xnor b)`` into ``m``, or with gates ``popcount((a xor b) and gates)``; ``ranks`` ranks of
-    registers, the last on the count.
+    """Instantiates ``popcount(a xnor b)`` in ``m``, or with gates ``popcount((a xor b) and gates)``.
 
-    The sums of a plan are built from the operands on; what comes early waits in registers for what it is added to.
+    It has ``stages`` pipeline stages, the last one on the count. A part that is ready earlier than the one that it is
+    added to is delayed by registers.
     """
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
-        self.m, self.enable, self.ranks, self.gated = m, enable, ranks, gates is not None
-        every = [None] * len(a) if gates is None else list(gates)
-        self.operands = [Bit(x, y, gate=gate) for x, y, gate in zip(a, b, every, strict=True)]
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, stages: int, gates: Value | None = None) -> None:
+        self.m, self.enable, self.stages, self.gated = m, enable, stages, gates is not None
+        gate_bits = [None] * len(a) if gates is None else list(gates)
+        self.operands = [Bit(x, y, gate=gate) for x, y, gate in zip(a, b, gate_bits, strict=True)]
         self.names = 0
         self.limit = 0.0
 
     fabric: Fabric
 
     def build(self) -> list[Value]:
-        """Bits of the count, ``ranks`` enabled cycles after the operands."""
+        """Bits of the count, ``stages`` cycles with ``enable`` high after the operands."""
         root = plan(len(self.operands), self.fabric, gated=self.gated)
-        self.limit = cut(root, max(self.ranks - 1, 0), _WAY)
+        self.limit = cut(root, max(self.stages - 1, 0), _WAY)
         bits = self.plain(self.number(root, last=True), 0)
         self.finish()
-        return self.held(bits, self.ranks - self.rank(root))
+        return self.held(bits, self.stages - self.stage(root))
 
     @abstractmethod
     def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
-        """The bits of ``count``, at its own rank; ``last`` if nothing follows, ``waits`` if registers do."""
+        """The bits of ``count`` in its own pipeline stage; ``last`` if no sum follows, ``waits`` if registers
+        follow."""
 
     @abstractmethod
     def finish(self) -> None:
-        """What is left to do when all sums are built."""
+        """Instantiates what can only be built after all sums."""
 
-    def rank(self, count: Count) -> int:
+    def stage(self, count: Count) -> int:
         return arrival(count, self.limit, _WAY)[0]
 
     def time(self, count: Count) -> float:
@@ -89,33 +92,33 @@ class XnorTree(ABC):
         return Bit(lut(self.m, self.name("bit"), self.fabric, function, *inputs))
 
     def take(self, count: int) -> Number:
-        """The next operands."""
+        """The next ``count`` operands."""
         taken, self.operands = self.operands[:count], self.operands[count:]
         return taken
 
-    def held(self, values: list[Value], ranks: int) -> list[Value]:
-        """``values`` after ``ranks`` registers."""
-        for _ in range(ranks):
+    def held(self, values: list[Value], stages: int) -> list[Value]:
+        """``values`` delayed by ``stages`` registers."""
+        for _ in range(stages):
             register = Signal(len(values), name=self.name("held"), reset_less=True)
             with self.m.If(self.enable):
                 self.m.d.sync += [register[k].eq(value) for k, value in enumerate(values)]
             values = list(register)
         return values
 
-    def plain(self, bits: Number, ranks: int) -> list[Value]:
-        """The bits computed, and held for ``ranks`` registers."""
+    def plain(self, bits: Number, stages: int) -> list[Value]:
+        """The computed values of ``bits``, delayed by ``stages`` registers."""
         return self.held([
             bit.a if bit.b is None and not bit.inverted else self.lut(bit.of, *bit.pins).a for bit in bits
-        ], ranks)  # fmt: skip
+        ], stages)  # fmt: skip
 
-    def part(self, count: Count | None, rank: int) -> Number:
-        """A summand at ``rank``. An operand stays uncomputed where it need not wait."""
+    def part(self, count: Count | None, stage: int) -> Number:
+        """A summand in pipeline stage ``stage``. An operand that needs no delay stays uncomputed."""
         if count is None:
             return []
         if count.bits == 1:
             (bit,) = self.take(1)
-            return [bit] if rank == 0 else [Bit(value) for value in self.plain([bit], rank)]
-        wait = rank - self.rank(count)
+            return [bit] if stage == 0 else [Bit(value) for value in self.plain([bit], stage)]
+        wait = stage - self.stage(count)
         bits = self.number(count, waits=wait > 0)
         if not wait:
             return bits
@@ -123,74 +126,85 @@ class XnorTree(ABC):
                 for bit, value in zip(bits, self.held([bit.a for bit in bits], wait))]  # fmt: skip
 
     def computed(self, bit: Bit) -> Bit:
-        """The bit in a LUT, if it is gated."""
+        """The bit, computed in a LUT if it is gated."""
         return bit if bit.gate is None else self.lut(bit.of, *bit.pins)
 
     def three(self, waits: bool = False) -> Number:
-        """Three operands in 3 LUTs, gated ones in 4; one more where registers follow, which then are in the cells of
-        both results. Those of three LUTs are no fewer cells, since a result that another one needs leaves its cell no
-        register, and they are a LUT slower."""
-        one, two, three = self.take(3)
-        one = self.computed(one)
-        ours = len(one.pins)
-        parity = self.lut(lambda *pins: one.of(*pins[:ours]) ^ two.of(*pins[ours:]), *one.pins, *two.pins)
+        """The sum of three operands in 3 LUTs, or 4 if they are gated; one more if registers follow, which then share
+        cells with both results.
+
+        With registers, the form with 3 LUTs would not save a cell, since a LUT whose output another LUT needs cannot
+        share its cell with a register; and it is one LUT slower.
+        """
+        first, second, third = self.take(3)
+        first = self.computed(first)
+        first_pins = len(first.pins)
+        parity = self.lut(
+            lambda *pins: first.of(*pins[:first_pins]) ^ second.of(*pins[first_pins:]), *first.pins, *second.pins
+        )
         if waits:
-            last = self.lut(three.of, *three.pins)
+            last = self.lut(third.of, *third.pins)
             return [
                 self.lut(lambda p, z: p ^ z, parity.a, last.a),
-                self.lut(lambda p, z, *pins: z if p else one.of(*pins), parity.a, last.a, *one.pins),
+                self.lut(lambda p, z, *pins: z if p else first.of(*pins), parity.a, last.a, *first.pins),
             ]
-        total = self.lut(lambda p, *pins: p ^ three.of(*pins), parity.a, *three.pins)
-        carry = self.lut(lambda p, s, *pins: 1 - s if p else one.of(*pins), parity.a, total.a, *one.pins)
+        total = self.lut(lambda p, *pins: p ^ third.of(*pins), parity.a, *third.pins)
+        carry = self.lut(lambda p, s, *pins: 1 - s if p else first.of(*pins), parity.a, total.a, *first.pins)
         return [total, carry]
 
     def two(self) -> Number:
-        """Two operands in 2 LUTs, gated ones in 3."""
-        one, two = self.take(2)
-        one = self.computed(one)
-        ours = len(one.pins)
+        """The sum of two operands in 2 LUTs, or 3 if they are gated."""
+        first, second = self.take(2)
+        first = self.computed(first)
+        first_pins = len(first.pins)
         return [
-            self.lut(lambda *pins: one.of(*pins[:ours]) ^ two.of(*pins[ours:]), *one.pins, *two.pins),
-            self.lut(lambda *pins: one.of(*pins[:ours]) & two.of(*pins[ours:]), *one.pins, *two.pins),
+            self.lut(
+                lambda *pins: first.of(*pins[:first_pins]) ^ second.of(*pins[first_pins:]), *first.pins, *second.pins
+            ),
+            self.lut(
+                lambda *pins: first.of(*pins[:first_pins]) & second.of(*pins[first_pins:]), *first.pins, *second.pins
+            ),
         ]
 
 
 @dataclass
-class Wanted:
-    """A carry-in of an iCE40 chain: ``carry``, the XNOR of ``bit``, in rank 0 by ``time``, or held for ``ranks``."""
+class CarryIn:
+    """A carry-in of an iCE40 chain that is not built yet: ``carry`` has to become the value of ``bit``, in the first
+    stage by ``time``, or delayed by ``stages`` registers."""
 
     bit: Bit
     carry: Signal
     time: float
-    ranks: int
+    stages: int
 
 
 class Ice40Tree(XnorTree):
     """Small counts in LUTs, larger ones in carry chains.
 
-    A chain has one cell more for the bit that enters. Its LUT is free and computes the bit that enters another chain,
-    unless that is gated: two of its inputs are taken.
+    A chain has one more cell for its carry-in. The LUT of that cell is unused and computes the carry-in of another
+    chain, unless that is gated: two inputs of the LUT are taken.
     """
 
     fabric = "ice40"
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
-        super().__init__(m, a, b, enable, ranks, gates)
-        self.wanted: list[Wanted] = []
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, stages: int, gates: Value | None = None) -> None:
+        super().__init__(m, a, b, enable, stages, gates)
+        self.carry_ins: list[CarryIn] = []
 
     def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
         if count.high is None:
             return self.three(waits) if count.bits == 3 else self.two() if count.bits == 2 else self.take(1)
-        rank = self.rank(count)
-        high, low = self.part(count.high, rank), self.part(count.low, rank)
+        stage = self.stage(count)
+        high, low = self.part(count.high, stage), self.part(count.low, stage)
         if count.short:
-            return self.short(high, low, self.take(1) if count.carry else [], rank)
-        return self.chain(count, high, [Bit(value) for value in self.plain(low, 0)], rank)
+            return self.short(high, low, self.take(1) if count.carry else [], stage)
+        return self.chain(count, high, [Bit(value) for value in self.plain(low, 0)], stage)
 
-    def short(self, high: Number, low: Number, carry: Number, rank: int) -> Number:
-        """Two-bit numbers, without a chain: a LUT for each bit, and one for the carry of the lowest if a bit enters."""
-        if carry and (rank or carry[0].gate is not None):
-            carry = [Bit(value) for value in self.plain(carry, rank)]
+    def short(self, high: Number, low: Number, carry: Number, stage: int) -> Number:
+        """The sum of two-bit numbers without a chain: a LUT for each bit, and one for the carry of the lowest bits if
+        there is a carry-in."""
+        if carry and (stage or carry[0].gate is not None):
+            carry = [Bit(value) for value in self.plain(carry, stage)]
         bit = carry[0] if carry else None
         a0, a1 = (part.a for part in high)
         if not low:
@@ -214,7 +228,7 @@ class Ice40Tree(XnorTree):
             self.lut(lambda a, b, c: (a + b + c) >> 1, a1, b1, inner),
         ]
 
-    def chain(self, count: Count, high: Number, low: Number, rank: int) -> Number:
+    def chain(self, count: Count, high: Number, low: Number, stage: int) -> Number:
         name = self.name("chain")
         a = [bit.a for bit in high]
         b = [*(bit.a for bit in low), *[ZERO] * (len(high) - len(low))]
@@ -222,47 +236,49 @@ class Ice40Tree(XnorTree):
             a, b = [*a, ZERO], [*b, ZERO]
         if count.carry:
             entering = Signal(name=f"{name}_in")
-            time = self.time(count) - count.own_delay if rank == 0 else self.limit
-            self.wanted.append(Wanted(self.take(1)[0], entering, time, rank))
+            time = self.time(count) - count.own_delay if stage == 0 else self.limit
+            self.carry_ins.append(CarryIn(self.take(1)[0], entering, time, stage))
             a, b = [entering, *a], [entering, *b]
         total = ice40_add(self.m, name, a, b, [ZERO] * len(a), first=not count.carry)
         return [Bit(bit) for bit in total[count.carry :]]
 
     def finish(self) -> None:
-        """Computes the bits that enter chains, where it can in the first cell of another chain.
+        """Computes the carry-ins of the chains, where possible in the first cell of another chain.
 
-        That cell is seen as waiting for its own carry-in, so that a bit goes where this one is there in time.
+        The output of that cell is assumed to be as late as the carry-in of its own chain, so it is used only for a
+        carry-in that may be later.
         """
         free: list[tuple[float, Value]] = []
-        for wanted in sorted(self.wanted, key=lambda wanted: (-wanted.ranks, wanted.time)):
+        for carry_in in sorted(self.carry_ins, key=lambda carry_in: (-carry_in.stages, carry_in.time)):
             ready, place = max(
-                (pair for pair in free if pair[0] + 1 <= wanted.time and not self.gated),
+                (pair for pair in free if pair[0] + 1 <= carry_in.time and not self.gated),
                 key=lambda pair: pair[0],
                 default=(_WAY, None),
             )
             if place is None:
-                computed = self.lut(wanted.bit.of, *wanted.bit.pins)
+                computed = self.lut(carry_in.bit.of, *carry_in.bit.pins)
             else:
                 free = [pair for pair in free if pair[1] is not place]
-                a, b = wanted.bit.pins
+                a, b = carry_in.bit.pins
                 computed = self.lut(lambda a, _1, _2, b: a ^ b ^ 1, a, place, place, b)
-            (entering,) = self.held([computed.a], wanted.ranks)
-            self.m.d.comb += wanted.carry.eq(entering)
-            free.append((0.0 if wanted.ranks else ready + 1, wanted.carry))
+            (entering,) = self.held([computed.a], carry_in.stages)
+            self.m.d.comb += carry_in.carry.eq(entering)
+            free.append((0.0 if carry_in.stages else ready + 1, carry_in.carry))
 
 
 class Ecp5Tree(XnorTree):
-    """Everything in carry chains: a slot adds two bits that may be XNORs of operands, and a third enters as carry.
+    """Everything in carry chains: a slot adds two bits, each of which may be the XNOR of operands; a third enters as
+    carry-in.
 
-    Two uncomputed operands fill the four pins of a slot, which then can only count the bits that differ. A sum whose
-    inputs are all inverted is inverted itself, if it is told of the zeros; the next one takes that back. A gated
-    operand goes to a slot with a computed one.
+    Two uncomputed operands take all four pins of a slot, which then can only count the bits that differ. A sum whose
+    inputs are all inverted is itself inverted, if the carry-in is too; the next sum corrects that. A gated operand is
+    added to a computed one.
     """
 
     fabric = "ecp5"
 
-    def __init__(self, m: Module, a: Value, b: Value, enable: Value, ranks: int, gates: Value | None = None) -> None:
-        super().__init__(m, a, b, enable, ranks, gates)
+    def __init__(self, m: Module, a: Value, b: Value, enable: Value, stages: int, gates: Value | None = None) -> None:
+        super().__init__(m, a, b, enable, stages, gates)
         self.chains: dict[tuple[int, float], list[tuple[list[Slot], list[Signal]]]] = {}
 
     def number(self, count: Count, last: bool = False, waits: bool = False) -> Number:
@@ -270,11 +286,11 @@ class Ecp5Tree(XnorTree):
             return self.take(1)
         if last and count.bits <= 3:
             return self.two() if count.bits == 2 else self.three()
-        rank = self.rank(count)
-        high, low = self.part(count.high, rank), self.part(count.low, rank)
+        stage = self.stage(count)
+        high, low = self.part(count.high, stage), self.part(count.low, stage)
         carry = self.take(1)[0] if count.carry else None
-        if carry and rank:
-            carry = Bit(self.plain([carry], rank)[0])
+        if carry and stage:
+            carry = Bit(self.plain([carry], stage)[0])
         elif carry:
             carry = self.computed(carry)
         high = [self.computed(bit) for bit in high]
@@ -284,7 +300,7 @@ class Ecp5Tree(XnorTree):
             slots.append(self.slot(bit, low[k] if k < len(low) else None, inverted))
         name = self.name("sum")
         total = [Signal(name=f"{name}_{k}") for k in range(count.width)]
-        self.chains.setdefault((rank, round(self.time(count), 3)), []).append((slots, total))
+        self.chains.setdefault((stage, round(self.time(count), 3)), []).append((slots, total))
         return [Bit(bit, inverted=inverted) for bit in total]
 
     def entering(self, carry: Bit | None, inverted: bool) -> Slot:
@@ -293,31 +309,32 @@ class Ecp5Tree(XnorTree):
         pins = carry.pins
         return carry_slot(lambda a, b: carry.of(*(a, b)[: len(pins)]) ^ inverted, *pins)
 
-    def slot(self, one: Bit, other: Bit | None, inverted: bool) -> Slot:
-        """Adds two bits, or as ``inverted`` what they are not. A plain bit goes to the pins that give the carry."""
-        if other is not None and other.gate is not None:
-            x, y, gate = other.pins
-            return slot(lambda gate, x, y: gate & (x ^ y), one.a, gate, x, y)
-        if other is not None and one.b is not None and other.b is None:
-            one, other = other, one
-        if other is not None and one.b is not None:
-            assert other.b is not None
-            return table(lambda a, b, c, d: a ^ b ^ c ^ d), *one.pins, *other.pins
-        ours = len(one.pins)
+    def slot(self, left: Bit, right: Bit | None, inverted: bool) -> Slot:
+        """Adds two bits, or their inverses if ``inverted``. A computed bit goes to the pins that generate the carry."""
+        if right is not None and right.gate is not None:
+            x, y, gate = right.pins
+            return slot(lambda gate, x, y: gate & (x ^ y), left.a, gate, x, y)
+        if right is not None and left.b is not None and right.b is None:
+            left, right = right, left
+        if right is not None and left.b is not None:
+            assert right.b is not None
+            return table(lambda a, b, c, d: a ^ b ^ c ^ d), *left.pins, *right.pins
+        left_pins = len(left.pins)
 
         def passes(*pins: int) -> int:
-            second = inverted if other is None else other.of(*pins[ours : ours + len(other.pins)]) ^ inverted
-            first = one.of(*pins[:ours]) ^ inverted
+            second = inverted if right is None else right.of(*pins[left_pins : left_pins + len(right.pins)]) ^ inverted
+            first = left.of(*pins[:left_pins]) ^ inverted
             return first ^ second if pins[3] else first
 
-        a, b, c = [*one.pins, *(other.pins if other else ()), ZERO, ZERO][:3]
+        a, b, c = [*left.pins, *(right.pins if right else ()), ZERO, ZERO][:3]
         return table(passes), a, b, c, ONE
 
     def finish(self) -> None:
-        """Sums that are there at the same time stand in rows: the slot after one gives the next its carry."""
+        """Instantiates the rows. Sums that are ready at the same time share a row; the slot between two starts the
+        second one."""
         for _, chains in sorted(self.chains.items(), key=lambda item: item[0]):
             row: list[Slot] = []
-            sums: list[Signal | None] = [None]  # what a slot's sum is; the first is none
+            sums: list[Signal | None] = [None]  # the target of each slot's sum bit; the first slot has none
             for slots, total in chains:
                 if row and len(row) + len(slots) + 1 > _ROW:
                     self.row(row, sums)
@@ -330,6 +347,6 @@ class Ecp5Tree(XnorTree):
     def row(self, slots: list[Slot], sums: list[Signal | None]) -> None:
         if sums[-1] is not None:
             slots = [*slots, carry_slot(lambda a, b: 0, ZERO)]
-        for made, wanted in zip(ecp5_chain(self.m, self.name("row"), slots), sums):
-            if wanted is not None:
-                self.m.d.comb += wanted.eq(made)
+        for output, target in zip(ecp5_chain(self.m, self.name("row"), slots), sums):
+            if target is not None:
+                self.m.d.comb += target.eq(output)
