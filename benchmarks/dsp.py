@@ -6,7 +6,7 @@
 The first table has logic cells (LUT4s on ECP5) of products of two integers: Yosys' ``*`` without DSP blocks, and our
 cells (:class:`fewbit.hw.multiply.exact.Multiplier`). The second table has products by a scale whose signed digits are
 known at synthesis: in logic cells (:class:`fewbit.hw.multiply.csd.CsdMultiplier`), and in a DSP block
-(:class:`fewbit.hw.multiply.dsp.FactorMultiplier`) with the number of blocks. All are combinational.
+(:class:`fewbit.hw.multiply.dsp.DspMultiplier`) with the number of blocks. All are combinational.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from benchmarks.measure import measure
 from fewbit.hw.fabric.carry import Target
 from fewbit.hw.multiply.csd import CsdMultiplier
-from fewbit.hw.multiply.dsp import FactorMultiplier
+from fewbit.hw.multiply.dsp import DspMultiplier
 from fewbit.hw.multiply.exact import Multiplier
 from fewbit.report import table
 
@@ -41,7 +41,7 @@ def main() -> None:
     for device, family in FAMILIES.items():
         for a, b in SCALES:
             csd = measure(CsdMultiplier(a, b, recoded=True, target=family), device, flow=FLOW[device])["lc"]
-            factor = measure(FactorMultiplier(a, b), device, flow="dsp")
+            factor = measure(DspMultiplier(a, b), device, flow="dsp")
             rows.append((device, f"{a}x{b}", csd, factor["lc"], factor["dsp"]))
     print(table(("device", "scale", "CSD rows", "with DSP block", "blocks"), rows, left=2))
 

@@ -12,12 +12,14 @@ from fewbit.lazy import lazy
 
 if TYPE_CHECKING:
     from fewbit.hw.emit import verilog
-    from fewbit.hw.fold import AffineFold, Folding, MatVecFold, ThresholdFold, WindowFold
+    from fewbit.hw.fold import AffineFold, Folding, JoinFold, MatVecFold, ThresholdFold, WindowFold
     from fewbit.hw.lanes.shift_decoder import ShiftDecoder
     from fewbit.hw.lanes.shift_lane import ShiftLane
     from fewbit.hw.layers.affine import AffineUnit
     from fewbit.hw.layers.argmax import ArgMaxUnit
     from fewbit.hw.layers.conv import ConvUnit
+    from fewbit.hw.layers.fork import Fork
+    from fewbit.hw.layers.join import AddUnit, ConcatUnit
     from fewbit.hw.layers.multiply_shift import MultiplyShiftLane
     from fewbit.hw.layers.pool import PoolUnit
     from fewbit.hw.layers.threshold import ThresholdUnit
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
     from fewbit.hw.matvec.fused_sign import SignMatVec
     from fewbit.hw.matvec.parallel import MatVec
     from fewbit.hw.matvec.term_serial import TermSerialMatVec
+    from fewbit.hw.memory.fifo import Fifo
     from fewbit.hw.memory.vector_buffer import VectorBuffer
     from fewbit.hw.multiply.csd import CsdMultiplier
     from fewbit.hw.multiply.csd_serial import CsdMultiplierSerial
-    from fewbit.hw.multiply.dsp import FactorMultiplier
+    from fewbit.hw.multiply.dsp import DspMultiplier
     from fewbit.hw.multiply.exact import Multiplier
     from fewbit.hw.multiply.recoder import Recoder
     from fewbit.hw.streams import Gearbox, Pack, Unpack
@@ -40,16 +43,21 @@ if TYPE_CHECKING:
 __getattr__, __dir__, _names = lazy(
     __name__,
     {
+        "AddUnit": "fewbit.hw.layers.join",
         "AffineUnit": "fewbit.hw.layers.affine",
         "ArgMaxUnit": "fewbit.hw.layers.argmax",
         "BinaryMac": "fewbit.hw.matvec.binary_mac",
         "BitSerialMatVec": "fewbit.hw.matvec.bit_serial",
+        "ConcatUnit": "fewbit.hw.layers.join",
         "ConvUnit": "fewbit.hw.layers.conv",
         "CsdMultiplier": "fewbit.hw.multiply.csd",
         "CsdMultiplierSerial": "fewbit.hw.multiply.csd_serial",
-        "FactorMultiplier": "fewbit.hw.multiply.dsp",
+        "DspMultiplier": "fewbit.hw.multiply.dsp",
         "AffineFold": "fewbit.hw.fold",
+        "Fifo": "fewbit.hw.memory.fifo",
         "Folding": "fewbit.hw.fold",
+        "Fork": "fewbit.hw.layers.fork",
+        "JoinFold": "fewbit.hw.fold",
         "MatVecFold": "fewbit.hw.fold",
         "ThresholdFold": "fewbit.hw.fold",
         "WindowFold": "fewbit.hw.fold",
@@ -77,9 +85,9 @@ __getattr__, __dir__, _names = lazy(
 )
 
 __all__ = [
-    "AffineFold", "AffineUnit", "ArgMaxUnit", "BinaryMac", "BitSerialMatVec", "ConvUnit", "CsdMultiplier",
-    "CsdMultiplierSerial", "FactorMultiplier", "Folding", "GatedPopcount", "Gearbox", "MatVec", "MatVecFold",
-    "Multiplier", "MultiplyShiftLane", "Pack", "PoolUnit", "Popcount", "Recoder", "ShiftDecoder", "ShiftLane",
-    "SignMatVec", "TermSerialMatVec", "ThresholdFold", "ThresholdUnit", "Top", "Unpack", "VectorBuffer",
-    "WindowFold", "WindowUnit", "XnorPopcount", "verilog",
+    "AddUnit", "AffineFold", "AffineUnit", "ArgMaxUnit", "BinaryMac", "BitSerialMatVec", "ConcatUnit", "ConvUnit",
+    "CsdMultiplier", "CsdMultiplierSerial", "DspMultiplier", "Fifo", "Folding", "Fork", "GatedPopcount", "Gearbox",
+    "JoinFold", "MatVec", "MatVecFold", "Multiplier", "MultiplyShiftLane", "Pack", "PoolUnit", "Popcount", "Recoder",
+    "ShiftDecoder", "ShiftLane", "SignMatVec", "TermSerialMatVec", "ThresholdFold", "ThresholdUnit", "Top", "Unpack",
+    "VectorBuffer", "WindowFold", "WindowUnit", "XnorPopcount", "verilog",
 ]  # fmt: skip

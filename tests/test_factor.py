@@ -16,7 +16,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.hw.emit import verilog
 from fewbit.hw.lanes.product import ProductLanes
 from fewbit.hw.multiply.csd import CsdMultiplier
-from fewbit.hw.multiply.dsp import FactorMultiplier
+from fewbit.hw.multiply.dsp import DspMultiplier
 from fewbit.sim.cocotb_run import BenchFailure, run_bench
 from fewbit.sim.csd_cases import cases
 from fewbit.sim.netlist import netlist
@@ -50,12 +50,12 @@ def blocks(text: str, cell: str) -> int:
 @pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize("width_a, width_b", slow_but([(3, 5)], [(1, 1), (3, 5), (2, 2), (8, 8), (14, 8)]))
 def test_product_at_every_quality(held, width_a, width_b, registered):
-    held(FactorMultiplier(width_a, width_b, registered=registered))
+    held(DspMultiplier(width_a, width_b, registered=registered))
 
 
 @pytest.mark.parametrize("width_a, width_b", slow_but([(3, 3)], [(1, 1), (2, 4), (3, 3), (4, 5), (5, 6)]))
 def test_the_integers_are_those_of_rows_for_all_inputs(width_a, width_b):
-    ours = verilog(FactorMultiplier(width_a, width_b), "ours")
+    ours = verilog(DspMultiplier(width_a, width_b), "ours")
     theirs = verilog(CsdMultiplier(width_a, width_b, recoded=True), "theirs")
     prove_equal(ours, theirs, "ours", "theirs", seconds=300)
 
@@ -63,16 +63,16 @@ def test_the_integers_are_those_of_rows_for_all_inputs(width_a, width_b):
 @pytest.mark.slow
 @pytest.mark.parametrize("family, cell", [("ice40", "SB_MAC16"), ("ecp5", "MULT18X18D")])
 def test_in_a_block(held, family, cell):
-    component = FactorMultiplier(10, 8, registered=True)
+    component = DspMultiplier(10, 8, registered=True)
     text = netlist(verilog(component, "dut"), top="dut", family=family, dsp=True)
     assert blocks(text, cell) == 1
-    held(FactorMultiplier(10, 8, registered=True), text)
+    held(DspMultiplier(10, 8, registered=True), text)
 
 
 def test_a_digit_with_the_wrong_sign_is_seen(held):
     copy = mutant("hw.multiply.dsp", "minus.append(here & negative)", "minus.append(here & negative & (here ^ here))")
     with pytest.raises(BenchFailure):
-        held(copy.FactorMultiplier(4, 5))
+        held(copy.DspMultiplier(4, 5))
 
 
 @pytest.mark.slow
@@ -86,4 +86,4 @@ def test_lanes_of_plain_integers_take_blocks_if_told(family, cell, dsp):
 
 def test_widths_are_checked():
     with pytest.raises(FewbitError, match=r"^a CSD multiplier needs operands of at least 1 bit, not 0 for b$"):
-        FactorMultiplier(3, 0)
+        DspMultiplier(3, 0)

@@ -28,7 +28,7 @@ from fewbit.hw.memory.lut_ram import DISTRIBUTED
 from fewbit.hw.memory.rom import BLOCK, rom_cells
 from fewbit.hw.memory.vector_buffer import RING
 from fewbit.hw.multiply.csd import CsdMultiplier
-from fewbit.hw.multiply.dsp import FactorMultiplier
+from fewbit.hw.multiply.dsp import DspMultiplier
 
 CELLS_FOR_A_RAM = 200
 """Weight of a block RAM in :func:`in_cells`: about the ratio of logic cells to block RAMs in the devices."""
@@ -142,7 +142,7 @@ def scale_cost(
     if kind is None:
         return Cost()
     count, width, _ = products(layer, activation, pe, simd)[-1]
-    multiplier_cells = FactorMultiplier.cells(kind.bits) if dsp else CsdMultiplier.cells(width, kind.bits)
+    multiplier_cells = DspMultiplier.cells(kind.bits) if dsp else CsdMultiplier.cells(width, kind.bits)
     if layer.across:
         return count * Cost(cells=multiplier_cells, ffs=2 * activation.bits + kind.bits) + Cost(ffs=digits)
     lane_overhead = lanes_for(activation, layer.code, family).exact_cells(layer.code, activation, simd, family)

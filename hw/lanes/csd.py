@@ -12,7 +12,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.carry import Target
 from fewbit.hw.lanes.base import CodeLanes
 from fewbit.hw.multiply.csd import CsdMultiplier
-from fewbit.hw.multiply.dsp import FactorMultiplier, digit_multiplier
+from fewbit.hw.multiply.dsp import DspMultiplier, digit_multiplier
 from fewbit.hw.sums.popcount import sum_tree
 
 
@@ -40,7 +40,7 @@ class CsdLanes(CodeLanes):
     @classmethod
     def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
         width = _width(code)
-        multiplier_cells = FactorMultiplier.cells(width) if dsp else CsdMultiplier.cells(signed_bits(activation), width)
+        multiplier_cells = DspMultiplier.cells(width) if dsp else CsdMultiplier.cells(signed_bits(activation), width)
         return simd * (multiplier_cells + activation.bits + width - 1)
 
     @classmethod

@@ -11,7 +11,7 @@ from fewbit.hw.fabric.carry import ZERO, Target
 from fewbit.hw.multiply.csd import CsdMultiplier, check_widths, controls_of, ports
 
 
-class FactorMultiplier(wiring.Component):
+class DspMultiplier(wiring.Component):
     """``product = a * b``, where only the ``quality`` most significant non-zero canonic signed digits of ``b`` count.
 
     It replaces :class:`fewbit.hw.multiply.csd.CsdMultiplier` with ``recoded`` and gives the same integers at every
@@ -74,8 +74,8 @@ class FactorMultiplier(wiring.Component):
 
 def digit_multiplier(
     width_a: int, width_b: int, *, registered: bool, target: Target, dsp: bool
-) -> CsdMultiplier | FactorMultiplier:
+) -> CsdMultiplier | DspMultiplier:
     """A multiplier that takes digit words: in the cells of ``target``, or with ``dsp`` in a DSP block."""
     if dsp:
-        return FactorMultiplier(width_a, width_b, registered=registered)
+        return DspMultiplier(width_a, width_b, registered=registered)
     return CsdMultiplier(width_a, width_b, recoded=True, target=target, registers="digits" if registered else "none")
