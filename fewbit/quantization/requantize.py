@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
-from fewbit.exact import Boundary, exact
-from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Linear, Network, Pool, Threshold
+from fewbit.exact import Boundary, Curve, exact
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Affine, ArgMax, Flatten, Linear, Network, Pool, Threshold
 from fewbit.golden.quantizers.rules import Quantized
 from fewbit.golden.quantizers.weight_vectors import Floats
-from fewbit.importers.lowering.integer_chain import IntegerChain
+from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.pools import pool
+from fewbit.importers.lowering.products import linear_fields, product
+from fewbit.importers.lowering.tensor import Tensor
 
 
 def weights_of(network: Network) -> dict[str, Floats]:
@@ -30,41 +34,41 @@ def requantize(network: Network, made: Mapping[str, Quantized], scale_bits: int)
     FewbitError
         If scales differ between the outputs of a layer that another product follows without thresholds between.
     """
-    chain = IntegerChain(network.input)
+    tensor = Tensor.source((1, *network.input.shape), network.input.dtype, Curve())
+    builder = Builder(tensor)
+    builder.input_quantizer = network.input_quantizer
     for layer in network.layers:
-        if isinstance(layer, Conv):
-            weights = made[layer.name]
-            outputs, channels, height, width = layer.weights.shape
-            levels = weights.levels.reshape(outputs, height, width, channels).transpose(0, 3, 1, 2)
-            window: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-            chain.product(layer.name, weights, levels, **window)
-        elif isinstance(layer, Dense):
-            chain.product(layer.name, made[layer.name], made[layer.name].levels)
+        if isinstance(layer, Linear):
+            tensor = _product(builder, tensor, layer, made[layer.name])
         elif isinstance(layer, Threshold):
             rows = [[Boundary(Fraction(int(one))) for one in row] for row in layer.thresholds]
-            signs = [int(one) for one in layer.sign]
-            chain.threshold(rows, layer.dtype, layer.base, Fraction(1), signs)
-        elif isinstance(layer, Pool) and layer.mode == "sum":
-            chain.mean(layer.kernel, layer.stride, layer.padding)
-            chain.affine(exact([layer.kernel[0] * layer.kernel[1]]), exact([0]))
+            tensor = builder.affine(tensor, exact(layer.sign))
+            tensor = builder.fold(tensor, rows, layer.dtype, layer.base, Curve())
         elif isinstance(layer, Pool):
-            chain.pool(layer.mode, layer.kernel, layer.stride, layer.padding)
+            tensor = pool(builder, tensor, layer.mode, layer.kernel, layer.stride, layer.padding)
         elif isinstance(layer, Affine):
-            chain.affine(exact(layer.scale), exact(layer.bias))
+            tensor = builder.affine(tensor, exact(layer.scale), exact(layer.bias))
         elif isinstance(layer, Flatten):
-            chain.flatten(layer.channels_last)
+            tensor = builder.flat(tensor, layer.channels_last)
+            tensor = replace(tensor, shape=(1, *tensor.frame))
         elif isinstance(layer, ArgMax):
-            chain.scores(scale_bits)
-            chain.arg_max()
-    if isinstance(network.layers[-1], ArgMax):
-        gain = 1.0
-    else:
-        chain.scores(scale_bits)
-        gain = float(chain.gain[0])
-    return chain.network(
-        network.name,
-        input_quantizer=network.input_quantizer,
-        output_scale=network.output_scale * gain,
+            tensor = builder.best(builder.scores(tensor, scale_bits))
+    if not tensor.index:
+        tensor = builder.scores(tensor, scale_bits)
+    result = builder.network(network.name, replace(tensor, shape=(1, *tensor.frame)))
+    return replace(
+        result,
+        output_scale=network.output_scale * result.output_scale,
         output_bias=network.output_bias,
         output_shape=network.output_shape,
     )
+
+
+def _product(builder: Builder, tensor: Tensor, layer: Linear, made: Quantized) -> Tensor:
+    if any(gain != tensor.gains.gain[0] for gain in tensor.gains.gain) or any(tensor.gains.shift):
+        raise FewbitError(
+            f"layer {layer.name!r}: no thresholds stand between it and the product before it, so that the scales of "
+            "that one cannot differ between outputs: give it one scale a tensor"
+        )
+    fields, scale = linear_fields(made, layer.weights.shape)
+    return product(builder, tensor, replace(layer, **fields), scale)

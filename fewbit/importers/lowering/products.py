@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,12 @@ from fewbit.exact import Curve, Reals, exact
 from fewbit.golden.codes import BINARY, TERNARY, Code, integer
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.linear import Linear
-from fewbit.golden.network import Conv, Dense, TensorType
-from fewbit.importers.lowering.builder import Builder, Tensor, gains_of, one_if_alike
+from fewbit.golden.network import Conv, Dense
+from fewbit.golden.quantizers.rules import Quantized
+from fewbit.importers.lowering.builder import Builder, one_if_alike
+from fewbit.importers.lowering.quantizer import QuantizedConstant
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Refusal
-from fewbit.importers.qonnx.quantizer import QuantizedConstant
 
 _LARGEST_ZERO = 1 << 16
 """More moves any weight out of the widest code."""
@@ -28,10 +31,7 @@ def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tenso
         raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
     tensor = builder.affine_levels(builder.flat(tensor), "its input")
     levels, scale = _levels(weights.map(np.transpose))
-    gain, shift = _gain_and_shift(tensor, levels, scale, groups=1)
-    layer = builder.add(Dense, weights=levels, code=narrowest_code(levels))
-    shape = (*tensor.shape[:-1], len(levels))
-    return _sums(layer, replace(tensor, shape=shape), gain, shift)
+    return product(builder, tensor, Dense(name=builder.name(Dense), weights=levels, code=narrowest_code(levels)), scale)
 
 
 def conv(
@@ -57,11 +57,29 @@ def conv(
         )
     tensor = builder.affine_levels(tensor, "its input", zero=any(padding))
     levels, scale = _levels(weights)
-    gain, shift = _gain_and_shift(tensor, levels, scale, groups)
-    layer = builder.add(
-        Conv, weights=levels, code=narrowest_code(levels), stride=stride, padding=padding, groups=groups
+    layer = Conv(
+        name=builder.name(Conv),
+        weights=levels,
+        code=narrowest_code(levels),
+        stride=stride,
+        padding=padding,
+        groups=groups,
     )
-    return _sums(layer, tensor, gain, shift)
+    return product(builder, tensor, layer, scale)
+
+
+def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Tensor:
+    """The sums of ``layer``, of which the reals are ``scale`` (1,) or (outputs,) times those of the weights.
+
+    Raises
+    ------
+    Refusal
+        If an output sees activations of different scales.
+    """
+    sums = builder.add(layer, tensor, chain=None, quantized=False)
+    gain, shift = _gain_and_shift(tensor, layer)
+    shape = (*tensor.shape[: -len(sums.frame)], *sums.frame)
+    return replace(sums, shape=shape, curve=Curve().scaled(scale * gain, scale * shift))
 
 
 def _check_quantized(tensor: Tensor) -> None:
@@ -69,47 +87,23 @@ def _check_quantized(tensor: Tensor) -> None:
         raise Refusal("its activations are not quantized: put a Quant before it")
 
 
-def _gain_and_shift(tensor: Tensor, levels: Ints, scale: Reals, groups: int) -> tuple[Reals, Reals]:
-    """What is left of the real product: ``gain * sum + shift`` of an output.  # levels (outputs, inputs, ...)
-
-    Raises
-    ------
-    Refusal
-        If an output sees activations of different scales.
-    """
-    gains = gains_of(tensor)
-    outputs, inputs = levels.shape[:2]
+def _gain_and_shift(tensor: Tensor, layer: Linear) -> tuple[Reals, Reals]:
+    """Gain and offset, (1,) or (outputs,) each, from the sums of ``layer`` to the sums over the reals of ``tensor``."""
+    gain, offset = tensor.gains.gain, tensor.gains.shift
+    outputs, inputs = layer.weights.shape[:2]
+    groups = tensor.frame[0] // inputs
     group = np.arange(outputs) // (outputs // groups)
-    weights = levels.reshape(outputs, inputs, -1).sum(2)
-    gain, sums = gains.gain, weights.sum(1).astype(object) * gains.shift[0]
     if gain.size > 1:
         by_group = gain.reshape(groups, inputs)
         if (by_group != by_group[:, :1]).any():
             raise Refusal("the scale of its activations differs between its inputs, which no integer product can take")
         gain = by_group[group, 0]
-    if gains.shift.size > 1:
-        shifts = gains.shift.reshape(groups, inputs)
-        # An output at a time: one object a weight would take a hundred bytes each.
-        sums = exact([np.dot(row.astype(object), shifts[share]) for row, share in zip(weights, group)])
-    return scale * gain, scale * sums
-
-
-def _sums(layer: Linear, tensor: Tensor, gain: Reals, shift: Reals) -> Tensor:
-    """Output of ``layer`` for ``tensor``, which has its shape already where that is no map."""
-    assert tensor.dtype is not None
-    result = layer.output(TensorType(tensor.dtype, tensor.frame))
-    low, high = layer.bounds(tensor.dtype)
-    return replace(
-        tensor,
-        shape=(1, *result.shape) if len(result.shape) == 3 else tensor.shape,
-        frame=result.shape,
-        dtype=result.dtype,
-        low=low,
-        high=high,
-        curve=Curve().scaled(gain, shift),
-        chain=None,
-        quantized=False,
-    )
+    if not any(offset):
+        return gain, exact([0])
+    by_channel = layer.factors().reshape(outputs, -1, inputs).sum(1)
+    offsets = np.resize(offset, tensor.frame[0]).reshape(groups, inputs)
+    # An output at a time: one object a weight would take a hundred bytes each.
+    return gain, exact([np.dot(row.astype(object), offsets[share]) for row, share in zip(by_channel, group)])
 
 
 def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
@@ -133,3 +127,34 @@ def narrowest_code(levels: Ints) -> Code:
     if bits > 16:
         raise Refusal(f"its weights, {low} to {high}, need {bits} bits, 16 are the most")
     return integer(bits)
+
+
+def stores_scales(made: Quantized) -> bool:
+    """Whether a layer with the weights ``made`` has scales of its own, which differ within an output."""
+    return made.vectors.runs or made.negative_scales is not None
+
+
+def linear_fields(made: Quantized, shape: tuple[int, ...]) -> tuple[dict[str, Any], Reals]:
+    """What a layer whose weights have ``shape`` has of the weights ``made``, and the scale that is left over of each
+    output.
+
+    One scale for all that an output sees is left over; scales that differ within are the layer's, in fixed point.
+    """
+    outputs, channels, *kernel = shape
+    fields: dict[str, Any] = {
+        "weights": np.moveaxis(made.levels.reshape(outputs, *kernel, channels), -1, 1),
+        "code": made.code,
+        "scales": None,
+        "negative_scales": None,
+        "vector": 0,
+        "across": False,
+    }
+    if not stores_scales(made):
+        return fields, one_if_alike(exact(made.unit * made.scales.ravel()))
+    rows = (outputs, 1) if made.vectors.axis == "tensor" else made.scales.shape
+    fields["scales"] = np.broadcast_to(made.scales, rows)
+    if made.negative_scales is not None:
+        fields["negative_scales"] = np.broadcast_to(made.negative_scales, rows)
+    fields["vector"] = made.vectors.length_in(made.shape) if made.vectors.runs else made.shape[1]
+    fields["across"] = made.vectors.axis == "outputs"
+    return fields, exact([made.unit])

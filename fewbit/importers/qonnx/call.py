@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewbit.importers.lowering.builder import Tensor
+from fewbit.importers.lowering.quantizer import QuantizedConstant
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.quantizer import QuantizedConstant
 
 Constant = Array | QuantizedConstant
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from fewbit.exact import exact, square_root
 from fewbit.golden.budget import check_shape
-from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.products import dense
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import (
     axes_of,
     broadcasts,
@@ -41,11 +42,11 @@ def _gemm(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if trans_a or len(tensor.shape) != 2:
         raise Refusal(f"takes activations on two axes, not transposed, not shape {tensor.shape}")
     tensor = dense(builder, tensor, matrix(call.inputs[1], bool(trans_b)))
-    tensor = builder.affine(tensor, exact([alpha]), None, "none")
+    tensor = builder.affine(tensor, exact([alpha]), None)
     if bias is None:
         return tensor
     tensor, (vector,) = builder.vectors(tensor, bias)
-    return builder.affine(tensor, None, exact([beta]) * exact(vector), "none")
+    return builder.affine(tensor, None, exact([beta]) * exact(vector))
 
 
 def _arithmetic(builder: Builder, call: Call, tensor: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from fewbit.exact import exact
 from fewbit.importers.lowering import pools as network_pools
-from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.products import conv
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import whole_numbers
 from fewbit.importers.onnx_graph import Refusal
 from fewbit.importers.onnx_window import Window
@@ -32,7 +33,7 @@ def convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if bias.shape != (outputs,):
         raise Refusal(f"needs a bias of shape ({outputs},), not {bias.shape}")
     tensor, (vector,) = builder.vectors(tensor, bias.reshape(1, outputs, 1, 1))
-    return builder.affine(tensor, None, exact(vector), "none")
+    return builder.affine(tensor, None, exact(vector))
 
 
 def max_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:

@@ -12,16 +12,16 @@ import numpy as np
 from fewbit.exact import (
     ROUNDINGS,
     Boundary,
-    Reals,
     check_thresholds,
     exact,
     rounding_boundary,
 )
 from fewbit.golden.budget import Budget
-from fewbit.golden.dtype import BIPOLAR, DType, Ints
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.importers.lowering.float_steps import Floats
+from fewbit.importers.lowering.quantizer import QuantizedConstant, Quantizer
 from fewbit.importers.onnx_constants import broadcasts
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.float_steps import Floats
 
 ACTIVATION_BITS = 12
 _ENDLESS = Fraction(2) ** 1000
@@ -29,58 +29,6 @@ _ENDLESS = Fraction(2) ** 1000
 
 Vector = Callable[[Array], Floats]
 """Turns a constant into float32 (1,) or (channels,) of the tensor to quantize; refuses what is neither."""
-
-
-@dataclass(frozen=True)
-class Quantizer:
-    """Levels 0 to ``count`` of a real, each beginning at its boundary, and what the levels stand for.
-
-    Attributes
-    ----------
-    scale, zero : float32 arrays (1,) or (channels,)
-        The real is divided by ``scale``, and ``zero`` added, before it is compared.
-    boundaries : list of lists
-        One list for all channels alike or one for each.
-    level : function
-        float32 (K, channels), divided and added to, to levels, as qonnx executes it.
-    dtype, base
-        Kind of the integers, and the one at level 0.
-    out_scale, out_shift : Fractions
-        The real that an integer stands for is ``out_scale * integer + out_shift``.
-    """
-
-    scale: Floats
-    zero: Floats
-    boundaries: list[list[Boundary]]
-    level: Callable[[Floats], Array]
-    dtype: DType
-    base: int
-    out_scale: Reals
-    out_shift: Reals
-
-    @property
-    def count(self) -> int:
-        return len(self.boundaries[0])
-
-
-@dataclass(frozen=True)
-class QuantizedConstant:
-    """Weights as integers: the real is ``scale * (levels - zero)``.
-
-    ``scale`` and ``zero`` have the shape of ``levels`` (as broadcast views).
-    """
-
-    levels: Ints
-    scale: Floats
-    zero: Floats
-
-    @property
-    def value(self) -> Array:
-        return ((self.levels.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
-
-    def map(self, reshape: Callable[[Array], Array]) -> QuantizedConstant:
-        """Levels, scale and zero point under ``reshape``, which moves elements and changes none."""
-        return QuantizedConstant(reshape(self.levels), reshape(self.scale), reshape(self.zero))
 
 
 @dataclass(frozen=True)
@@ -170,14 +118,14 @@ def quant(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
 def bipolar_quant(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
     """BipolarQuant: -1 or +1 (for 0 too) times ``scale``."""
     node.settings()
-    return _plain([[Boundary(Fraction(0))]], lambda y: y >= 0, BIPOLAR, -1, exact(vector(parameters[0])))
+    return Quantizer([[Boundary(Fraction(0))]], lambda y: y >= 0, BIPOLAR, -1, exact(vector(parameters[0])))
 
 
 def sign(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
     """Sign: -1, 0 or +1."""
     node.settings()
     boundaries = [Boundary(Fraction(0)), Boundary(Fraction(0), True)]
-    return _plain([boundaries], lambda y: np.add(y >= 0, y > 0, dtype=np.int64), DType("int", 2), -1, exact([1]))
+    return Quantizer([boundaries], lambda y: np.add(y >= 0, y > 0, dtype=np.int64), DType("int", 2), -1, exact([1]))
 
 
 def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Quantizer:
@@ -206,7 +154,7 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
         [Boundary(Fraction(t) if np.isfinite(t) else (_ENDLESS if t > 0 else -_ENDLESS)) for t in row.tolist()]
         for row in rows
     ]
-    return _plain(boundaries, lambda y: _reached(rows, y), dtype, base, exact([scale]), exact([shift]))
+    return Quantizer(boundaries, lambda y: _reached(rows, y), dtype, base, exact([scale]), exact([shift]))
 
 
 def _reached(rows: Floats, y: Floats) -> Array:
@@ -215,20 +163,6 @@ def _reached(rows: Floats, y: Floats) -> Array:
         return np.searchsorted(rows[0], y, side="right")
     columns = np.broadcast_to(y, (len(y), len(rows))).T
     return np.stack([np.searchsorted(row, column, side="right") for row, column in zip(rows, columns)], axis=1)
-
-
-def _plain(
-    boundaries: list[list[Boundary]],
-    level: Callable[[Floats], Array],
-    dtype: DType,
-    base: int,
-    out_scale: Reals,
-    out_shift: Reals | None = None,
-) -> Quantizer:
-    one, none = np.ones(1, np.float32), np.zeros(1, np.float32)
-    return Quantizer(
-        one, none, boundaries, level, dtype, base, out_scale, exact([0]) if out_shift is None else out_shift
-    )
 
 
 def nonzero_scale(scale: Array) -> Array:

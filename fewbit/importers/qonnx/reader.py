@@ -21,13 +21,15 @@ from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
-from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.float_steps import FloatChain
+from fewbit.importers.lowering.quantizer import QuantizedConstant
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import constant_result
 from fewbit.importers.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
-from fewbit.importers.qonnx.float_steps import FloatChain
 from fewbit.importers.qonnx.ops import RESHAPING, STEPS, supported
-from fewbit.importers.qonnx.quantizer import QuantizedConstant, quantize_constant
+from fewbit.importers.qonnx.quantizer import quantize_constant
 from fewbit.input_kind import InputKind
 
 
@@ -87,16 +89,7 @@ def _source(graph: Graph, option: str | None) -> Tensor:
         if said.step is not None and said.number is not None:
             chain = chain.then(said.step, np.array([said.number]))
             curve = curve.scaled(exact([said.scale]), exact([0]))
-    return Tensor(
-        shape=graph.input_shape,
-        frame=graph.input_shape[1:],
-        dtype=dtype,
-        low=np.array([dtype.min if dtype else 0]),
-        high=np.array([dtype.max if dtype else 0]),
-        curve=curve,
-        chain=chain,
-        integral=integral,
-    )
+    return Tensor.source(graph.input_shape, dtype, curve, chain, integral)
 
 
 def _walk(graph: Graph, name: str, option: str | None) -> Network:

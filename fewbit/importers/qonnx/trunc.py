@@ -9,12 +9,12 @@ import numpy as np
 
 from fewbit.exact import Boundary, Reals, exact, rounding_boundary
 from fewbit.golden.dtype import DType
+from fewbit.importers.lowering.float_steps import Floats
+from fewbit.importers.lowering.quantizer import Quantizer
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.float_steps import Floats
 from fewbit.importers.qonnx.quantizer import (
     ACTIVATION_BITS,
     ROUND_FLOAT32,
-    Quantizer,
     Vector,
     bit_width,
     nonzero_scale,

@@ -52,13 +52,10 @@ class FloatChain:
     def channels(self) -> int:
         return max((c.size for _, constants in self.steps for c in constants), default=1)
 
-    def spread(self, times: int) -> FloatChain:
-        """Each channel ``times`` over, as flattening a frame repeats the channels of its first axis."""
+    def of_channels(self, channels: Any) -> FloatChain:
+        """The steps of ``channels``, an index each: flattening a frame makes a channel of each of its elements."""
         return FloatChain(
-            tuple(
-                (step, tuple(np.repeat(c, times) if c.size > 1 else c for c in constants))
-                for step, constants in self.steps
-            )
+            tuple((step, tuple(c[channels] if c.size > 1 else c for c in constants)) for step, constants in self.steps)
         )
 
     def run(self, x: Floats) -> Floats:
