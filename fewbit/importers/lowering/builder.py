@@ -1,9 +1,9 @@
-"""Builds a network layer by layer from what a source graph does to one tensor, exactly.
+"""Lowers the steps of a source graph to integer layers.
 
-Between two quantizers a tensor is an integer tensor and an exact curve from those integers to the reals of
-the graph; a quantizer turns the curve into integer thresholds. Knows nothing of files.
+Between two quantizers a tensor is carried by integers, with an exact curve from those integers to the reals of the
+source graph (:mod:`fewbit.importers.lowering.tensor`). A quantizer folds the curve into integer thresholds.
 
-Here are the steps that every element takes alone, and how a network begins and ends; products are in
+This module holds elementwise steps, reshaping, quantizers and the end of a network. Products are in
 :mod:`fewbit.importers.lowering.products`, pooling is in :mod:`fewbit.importers.lowering.pools`.
 """
 
@@ -46,16 +46,26 @@ from fewbit.importers.onnx_constants import broadcasts
 from fewbit.importers.onnx_graph import Array, Refusal
 
 _TABLE = 1 << 24
-"""Values times channels up to which the float32 steps after an integer input are executed for each."""
+"""Most input values times channels for which the float32 steps after an integer input are executed one by one."""
 _MOST_CHANNELS = 1 << 18
 _LADDER = 1 << 12
-"""Levels that a Relu or Clip on its own may have."""
+"""Most levels of a Relu or Clip that no quantizer follows."""
 _BIAS_BITS = 24
-"""Of scores that no input reaches: biases alone."""
+"""Bits of the bias of scores whose gains are all 0."""
 
 
 class Builder:
-    """The layers so far. Each method takes a tensor and gives the next one, adding the layers that takes."""
+    """Collects the layers of a network. Each step takes a :class:`Tensor`, appends the layers that the step needs, and
+    returns the tensor after the step.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    input : TensorType
+        Type of the input of the network.
+    input_quantizer : InputQuantizer or None
+        Quantizer of a float32 input.
+    """
 
     def __init__(self, source: Tensor) -> None:
         self.layers: list[Layer] = []
@@ -63,7 +73,7 @@ class Builder:
         self.input = TensorType(source.dtype or DType("uint", 1), source.frame)
 
     def network(self, name: str, tensor: Tensor) -> Network:
-        """The network that ends in ``tensor``."""
+        """The network whose output is ``tensor``."""
         scale, bias = exact([1]), exact([0])
         if tensor.dtype is None:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
@@ -85,7 +95,7 @@ class Builder:
         )
 
     def flat(self, tensor: Tensor, channels_last: bool = False) -> Tensor:
-        """``tensor`` with one axis a frame, by a Flatten layer if it had more; its shape in the source graph stays."""
+        """``tensor`` with its frame on one axis, by a Flatten layer if needed; its shape in the source graph stays."""
         if len(tensor.frame) == 1:
             return tensor
         size = math.prod(tensor.frame)
@@ -101,7 +111,10 @@ class Builder:
         return self.add(layer, tensor, low=tensor.low, high=tensor.high)
 
     def vectors(self, tensor: Tensor, *constants: Array) -> tuple[Tensor, list[Floats]]:
-        """``constants`` as (1,) or (channels,), and ``tensor``, flattened if they differ along other axes."""
+        """``tensor`` and ``constants`` as (1,) or (channels,).
+
+        Constants that differ within a channel flatten the tensor, so that each element becomes a channel.
+        """
         spread = []
         for constant in constants:
             if constant.dtype != np.float32:
@@ -125,7 +138,7 @@ class Builder:
         ]
 
     def map(self, tensor: Tensor) -> Tensor:
-        """``tensor`` with a frame of (channels, height, width), as the graph has it."""
+        """``tensor`` with a frame of (channels, height, width), its shape in the source graph."""
         if len(tensor.shape) != 4:
             raise Refusal(f"takes maps of shape (1, channels, height, width), not {tensor.shape}")
         frame = tensor.shape[1:]
@@ -140,12 +153,12 @@ class Builder:
     def affine(
         self, tensor: Tensor, gain: Reals | None = None, shift: Reals | None = None, step: str = "", *constants: Floats
     ) -> Tensor:
-        """``gain * tensor + shift``; in float32 it is ``step`` with ``constants``, where float32 steps still count."""
+        """``gain * tensor + shift``. ``step`` with ``constants`` is the same operation in the float32 chain."""
         curve = tensor.curve.scaled(exact([1]) if gain is None else gain, exact([0]) if shift is None else shift)
         return replace(tensor, curve=curve, chain=tensor.chain and tensor.chain.then(step, *constants))
 
     def quantize(self, tensor: Tensor, quantizer: Quantizer) -> Tensor:
-        """The levels of ``quantizer``, by a Threshold layer, or by the input quantizer."""
+        """``tensor`` quantized by ``quantizer``: a Threshold layer, or the input quantizer of a float32 input."""
         tensor = self.affine(tensor, 1 / exact(quantizer.scale), exact(quantizer.zero), "div", quantizer.scale)
         tensor = replace(tensor, chain=tensor.chain and tensor.chain.then("add", quantizer.zero))
         dtype, base = quantizer.dtype, quantizer.base
@@ -157,22 +170,25 @@ class Builder:
             return self.threshold(tensor, *executed, dtype, base, curve)
         if tensor.chain is None or tensor.chain.channels > 1 or len(quantizer.boundaries) > 1:
             raise Refusal("the float input is scaled or quantized a channel each: make it one scale, or say input=")
-        found = input_thresholds(tensor.chain, quantizer.level, quantizer.count)
-        if found is None:
+        folded = input_thresholds(tensor.chain, quantizer.level, quantizer.count)
+        if folded is None:
             raise Refusal("its level is the same for every input")
-        thresholds, direction, lowest = found
+        thresholds, direction, lowest = folded
         self.input_quantizer = InputQuantizer(thresholds=thresholds, sign=direction, base=base + dtype.step * lowest)
         self.input = TensorType(dtype, self.input.shape)
         low, high = np.array([dtype.min]), np.array([dtype.max])
         return replace(tensor, dtype=dtype, low=low, high=high, curve=curve, chain=None)
 
     def fold(self, tensor: Tensor, boundaries: list[list[Boundary]], dtype: DType, base: int, curve: Curve) -> Tensor:
-        """Levels that begin at ``boundaries``, reals of ``tensor``, folded exactly into a Threshold layer."""
+        """``tensor`` quantized to levels that begin at the reals ``boundaries``, exactly, by a Threshold layer.
+
+        ``curve`` gives the real that each new integer represents.
+        """
         thresholds, signs = fold_thresholds(tensor.curve, boundaries, tensor.low, tensor.high)
         return self.threshold(tensor, thresholds, signs, dtype, base, curve)
 
     def threshold(self, tensor: Tensor, thresholds: Ints, sign: Ints, dtype: DType, base: int, curve: Curve) -> Tensor:
-        """The output of a Threshold layer; ``curve`` says which real a level stands for."""
+        """The output of a Threshold layer; ``curve`` gives the real that each of its integers represents."""
         name = self.name(Threshold)
         layer = Threshold(name=name, thresholds=thresholds, sign=sign, dtype=dtype, base=base)
         return self.add(layer, tensor, curve=curve, chain=None, quantized=True)
@@ -180,7 +196,7 @@ class Builder:
     def affine_levels(self, tensor: Tensor, what: str, zero: bool = False) -> Tensor:
         """``tensor`` without a pending Relu or Clip and, with ``zero``, with the integer 0 for the real 0.
 
-        Few-bit levels that are not so become others by a Threshold layer.
+        A Threshold layer maps few-bit levels to such levels where necessary.
         """
         if tensor.curve.gains is None:
             return self.levels(tensor, what, f"{what} is a Relu or Clip that no quantizer follows", zero)
@@ -189,9 +205,9 @@ class Builder:
         return tensor
 
     def levels(self, tensor: Tensor, what: str, reason: str, zero: bool = False) -> Tensor:
-        """Few-bit levels as others, a whole number of steps above an offset, by a Threshold layer.
+        """Maps few-bit levels by a Threshold layer to integers whose reals are ``gain * integer + offset``.
 
-        The offset is 0 where it can be, and must be with ``zero``. Refuses what it cannot do, for ``reason``.
+        The offset is 0 where possible; with ``zero`` it must be. Refuses with the message ``reason`` if it cannot.
         """
         assert tensor.dtype is not None
         values = range(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
@@ -211,10 +227,10 @@ class Builder:
             raise Refusal(f"{what} is a Relu or Clip that cuts between two levels")
         dtype = DType("uint", (base + count).bit_length()) if base >= 0 else DType.holding(base, base + count)
         table = np.array([[int((value - ladder[0]) / unit)] for value in reals])
-        found = table_thresholds(table, np.array(values), count)
-        assert found is not None
+        folded = table_thresholds(table, np.array(values), count)
+        assert folded is not None
         curve = Curve().scaled(exact([1]) * unit, exact([1]) * (ladder[0] - base * unit))
-        return self.threshold(tensor, *found, dtype, base, curve)
+        return self.threshold(tensor, *folded, dtype, base, curve)
 
     def arg_max(self, tensor: Tensor, axis: int, shape: tuple[int, ...]) -> Tensor:
         """Index of the largest real along ``axis``."""
@@ -261,13 +277,13 @@ class Builder:
         return self.add(layer, tensor, curve=Curve().scaled(exact([unit]), exact([0])))
 
     def name(self, kind: type[Layer]) -> str:
-        """The next name for a layer of ``kind``."""
+        """The name of the next layer of ``kind``: the kind and its running number."""
         return f"{kind.kind}_{sum(isinstance(layer, kind) for layer in self.layers)}"
 
     def add(self, layer: Layer, tensor: Tensor, **changes: Any) -> Tensor:
         """The output of ``layer``, which reads ``tensor`` and is appended to the layers.
 
-        Type and range follow from the layer; ``changes`` are those fields of the output that it does not determine.
+        The layer determines type and range of the output; ``changes`` sets the other fields of the tensor.
         """
         if tensor.layer != (self.layers[-1].name if self.layers else ""):
             raise Refusal("takes a tensor that an earlier layer gives: branches are not supported")
@@ -280,7 +296,7 @@ class Builder:
 
 
 def _executed_thresholds(tensor: Tensor, quantizer: Quantizer) -> tuple[Ints, Ints] | None:
-    """Thresholds and signs from executing the float32 steps for every integer; None where they do not count."""
+    """Thresholds and signs from executing the float32 chain for every input; None without a chain or beyond _TABLE."""
     if tensor.chain is None:
         return None
     assert tensor.dtype is not None
@@ -289,31 +305,31 @@ def _executed_thresholds(tensor: Tensor, quantizer: Quantizer) -> tuple[Ints, In
     if (tensor.dtype.max - tensor.dtype.min + 1) * channels > _TABLE:
         return None
     values = np.arange(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
-    found = table_thresholds(level_table(tensor.chain, quantizer.level, values), values, quantizer.count)
-    if found is None:
+    thresholds = table_thresholds(level_table(tensor.chain, quantizer.level, values), values, quantizer.count)
+    if thresholds is None:
         raise Refusal("neither rises nor falls with its input")
-    return found
+    return thresholds
 
 
 def _check_channels(count: int) -> None:
-    """Raises Refusal on more elements with a scale, shift or range of their own than are kept as exact numbers."""
+    """Raises Refusal if more than the supported number of channels differ in scale, shift or range."""
     if count > _MOST_CHANNELS:
         raise Refusal(f"has {count:,} elements that differ in scale or range, {_MOST_CHANNELS:,} are the most")
 
 
 def one_if_alike(values: NDArray[Any]) -> NDArray[Any]:
-    """``values`` as (1,) where all channels have the same one."""
+    """``values`` shortened to (1,) if all are equal."""
     return values[:1] if (values == values[0]).all() else values
 
 
 def _common_unit(values: list[Fraction]) -> Fraction:
-    """The greatest rational of which each of ``values`` is a multiple."""
+    """The greatest rational number that divides each of ``values``."""
     denominator = int(np.lcm.reduce(np.array([value.denominator for value in values], object)))
     return Fraction(int(np.gcd.reduce(np.array([int(v * denominator) for v in values], object))), denominator)
 
 
 def _over_frame(values: Reals, frame: tuple[int, ...]) -> Reals:
-    """One value for all, or one for each element of a frame."""
+    """``values`` of channels as (1,) if all are equal, else one for each element of a frame."""
     if all(value == values[0] for value in values):
         return values[:1]
     return np.repeat(values, int(np.prod(frame[1:], dtype=int)))

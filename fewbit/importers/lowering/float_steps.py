@@ -1,8 +1,8 @@
 """The float32 steps between a model's input and its first quantizer, executed as the model executes them.
 
-Here and only here rounding belongs to the result: the input is real, so which float32 numbers reach a level
-is decided by the float32 arithmetic of the source graph. Each step rounds a monotone function, hence is
-monotone itself, and so is the chain: the float32 numbers at which its level rises are found by bisection.
+Only here does float32 rounding matter: the input is real, and the float32 arithmetic of the source graph decides which
+numbers reach a level. Each step rounds a monotone function and is therefore monotone, and so is the chain. Bisection
+finds the float32 numbers at which the level rises.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def input_thresholds(chain: FloatChain, level: Callable[[Floats], Any], count: i
     """float32 thresholds, sign and lowest level of the chain followed by ``level``, for every float32.
 
     ``level(x) = lowest + number of t with sign * x >= t``, where the level of a channel is 0 to ``count``.
-    Levels that nothing reaches have no threshold. None if the level does not hang on the input at all.
+    Levels that no input reaches have no threshold. None if the level is the same for every input.
     """
 
     def at(keys: Any) -> Any:
@@ -105,12 +105,12 @@ def input_thresholds(chain: FloatChain, level: Callable[[Floats], Any], count: i
         return None
     sign = 1 if ends[1] > ends[0] else -1
     lowest, highest = int(ends.min()), int(ends.max())
-    wanted = np.arange(lowest + 1, highest + 1)
-    below = np.full(wanted.shape, -_INFINITY, np.int64)
-    reached = np.full(wanted.shape, _INFINITY, np.int64)
+    levels = np.arange(lowest + 1, highest + 1)
+    below = np.full(levels.shape, -_INFINITY, np.int64)
+    reached = np.full(levels.shape, _INFINITY, np.int64)
     while (reached - below > 1).any():
         middle = (below + reached) >> 1
-        enough = at(sign * middle) >= wanted
+        enough = at(sign * middle) >= levels
         reached, below = np.where(enough, middle, reached), np.where(enough, below, middle)
     return _float(reached), sign, lowest
 

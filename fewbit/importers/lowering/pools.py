@@ -1,4 +1,4 @@
-"""Pooling in a network under construction: what commutes with the curve of a tensor stays in integers."""
+"""Lowers pooling to integer layers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def max_pool(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
 ) -> Tensor:
-    """The greatest real of every window: that of the greatest integer, since a curve that rises keeps the order.
+    """The greatest real of every window: a rising curve keeps the order, so that it is that of the greatest integer.
 
-    Where the curve falls, the integers are negated: in the product that made them, or as levels.
+    Where the curve falls, the integers are negated: in the weights of the product, or by mapping few-bit levels.
     """
     tensor = _rising(builder, _map(builder, tensor))
     return tensor if kernel == stride == (1, 1) else pool(builder, tensor, "max", kernel, stride, padding)
@@ -41,7 +41,7 @@ def mean(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Tensor:
-    """The mean real of every window, padded with the real 0: a sum whose divisor goes into the curve."""
+    """The mean real of every window, padded with the real 0: an integer sum; the curve takes in the divisor."""
     tensor = replace(builder.affine_levels(_map(builder, tensor), "its input", zero=any(padding)), chain=None)
     if kernel == stride == (1, 1):
         return tensor
@@ -57,12 +57,12 @@ def pool(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
 ) -> Tensor:
-    """The real of the greatest integer of every window, or the sum of its reals, by a Pool layer.
+    """The maximum (``mode`` ``"max"``) or the sum (``"sum"``) of the reals of every window, by a Pool layer.
 
     Raises
     ------
     FewbitError
-        If the greatest integer is not the greatest real, or the integer 0, which pads a sum, is not the real 0.
+        If a maximum meets a falling curve, or a padded sum meets a curve on which the integer 0 is not the real 0.
     """
     layer = Pool(name=builder.name(Pool), mode=mode, kernel=kernel, stride=stride, padding=padding)
     changes: dict[str, Any] = {}
@@ -88,7 +88,7 @@ def _map(builder: Builder, tensor: Tensor) -> Tensor:
 
 
 def _rising(builder: Builder, tensor: Tensor) -> Tensor:
-    """``tensor`` with integers that rise with the reals."""
+    """``tensor`` with a rising curve in every channel."""
     signs = _signs(tensor)
     if (signs > 0).all():
         return tensor

@@ -1,4 +1,4 @@
-"""Products of a network under construction, dense and convolutional: which integers, and which scale is left over."""
+"""Lowers dense and convolutional products to integer layers, with an exact scale and offset for each output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Refusal
 
 _LARGEST_ZERO = 1 << 16
-"""More moves any weight out of the widest code."""
+"""Largest zero point of weights: with a larger one no weight fits the widest code."""
 
 
 def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
@@ -44,7 +44,7 @@ def conv(
 ) -> Tensor:
     """``tensor`` convolved with ``weights``, (outputs, channels / groups, kernel height, kernel width).
 
-    The padding is the real 0; where that is another integer, few-bit levels are moved so that it is 0.
+    Padding is the real 0. Where another integer represents it, few-bit levels are mapped so that the integer 0 does.
     """
     _check_quantized(tensor)
     tensor = builder.map(tensor)
@@ -69,12 +69,12 @@ def conv(
 
 
 def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Tensor:
-    """The sums of ``layer``, of which the reals are ``scale`` (1,) or (outputs,) times those of the weights.
+    """The sums of ``layer``; a real weight is ``scale``, (1,) or (outputs,), times the integer weight.
 
     Raises
     ------
     Refusal
-        If an output sees activations of different scales.
+        If the inputs of an output have different scales.
     """
     sums = builder.add(layer, tensor, chain=None, quantized=False)
     gain, shift = _gain_and_shift(tensor, layer)
@@ -107,7 +107,7 @@ def _gain_and_shift(tensor: Tensor, layer: Linear) -> tuple[Reals, Reals]:
 
 
 def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
-    """Integer weights (outputs, ...) without a zero point, and the scale of each output."""
+    """Integer weights (outputs, ...) with the zero point subtracted, and the scale of each output."""
     scale = weights.scale.reshape(len(weights.scale), -1)
     if (scale != scale[:, :1]).any():
         raise Refusal("the scale of its weights differs between its inputs, which no integer product can take")
@@ -119,7 +119,7 @@ def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
 
 
 def narrowest_code(levels: Ints) -> Code:
-    """The narrowest code that has all ``levels``."""
+    """The code of fewest bits that contains all ``levels``."""
     low, high = int(levels.min()), int(levels.max())
     if low >= -1 and high <= 1:
         return BINARY if (levels != 0).all() else TERNARY
@@ -129,32 +129,31 @@ def narrowest_code(levels: Ints) -> Code:
     return integer(bits)
 
 
-def stores_scales(made: Quantized) -> bool:
-    """Whether a layer with the weights ``made`` has scales of its own, which differ within an output."""
-    return made.vectors.runs or made.negative_scales is not None
+def stores_scales(weights: Quantized) -> bool:
+    """Whether the scales of ``weights`` differ within an output, so that the layer has to store them."""
+    return weights.vectors.runs or weights.negative_scales is not None
 
 
-def linear_fields(made: Quantized, shape: tuple[int, ...]) -> tuple[dict[str, Any], Reals]:
-    """What a layer whose weights have ``shape`` has of the weights ``made``, and the scale that is left over of each
-    output.
+def linear_fields(weights: Quantized, shape: tuple[int, ...]) -> tuple[dict[str, Any], Reals]:
+    """Fields of a layer that stores ``weights`` in ``shape``, and the scale (1,) or (outputs,) that it does not store.
 
-    One scale for all that an output sees is left over; scales that differ within are the layer's, in fixed point.
+    A scale that all weights of an output share is not stored; scales that differ within an output are, in fixed point.
     """
     outputs, channels, *kernel = shape
     fields: dict[str, Any] = {
-        "weights": np.moveaxis(made.levels.reshape(outputs, *kernel, channels), -1, 1),
-        "code": made.code,
+        "weights": np.moveaxis(weights.levels.reshape(outputs, *kernel, channels), -1, 1),
+        "code": weights.code,
         "scales": None,
         "negative_scales": None,
         "vector": 0,
         "across": False,
     }
-    if not stores_scales(made):
-        return fields, one_if_alike(exact(made.unit * made.scales.ravel()))
-    rows = (outputs, 1) if made.vectors.axis == "tensor" else made.scales.shape
-    fields["scales"] = np.broadcast_to(made.scales, rows)
-    if made.negative_scales is not None:
-        fields["negative_scales"] = np.broadcast_to(made.negative_scales, rows)
-    fields["vector"] = made.vectors.length_in(made.shape) if made.vectors.runs else made.shape[1]
-    fields["across"] = made.vectors.axis == "outputs"
-    return fields, exact([made.unit])
+    if not stores_scales(weights):
+        return fields, one_if_alike(exact(weights.unit * weights.scales.ravel()))
+    rows = (outputs, 1) if weights.vectors.axis == "tensor" else weights.scales.shape
+    fields["scales"] = np.broadcast_to(weights.scales, rows)
+    if weights.negative_scales is not None:
+        fields["negative_scales"] = np.broadcast_to(weights.negative_scales, rows)
+    fields["vector"] = weights.vectors.length_in(weights.shape) if weights.vectors.runs else weights.shape[1]
+    fields["across"] = weights.vectors.axis == "outputs"
+    return fields, exact([weights.unit])

@@ -1,4 +1,4 @@
-"""What a source graph quantizes with: the quantizer of activations, and weights that are quantized already."""
+"""Quantizers of activations, and quantized weights, as a source graph defines them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fewbit.importers.onnx_graph import Array
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Levels 0 to ``count`` of a real, each beginning at its boundary, and what the levels stand for.
+    """A quantizer of reals to levels 0 to ``count``, each of which begins at its boundary.
 
     Attributes
     ----------
     scale, zero : float32 arrays (1,) or (channels,)
         The real is divided by ``scale``, and ``zero`` added, before it is compared.
     boundaries : list of lists
-        One list for all channels alike or one for each.
+        One list for all channels, or one for each.
     level : function
-        float32 (K, channels), divided and added to, to levels, as qonnx executes it.
+        From float32 (K, channels), after scale and zero point, to levels, as the source graph executes it.
     dtype, base
-        Kind of the integers, and the one at level 0.
+        Type of the integers, and the integer of level 0.
     out_scale, out_shift : Fractions
-        The real that an integer stands for is ``out_scale * integer + out_shift``.
+        An integer represents the real ``out_scale * integer + out_shift``.
     """
 
     boundaries: list[list[Boundary]]
@@ -61,5 +61,5 @@ class QuantizedConstant:
         return ((self.levels.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
 
     def map(self, reshape: Callable[[Array], Array]) -> QuantizedConstant:
-        """Levels, scale and zero point under ``reshape``, which moves elements and changes none."""
+        """Levels, scale and zero point under ``reshape``, which only moves elements."""
         return QuantizedConstant(reshape(self.levels), reshape(self.scale), reshape(self.zero))

@@ -1,4 +1,4 @@
-"""A tensor of a source graph as the lowering tracks it: the integers that carry it, and the reals they stand for."""
+"""A tensor of a source graph while it is lowered: the integers that carry it, and the reals that they represent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tensor:
     low, high : int arrays (1,) or (channels,)
         Lowest and highest integer that can occur.
     curve : Curve
-        The real that an integer stands for, for each channel: gain and offset, and limits such as those of a ReLU.
+        From an integer to the real that it represents, in each channel: gain, offset, and limits such as a ReLU's.
     chain : FloatChain or None
         The same function as float32 steps, for as long as no quantizer and no product comes before it.
     quantized : bool
@@ -92,7 +92,7 @@ class Tensor:
         return max(self.curve.channels, self.low.size, self.chain.channels if self.chain else 1)
 
     @property
-    def reach(self) -> tuple[Reals, Reals]:
+    def real_range(self) -> tuple[Reals, Reals]:
         """Lowest and highest real that can occur, (1,) or (channels,) each."""
         channels = range(max(self.curve.channels, self.low.size))
         ends = [

@@ -1,4 +1,4 @@
-"""The quantizers of QONNX: where a level begins, what it stands for, and how float32 executes them."""
+"""The quantizers of QONNX: where each level begins, which real it represents, and how it is executed in float32."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from fewbit.importers.onnx_graph import Array, Node, Refusal
 
 ACTIVATION_BITS = 12
 _ENDLESS = Fraction(2) ** 1000
-"""Stands for an infinite threshold: no float32 times a sum of integers comes near it."""
+"""Replaces an infinite threshold: larger than any float32 times any sum of integers."""
 
 Vector = Callable[[Array], Floats]
-"""Turns a constant into float32 (1,) or (channels,) of the tensor to quantize; refuses what is neither."""
+"""Reads a constant as float32 (1,) or (channels,) for the tensor that is quantized; refuses other shapes."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def bit_width(bitwidth: Array, most_bits: int) -> int:
 
 
 def quant_settings(node: Node, bitwidth: Array, most_bits: int, **defaults: Any) -> QuantSettings:
-    """Range and rounding that the attributes of ``node`` give; ``defaults`` for those it may lack."""
+    """Range and rounding from the attributes of ``node``; ``defaults`` holds the values of optional attributes."""
     settings = {"signed": None, "narrow": None, "rounding_mode": "ROUND"} | defaults
     signed, narrow, mode = node.settings(**settings)
     for name, value in (("signed", signed), ("narrow", narrow)):
@@ -158,7 +158,7 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
 
 
 def _reached(rows: Floats, y: Floats) -> Array:
-    """Thresholds reached.  # (R, T), (K, C) -> (K, max(R, C))"""
+    """How many thresholds each value reaches.  # (R, T), (K, C) -> (K, max(R, C))"""
     if len(rows) == 1:
         return np.searchsorted(rows[0], y, side="right")
     columns = np.broadcast_to(y, (len(y), len(rows))).T
