@@ -1,16 +1,17 @@
-"""A network in integers to the same with other weights, their scales folded into what follows."""
+"""An integer network with new weights: thresholds and scores take in the scales of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from fewbit.exact import Boundary, Curve, exact
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Flatten, Linear, Network, Pool, Threshold
+from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Layer, Linear, Network, Pool, Threshold
 from fewbit.golden.quantizers.rules import Quantized
 from fewbit.golden.quantizers.weight_vectors import Floats
 from fewbit.importers.lowering.builder import Builder
@@ -24,8 +25,8 @@ def weights_of(network: Network) -> dict[str, Floats]:
     return {layer.name: layer.factors().astype(np.float64) for layer in network.layers if isinstance(layer, Linear)}
 
 
-def requantize(network: Network, made: Mapping[str, Quantized], scale_bits: int) -> Network:
-    """``network`` with the weights ``made``, by name, in place of its own; activations stay as they are.
+def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: int) -> Network:
+    """``network`` with ``weights``, by layer name, in place of its own; activations stay as they are.
 
     Thresholds take in the scales exactly. Gains that differ between classes are rounded to ``scale_bits`` at the end.
 
@@ -37,22 +38,9 @@ def requantize(network: Network, made: Mapping[str, Quantized], scale_bits: int)
     tensor = Tensor.source((1, *network.input.shape), network.input.dtype, Curve())
     builder = Builder(tensor)
     builder.input_quantizer = network.input_quantizer
+    steps = _Steps(builder, weights, scale_bits)
     for layer in network.layers:
-        if isinstance(layer, Linear):
-            tensor = _product(builder, tensor, layer, made[layer.name])
-        elif isinstance(layer, Threshold):
-            rows = [[Boundary(Fraction(int(one))) for one in row] for row in layer.thresholds]
-            tensor = builder.affine(tensor, exact(layer.sign))
-            tensor = builder.fold(tensor, rows, layer.dtype, layer.base, Curve())
-        elif isinstance(layer, Pool):
-            tensor = pool(builder, tensor, layer.mode, layer.kernel, layer.stride, layer.padding)
-        elif isinstance(layer, Affine):
-            tensor = builder.affine(tensor, exact(layer.scale), exact(layer.bias))
-        elif isinstance(layer, Flatten):
-            tensor = builder.flat(tensor, layer.channels_last)
-            tensor = replace(tensor, shape=(1, *tensor.frame))
-        elif isinstance(layer, ArgMax):
-            tensor = builder.best(builder.scores(tensor, scale_bits))
+        tensor = _STEPS[type(layer)](steps, tensor, layer)
     if not tensor.index:
         tensor = builder.scores(tensor, scale_bits)
     result = builder.network(network.name, replace(tensor, shape=(1, *tensor.frame)))
@@ -64,11 +52,49 @@ def requantize(network: Network, made: Mapping[str, Quantized], scale_bits: int)
     )
 
 
-def _product(builder: Builder, tensor: Tensor, layer: Linear, made: Quantized) -> Tensor:
-    if any(gain != tensor.gains.gain[0] for gain in tensor.gains.gain) or any(tensor.gains.shift):
-        raise FewbitError(
-            f"layer {layer.name!r}: no thresholds stand between it and the product before it, so that the scales of "
-            "that one cannot differ between outputs: give it one scale a tensor"
-        )
-    fields, scale = linear_fields(made, layer.weights.shape)
-    return product(builder, tensor, replace(layer, **fields), scale)
+@dataclass(frozen=True)
+class _Steps:
+    """How each kind of layer is lowered again."""
+
+    builder: Builder
+    weights: Mapping[str, Quantized]
+    scale_bits: int
+
+    def linear(self, tensor: Tensor, layer: Linear) -> Tensor:
+        gains = tensor.gains
+        if any(gain != gains.gain[0] for gain in gains.gain) or any(gains.shift):
+            raise FewbitError(
+                f"layer {layer.name!r}: no thresholds stand between it and the product before it, so that the scales "
+                "of that one cannot differ between outputs: give it one scale a tensor"
+            )
+        fields, scale = linear_fields(self.weights[layer.name], layer.weights.shape)
+        return product(self.builder, tensor, replace(layer, **fields), scale)
+
+    def threshold(self, tensor: Tensor, layer: Threshold) -> Tensor:
+        boundaries = [[Boundary(Fraction(int(threshold))) for threshold in row] for row in layer.thresholds]
+        tensor = self.builder.affine(tensor, exact(layer.sign))
+        return self.builder.fold(tensor, boundaries, layer.dtype, layer.base, Curve())
+
+    def pool(self, tensor: Tensor, layer: Pool) -> Tensor:
+        return pool(self.builder, tensor, layer.mode, layer.kernel, layer.stride, layer.padding)
+
+    def affine(self, tensor: Tensor, layer: Affine) -> Tensor:
+        return self.builder.affine(tensor, exact(layer.scale), exact(layer.bias))
+
+    def flatten(self, tensor: Tensor, layer: Flatten) -> Tensor:
+        tensor = self.builder.flat(tensor, layer.channels_last)
+        return replace(tensor, shape=(1, *tensor.frame))
+
+    def arg_max(self, tensor: Tensor, layer: ArgMax) -> Tensor:
+        return self.builder.best(self.builder.scores(tensor, self.scale_bits))
+
+
+_STEPS: dict[type[Layer], Callable[[_Steps, Tensor, Any], Tensor]] = {
+    Affine: _Steps.affine,
+    ArgMax: _Steps.arg_max,
+    Conv: _Steps.linear,
+    Dense: _Steps.linear,
+    Flatten: _Steps.flatten,
+    Pool: _Steps.pool,
+    Threshold: _Steps.threshold,
+}
