@@ -61,8 +61,7 @@ class _Steps:
     scale_bits: int
 
     def linear(self, tensor: Tensor, layer: Linear) -> Tensor:
-        gains = tensor.gains
-        if any(gain != gains.gain[0] for gain in gains.gain) or any(gains.shift):
+        if any(gain != tensor.gains.gain[0] for gain in tensor.gains.gain) or any(tensor.gains.shift):
             raise FewbitError(
                 f"layer {layer.name!r}: no thresholds stand between it and the product before it, so that the scales "
                 "of that one cannot differ between outputs: give it one scale a tensor"
@@ -75,26 +74,19 @@ class _Steps:
         tensor = self.builder.affine(tensor, exact(layer.sign))
         return self.builder.fold(tensor, boundaries, layer.dtype, layer.base, Curve())
 
-    def pool(self, tensor: Tensor, layer: Pool) -> Tensor:
-        return pool(self.builder, tensor, layer.mode, layer.kernel, layer.stride, layer.padding)
-
-    def affine(self, tensor: Tensor, layer: Affine) -> Tensor:
-        return self.builder.affine(tensor, exact(layer.scale), exact(layer.bias))
-
     def flatten(self, tensor: Tensor, layer: Flatten) -> Tensor:
         tensor = self.builder.flat(tensor, layer.channels_last)
         return replace(tensor, shape=(1, *tensor.frame))
 
-    def arg_max(self, tensor: Tensor, layer: ArgMax) -> Tensor:
-        return self.builder.best(self.builder.scores(tensor, self.scale_bits))
-
 
 _STEPS: dict[type[Layer], Callable[[_Steps, Tensor, Any], Tensor]] = {
-    Affine: _Steps.affine,
-    ArgMax: _Steps.arg_max,
+    Affine: lambda steps, tensor, layer: steps.builder.affine(tensor, exact(layer.scale), exact(layer.bias)),
+    ArgMax: lambda steps, tensor, layer: steps.builder.best(steps.builder.scores(tensor, steps.scale_bits)),
     Conv: _Steps.linear,
     Dense: _Steps.linear,
     Flatten: _Steps.flatten,
-    Pool: _Steps.pool,
+    Pool: lambda steps, tensor, layer: pool(
+        steps.builder, tensor, layer.mode, layer.kernel, layer.stride, layer.padding
+    ),
     Threshold: _Steps.threshold,
 }

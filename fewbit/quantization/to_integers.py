@@ -26,12 +26,12 @@ _MEAN_BITS = 8
 
 def to_integers(
     network: FloatNetwork,
-    made: Mapping[str, Quantized],
+    weights: Mapping[str, Quantized],
     activations: Sequence[Activation | None],
     kind: InputKind,
     scale_bits: int,
 ) -> Network:
-    """The integer network that ``network`` is with the weights ``made``, by name, and ``activations`` by place.
+    """``network`` in integers, with ``weights`` by layer name, and with ``activations``, one for each product.
 
     Exact but for the rounding of each activation, and at the end of biases to whole units of the sums and of gains that
     differ between classes to ``scale_bits``: its integers stand for what the network with these weights computes.
@@ -41,7 +41,7 @@ def to_integers(
     first, *rest = segments(network)
     tensor = _narrow(builder, tensor, first.narrow)
     for segment, activation in zip(rest, activations):
-        tensor = _segment(builder, tensor, segment, made, activation, last=segment is rest[-1])
+        tensor = _segment(builder, tensor, segment, weights, activation, last=segment is rest[-1])
     tensor = builder.scores(tensor, scale_bits)
     if isinstance(network.layers[-1], Best):
         tensor = builder.best(tensor)
@@ -56,13 +56,13 @@ def _segment(
     builder: Builder,
     tensor: Tensor,
     segment: Segment,
-    made: Mapping[str, Quantized],
+    weights: Mapping[str, Quantized],
     activation: Activation | None,
     last: bool,
 ) -> Tensor:
     source = segment.product
     assert isinstance(source, Product)
-    fields, scale = linear_fields(made[source.name], source.weights.shape)
+    fields, scale = linear_fields(weights[source.name], source.weights.shape)
     window: dict[str, Any] = {"stride": source.stride, "padding": source.padding, "groups": source.groups}
     layer = Conv(name=source.name, **fields, **window) if source.convolves else Dense(name=source.name, **fields)
     tensor = builder.affine(product(builder, tensor, layer, scale), None, exact(source.bias))
