@@ -245,11 +245,15 @@ class Builder:
         if any(value != gain[0] for value in gain) or any(value != shift[0] for value in shift) or gain[0] <= 0:
             low, high = (np.resize(ends, tensor.frame[0]) for ends in (tensor.low, tensor.high))
             scale, bias = comparable_scores(gain, shift, low, high)
-            tensor = self.add(Affine(name=self.name(Affine), scale=np.array(scale), bias=np.array(bias)), tensor)
+            layer = Affine(name=self.name(Affine), scale=np.array(scale), bias=np.array(bias))
+            tensor = self.add(layer, tensor, curve=Curve())
         return replace(self.best(tensor), shape=shape)
 
     def best(self, tensor: Tensor) -> Tensor:
-        """Index of the largest integer, which is that of the largest real where all channels have one curve."""
+        """Index of the largest real; all channels have one gain and offset; a negative gain negates the integers."""
+        if tensor.gains.gain[0] < 0:
+            ones = np.ones(tensor.frame[0], np.int64)
+            tensor = self.add(Affine(name=self.name(Affine), scale=-ones, bias=0 * ones), tensor, curve=Curve())
         return self.add(ArgMax(name=self.name(ArgMax)), tensor, index=True)
 
     def scores(self, tensor: Tensor, scale_bits: int) -> Tensor:
