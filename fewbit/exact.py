@@ -133,11 +133,13 @@ class Curve:
         """The function ``min(max(self(x), low), high)``; None is no limit."""
         return self._then(Clip(low, high))
 
-    def spread(self, times: int) -> Curve:
-        """Repeat each channel ``times`` times, as needed when a map is flattened into one axis."""
+    def of_channels(self, channels: Ints) -> Curve:
+        """The curves of ``channels``, an index each: flattening a frame makes a channel of each of its elements."""
         return Curve(
             tuple(
-                Gain(_repeat(step.gain, times), _repeat(step.shift, times)) if isinstance(step, Gain) else step
+                Gain(_of_channels(step.gain, channels), _of_channels(step.shift, channels))
+                if isinstance(step, Gain)
+                else step
                 for step in self.steps
             )
         )
@@ -208,8 +210,8 @@ def _pick(values: Reals, channel: int) -> Fraction:
     return values[channel if values.size > 1 else 0]  # type: ignore[no-any-return]
 
 
-def _repeat(values: Reals, times: int) -> Reals:
-    return np.repeat(values, times) if values.size > 1 else values
+def _of_channels(values: Reals, channels: Ints) -> Reals:
+    return values[channels] if values.size > 1 else values
 
 
 def check_thresholds(channels: int, levels: int) -> None:

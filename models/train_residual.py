@@ -70,7 +70,7 @@ PRESETS = {
     "fashion-resnet": ResNet(
         filters=16,
         blocks=(Block(filters=16), Block(filters=32, stride=2, gain=4), Block(filters=64, stride=2, gain=4)),
-        epochs=14,
+        epochs=21,
         copies=7,
         warp=0.5,
         teacher_epochs=4,
@@ -99,7 +99,8 @@ class ResidualStudent(Student):
             channels, side = block.filters, (side - 1) // block.stride + 1
         self.side = side
         self.weights.append(torch.empty(CLASSES, channels).uniform_(-0.1, 0.1))
-        self.scale = nn.Parameter(torch.tensor(1 / (side * side * math.sqrt(channels))))
+        # An exponent, since the arg-max of the integer scores needs a positive scale.
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(side * side * math.sqrt(channels))))
 
     def _layer(self, filters: int, channels: int, kernel: int) -> None:
         self.weights.append(torch.empty(filters, channels, kernel, kernel).uniform_(-0.1, 0.1))
@@ -118,7 +119,7 @@ class ResidualStudent(Student):
             total = F.conv2d(inner, next(weights), padding=1)
             around = x if total.shape == x.shape else F.conv2d(x, next(weights), stride=block.stride)
             x = self._active(total + block.gain * around, next(norms))
-        return F.linear(x.sum((2, 3)), next(weights)) * self.scale
+        return F.linear(x.sum((2, 3)), next(weights)) * self.log_scale.exp()
 
     def _active(self, sums: Tensor, norm: nn.Module) -> Tensor:
         return Level.apply(norm(sums), self.top)
@@ -127,8 +128,6 @@ class ResidualStudent(Student):
 def to_network(student: ResidualStudent, name: str) -> Network:
     """The trained student as a network of integers: uint8 pixels in, class index out."""
     recipe = student.recipe
-    if student.scale.item() <= 0:
-        raise ValueError(f"the scale of the scores must be positive for arg-max, not {student.scale.item()}")
     pixels = np.array([recipe.input_thresholds])
     levels = DType("uint", recipe.activation_bits)
     weights = (Ternary.apply(weight).detach().numpy().astype(np.int64) for weight in student.weights)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewbit.importers.qonnx.float_steps import FloatChain, input_thresholds, level_table, table_thresholds
+from fewbit.importers.lowering.float_steps import FloatChain, input_thresholds, level_table, table_thresholds
 
 finite = st.floats(-64, 64, width=32).map(np.float32)
 
@@ -91,6 +91,7 @@ def test_a_table_that_rises_and_falls_has_no_thresholds() -> None:
 
 
 def test_channels_repeat_when_a_frame_is_flattened() -> None:
-    chain = FloatChain().then("mul", np.array([1, 2], np.float32)).then("add", constant(1)).spread(2)
+    chain = FloatChain().then("mul", np.array([1, 2], np.float32)).then("add", constant(1))
+    chain = chain.of_channels(np.array([0, 0, 1, 1]))
     assert chain.channels == 4
     assert chain.run(np.float32([1])).tolist() == [[2, 2, 3, 3]]

@@ -158,7 +158,7 @@ def branch(graph):
         (
             (4,),
             branch,
-            "node 'Add_1' (Add): hangs on more than the node before it: branches are not supported",
+            "node 'Add_1' (Add): depends on more than the node before it: branches are not supported",
         ),
         ((4,), lambda g: g.op("Relu"), "has no convolution and no dense layer: there is nothing to quantize"),
         (

@@ -266,7 +266,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (trunc(1, 0, 8, -1, 4), "node 'Trunc_1' (Trunc): its scales must have one sign"),
     (
         trunc(1, 0, 8, np.reshape([1, 2, 4], (1, 3, 1, 1)), 4),
-        "node 'Trunc_1' (Trunc): shifts by another number of bits in each channel",
+        "node 'Trunc_1' (Trunc): shifts by a different number of bits in each channel",
     ),
     (make("Trunc", 1, 0, 8, 4), "node 'Trunc_1' (Trunc): this op is not supported"),
 ]

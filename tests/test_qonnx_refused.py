@@ -104,8 +104,8 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (make("Sigmoid", name=""), "node 1 (Sigmoid): this op is not supported"),
     (make("Quant", 1, 0, 4), "node 'Quant_1' (Quant): this op is not supported"),
     (branch, "node 'Neg_2' (Neg): shares its input with node 'Relu_1' (Relu): branches are not supported"),
-    (join, "node 'Add_2' (Add): takes two tensors that both hang on the input: branches are not supported"),
-    (square, "node 'Mul_1' (Mul): takes two tensors that both hang on the input: branches are not supported"),
+    (join, "node 'Add_2' (Add): takes two tensors that both depend on the input: branches are not supported"),
+    (square, "node 'Mul_1' (Mul): takes two tensors that both depend on the input: branches are not supported"),
     (dynamic_scale, "node 'Quant_1' (Quant): its scale, zero point and bit width must be constants"),
     (
         make("MatMul", [[0.3], [0.2], [1], [1]]),
@@ -293,7 +293,7 @@ def constant_output(graph: GraphBuilder) -> None:
         ),
         (no_influence, {}, {}, "node 'Quant_1' (Quant): its level is the same for every input"),
         (float_output, {}, {}, "the output is not quantized anywhere: there is nothing to compute"),
-        (constant_output, {}, {}, "the output 't1' does not hang on the input"),
+        (constant_output, {}, {}, "the output 't1' does not depend on the input"),
         (float_dense, {"annotation": "FLOAT16"}, {}, "input 'x': the data type FLOAT16 is not supported"),
         (
             float_dense,

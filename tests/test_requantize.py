@@ -112,6 +112,19 @@ def test_scales_that_differ_between_outputs_need_thresholds_behind_them():
     assert run(made.network, np.array([[1, 2]])).output.size == 1
 
 
+def test_the_arg_max_of_negated_sums_is_the_least_sum():
+    weights = np.random.default_rng(0).integers(-7, 8, (4, 6))
+    layers = (
+        Dense(name="fc", weights=weights, code=Code.parse("int(4)")),
+        Affine(name="gain", scale=[-1] * 4, bias=[0] * 4),
+        ArgMax(name="class"),
+    )
+    network = Network(name="net", input=TensorType(DType("uint", 3), (6,)), layers=layers)
+    frames = np.random.default_rng(1).integers(0, 8, (50, 6))
+    result = run(quantize(network, Recipe(code=Code.parse("int(4)"), vectors=TENSOR)).network, frames).output
+    assert np.array_equal(result, np.argmin(frames @ weights.T, axis=1))
+
+
 @pytest.mark.parametrize("option", ["activations", "input", "calibration"])
 def test_options_of_float_networks_are_refused(option):
     dense = Dense(name="fc", weights=[[1, 1]], code=TERNARY)

@@ -1,4 +1,4 @@
-"""Constants of an ONNX graph: what its nodes make of them, and the shapes that its reshaping ops give."""
+"""Constant folding of an ONNX graph, and the result shapes of its reshaping ops."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fewbit.golden.errors import FewbitError
 from fewbit.importers.onnx_graph import Array, Node, Refusal, numeric
 
 
-def reshaped(shape: tuple[int, ...], wanted: list[int], allow_zero: bool = False) -> tuple[int, ...]:
+def reshaped(shape: tuple[int, ...], target: list[int], allow_zero: bool = False) -> tuple[int, ...]:
     """Result shape of ONNX Reshape: 0 keeps an extent, one -1 takes the rest."""
-    if not allow_zero and any(extent == 0 and axis >= len(shape) for axis, extent in enumerate(wanted)):
-        raise Refusal(f"cannot reshape {shape} to {tuple(wanted)}")
-    result = [shape[axis] if extent == 0 and not allow_zero else extent for axis, extent in enumerate(wanted)]
+    if not allow_zero and any(extent == 0 and axis >= len(shape) for axis, extent in enumerate(target)):
+        raise Refusal(f"cannot reshape {shape} to {tuple(target)}")
+    result = [shape[axis] if extent == 0 and not allow_zero else extent for axis, extent in enumerate(target)]
     size, known = math.prod(shape), math.prod(extent for extent in result if extent != -1)
     if result.count(-1) == 1 and known > 0 and size % known == 0:
         result[result.index(-1)] = size // known
     if any(extent < 0 for extent in result) or math.prod(result) != size:
-        raise Refusal(f"cannot reshape {shape} to {tuple(wanted)}")
+        raise Refusal(f"cannot reshape {shape} to {tuple(target)}")
     return tuple(result)
 
 
@@ -67,14 +67,14 @@ def axes_of(node: Node, constants: list[Array]) -> list[int] | None:
 
 
 def whole_numbers(constant: Array) -> list[int]:
-    """Elements of a constant that names axes, extents or a count. Raises Refusal if it is not one of integers."""
+    """Elements of a constant that holds axes, extents or a count. Raises Refusal if its type is not an integer."""
     if constant.dtype.kind not in "iu":
         raise Refusal(f"needs integers, and a constant of it is {constant.dtype}")
     return [int(value) for value in constant.ravel().tolist()]
 
 
 def broadcasts(constant: Array, shape: tuple[int, ...]) -> bool:
-    """Whether ``constant`` meets a tensor of ``shape`` element by element and leaves it that shape."""
+    """Whether ``constant`` broadcasts to ``shape``."""
     try:
         return np.broadcast_shapes(shape, constant.shape) == tuple(shape)
     except ValueError:
@@ -82,12 +82,12 @@ def broadcasts(constant: Array, shape: tuple[int, ...]) -> bool:
 
 
 def constant_result(node: Node, inputs: list[Array], budget: Budget) -> Array:
-    """What ``node`` makes of constants, in the element type of the graph.
+    """The result of ``node`` for constant ``inputs``, in the element type of the graph.
 
     Raises
     ------
     FewbitError
-        If it is of an op that is not supported, does not fit its inputs, or makes more than ``budget`` has left.
+        If the op is not supported, does not fit its inputs, or gives a result larger than the rest of ``budget``.
     """
     fold = _CONSTANT_OPS.get(node.op) if node.domain == "" else None
     if fold is None:
@@ -196,7 +196,7 @@ def _concat(node: Node, *parts: Array) -> Array:
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An op without attributes that NumPy has under another name."""
+    """An op without attributes that is ``function`` of NumPy."""
 
     def fold_plain(node: Node, *inputs: Array) -> Any:
         node.settings()
@@ -235,7 +235,7 @@ _CONSTANT_OPS: dict[str, Callable[..., Any]] = {
 
 
 def _elementwise(node: Node, *inputs: Array) -> tuple[tuple[int, ...], int]:
-    return np.broadcast_shapes(*(one.shape for one in inputs)), max(one.itemsize for one in inputs)
+    return np.broadcast_shapes(*(x.shape for x in inputs)), max(x.itemsize for x in inputs)
 
 
 _GROWING: dict[str, Callable[..., tuple[tuple[int, ...], int]]] = {
@@ -243,10 +243,10 @@ _GROWING: dict[str, Callable[..., tuple[tuple[int, ...], int]]] = {
     "Div": _elementwise,
     "ConstantOfShape": lambda node, shape: (tuple(whole_numbers(shape)), _filling(node).itemsize),
     "Cast": lambda node, data: (data.shape, cast_target(node).itemsize),
-    "Concat": lambda node, *parts: ((sum(one.size for one in parts),), max(one.itemsize for one in parts)),
+    "Concat": lambda node, *parts: ((sum(part.size for part in parts),), max(part.itemsize for part in parts)),
     "Gather": lambda node, data, indices: (
         (data.size // max(1, data.shape[node.settings(axis=0)[0]]) * indices.size,),
         data.itemsize,
     ),
 }
-"""Shape and bytes an element of what an op is about to make, where that is no view of its input."""
+"""Result shape and bytes for each element, of the ops whose result is not a view of an input."""

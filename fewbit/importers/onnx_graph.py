@@ -1,4 +1,4 @@
-"""An ONNX file, read and checked: the nodes that its output hangs on, in order. Knows nothing of networks."""
+"""Reads and checks an ONNX file: the nodes that its output depends on, in topological order."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _ATTRIBUTE_KINDS: dict[str, type] = {
     "value_int": int,
     "value_ints": list,
 }
-"""Of those attributes that have no default to tell."""
+"""Types of the attributes whose default is None; the type of any other attribute is that of its default."""
 
 
 class Refusal(FewbitError):
-    """Why a node cannot be taken; whoever walks the graph puts file and node in front."""
+    """Why a node cannot be lowered. The reader that walks the graph puts the names of file and node in front."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Node:
         for name, value in self.attributes.items():
             if name not in defaults:
                 raise Refusal(f"its attribute {name!r} is not supported")
-            wanted = _ATTRIBUTE_KINDS.get(name, type(defaults[name]))
-            fits = isinstance(value, wanted) and not (isinstance(value, float) and not math.isfinite(value))
+            expected_type = _ATTRIBUTE_KINDS.get(name, type(defaults[name]))
+            fits = isinstance(value, expected_type) and not (isinstance(value, float) and not math.isfinite(value))
             if isinstance(value, list):
                 entry = float if name == "value_floats" else int
-                fits = fits and all(isinstance(one, entry) for one in value)
+                fits = fits and all(isinstance(number, entry) for number in value)
             if not fits:
                 shown = repr(value) if isinstance(value, (int, float, str)) else type(value).__name__
                 raise Refusal(f"its attribute {name!r} cannot be {shown}")
@@ -78,7 +78,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The part of a file's graph that its one output hangs on.
+    """The part of a file's graph that its one output depends on.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Graph:
     constants : dict
         Initializers by name.
     budget : Budget
-        What the constants take so far, and may take.
+        Memory that the constants take so far, and its limit.
     """
 
     input: str
@@ -114,7 +114,7 @@ def read(path: Path) -> Graph:
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or foreign, or its graph has not one input and one output.
+        If the file is missing, truncated or no ONNX file, or its graph has more than one input or output.
     """
     try:
         import onnx
@@ -198,7 +198,7 @@ def _index(graph: Any, folder: Path) -> Graph:
 
 
 def _refuse_twice(what: str, names: Iterable[str]) -> None:
-    """ONNX has each name once; where a file has one twice, readers differ in which they take."""
+    """Raises FewbitError if a name occurs twice: ONNX forbids it, and readers differ in which of the two they use."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -206,12 +206,12 @@ def _refuse_twice(what: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _reachable(protos: Any, output: str, given: set[str], budget: Budget) -> tuple[Node, ...]:
-    """The nodes that ``output`` hangs on, in topological order."""
+def _reachable(protos: Any, output: str, sources: set[str], budget: Budget) -> tuple[Node, ...]:
+    """The nodes that ``output`` depends on, in topological order; ``sources`` are the input and the constants."""
     makers: dict[str, int] = {}
     for index, proto in enumerate(protos):
         for name in proto.output:
-            if name in makers or name in given:
+            if name in makers or name in sources:
                 raise FewbitError(f"{_label(proto, index)}: the tensor {name!r} is made twice")
             if name:
                 makers[name] = index
@@ -230,13 +230,13 @@ def _reachable(protos: Any, output: str, given: set[str], budget: Budget) -> tup
             continue
         label = _label(protos[index], index)
         if index in open_nodes:
-            raise FewbitError(f"{label}: hangs on its own output")
+            raise FewbitError(f"{label}: depends on its own output")
         open_nodes.add(index)
         pending.append((index, True))
         for name in reversed(protos[index].input):
             if name in makers:
                 pending.append((makers[name], False))
-            elif name and name not in given:
+            elif name and name not in sources:
                 raise FewbitError(f"{label}: nothing makes its input {name!r}")
     return tuple(_node(protos[index], index, budget) for index in order)
 
@@ -287,12 +287,12 @@ def _attribute(proto: Any, budget: Budget) -> Any:
 
 
 def numeric(kind: np.dtype[Any]) -> bool:
-    """Whether ``kind`` is a boolean, integer or float of NumPy's own: not a string, complex or 8-bit float."""
+    """Whether ``kind`` is a built-in boolean, integer or float type of NumPy, not a string, complex or 8-bit float."""
     return kind.kind in "biuf" and kind.isbuiltin == 1
 
 
 def _array(tensor: Any, folder: Path | None, budget: Budget) -> Array:
-    """``tensor`` as an array; without a ``folder`` it cannot have its data in a file beside the model's."""
+    """``tensor`` as an array. ``folder`` is that of the model file, for external data; None refuses external data."""
     from onnx import TensorProto, helper, numpy_helper
 
     external = tensor.data_location == TensorProto.EXTERNAL
@@ -330,8 +330,10 @@ def _type_name(number: int) -> str:
 
 
 def _check_external(tensor: Any, size: int) -> None:
-    """Raises FewbitError if ``tensor`` has other than ``size`` bytes in a file; where it says no length, it gets one,
-    so that not all of a file of any size is read."""
+    """Raises FewbitError if ``tensor`` states another length of its external data than ``size`` bytes.
+
+    A tensor that states no length gets ``size``, so that no more than that is read from a large file.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if "length" not in entries:
         tensor.external_data.add(key="length", value=str(size))
@@ -351,7 +353,7 @@ def _element_type(value: Any) -> str:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """Shape of an input with its batch axis 1, which a symbolic one is too: a network computes one frame."""
+    """Shape of an input, its batch axis first. A symbolic batch axis counts as 1: a network computes one frame."""
     if not value.type.tensor_type.HasField("shape"):
         raise FewbitError(f"input {value.name!r}: its shape is unknown")
     shape = [extent.dim_value for extent in value.type.tensor_type.shape.dim]

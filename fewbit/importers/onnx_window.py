@@ -26,7 +26,7 @@ class Window:
         auto_pad: str,
         ceil_mode: int = 0,
     ) -> Window:
-        """The window over activations of ``shape``, with the padding as numbers."""
+        """The window over activations of ``shape``; ``auto_pad`` becomes explicit padding."""
         if len(shape) != 4:
             raise Refusal(f"takes maps of shape (1, channels, height, width), not {shape}")
         rows, columns = _numbers("kernel_shape", kernel, 2, 1)
@@ -59,7 +59,7 @@ class Window:
 
     @staticmethod
     def averaging(node: Node, shape: tuple[int, ...]) -> Window:
-        """The window of an AveragePool over activations of ``shape``; Refusal where its divisor is not one for all."""
+        """The window of an AveragePool over activations of ``shape``; refuses windows with different divisors."""
         auto_pad, ceil_mode, counted, dilations, kernel, pads, strides = node.settings(
             auto_pad="NOTSET",
             ceil_mode=0,
@@ -99,14 +99,14 @@ def _numbers(name: str, values: Any, count: int, least: int) -> list[int]:
 
 
 def _same(extent: int, length: int, step: int, upper: bool) -> tuple[int, int]:
-    """Padding that gives one position every ``step`` elements, the odd element after the map if ``upper``."""
+    """Padding before and after the map for a position every ``step`` elements; ``upper`` puts an odd one after."""
     total = max(((extent - 1) // step) * step + length - extent, 0)
     less, more = total // 2, total - total // 2
     return (less, more) if upper else (more, less)
 
 
 def _ceil(extent: int, length: int, step: int, before: int, after: int) -> tuple[int, int]:
-    """Padding with which a window that the map ends in counts, unless it begins beyond the map."""
+    """Padding with which the last, partial window counts too, unless it begins after the end of the map."""
     positions = -(-(extent + before + after - length) // step) + 1
     if (positions - 1) * step >= extent + before:
         positions -= 1

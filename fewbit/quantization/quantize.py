@@ -15,7 +15,7 @@ from fewbit.golden.quantizers.bands import Criterion
 from fewbit.golden.quantizers.rules import Quantized
 from fewbit.golden.quantizers.rules import quantize as quantize_weights
 from fewbit.importers.float_onnx.network import FloatNetwork, Floats
-from fewbit.importers.lowering.integer_chain import stores_scales
+from fewbit.importers.lowering.products import stores_scales
 from fewbit.input_kind import InputKind
 from fewbit.passes import flatten_channels_last
 from fewbit.quantization.activation_range import Activation

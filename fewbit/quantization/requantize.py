@@ -1,18 +1,23 @@
-"""Replaces the weights of an integer network by other quantized ones, and folds their scales into thresholds."""
+"""An integer network with new weights: thresholds and scores take in the scales of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from fewbit.exact import Boundary, exact
-from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Linear, Network, Pool, Threshold
+from fewbit.exact import Boundary, Curve, exact
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Layer, Linear, Network, Pool, Threshold
 from fewbit.golden.quantizers.rules import Quantized
 from fewbit.golden.quantizers.weight_vectors import Floats
-from fewbit.importers.lowering.integer_chain import IntegerChain
+from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.pools import pool
+from fewbit.importers.lowering.products import linear_fields, product
+from fewbit.importers.lowering.tensor import Tensor
 
 
 def weights_of(network: Network) -> dict[str, Floats]:
@@ -21,7 +26,7 @@ def weights_of(network: Network) -> dict[str, Floats]:
 
 
 def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: int) -> Network:
-    """Replace the weights of ``network`` by ``weights``, by the name of the layer. Activations stay as they are.
+    """``network`` with ``weights``, by layer name, in place of its own; activations stay as they are.
 
     Scales are folded exactly into thresholds. If the gains of the final scores differ between classes, they are rounded
     to ``scale_bits``.
@@ -31,41 +36,58 @@ def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: i
     FewbitError
         If scales differ between the outputs of a layer, and no thresholds separate it from the next layer with weights.
     """
-    chain = IntegerChain(network.input)
+    tensor = Tensor.source((1, *network.input.shape), network.input.dtype, Curve())
+    builder = Builder(tensor)
+    builder.input_quantizer = network.input_quantizer
+    steps = _Steps(builder, weights, scale_bits)
     for layer in network.layers:
-        if isinstance(layer, Conv):
-            quantized = weights[layer.name]
-            outputs, channels, height, width = layer.weights.shape
-            levels = quantized.levels.reshape(outputs, height, width, channels).transpose(0, 3, 1, 2)
-            window: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups}
-            chain.product(layer.name, quantized, levels, **window)
-        elif isinstance(layer, Dense):
-            chain.product(layer.name, weights[layer.name], weights[layer.name].levels)
-        elif isinstance(layer, Threshold):
-            rows = [[Boundary(Fraction(int(bound))) for bound in row] for row in layer.thresholds]
-            signs = [int(sign) for sign in layer.sign]
-            chain.threshold(rows, layer.dtype, layer.base, Fraction(1), signs)
-        elif isinstance(layer, Pool) and layer.mode == "sum":
-            chain.mean(layer.kernel, layer.stride, layer.padding)
-            chain.affine(exact([layer.kernel[0] * layer.kernel[1]]), exact([0]))
-        elif isinstance(layer, Pool):
-            chain.pool(layer.mode, layer.kernel, layer.stride, layer.padding)
-        elif isinstance(layer, Affine):
-            chain.affine(exact(layer.scale), exact(layer.bias))
-        elif isinstance(layer, Flatten):
-            chain.flatten(layer.channels_last)
-        elif isinstance(layer, ArgMax):
-            chain.scores(scale_bits)
-            chain.arg_max()
-    if isinstance(network.layers[-1], ArgMax):
-        gain = 1.0
-    else:
-        chain.scores(scale_bits)
-        gain = float(chain.gain[0])
-    return chain.network(
-        network.name,
-        input_quantizer=network.input_quantizer,
-        output_scale=network.output_scale * gain,
+        tensor = _STEPS[type(layer)](steps, tensor, layer)
+    if not tensor.index:
+        tensor = builder.scores(tensor, scale_bits)
+    result = builder.network(network.name, replace(tensor, shape=(1, *tensor.frame)))
+    return replace(
+        result,
+        output_scale=network.output_scale * result.output_scale,
         output_bias=network.output_bias,
         output_shape=network.output_shape,
     )
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """How each kind of layer is lowered again."""
+
+    builder: Builder
+    weights: Mapping[str, Quantized]
+    scale_bits: int
+
+    def linear(self, tensor: Tensor, layer: Linear) -> Tensor:
+        if any(gain != tensor.gains.gain[0] for gain in tensor.gains.gain) or any(tensor.gains.shift):
+            raise FewbitError(
+                f"layer {layer.name!r}: no thresholds stand between it and the product before it, so that the scales "
+                "of that one cannot differ between outputs: give it one scale a tensor"
+            )
+        fields, scale = linear_fields(self.weights[layer.name], layer.weights.shape)
+        return product(self.builder, tensor, replace(layer, **fields), scale)
+
+    def threshold(self, tensor: Tensor, layer: Threshold) -> Tensor:
+        boundaries = [[Boundary(Fraction(int(threshold))) for threshold in row] for row in layer.thresholds]
+        tensor = self.builder.affine(tensor, exact(layer.sign))
+        return self.builder.fold(tensor, boundaries, layer.dtype, layer.base, Curve())
+
+    def flatten(self, tensor: Tensor, layer: Flatten) -> Tensor:
+        tensor = self.builder.flat(tensor, layer.channels_last)
+        return replace(tensor, shape=(1, *tensor.frame))
+
+
+_STEPS: dict[type[Layer], Callable[[_Steps, Tensor, Any], Tensor]] = {
+    Affine: lambda steps, tensor, layer: steps.builder.affine(tensor, exact(layer.scale), exact(layer.bias)),
+    ArgMax: lambda steps, tensor, layer: steps.builder.best(steps.builder.scores(tensor, steps.scale_bits)),
+    Conv: _Steps.linear,
+    Dense: _Steps.linear,
+    Flatten: _Steps.flatten,
+    Pool: lambda steps, tensor, layer: pool(
+        steps.builder, tensor, layer.mode, layer.kernel, layer.stride, layer.padding
+    ),
+    Threshold: _Steps.threshold,
+}

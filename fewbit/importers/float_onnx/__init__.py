@@ -1,1 +1,1 @@
-"""Plain float ONNX networks, as PyTorch and Keras export them for inference: what the quantizer starts from."""
+"""Plain float ONNX networks, as PyTorch and Keras export them for inference: the input of the quantizer."""

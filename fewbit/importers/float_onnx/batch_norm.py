@@ -1,4 +1,4 @@
-"""Gains and shifts of a float network, such as batch normalizations, into the products beside them."""
+"""Folds gains and shifts of a float network, such as batch normalizations, into the products next to them."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ class Scale:
     gain: Floats
     shift: Floats
 
-    def then(self, other: Scale) -> Scale:
-        """The two as one; either may be of a map that was flattened since, or the same for all channels."""
-        size = max(one.size for one in (self.gain, self.shift, other.gain, other.shift))
-        gain, shift, later, last = (
-            np.repeat(one, size // one.size) for one in (self.gain, self.shift, other.gain, other.shift)
-        )
-        return Scale(other.label, gain * later, shift * later + last)
+    def then(self, later: Scale) -> Scale:
+        """This step followed by ``later``, which may have more channels where a map is flattened in between."""
+        vectors = (self.gain, self.shift, later.gain, later.shift)
+        size = max(vector.size for vector in vectors)
+        gain, shift, later_gain, later_shift = (np.repeat(vector, size // vector.size) for vector in vectors)
+        return Scale(later.label, gain * later_gain, shift * later_gain + later_shift)
 
     def after(self, product: Product) -> Product:
-        """``product`` with this behind it."""
+        """A product that computes ``product`` followed by this step."""
         gain = np.broadcast_to(self.gain, product.bias.shape)
         weights = product.weights * gain.reshape(-1, *[1] * (product.weights.ndim - 1))
         return replace(product, weights=weights, bias=product.bias * gain + self.shift)
 
     def before(self, product: Product) -> Product:
-        """``product`` with this in front of it. Raises Refusal where padding keeps the shift out."""
-        outputs, own = product.weights.shape[:2]
-        inputs = own * product.groups
-        gain, shift = (np.resize(np.repeat(one, inputs // one.size), inputs) for one in (self.gain, self.shift))
+        """A product that computes this step followed by ``product``. Refuses a shift in front of padding."""
+        outputs, group_inputs = product.weights.shape[:2]
+        inputs = group_inputs * product.groups
+        gain, shift = (np.resize(np.repeat(v, inputs // v.size), inputs) for v in (self.gain, self.shift))
         if shift.any() and any(product.padding):
             raise Refusal(
                 f"{self.label}: its shift would have to pass the padding of {product.name!r}, which is 0 after it: "
@@ -50,12 +49,12 @@ class Scale:
             )
         group = np.arange(outputs) // (outputs // product.groups)
         seen = (slice(None), slice(None), *[None] * (product.weights.ndim - 2))
-        weights = product.weights * gain.reshape(product.groups, own)[group][seen]
-        sums = (product.weights * shift.reshape(product.groups, own)[group][seen]).reshape(outputs, -1).sum(1)
+        weights = product.weights * gain.reshape(product.groups, group_inputs)[group][seen]
+        sums = (product.weights * shift.reshape(product.groups, group_inputs)[group][seen]).reshape(outputs, -1).sum(1)
         return replace(product, weights=weights, bias=product.bias + sums)
 
     def check_passes(self, layer: FloatLayer) -> None:
-        """Raises Refusal unless it may as well stand behind ``layer``, which is no product."""
+        """Raises Refusal unless this step and ``layer``, not a product, give the same result in either order."""
         if isinstance(layer, Relu):
             passes = (self.gain >= 0).all() and not self.shift.any()
         elif isinstance(layer, FloatPool):
@@ -70,7 +69,7 @@ class Scale:
 
 
 def fold_scales(steps: Iterable[FloatLayer | Scale]) -> tuple[FloatLayer, ...]:
-    """The layers without scales: each goes into the product before it, or else moves on to the next one."""
+    """The layers without Scale steps: each is folded into the product before it, else into the next product."""
     layers: list[FloatLayer] = []
     moving: Scale | None = None
     for step in steps:

@@ -1,4 +1,4 @@
-"""A float network as a chain of layers that NumPy executes: what the quantizer starts from."""
+"""A float network as a chain of layers that NumPy executes: the input of the quantizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewbit.golden.window import windows
 Floats = NDArray[np.floating[Any]]
 
 _BATCH = 250
-"""Frames that go through a layer at a time."""
+"""Frames that are executed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,17 +64,17 @@ class Product:
             return np.asarray(x @ self.weights.T.astype(x.dtype) + self.bias.astype(x.dtype))
         matrix = self.matrix.astype(x.dtype).reshape(self.groups, -1, self.matrix.shape[1])
         channels, sums = self.weights.shape[1], []
-        for group, own in enumerate(matrix):
+        for group, group_matrix in enumerate(matrix):
             part = x[:, group * channels : (group + 1) * channels]
             seen = windows(part, self.weights.shape[2:], self.stride, self.padding)
-            sums.append(seen.reshape(-1, own.shape[1]) @ own.T)
+            sums.append(seen.reshape(-1, group_matrix.shape[1]) @ group_matrix.T)
         y = np.concatenate(sums, axis=1).reshape(*seen.shape[:3], -1) + self.bias.astype(x.dtype)
         return np.asarray(y.transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FloatPool:
-    """The greatest element of every window of a map, or the mean; padding never wins a maximum, and counts as 0."""
+    """The maximum or the mean of every window of a map; padding is ignored by a maximum and counts as 0 in a mean."""
 
     mode: str
     kernel: tuple[int, int]
@@ -100,7 +100,7 @@ class Relu:
 
 @dataclass(frozen=True)
 class Flat:
-    """A frame on one axis, C order; a map with its channels last if wanted."""
+    """Flattens a frame to one axis in C order; ``channels_last`` puts the channels of a map last before that."""
 
     channels_last: bool = False
 
@@ -144,7 +144,7 @@ class FloatNetwork:
 
     @property
     def scores_at(self) -> int:
-        """Layers up to its scores: all but an arg-max."""
+        """How many layers compute the scores: all but an arg-max."""
         return len(self.layers) - isinstance(self.layers[-1], Best)
 
     @property
@@ -153,16 +153,21 @@ class FloatNetwork:
         return self.run(np.zeros((1, *self.shape)), stop=self.scores_at).size
 
     def with_products(self, products: dict[str, Product]) -> FloatNetwork:
-        """The same with other products in place of those of these names."""
-        layers = tuple(products.get(one.name, one) if isinstance(one, Product) else one for one in self.layers)
+        """This network with ``products``, by name, in place of its products of the same names."""
+        layers = tuple(
+            products.get(layer.name, layer) if isinstance(layer, Product) else layer for layer in self.layers
+        )
         return replace(self, layers=layers)
 
     def flattened_channels_last(self) -> FloatNetwork:
-        """The same with maps flattened as hardware streams them: vectors of weights behind them then lie together."""
+        """This network with maps flattened channels last, the order in which hardware streams them.
+
+        Weights that share a scale in hardware are then neighbours in the matrix of the next product.
+        """
         layers: list[FloatLayer] = []
         x = np.zeros((1, *self.shape), np.float32)
         for index, layer in enumerate(self.layers):
-            following = next((one for one in self.layers[index:] if isinstance(one, Product)), None)
+            following = next((later for later in self.layers[index:] if isinstance(later, Product)), None)
             if isinstance(layer, Flat) and x.ndim == 4 and not layer.channels_last and following is not None:
                 places = np.arange(x.size).reshape(x.shape[1:]).transpose(1, 2, 0).ravel()
                 moved = {following.name: replace(following, weights=following.weights[:, places])}

@@ -1,7 +1,7 @@
-"""Plain float ONNX networks, as PyTorch and Keras export them for inference, to chains of float layers.
+"""Reads float ONNX networks, as PyTorch and Keras export them for inference, into chains of float layers.
 
-The reader walks the one chain from the graph's input to its output. What it cannot take it refuses, naming the node:
-branches, activations times activations, ops and attributes that it does not know.
+The reader walks the one chain from the graph's input to its output. It refuses, naming the node:
+branches, products of two activations, and unknown ops and attributes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from fewbit.importers.onnx_window import Window
 
 
 def load(path: str | Path) -> FloatNetwork:
-    """The float network in the ONNX file ``path``; a softmax at its end is left out.
+    """The float network in the ONNX file ``path``; a softmax at its end is dropped.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or foreign, or holds what the reader cannot take; the message names the
+        If the file is missing, truncated or no ONNX file, or holds something unsupported; the message names the
         node.
     """
     path = Path(path)
@@ -49,7 +49,7 @@ def load(path: str | Path) -> FloatNetwork:
 
 
 def float_network(graph: Graph, name: str) -> FloatNetwork:
-    """The float network that ``graph`` is. Raises FewbitError, naming the node, where it is none."""
+    """``graph`` as a float network. Raises FewbitError, naming the node, if it holds something unsupported."""
     if graph.input_type != "float32":
         raise FewbitError(f"input {graph.input!r}: must be float32, not {graph.input_type}")
     reader = _Reader(graph.input_shape)
@@ -62,12 +62,12 @@ def float_network(graph: Graph, name: str) -> FloatNetwork:
                 constants[node.outputs[0]] = constant_result(node, [np.empty(reader.shape, np.uint8)], graph.budget)
                 continue
             if not active:
-                given = [constants[name] for name in node.inputs if name]
-                constants[node.outputs[0]] = constant_result(node, given, graph.budget)
+                inputs = [constants[name] for name in node.inputs if name]
+                constants[node.outputs[0]] = constant_result(node, inputs, graph.budget)
                 continue
             if len(active) > 1 or active[0] != newest:
                 shared = f", as {user.label} does" if user is not None and len(active) == 1 else ""
-                raise Refusal(f"hangs on more than the node before it{shared}: branches are not supported")
+                raise Refusal(f"depends on more than the node before it{shared}: branches are not supported")
             reader.take(node, [constants.get(name) for name in node.inputs])
             newest, user = node.outputs[0], node
         except FewbitError as error:
@@ -86,7 +86,7 @@ class _Reader:
         self.softmax = False
 
     def take(self, node: Node, inputs: list[Array | None]) -> None:
-        """Adds what ``node`` does; ``inputs`` are its constants, None for the activations and what is left out."""
+        """Appends the step of ``node``; ``inputs`` are its constants, None for activations and omitted inputs."""
         step = _STEPS.get(node.op) if node.domain == "" else None
         if step is None:
             raise Refusal("this op is not supported in a float network")
@@ -159,14 +159,14 @@ class _Reader:
         constant = inputs[0] if left else inputs[1]
         if constant is None:
             raise Refusal("needs a constant beside the activations")
-        vector, one, none = self._vector(constant), np.ones(1), np.zeros(1)
+        vector, unit, zero = self._vector(constant), np.ones(1), np.zeros(1)
         if node.op == "Div" and (left or (vector == 0).any()):
             raise Refusal("divides by the activations, or by 0")
         gain, shift = {
-            "Add": (one, vector),
-            "Sub": (-one, vector) if left else (one, -vector),
-            "Mul": (vector, none),
-            "Div": (1 / np.where(vector == 0, 1, vector), none),
+            "Add": (unit, vector),
+            "Sub": (-unit, vector) if left else (unit, -vector),
+            "Mul": (vector, zero),
+            "Div": (1 / np.where(vector == 0, 1, vector), zero),
         }[node.op]
         self.steps.append(Scale(node.label, gain, shift))
 
@@ -177,12 +177,12 @@ class _Reader:
         if training or not spatial:
             raise Refusal("must be in inference mode, one mean and variance a channel")
         channels = self.shape[1]
-        if any(one is not None and one.dtype != np.float32 for one in inputs):
+        if any(constant is not None and constant.dtype != np.float32 for constant in inputs):
             raise Refusal("its parameters must be float32")
-        given = [one.astype(np.float64) for one in inputs[1:] if one is not None]
-        if len(given) != 4 or any(one.shape != (channels,) or not np.isfinite(one).all() for one in given):
+        vectors = [constant.astype(np.float64) for constant in inputs[1:] if constant is not None]
+        if len(vectors) != 4 or any(v.shape != (channels,) or not np.isfinite(v).all() for v in vectors):
             raise Refusal(f"needs {channels} finite numbers of each parameter for activations of shape {self.shape}")
-        gain, bias, mean, variance = given
+        gain, bias, mean, variance = vectors
         if (variance + epsilon <= 0).any():
             raise Refusal("a variance is not positive")
         factor = gain / np.sqrt(variance + epsilon)
@@ -224,7 +224,7 @@ class _Reader:
 
     def reshape(self, node: Node, inputs: list[Array | None]) -> None:
         """Flatten, Reshape, Squeeze and Unsqueeze: to one axis anywhere, to a map only at the input."""
-        constants = [one for one in inputs if one is not None]
+        constants = [constant for constant in inputs if constant is not None]
         shape = self.shape
         if node.op == "Flatten":
             (axis,) = node.settings(axis=1)
@@ -259,7 +259,7 @@ class _Reader:
             raise Refusal(f"only the input may be reshaped to {result}, not activations of shape {shape}")
 
     def soft_max(self, node: Node, inputs: list[Array | None]) -> None:
-        """Leaves the order of the scores as it is."""
+        """Softmax and LogSoftmax keep the order of the scores, so that they are dropped."""
         (axis,) = node.settings(axis=-1)
         self._check_over_scores(axis)
         self.softmax = True

@@ -1,4 +1,4 @@
-"""Where a float network becomes few-bit integers: once behind each product, before the next one."""
+"""Where a float network is quantized to few-bit integers: once after each product, before the next product."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from fewbit.importers.float_onnx.network import FloatLayer, FloatNetwork, FloatP
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A product and what follows it, up to the next one.
+    """A product and the layers after it, up to the next product.
 
     Attributes
     ----------
     product : Product or None
-        None for what stands before the first one.
+        None in the segment of the layers before the first product.
     wide : tuple of FloatLayer
-        Done on the sums: nothing, or all up to the last mean before the ReLU, so that it is quantized once.
+        Layers computed on the sums of the product: all up to the last mean before the ReLU, so that the activations are
+        quantized only once; else none.
     quantized : bool
-        Whether few-bit levels come next; not where the network ends in sums.
+        Whether the sums are quantized to few-bit levels; False where the network ends in sums.
     relu : bool
     narrow : tuple of FloatLayer
-        Done on the levels: a maximum and a ReLU may change places with the quantizer.
+        Layers computed on the levels: a maximum and a ReLU commute with the quantizer.
     level_at, seen_at : int
-        Layers of the network up to where the levels are made, and up to where their reals are first summed up: maxima
-        that follow tell which of the reals count.
+        How many layers of the network come before the quantizer, and how many come before the next mean or product. The
+        range of the activations is measured at ``seen_at``: only reals that pass the maxima in between matter.
     """
 
     product: Product | None

@@ -1,1 +1,1 @@
-"""Networks in integers under construction: what every importer builds with."""
+"""Builds networks in integers: shared by every reader and by the quantizer."""

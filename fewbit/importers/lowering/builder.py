@@ -1,24 +1,25 @@
-"""Builds a network layer by layer from what a source graph does to one tensor, exactly.
+"""Lowers the steps of a source graph to integer layers.
 
-Between two quantizers a tensor is an integer tensor and an exact curve from those integers to the reals of
-the graph; a quantizer turns the curve into integer thresholds. Knows nothing of files.
+Between two quantizers a tensor is carried by integers, with an exact curve from those integers to the reals of the
+source graph (:mod:`fewbit.importers.lowering.tensor`). A quantizer folds the curve into integer thresholds.
 
-Here are the steps that every element takes alone, and how a network begins and ends; products are in
+This module holds elementwise steps, reshaping, quantizers and the end of a network. Products are in
 :mod:`fewbit.importers.lowering.products`, pooling is in :mod:`fewbit.importers.lowering.pools`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewbit.exact import (
+    Boundary,
     Curve,
-    Gain,
     Reals,
     check_thresholds,
     comparable_scores,
@@ -26,7 +27,9 @@ from fewbit.exact import (
     fold_thresholds,
 )
 from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import (
+    INPUT,
     Affine,
     ArgMax,
     Flatten,
@@ -36,70 +39,34 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
+from fewbit.golden.quantizers.fixed_point import fixed_point
+from fewbit.importers.lowering.float_steps import Floats, input_thresholds, level_table, table_thresholds
+from fewbit.importers.lowering.quantizer import Quantizer
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import broadcasts
 from fewbit.importers.onnx_graph import Array, Refusal
-from fewbit.importers.qonnx.float_steps import FloatChain, Floats, input_thresholds, level_table, table_thresholds
-from fewbit.importers.qonnx.quantizer import Quantizer
-
-AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 _TABLE = 1 << 24
-"""Values times channels up to which the float32 steps after an integer input are executed for each."""
+"""Most input values times channels for which the float32 steps after an integer input are executed one by one."""
 _MOST_CHANNELS = 1 << 18
 _LADDER = 1 << 12
-"""Levels that a Relu or Clip on its own may have."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """The activations between two nodes.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        As the graph has it, with the batch axis.
-    frame : tuple of int
-        As the layers so far have it.
-    dtype : DType or None
-        Kind of the integers; None while they are a float32 input.
-    low, high : int arrays (1,) or (channels,)
-        Reachable integers. Channels are the first axis of ``frame``.
-    curve : Curve
-        From the integers to the reals of the graph.
-    chain : FloatChain or None
-        The same in float32, up to the first quantizer or product.
-    quantized : bool
-        Whether the integers are few-bit levels, not sums.
-    integral : bool
-        Whether the graph's element type is an integer one.
-    index : bool
-        Whether this is the arg-max.
-    """
-
-    shape: tuple[int, ...]
-    frame: tuple[int, ...]
-    dtype: DType | None
-    low: Ints
-    high: Ints
-    curve: Curve
-    chain: FloatChain | None
-    quantized: bool = True
-    integral: bool = False
-    index: bool = False
-
-    @property
-    def reach(self) -> tuple[Reals, Reals]:
-        """Lowest and highest reals of the graph, (1,) or (channels,) each, for the reachable integers."""
-        channels = range(max(self.curve.channels, self.low.size))
-        ends = [
-            sorted(self.curve.value(channel, int(np.resize(x, len(channels))[channel])) for x in (self.low, self.high))
-            for channel in channels
-        ]
-        return exact([low for low, _ in ends]), exact([high for _, high in ends])
+"""Most levels of a Relu or Clip that no quantizer follows."""
+_BIAS_BITS = 24
+"""Bits of the bias of scores whose gains are all 0."""
 
 
 class Builder:
-    """The layers so far. Each method takes a tensor and gives the next one, adding the layers that takes."""
+    """Collects the layers of a network. Each step takes a :class:`Tensor`, appends the layers that the step needs, and
+    returns the tensor after the step.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    input : TensorType
+        Type of the input of the network.
+    input_quantizer : InputQuantizer or None
+        Quantizer of a float32 input.
+    """
 
     def __init__(self, source: Tensor) -> None:
         self.layers: list[Layer] = []
@@ -107,14 +74,13 @@ class Builder:
         self.input = TensorType(source.dtype or DType("uint", 1), source.frame)
 
     def network(self, name: str, tensor: Tensor) -> Network:
-        """The network that ends in ``tensor``."""
+        """The network whose output is ``tensor``."""
         scale, bias = exact([1]), exact([0])
         if tensor.dtype is None:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
         if not tensor.index:
             tensor = self.affine_levels(tensor, "the output")
-            gains = gains_of(tensor)
-            scale, bias = (_over_frame(values, tensor.frame) for values in (gains.gain, gains.shift))
+            scale, bias = (_over_frame(values, tensor.frame) for values in (tensor.gains.gain, tensor.gains.shift))
         try:
             reals = [np.array([float(value) for value in values]) for values in (scale, bias)]
         except OverflowError:
@@ -129,22 +95,27 @@ class Builder:
             output_shape=None if tensor.shape[1:] == tensor.frame else tensor.shape[1:],
         )
 
-    def flat(self, tensor: Tensor) -> Tensor:
-        """``tensor`` with one axis a frame, by a Flatten layer if it had more."""
+    def flat(self, tensor: Tensor, channels_last: bool = False) -> Tensor:
+        """``tensor`` with its frame on one axis, by a Flatten layer if needed; its shape in the source graph stays."""
         if len(tensor.frame) == 1:
             return tensor
-        if tensor.dtype is not None:
-            self.add(Flatten)
         size = math.prod(tensor.frame)
-        if max(tensor.curve.channels, tensor.low.size, tensor.chain.channels if tensor.chain else 1) > 1:
+        layer = Flatten(name=self.name(Flatten), channels_last=channels_last)
+        if tensor.channels > 1:
             _check_channels(size)
-        times = size // tensor.frame[0] if tensor.frame else 1
-        low, high = (np.repeat(ends, times) if ends.size > 1 else ends for ends in (tensor.low, tensor.high))
-        chain = tensor.chain and tensor.chain.spread(times)
-        return replace(tensor, frame=(size,), low=low, high=high, curve=tensor.curve.spread(times), chain=chain)
+            channels = layer.places(tensor.frame) // (size // tensor.frame[0])
+            low, high = (ends[channels] if ends.size > 1 else ends for ends in (tensor.low, tensor.high))
+            chain = tensor.chain and tensor.chain.of_channels(channels)
+            tensor = replace(tensor, low=low, high=high, curve=tensor.curve.of_channels(channels), chain=chain)
+        if tensor.dtype is None:
+            return replace(tensor, frame=(size,))
+        return self.add(layer, tensor, low=tensor.low, high=tensor.high)
 
     def vectors(self, tensor: Tensor, *constants: Array) -> tuple[Tensor, list[Floats]]:
-        """``constants`` as (1,) or (channels,), and ``tensor``, flattened if they differ along other axes."""
+        """``tensor`` and ``constants`` as (1,) or (channels,).
+
+        Constants that differ within a channel flatten the tensor, so that each element becomes a channel.
+        """
         spread = []
         for constant in constants:
             if constant.dtype != np.float32:
@@ -168,84 +139,76 @@ class Builder:
         ]
 
     def map(self, tensor: Tensor) -> Tensor:
-        """``tensor`` with a frame of (channels, height, width), as the graph has it."""
+        """``tensor`` with a frame of (channels, height, width), its shape in the source graph."""
         if len(tensor.shape) != 4:
             raise Refusal(f"takes maps of shape (1, channels, height, width), not {tensor.shape}")
         frame = tensor.shape[1:]
         if tensor.frame == frame:
             return tensor
         by_element = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
-        channels = max(tensor.curve.channels, tensor.low.size, tensor.chain.channels if tensor.chain else 1)
-        if not by_element or channels > 1:
+        if not by_element or tensor.channels > 1:
             raise Refusal(f"takes maps, but its activations lie in a frame of shape {tensor.frame} already")
         self.input = TensorType(self.input.dtype, frame)
         return replace(tensor, frame=frame)
 
-    def affine(self, tensor: Tensor, gain: Reals | None, shift: Reals | None, step: str, *constants: Floats) -> Tensor:
-        """``gain * tensor + shift``, which ``step`` is in float32."""
+    def affine(
+        self, tensor: Tensor, gain: Reals | None = None, shift: Reals | None = None, step: str = "", *constants: Floats
+    ) -> Tensor:
+        """``gain * tensor + shift``. ``step`` with ``constants`` is the same operation in the float32 chain."""
         curve = tensor.curve.scaled(exact([1]) if gain is None else gain, exact([0]) if shift is None else shift)
         return replace(tensor, curve=curve, chain=tensor.chain and tensor.chain.then(step, *constants))
 
     def quantize(self, tensor: Tensor, quantizer: Quantizer) -> Tensor:
-        """The levels of ``quantizer``, by a Threshold layer, or by the input quantizer."""
+        """``tensor`` quantized by ``quantizer``: a Threshold layer, or the input quantizer of a float32 input."""
         tensor = self.affine(tensor, 1 / exact(quantizer.scale), exact(quantizer.zero), "div", quantizer.scale)
-        chain = tensor.chain and tensor.chain.then("add", quantizer.zero)
+        tensor = replace(tensor, chain=tensor.chain and tensor.chain.then("add", quantizer.zero))
         dtype, base = quantizer.dtype, quantizer.base
-        if tensor.dtype is None:
-            if chain is None or chain.channels > 1 or len(quantizer.boundaries) > 1:
-                raise Refusal("the float input is scaled or quantized a channel each: make it one scale, or say input=")
-            found = input_thresholds(chain, quantizer.level, quantizer.count)
-            if found is None:
-                raise Refusal("its level is the same for every input")
-            thresholds, direction, lowest = found
-            self.input_quantizer = InputQuantizer(
-                thresholds=thresholds, sign=direction, base=base + dtype.step * lowest
-            )
-            self.input = TensorType(dtype, self.input.shape)
-        else:
-            self.add(Threshold, **self._thresholds(tensor, quantizer, chain), dtype=dtype, base=base)
-        return replace(
-            tensor,
-            dtype=dtype,
-            low=np.array([dtype.min]),
-            high=np.array([dtype.max]),
-            curve=Curve().scaled(quantizer.out_scale, quantizer.out_shift),
-            chain=None,
-            quantized=True,
-        )
+        curve = Curve().scaled(quantizer.out_scale, quantizer.out_shift)
+        if tensor.dtype is not None:
+            executed = _executed_thresholds(tensor, quantizer)
+            if executed is None:
+                return self.fold(tensor, quantizer.boundaries, dtype, base, curve)
+            return self.threshold(tensor, *executed, dtype, base, curve)
+        if tensor.chain is None or tensor.chain.channels > 1 or len(quantizer.boundaries) > 1:
+            raise Refusal("the float input is scaled or quantized a channel each: make it one scale, or say input=")
+        folded = input_thresholds(tensor.chain, quantizer.level, quantizer.count)
+        if folded is None:
+            raise Refusal("its level is the same for every input")
+        thresholds, direction, lowest = folded
+        self.input_quantizer = InputQuantizer(thresholds=thresholds, sign=direction, base=base + dtype.step * lowest)
+        self.input = TensorType(dtype, self.input.shape)
+        low, high = np.array([dtype.min]), np.array([dtype.max])
+        return replace(tensor, dtype=dtype, low=low, high=high, curve=curve, chain=None)
 
-    @staticmethod
-    def _thresholds(tensor: Tensor, quantizer: Quantizer, chain: FloatChain | None) -> dict[str, Ints]:
-        """Integer thresholds: those of the float32 steps where they follow an integer input, else exact."""
-        assert tensor.dtype is not None
-        if chain is not None:
-            channels = max(chain.channels, len(quantizer.boundaries))
-            check_thresholds(channels, quantizer.count)
-            if (tensor.dtype.max - tensor.dtype.min + 1) * channels <= _TABLE:
-                values = np.arange(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
-                found = table_thresholds(level_table(chain, quantizer.level, values), values, quantizer.count)
-                if found is None:
-                    raise Refusal("neither rises nor falls with its input")
-                return {"thresholds": found[0], "sign": found[1]}
-        thresholds, signs = fold_thresholds(tensor.curve, quantizer.boundaries, tensor.low, tensor.high)
-        return {"thresholds": thresholds, "sign": signs}
+    def fold(self, tensor: Tensor, boundaries: list[list[Boundary]], dtype: DType, base: int, curve: Curve) -> Tensor:
+        """``tensor`` quantized to levels that begin at the reals ``boundaries``, exactly, by a Threshold layer.
+
+        ``curve`` gives the real that each new integer represents.
+        """
+        thresholds, signs = fold_thresholds(tensor.curve, boundaries, tensor.low, tensor.high)
+        return self.threshold(tensor, thresholds, signs, dtype, base, curve)
+
+    def threshold(self, tensor: Tensor, thresholds: Ints, sign: Ints, dtype: DType, base: int, curve: Curve) -> Tensor:
+        """The output of a Threshold layer; ``curve`` gives the real that each of its integers represents."""
+        name = self.name(Threshold)
+        layer = Threshold(name=name, thresholds=thresholds, sign=sign, dtype=dtype, base=base)
+        return self.add(layer, tensor, curve=curve, chain=None, quantized=True)
 
     def affine_levels(self, tensor: Tensor, what: str, zero: bool = False) -> Tensor:
         """``tensor`` without a pending Relu or Clip and, with ``zero``, with the integer 0 for the real 0.
 
-        Few-bit levels that are not so become others by a Threshold layer.
+        A Threshold layer maps few-bit levels to such levels where necessary.
         """
-        gains = tensor.curve.gains
-        if gains is None:
+        if tensor.curve.gains is None:
             return self.levels(tensor, what, f"{what} is a Relu or Clip that no quantizer follows", zero)
-        if zero and any(gains.shift):
+        if zero and any(tensor.gains.shift):
             return self.levels(tensor, what, f"{what} has an offset, beside which 0, its padding, is no level", zero)
         return tensor
 
     def levels(self, tensor: Tensor, what: str, reason: str, zero: bool = False) -> Tensor:
-        """Few-bit levels as others, a whole number of steps above an offset, by a Threshold layer.
+        """Maps few-bit levels by a Threshold layer to integers whose reals are ``gain * integer + offset``.
 
-        The offset is 0 where it can be, and must be with ``zero``. Refuses what it cannot do, for ``reason``.
+        The offset is 0 where possible; with ``zero`` it must be. Refuses with the message ``reason`` if it cannot.
         """
         assert tensor.dtype is not None
         values = range(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
@@ -265,18 +228,10 @@ class Builder:
             raise Refusal(f"{what} is a Relu or Clip that cuts between two levels")
         dtype = DType("uint", (base + count).bit_length()) if base >= 0 else DType.holding(base, base + count)
         table = np.array([[int((value - ladder[0]) / unit)] for value in reals])
-        found = table_thresholds(table, np.array(values), count)
-        assert found is not None
-        self.add(Threshold, thresholds=found[0], sign=found[1], dtype=dtype, base=base)
+        folded = table_thresholds(table, np.array(values), count)
+        assert folded is not None
         curve = Curve().scaled(exact([1]) * unit, exact([1]) * (ladder[0] - base * unit))
-        return replace(
-            tensor,
-            dtype=dtype,
-            low=np.array([dtype.min]),
-            high=np.array([dtype.max]),
-            curve=curve,
-            chain=None,
-        )
+        return self.threshold(tensor, *folded, dtype, base, curve)
 
     def arg_max(self, tensor: Tensor, axis: int, shape: tuple[int, ...]) -> Tensor:
         """Index of the largest real along ``axis``."""
@@ -287,47 +242,99 @@ class Builder:
         if tensor.dtype is None:
             raise Refusal("its input is not quantized")
         tensor = self.affine_levels(self.flat(tensor), "its input")
-        gains = gains_of(tensor)
-        gain, shift = (np.resize(values, tensor.frame[0]) for values in (gains.gain, gains.shift))
+        gain, shift = (np.resize(values, tensor.frame[0]) for values in (tensor.gains.gain, tensor.gains.shift))
         if any(value != gain[0] for value in gain) or any(value != shift[0] for value in shift) or gain[0] <= 0:
             low, high = (np.resize(ends, tensor.frame[0]) for ends in (tensor.low, tensor.high))
             scale, bias = comparable_scores(gain, shift, low, high)
-            self.add(Affine, scale=scale, bias=bias)
-        self.add(ArgMax)
-        return replace(tensor, shape=shape, frame=(), index=True)
+            layer = Affine(name=self.name(Affine), scale=np.array(scale), bias=np.array(bias))
+            tensor = self.add(layer, tensor, curve=Curve())
+        return replace(self.best(tensor), shape=shape)
 
-    def add(self, kind: type[AnyLayer], **fields: Any) -> AnyLayer:
-        """A layer behind those so far, under the next name of its kind."""
-        index = sum(isinstance(layer, kind) for layer in self.layers)
-        layer = kind(name=f"{kind.kind}_{index}", **fields)
+    def best(self, tensor: Tensor) -> Tensor:
+        """Index of the largest real; all channels have one gain and offset; a negative gain negates the integers."""
+        if tensor.gains.gain[0] < 0:
+            ones = np.ones(tensor.frame[0], np.int64)
+            tensor = self.add(Affine(name=self.name(Affine), scale=-ones, bias=0 * ones), tensor, curve=Curve())
+        return self.add(ArgMax(name=self.name(ArgMax)), tensor, index=True)
+
+    def scores(self, tensor: Tensor, scale_bits: int) -> Tensor:
+        """``tensor`` with one gain for all channels and no offset, by an Affine layer where they have others.
+
+        Gains that differ are rounded to ``scale_bits`` bits, offsets to whole units of the result.
+        """
+        gains = tensor.gains
+        if all(gain == gains.gain[0] for gain in gains.gain) and not any(gains.shift):
+            return tensor
+        channels = tensor.frame[0]
+        gain, shift = (np.resize(values, channels) for values in (gains.gain, gains.shift))
+        if not any(gain):
+            scale, places = np.zeros(channels, np.int64), fixed_point(shift.astype(np.float64), _BIAS_BITS)[1]
+            unit = Fraction(2) ** -places
+        elif all(value == gain[0] for value in gain):
+            scale, unit = np.full(channels, 1 if gain[0] > 0 else -1), abs(gain[0])
+        else:
+            scale, places = fixed_point(gain.astype(np.float64), scale_bits)
+            unit = Fraction(2) ** -places
+        bias = [round(value / unit) for value in shift]
+        if max(map(abs, bias)) >= 1 << 63:
+            raise FewbitError("the biases of the scores are too large beside their scales: they need more than 64 bits")
+        layer = Affine(name=self.name(Affine), scale=scale, bias=np.array(bias, np.int64))
+        return self.add(layer, tensor, curve=Curve().scaled(exact([unit]), exact([0])))
+
+    def name(self, kind: type[Layer]) -> str:
+        """The name of the next layer of ``kind``: the kind and its running number."""
+        return f"{kind.kind}_{sum(isinstance(layer, kind) for layer in self.layers)}"
+
+    def add(self, layer: Layer, tensor: Tensor, **changes: Any) -> Tensor:
+        """The output of ``layer``, which reads ``tensor`` and is appended to the layers.
+
+        The layer determines type and range of the output; ``changes`` sets the other fields of the tensor.
+        """
+        if tensor.layer != (self.layers[-1].name if self.layers else ""):  # a branch from an earlier layer
+            layer = replace(layer, inputs=(tensor.layer or INPUT,))
+        output = layer.output_of([tensor.type])
+        if "low" not in changes:
+            ends = np.array(layer.output_range_of([tensor.type], [lambda: (tensor.low, tensor.high)]))
+            changes["low"], changes["high"] = ends[:, :1] if (ends == ends[:, :1]).all() else ends
         self.layers.append(layer)
-        return layer
+        return replace(tensor, layer=layer.name, frame=output.shape, dtype=output.dtype, **changes)
+
+
+def _executed_thresholds(tensor: Tensor, quantizer: Quantizer) -> tuple[Ints, Ints] | None:
+    """Thresholds and signs from executing the float32 chain for every input; None without a chain or beyond _TABLE."""
+    if tensor.chain is None:
+        return None
+    assert tensor.dtype is not None
+    channels = max(tensor.chain.channels, len(quantizer.boundaries))
+    check_thresholds(channels, quantizer.count)
+    if (tensor.dtype.max - tensor.dtype.min + 1) * channels > _TABLE:
+        return None
+    values = np.arange(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
+    thresholds = table_thresholds(level_table(tensor.chain, quantizer.level, values), values, quantizer.count)
+    if thresholds is None:
+        raise Refusal("neither rises nor falls with its input")
+    return thresholds
 
 
 def _check_channels(count: int) -> None:
-    """Raises Refusal on more elements with a scale, shift or range of their own than are kept as exact numbers."""
+    """Raises Refusal if more than the supported number of channels differ in scale, shift or range."""
     if count > _MOST_CHANNELS:
         raise Refusal(f"has {count:,} elements that differ in scale or range, {_MOST_CHANNELS:,} are the most")
 
 
-def one_if_alike(values: Floats) -> Floats:
+def one_if_alike(values: NDArray[Any]) -> NDArray[Any]:
+    """``values`` shortened to (1,) if all are equal."""
     return values[:1] if (values == values[0]).all() else values
 
 
-def gains_of(tensor: Tensor) -> Gain:
-    gains = tensor.curve.gains
-    assert gains is not None
-    return gains
-
-
 def _common_unit(values: list[Fraction]) -> Fraction:
-    """The greatest rational of which each of ``values`` is a multiple."""
+    """The greatest rational number that divides each of ``values``."""
     denominator = int(np.lcm.reduce(np.array([value.denominator for value in values], object)))
     return Fraction(int(np.gcd.reduce(np.array([int(v * denominator) for v in values], object))), denominator)
 
 
 def _over_frame(values: Reals, frame: tuple[int, ...]) -> Reals:
-    """One value for all, or one for each element of a frame."""
+    """``values`` of channels as (1,) if all are equal, else one for each element of a frame."""
     if all(value == values[0] for value in values):
         return values[:1]
     return np.repeat(values, int(np.prod(frame[1:], dtype=int)))

@@ -1,8 +1,9 @@
-"""Products of a network under construction, dense and convolutional: which integers, and which scale is left over."""
+"""Lowers dense and convolutional products to integer layers, with an exact scale and offset for each output."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +11,15 @@ from fewbit.exact import Curve, Reals, exact
 from fewbit.golden.codes import BINARY, TERNARY, Code, integer
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.linear import Linear
-from fewbit.golden.network import Conv, Dense, TensorType
-from fewbit.importers.lowering.builder import Builder, Tensor, gains_of, one_if_alike
+from fewbit.golden.network import Conv, Dense
+from fewbit.golden.quantizers.rules import Quantized
+from fewbit.importers.lowering.builder import Builder, one_if_alike
+from fewbit.importers.lowering.quantizer import QuantizedConstant
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Refusal
-from fewbit.importers.qonnx.quantizer import QuantizedConstant
 
 _LARGEST_ZERO = 1 << 16
-"""More moves any weight out of the widest code."""
+"""Largest zero point of weights: with a larger one no weight fits the widest code."""
 
 
 def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
@@ -28,10 +31,7 @@ def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tenso
         raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
     tensor = builder.affine_levels(builder.flat(tensor), "its input")
     levels, scale = _levels(weights.map(np.transpose))
-    gain, shift = _gain_and_shift(tensor, levels, scale, groups=1)
-    layer = builder.add(Dense, weights=levels, code=narrowest_code(levels))
-    shape = (*tensor.shape[:-1], len(levels))
-    return _sums(layer, replace(tensor, shape=shape), gain, shift)
+    return product(builder, tensor, Dense(name=builder.name(Dense), weights=levels, code=narrowest_code(levels)), scale)
 
 
 def conv(
@@ -44,7 +44,7 @@ def conv(
 ) -> Tensor:
     """``tensor`` convolved with ``weights``, (outputs, channels / groups, kernel height, kernel width).
 
-    The padding is the real 0; where that is another integer, few-bit levels are moved so that it is 0.
+    Padding is the real 0. Where another integer represents it, few-bit levels are mapped so that the integer 0 does.
     """
     _check_quantized(tensor)
     tensor = builder.map(tensor)
@@ -57,11 +57,29 @@ def conv(
         )
     tensor = builder.affine_levels(tensor, "its input", zero=any(padding))
     levels, scale = _levels(weights)
-    gain, shift = _gain_and_shift(tensor, levels, scale, groups)
-    layer = builder.add(
-        Conv, weights=levels, code=narrowest_code(levels), stride=stride, padding=padding, groups=groups
+    layer = Conv(
+        name=builder.name(Conv),
+        weights=levels,
+        code=narrowest_code(levels),
+        stride=stride,
+        padding=padding,
+        groups=groups,
     )
-    return _sums(layer, tensor, gain, shift)
+    return product(builder, tensor, layer, scale)
+
+
+def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Tensor:
+    """The sums of ``layer``; a real weight is ``scale``, (1,) or (outputs,), times the integer weight.
+
+    Raises
+    ------
+    Refusal
+        If the inputs of an output have different scales.
+    """
+    sums = builder.add(layer, tensor, chain=None, quantized=False)
+    gain, shift = _gain_and_shift(tensor, layer)
+    shape = (*tensor.shape[: -len(sums.frame)], *sums.frame)
+    return replace(sums, shape=shape, curve=Curve().scaled(scale * gain, scale * shift))
 
 
 def _check_quantized(tensor: Tensor) -> None:
@@ -69,51 +87,27 @@ def _check_quantized(tensor: Tensor) -> None:
         raise Refusal("its activations are not quantized: put a Quant before it")
 
 
-def _gain_and_shift(tensor: Tensor, levels: Ints, scale: Reals, groups: int) -> tuple[Reals, Reals]:
-    """What is left of the real product: ``gain * sum + shift`` of an output.  # levels (outputs, inputs, ...)
-
-    Raises
-    ------
-    Refusal
-        If an output sees activations of different scales.
-    """
-    gains = gains_of(tensor)
-    outputs, inputs = levels.shape[:2]
+def _gain_and_shift(tensor: Tensor, layer: Linear) -> tuple[Reals, Reals]:
+    """Gain and offset, (1,) or (outputs,) each, from the sums of ``layer`` to the sums over the reals of ``tensor``."""
+    gain, offset = tensor.gains.gain, tensor.gains.shift
+    outputs, inputs = layer.weights.shape[:2]
+    groups = tensor.frame[0] // inputs
     group = np.arange(outputs) // (outputs // groups)
-    weights = levels.reshape(outputs, inputs, -1).sum(2)
-    gain, sums = gains.gain, weights.sum(1).astype(object) * gains.shift[0]
     if gain.size > 1:
         by_group = gain.reshape(groups, inputs)
         if (by_group != by_group[:, :1]).any():
             raise Refusal("the scale of its activations differs between its inputs, which no integer product can take")
         gain = by_group[group, 0]
-    if gains.shift.size > 1:
-        shifts = gains.shift.reshape(groups, inputs)
-        # An output at a time: one object a weight would take a hundred bytes each.
-        sums = exact([np.dot(row.astype(object), shifts[share]) for row, share in zip(weights, group)])
-    return scale * gain, scale * sums
-
-
-def _sums(layer: Linear, tensor: Tensor, gain: Reals, shift: Reals) -> Tensor:
-    """Output of ``layer`` for ``tensor``, which has its shape already where that is no map."""
-    assert tensor.dtype is not None
-    result = layer.output(TensorType(tensor.dtype, tensor.frame))
-    low, high = layer.bounds(tensor.dtype)
-    return replace(
-        tensor,
-        shape=(1, *result.shape) if len(result.shape) == 3 else tensor.shape,
-        frame=result.shape,
-        dtype=result.dtype,
-        low=low,
-        high=high,
-        curve=Curve().scaled(gain, shift),
-        chain=None,
-        quantized=False,
-    )
+    if not any(offset):
+        return gain, exact([0])
+    by_channel = layer.factors().reshape(outputs, -1, inputs).sum(1)
+    offsets = np.resize(offset, tensor.frame[0]).reshape(groups, inputs)
+    # An output at a time: one object a weight would take a hundred bytes each.
+    return gain, exact([np.dot(row.astype(object), offsets[share]) for row, share in zip(by_channel, group)])
 
 
 def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
-    """Integer weights (outputs, ...) without a zero point, and the scale of each output."""
+    """Integer weights (outputs, ...) with the zero point subtracted, and the scale of each output."""
     scale = weights.scale.reshape(len(weights.scale), -1)
     if (scale != scale[:, :1]).any():
         raise Refusal("the scale of its weights differs between its inputs, which no integer product can take")
@@ -125,7 +119,7 @@ def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
 
 
 def narrowest_code(levels: Ints) -> Code:
-    """The narrowest code that has all ``levels``."""
+    """The code of fewest bits that contains all ``levels``."""
     low, high = int(levels.min()), int(levels.max())
     if low >= -1 and high <= 1:
         return BINARY if (levels != 0).all() else TERNARY
@@ -133,3 +127,33 @@ def narrowest_code(levels: Ints) -> Code:
     if bits > 16:
         raise Refusal(f"its weights, {low} to {high}, need {bits} bits, 16 are the most")
     return integer(bits)
+
+
+def stores_scales(weights: Quantized) -> bool:
+    """Whether the scales of ``weights`` differ within an output, so that the layer has to store them."""
+    return weights.vectors.runs or weights.negative_scales is not None
+
+
+def linear_fields(weights: Quantized, shape: tuple[int, ...]) -> tuple[dict[str, Any], Reals]:
+    """Fields of a layer that stores ``weights`` in ``shape``, and the scale (1,) or (outputs,) that it does not store.
+
+    A scale that all weights of an output share is not stored; scales that differ within an output are, in fixed point.
+    """
+    outputs, channels, *kernel = shape
+    fields: dict[str, Any] = {
+        "weights": np.moveaxis(weights.levels.reshape(outputs, *kernel, channels), -1, 1),
+        "code": weights.code,
+        "scales": None,
+        "negative_scales": None,
+        "vector": 0,
+        "across": False,
+    }
+    if not stores_scales(weights):
+        return fields, one_if_alike(exact(weights.unit * weights.scales.ravel()))
+    rows = (outputs, 1) if weights.vectors.axis == "tensor" else weights.scales.shape
+    fields["scales"] = np.broadcast_to(weights.scales, rows)
+    if weights.negative_scales is not None:
+        fields["negative_scales"] = np.broadcast_to(weights.negative_scales, rows)
+    fields["vector"] = weights.vectors.length_in(weights.shape) if weights.vectors.runs else weights.shape[1]
+    fields["across"] = weights.vectors.axis == "outputs"
+    return fields, exact([weights.unit])

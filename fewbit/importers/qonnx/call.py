@@ -1,4 +1,4 @@
-"""A node of a QONNX graph with its inputs, and the weights among them."""
+"""A node of a QONNX graph together with its inputs, and how an input is read as weights."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewbit.importers.lowering.builder import Tensor
+from fewbit.importers.lowering.quantizer import QuantizedConstant
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.quantizer import QuantizedConstant
 
 Constant = Array | QuantizedConstant
 
 
 @dataclass(frozen=True)
 class Call:
-    """A node and its inputs: constants, the tensor that hangs on the graph's input, None for one left out."""
+    """A node and its inputs: constants, tensors that depend on the graph's input, and None for an omitted input."""
 
     node: Node
     inputs: tuple[Constant | Tensor | None, ...]
 
     def parameters(self, least: int, most: int) -> list[Array | None]:
-        """The inputs after the first as constants, ``least`` to ``most`` of them, None for those left out."""
-        found = list(self.inputs[1:])
-        while found and found[-1] is None:
-            found.pop()
-        if not least <= len(found) <= most:
-            raise Refusal(f"cannot have {len(found) + 1} inputs")
+        """The inputs after the first as ``most`` constants, at least ``least`` of them present, the others None."""
+        constants = list(self.inputs[1:])
+        while constants and constants[-1] is None:
+            constants.pop()
+        if not least <= len(constants) <= most:
+            raise Refusal(f"cannot have {len(constants) + 1} inputs")
         if not isinstance(self.inputs[0], Tensor):
             raise Refusal("its first input must be the activations, and the others constants")
-        return [None if value is None else plain(value) for value in found] + [None] * (most - len(found))
+        return [None if value is None else plain(value) for value in constants] + [None] * (most - len(constants))
 
-    def given(self, count: int) -> list[Array]:
-        """Exactly ``count`` constants after the first input."""
+    def constants(self, count: int) -> list[Array]:
+        """The inputs after the first, which must be exactly ``count`` constants."""
         values = [value for value in self.parameters(count, count) if value is not None]
         if len(values) != count:
             raise Refusal(f"needs all its {count + 1} inputs")
@@ -40,13 +40,13 @@ class Call:
 
 
 def plain(value: Constant | Tensor) -> Array:
-    """A constant as the array that the graph has."""
+    """The float32 array that a constant is in the graph."""
     assert not isinstance(value, Tensor)
     return value.value if isinstance(value, QuantizedConstant) else value
 
 
 def weights(value: Constant | Tensor | None, axes: str, count: int) -> QuantizedConstant:
-    """A constant as weights on ``count`` axes: quantized, or whole numbers as they are."""
+    """A constant with ``count`` axes as weights: quantized weights, or floats that are whole numbers."""
     if value is None:
         raise Refusal("lacks its weights")
     assert not isinstance(value, Tensor)
@@ -55,16 +55,14 @@ def weights(value: Constant | Tensor | None, axes: str, count: int) -> Quantized
             raise Refusal(f"its weights are {value.dtype}, not float32")
         if not np.isfinite(value).all() or (value != np.round(value)).any() or (np.abs(value) > 1 << 16).any():
             raise Refusal("its weights are floats: quantize them first")
-        one, none = np.ones((), np.float32), np.zeros((), np.float32)
-        value = QuantizedConstant(
-            value.astype(np.int64), np.broadcast_to(one, value.shape), np.broadcast_to(none, value.shape)
-        )
+        scale, zero = (np.broadcast_to(np.float32(number), value.shape) for number in (1, 0))
+        value = QuantizedConstant(value.astype(np.int64), scale, zero)
     if value.levels.ndim != count or value.levels.size == 0:
         raise Refusal(f"its weights must have {axes} axes, not shape {value.levels.shape}")
     return value
 
 
 def matrix(value: Constant | Tensor | None, transposed: bool) -> QuantizedConstant:
-    """A constant as weights (inputs, outputs), which it holds the other way round if ``transposed``."""
-    found = weights(value, "two", 2)
-    return found.map(np.transpose) if transposed else found
+    """A constant as weights (inputs, outputs); with ``transposed`` the constant is (outputs, inputs)."""
+    levels = weights(value, "two", 2)
+    return levels.map(np.transpose) if transposed else levels

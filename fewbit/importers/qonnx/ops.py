@@ -1,4 +1,4 @@
-"""What each QONNX op does to the activations: one function an op, in one table."""
+"""How each QONNX op is lowered: one function for each op, in one table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from fewbit.exact import exact, square_root
 from fewbit.golden.budget import check_shape
-from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.products import dense
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import (
     axes_of,
     broadcasts,
@@ -31,7 +32,7 @@ from fewbit.importers.qonnx.trunc import trunc
 
 def _matmul(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     call.node.settings()
-    call.given(1)
+    call.constants(1)
     return dense(builder, tensor, matrix(call.inputs[1], False))
 
 
@@ -41,21 +42,21 @@ def _gemm(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if trans_a or len(tensor.shape) != 2:
         raise Refusal(f"takes activations on two axes, not transposed, not shape {tensor.shape}")
     tensor = dense(builder, tensor, matrix(call.inputs[1], bool(trans_b)))
-    tensor = builder.affine(tensor, exact([alpha]), None, "none")
+    tensor = builder.affine(tensor, exact([alpha]), None)
     if bias is None:
         return tensor
     tensor, (vector,) = builder.vectors(tensor, bias)
-    return builder.affine(tensor, None, exact([beta]) * exact(vector), "none")
+    return builder.affine(tensor, None, exact([beta]) * exact(vector))
 
 
 def _arithmetic(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """Add, Sub, Mul, Div with a constant on either side."""
     call.node.settings()
-    others = [value for value in call.inputs if value is not None and not isinstance(value, Tensor)]
-    if len(call.inputs) != 2 or len(others) != 1:
+    constants = [value for value in call.inputs if value is not None and not isinstance(value, Tensor)]
+    if len(call.inputs) != 2 or len(constants) != 1:
         raise Refusal(f"cannot have {len(call.inputs)} inputs")
     left = isinstance(call.inputs[1], Tensor)
-    tensor, (constant,) = builder.vectors(tensor, plain(others[0]))
+    tensor, (constant,) = builder.vectors(tensor, plain(constants[0]))
     real = exact(constant)
     if call.node.op == "Add":
         return builder.affine(tensor, None, real, "add", constant)
@@ -84,7 +85,7 @@ def _batch_normalization(builder: Builder, call: Call, tensor: Tensor) -> Tensor
     if training or not spatial:
         raise Refusal("must be in inference mode, one mean and variance a channel")
     channels = tensor.shape[1] if len(tensor.shape) > 1 else 1
-    constants = call.given(4)
+    constants = call.constants(4)
     if any(constant.shape != (channels,) for constant in constants):
         raise Refusal(f"needs {channels} of each parameter for activations of shape {tensor.shape}")
     column = (1, channels, *[1] * (len(tensor.shape) - 2))
@@ -103,7 +104,8 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     limits: list[Array | float | None] = [0.0, None]
     if call.node.op == "Clip":
         limits = list(call.node.settings(min=None, max=None))
-        limits = [given if given is not None else old for given, old in zip(call.parameters(0, 2), limits)]
+        inputs = call.parameters(0, 2)
+        limits = [default if limit is None else limit for limit, default in zip(inputs, limits)]
     else:
         call.node.settings()
     bounds = []
@@ -124,15 +126,15 @@ def _quantizer(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     make, count = {"BipolarQuant": (bipolar_quant, 1), "Sign": (sign, 0)}.get(call.node.op, (quant, 3))
     if not isinstance(call.inputs[0], Tensor):
         raise Refusal("its scale, zero point and bit width must be constants")
-    parameters = call.given(count)
-    tensor = _parted(builder, tensor, parameters)
+    parameters = call.constants(count)
+    tensor = _split_channels(builder, tensor, parameters)
     return builder.quantize(
         tensor, make(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0])
     )
 
 
-def _parted(builder: Builder, tensor: Tensor, parameters: list[Array]) -> Tensor:
-    """``tensor``, flattened where its scale or zero point, the first two ``parameters``, differ within a channel."""
+def _split_channels(builder: Builder, tensor: Tensor, parameters: list[Array]) -> Tensor:
+    """``tensor``, flattened if the scale or the zero point (``parameters`` 0 and 1) differs within a channel."""
     for parameter in parameters[2:]:
         if not broadcasts(parameter, tensor.shape):
             raise Refusal(f"a parameter of shape {parameter.shape} does not fit activations of shape {tensor.shape}")
@@ -143,15 +145,15 @@ def _trunc(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if tensor.dtype is None:
         raise Refusal("its activations are not quantized: put a Quant before it")
     parameters = [value for value in call.parameters(4, 5) if value is not None]
-    tensor = _parted(builder, tensor, parameters)
+    tensor = _split_channels(builder, tensor, parameters)
     return builder.quantize(
         tensor,
-        trunc(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0], tensor.reach),
+        trunc(call.node, parameters, lambda constant: builder.vectors(tensor, constant)[1][0], tensor.real_range),
     )
 
 
 def _multi_threshold(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
-    (thresholds,) = call.given(1)
+    (thresholds,) = call.constants(1)
     scale, bias, _, layout = call.node.settings(out_scale=1.0, out_bias=0.0, out_dtype="", data_layout="")
     if thresholds.ndim != 2 or thresholds.size == 0 or thresholds.dtype != np.float32:
         raise Refusal("its thresholds must be float32 on two axes")
@@ -193,10 +195,10 @@ def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """Reshape, Flatten, Squeeze, Unsqueeze."""
     if call.node.op == "Reshape":
         (allow_zero,) = call.node.settings(allowzero=0)
-        (wanted,) = call.given(1)
-        if wanted.dtype != np.int64:
+        (target,) = call.constants(1)
+        if target.dtype != np.int64:
             raise Refusal("its shape must be int64")
-        shape = reshaped(tensor.shape, whole_numbers(wanted), bool(allow_zero))
+        shape = reshaped(tensor.shape, whole_numbers(target), bool(allow_zero))
     elif call.node.op == "Flatten":
         (axis,) = call.node.settings(axis=1)
         shape = flattened(tensor.shape, axis)
@@ -229,8 +231,8 @@ def _transpose(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 def _top_k(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     axis, largest, _, attribute = call.node.settings(axis=-1, largest=1, sorted=1, k=None)
     (count,) = call.parameters(0, 1)
-    wanted = [attribute] if count is None else whole_numbers(count)
-    if wanted != [1] or not largest:
+    largest_count = [attribute] if count is None else whole_numbers(count)
+    if largest_count != [1] or not largest:
         raise Refusal("only the one largest score (k = 1) is supported")
     shape = list(tensor.shape)
     shape[axis if -len(shape) <= axis < len(shape) else 0] = 1
@@ -280,11 +282,11 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
     "Unsqueeze": _reshape,
     "Transpose": _transpose,
 }
-"""What each op does to the activations."""
+"""The function that lowers each op."""
 
 CUSTOM = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
-"""Ops that change no value, so that integer tensors and the arg-max may go through them."""
+"""Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
 
 
 def supported(node: Node) -> bool:

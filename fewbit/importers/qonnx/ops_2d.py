@@ -1,4 +1,4 @@
-"""What the QONNX ops on maps do to the activations: convolution and pooling, in two dimensions."""
+"""How the QONNX ops on two-dimensional maps are lowered: convolution and pooling."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from fewbit.exact import exact
 from fewbit.importers.lowering import pools as network_pools
-from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.products import conv
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import whole_numbers
 from fewbit.importers.onnx_graph import Refusal
 from fewbit.importers.onnx_window import Window
@@ -32,27 +33,27 @@ def convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if bias.shape != (outputs,):
         raise Refusal(f"needs a bias of shape ({outputs},), not {bias.shape}")
     tensor, (vector,) = builder.vectors(tensor, bias.reshape(1, outputs, 1, 1))
-    return builder.affine(tensor, None, exact(vector), "none")
+    return builder.affine(tensor, None, exact(vector))
 
 
 def max_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
-    """MaxPool, of which the values are used, not the indices."""
+    """MaxPool; only its values are supported, not its indices."""
     window = Window.maximal(call.node, tensor.shape)
-    call.given(0)
+    call.constants(0)
     return network_pools.max_pool(builder, tensor, window.kernel, window.stride, window.padding)
 
 
 def average_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
-    """AveragePool, of windows that all have the same divisor."""
+    """AveragePool; every window must have the same divisor."""
     window = Window.averaging(call.node, tensor.shape)
-    call.given(0)
+    call.constants(0)
     return network_pools.mean(builder, tensor, window.kernel, window.stride, window.padding)
 
 
 def global_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """GlobalMaxPool and GlobalAveragePool."""
     call.node.settings()
-    call.given(0)
+    call.constants(0)
     if len(tensor.shape) != 4:
         raise Refusal(f"takes maps of shape (1, channels, height, width), not {tensor.shape}")
     whole = tensor.shape[2], tensor.shape[3]
@@ -64,8 +65,8 @@ def global_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 def reduce_mean(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """ReduceMean over height, width or both; the axes are an input since opset 18."""
     keep, nothing, attribute = call.node.settings(keepdims=1, noop_with_empty_axes=0, axes=None)
-    (given,) = call.parameters(0, 1)
-    axes = attribute if given is None else whole_numbers(given)
+    (constant,) = call.parameters(0, 1)
+    axes = attribute if constant is None else whole_numbers(constant)
     if not axes and nothing:
         return tensor
     rank = len(tensor.shape)

@@ -1,4 +1,4 @@
-"""The quantizers of QONNX: where a level begins, what it stands for, and how float32 executes them."""
+"""The quantizers of QONNX: where each level begins, which real it represents, and how it is executed in float32."""
 
 from __future__ import annotations
 
@@ -12,75 +12,23 @@ import numpy as np
 from fewbit.exact import (
     ROUNDINGS,
     Boundary,
-    Reals,
     check_thresholds,
     exact,
     rounding_boundary,
 )
 from fewbit.golden.budget import Budget
-from fewbit.golden.dtype import BIPOLAR, DType, Ints
+from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.importers.lowering.float_steps import Floats
+from fewbit.importers.lowering.quantizer import QuantizedConstant, Quantizer
 from fewbit.importers.onnx_constants import broadcasts
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.float_steps import Floats
 
 ACTIVATION_BITS = 12
 _ENDLESS = Fraction(2) ** 1000
-"""Stands for an infinite threshold: no float32 times a sum of integers comes near it."""
+"""Replaces an infinite threshold: larger than any float32 times any sum of integers."""
 
 Vector = Callable[[Array], Floats]
-"""Turns a constant into float32 (1,) or (channels,) of the tensor to quantize; refuses what is neither."""
-
-
-@dataclass(frozen=True)
-class Quantizer:
-    """Levels 0 to ``count`` of a real, each beginning at its boundary, and what the levels stand for.
-
-    Attributes
-    ----------
-    scale, zero : float32 arrays (1,) or (channels,)
-        The real is divided by ``scale``, and ``zero`` added, before it is compared.
-    boundaries : list of lists
-        One list for all channels alike or one for each.
-    level : function
-        float32 (K, channels), divided and added to, to levels, as qonnx executes it.
-    dtype, base
-        Kind of the integers, and the one at level 0.
-    out_scale, out_shift : Fractions
-        The real that an integer stands for is ``out_scale * integer + out_shift``.
-    """
-
-    scale: Floats
-    zero: Floats
-    boundaries: list[list[Boundary]]
-    level: Callable[[Floats], Array]
-    dtype: DType
-    base: int
-    out_scale: Reals
-    out_shift: Reals
-
-    @property
-    def count(self) -> int:
-        return len(self.boundaries[0])
-
-
-@dataclass(frozen=True)
-class QuantizedConstant:
-    """Weights as integers: the real is ``scale * (levels - zero)``.
-
-    ``scale`` and ``zero`` have the shape of ``levels`` (as broadcast views).
-    """
-
-    levels: Ints
-    scale: Floats
-    zero: Floats
-
-    @property
-    def value(self) -> Array:
-        return ((self.levels.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
-
-    def map(self, reshape: Callable[[Array], Array]) -> QuantizedConstant:
-        """Levels, scale and zero point under ``reshape``, which moves elements and changes none."""
-        return QuantizedConstant(reshape(self.levels), reshape(self.scale), reshape(self.zero))
+"""Reads a constant as float32 (1,) or (channels,) for the tensor that is quantized; refuses other shapes."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +79,7 @@ def bit_width(bitwidth: Array, most_bits: int) -> int:
 
 
 def quant_settings(node: Node, bitwidth: Array, most_bits: int, **defaults: Any) -> QuantSettings:
-    """Range and rounding that the attributes of ``node`` give; ``defaults`` for those it may lack."""
+    """Range and rounding from the attributes of ``node``; ``defaults`` holds the values of optional attributes."""
     settings = {"signed": None, "narrow": None, "rounding_mode": "ROUND"} | defaults
     signed, narrow, mode = node.settings(**settings)
     for name, value in (("signed", signed), ("narrow", narrow)):
@@ -170,14 +118,14 @@ def quant(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
 def bipolar_quant(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
     """BipolarQuant: -1 or +1 (for 0 too) times ``scale``."""
     node.settings()
-    return _plain([[Boundary(Fraction(0))]], lambda y: y >= 0, BIPOLAR, -1, exact(vector(parameters[0])))
+    return Quantizer([[Boundary(Fraction(0))]], lambda y: y >= 0, BIPOLAR, -1, exact(vector(parameters[0])))
 
 
 def sign(node: Node, parameters: list[Array], vector: Vector) -> Quantizer:
     """Sign: -1, 0 or +1."""
     node.settings()
     boundaries = [Boundary(Fraction(0)), Boundary(Fraction(0), True)]
-    return _plain([boundaries], lambda y: np.add(y >= 0, y > 0, dtype=np.int64), DType("int", 2), -1, exact([1]))
+    return Quantizer([boundaries], lambda y: np.add(y >= 0, y > 0, dtype=np.int64), DType("int", 2), -1, exact([1]))
 
 
 def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Quantizer:
@@ -206,29 +154,15 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
         [Boundary(Fraction(t) if np.isfinite(t) else (_ENDLESS if t > 0 else -_ENDLESS)) for t in row.tolist()]
         for row in rows
     ]
-    return _plain(boundaries, lambda y: _reached(rows, y), dtype, base, exact([scale]), exact([shift]))
+    return Quantizer(boundaries, lambda y: _reached(rows, y), dtype, base, exact([scale]), exact([shift]))
 
 
 def _reached(rows: Floats, y: Floats) -> Array:
-    """Thresholds reached.  # (R, T), (K, C) -> (K, max(R, C))"""
+    """How many thresholds each value reaches.  # (R, T), (K, C) -> (K, max(R, C))"""
     if len(rows) == 1:
         return np.searchsorted(rows[0], y, side="right")
     columns = np.broadcast_to(y, (len(y), len(rows))).T
     return np.stack([np.searchsorted(row, column, side="right") for row, column in zip(rows, columns)], axis=1)
-
-
-def _plain(
-    boundaries: list[list[Boundary]],
-    level: Callable[[Floats], Array],
-    dtype: DType,
-    base: int,
-    out_scale: Reals,
-    out_shift: Reals | None = None,
-) -> Quantizer:
-    one, none = np.ones(1, np.float32), np.zeros(1, np.float32)
-    return Quantizer(
-        one, none, boundaries, level, dtype, base, out_scale, exact([0]) if out_shift is None else out_shift
-    )
 
 
 def nonzero_scale(scale: Array) -> Array:

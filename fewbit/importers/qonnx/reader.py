@@ -1,12 +1,12 @@
-"""QONNX networks, dense and convolutional (Brevitas, FINN, qonnx) to networks in integers.
+"""Reads QONNX networks, dense and convolutional, as Brevitas, FINN and qonnx write them, into integer networks.
 
 The importer walks the one chain from the graph's input to its output. Between two quantizers a tensor is an
 integer tensor and an exact curve from those integers to the reals that the graph computes
-(:mod:`fewbit.exact`); each quantizer turns the curve into integer thresholds. What differs from the graph as
-it runs in float32 is only the rounding of the graph.
+(:mod:`fewbit.exact`); each quantizer turns the curve into integer thresholds. The integer network differs from the
+graph executed in float32 only by the rounding of float32.
 
-What it cannot take it refuses, naming the node: branches, activations times activations, weights without a
-quantizer, scales that are no constants, ops and attributes that it does not know.
+It refuses, naming the node: branches, products of two activations, weights without a quantizer, scales that are not
+constant, and unknown ops and attributes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
-from fewbit.importers.lowering.builder import Builder, Tensor
+from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.float_steps import FloatChain
+from fewbit.importers.lowering.quantizer import QuantizedConstant
+from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import constant_result
 from fewbit.importers.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
-from fewbit.importers.qonnx.float_steps import FloatChain
 from fewbit.importers.qonnx.ops import RESHAPING, STEPS, supported
-from fewbit.importers.qonnx.quantizer import QuantizedConstant, quantize_constant
+from fewbit.importers.qonnx.quantizer import quantize_constant
 from fewbit.input_kind import InputKind
 
 
@@ -38,16 +40,16 @@ def load(path: str | Path, *, input: str | None = None) -> Network:
     ----------
     path : str or Path
     input : str, optional
-        What a float input is made of: ``uint8`` if it is the 8-bit integers themselves, ``uint8/255`` or
-        ``uint8*0.5`` if it is their quotient or product in float32; any ``uintN`` or ``intN`` up to 16 bits.
-        The network then takes the integers. Left out, it takes float32 through its input quantizer, unless
-        the file annotates an integer input.
+        Which integers the float input holds: ``uint8`` for 8-bit integers as they are, ``uint8/255`` or
+        ``uint8*0.5`` for their float32 quotient or product with a number; any ``uintN`` or ``intN`` up to 16 bits.
+        The network then takes those integers. Without it, the network takes float32 through its input quantizer,
+        unless the file annotates an integer input.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or foreign, or holds what the importer cannot take; the message
-        names the node.
+        If the file is missing, truncated or no ONNX file, or holds something unsupported; the message names the
+        node.
     """
     path = Path(path)
     graph = read(path)
@@ -58,7 +60,7 @@ def load(path: str | Path, *, input: str | None = None) -> Network:
 
 
 def _annotated(name: str, annotation: str) -> DType:
-    """Kind of the FINN data type ``annotation``."""
+    """The number type that the FINN data type ``annotation`` names."""
     known = {"BIPOLAR": BIPOLAR, "BINARY": DType("uint", 1), "TERNARY": DType("int", 2)}
     if annotation in known:
         return known[annotation]
@@ -69,7 +71,7 @@ def _annotated(name: str, annotation: str) -> DType:
 
 def _source(graph: Graph, option: str | None) -> Tensor:
     """The graph's input, as integers where the file annotates it so or the user says so."""
-    said = None if option is None else InputKind.parse(option)
+    stated = None if option is None else InputKind.parse(option)
     dtype, integral = None, False
     if re.fullmatch(r"u?int(8|16)", graph.input_type):
         dtype, integral = DType.parse(graph.input_type), True
@@ -80,23 +82,14 @@ def _source(graph: Graph, option: str | None) -> Tensor:
     if graph.annotation is not None and graph.annotation != "FLOAT32":
         dtype = _annotated(graph.input, graph.annotation)
     chain, curve = FloatChain(), Curve()
-    if said is not None:
-        if dtype is not None and (said.step or said.dtype != dtype):
+    if stated is not None:
+        if dtype is not None and (stated.step or stated.dtype != dtype):
             raise FewbitError(f"input {graph.input!r}: is {dtype} in the file already, so that it cannot be {option}")
-        dtype = said.dtype
-        if said.step is not None and said.number is not None:
-            chain = chain.then(said.step, np.array([said.number]))
-            curve = curve.scaled(exact([said.scale]), exact([0]))
-    return Tensor(
-        shape=graph.input_shape,
-        frame=graph.input_shape[1:],
-        dtype=dtype,
-        low=np.array([dtype.min if dtype else 0]),
-        high=np.array([dtype.max if dtype else 0]),
-        curve=curve,
-        chain=chain,
-        integral=integral,
-    )
+        dtype = stated.dtype
+        if stated.step is not None and stated.number is not None:
+            chain = chain.then(stated.step, np.array([stated.number]))
+            curve = curve.scaled(exact([stated.scale]), exact([0]))
+    return Tensor.source(graph.input_shape, dtype, curve, chain, integral)
 
 
 def _walk(graph: Graph, name: str, option: str | None) -> Network:
@@ -110,9 +103,9 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
         try:
             active = [name for name in node.inputs if name in tensors]
             inputs = tuple(tensors.get(name, constants.get(name)) for name in node.inputs)
-            for source_name, value in zip(node.inputs, inputs):
-                if source_name and value is None:
-                    raise Refusal(f"takes {source_name!r}, an output that is not supported")
+            for input_name, value in zip(node.inputs, inputs):
+                if input_name and value is None:
+                    raise Refusal(f"takes {input_name!r}, an output that is not supported")
             if node.op == "Shape" and active:
                 constants[node.outputs[0]] = constant_result(
                     node, [np.empty(tensors[active[0]].shape, np.uint8)], graph.budget
@@ -121,7 +114,7 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
                 constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget)
             else:
                 if len(active) > 1:
-                    raise Refusal("takes two tensors that both hang on the input: branches are not supported")
+                    raise Refusal("takes two tensors that both depend on the input: branches are not supported")
                 user = users.setdefault(active[0], node)
                 if user is not node:
                     raise Refusal(f"shares its input with {user.label}: branches are not supported")
@@ -130,12 +123,12 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
         except FewbitError as error:
             raise FewbitError(f"{node.label}: {error}") from None
     if graph.output not in tensors:
-        raise FewbitError(f"the output {graph.output!r} does not hang on the input")
+        raise FewbitError(f"the output {graph.output!r} does not depend on the input")
     return builder.network(name, tensors[graph.output])
 
 
 def _output(node: Node, needed: set[str]) -> str:
-    """The one output that carries the activations; refuses a node of which another is used."""
+    """Name of the output that carries the activations. Refuses a node with another output that is used."""
     place = 1 if node.op == "TopK" else 0
     if len(node.outputs) <= place:
         raise Refusal(f"cannot have {len(node.outputs)} outputs")
@@ -158,7 +151,7 @@ def _step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 
 
 def _constant(call: Call, budget: Budget) -> Constant:
-    """What a node makes of constants. Quantized weights stay quantized when they change their shape."""
+    """The result of a node whose inputs are all constant. Quantized weights stay quantized when they are reshaped."""
     node = call.node
     values = [value for value in call.inputs if value is not None]
     if node.op in ("Quant", "IntQuant", "BipolarQuant") and node.domain in QONNX_DOMAINS:

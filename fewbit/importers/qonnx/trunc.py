@@ -1,4 +1,4 @@
-"""QONNX' Trunc: drops low bits of an integer, which a mean of few-bit numbers has too many of."""
+"""QONNX' Trunc: drops low bits of an integer, such as the sum that an average of few-bit numbers needs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from fewbit.exact import Boundary, Reals, exact, rounding_boundary
 from fewbit.golden.dtype import DType
+from fewbit.importers.lowering.float_steps import Floats
+from fewbit.importers.lowering.quantizer import Quantizer
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.float_steps import Floats
 from fewbit.importers.qonnx.quantizer import (
     ACTIVATION_BITS,
     ROUND_FLOAT32,
-    Quantizer,
     Vector,
     bit_width,
     nonzero_scale,
@@ -25,18 +25,19 @@ from fewbit.importers.qonnx.quantizer import (
 _SUM_BITS = 32
 
 
-def trunc(node: Node, parameters: list[Array], vector: Vector, reach: tuple[Reals, Reals]) -> Quantizer:
+def trunc(node: Node, parameters: list[Array], vector: Vector, real_range: tuple[Reals, Reals]) -> Quantizer:
     """Trunc: ``n = round(x / scale + zero)`` becomes the level ``round_by_mode(n / 2**shift)``.
 
-    Version 1 takes ``scale, zero, input bits, output bits`` and shifts by the bits that go; a level is the real
-    ``scale * (level - zero)``, of which nothing limits the range. Version 2 takes an output scale before the output
-    bits, shifts by their ratio to the nearest power of two and clips; a level is the real
-    ``output scale * (level - zero / 2**shift)``.
+    Version 1 takes ``scale, zero, input bits, output bits`` and shifts by input bits minus output bits; a level is the
+    real ``scale * (level - zero)``, and the range of levels is not limited.
+
+    Version 2 takes an output scale before the output bits. It shifts by the ratio of the two scales, rounded to a power
+    of two, and clips; a level represents the real ``output scale * (level - zero / 2**shift)``.
 
     Parameters
     ----------
-    reach : Fractions (1,) or (channels,), twice
-        Lowest and highest x: there are as many levels as those need.
+    real_range : Fractions (1,) or (channels,), twice
+        Lowest and highest x; the levels cover the range between them.
     """
     scale, zero = nonzero_scale(vector(parameters[0])), vector(parameters[1])
     least, most = -math.inf, math.inf
@@ -54,7 +55,7 @@ def trunc(node: Node, parameters: list[Array], vector: Vector, reach: tuple[Real
         out_scale, out_zero = exact(ratio), exact(zero) / Fraction(2) ** shift
     factor = Fraction(2) ** shift
 
-    ends = [np.atleast_1d(x / exact(scale) + exact(zero)) for x in reach]
+    ends = [np.atleast_1d(x / exact(scale) + exact(zero)) for x in real_range]
     reached = [_level(mode, round(value) / factor) for values in ends for value in values]
     base, top = max(min(reached), least), min(max(reached), most)
     if base >= top:
@@ -86,7 +87,7 @@ def _shift(ratio: Floats) -> int:
         raise Refusal("its scales must have one sign")
     shifts = set(np.round(np.log2(ratio)).tolist())
     if len(shifts) > 1:
-        raise Refusal("shifts by another number of bits in each channel")
+        raise Refusal("shifts by a different number of bits in each channel")
     shift = int(shifts.pop())
     if abs(shift) > _SUM_BITS:
         raise Refusal(f"shifts by {shift} bits, {_SUM_BITS} are the most")
@@ -95,9 +96,9 @@ def _shift(ratio: Floats) -> int:
 
 def _boundary(mode: str, level: int, factor: Fraction) -> Boundary:
     """Where ``round(y) / factor`` begins to round to ``level``."""
-    there = rounding_boundary(mode, level)
-    value = there.value * factor
-    return rounding_boundary("ROUND", math.floor(value) + 1 if there.strict else math.ceil(value))
+    boundary = rounding_boundary(mode, level)
+    value = boundary.value * factor
+    return rounding_boundary("ROUND", math.floor(value) + 1 if boundary.strict else math.ceil(value))
 
 
 def _level(mode: str, value: Fraction) -> int:

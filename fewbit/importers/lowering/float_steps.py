@@ -1,8 +1,8 @@
 """The float32 steps between a model's input and its first quantizer, executed as the model executes them.
 
-Here and only here rounding belongs to the result: the input is real, so which float32 numbers reach a level
-is decided by the float32 arithmetic of the source graph. Each step rounds a monotone function, hence is
-monotone itself, and so is the chain: the float32 numbers at which its level rises are found by bisection.
+Only here does float32 rounding matter: the input is real, and the float32 arithmetic of the source graph decides which
+numbers reach a level. Each step rounds a monotone function and is therefore monotone, and so is the chain. Bisection
+finds the float32 numbers at which the level rises.
 """
 
 from __future__ import annotations
@@ -52,13 +52,10 @@ class FloatChain:
     def channels(self) -> int:
         return max((c.size for _, constants in self.steps for c in constants), default=1)
 
-    def spread(self, times: int) -> FloatChain:
-        """Each channel ``times`` over, as flattening a frame repeats the channels of its first axis."""
+    def of_channels(self, channels: Any) -> FloatChain:
+        """The steps of ``channels``, an index each: flattening a frame makes a channel of each of its elements."""
         return FloatChain(
-            tuple(
-                (step, tuple(np.repeat(c, times) if c.size > 1 else c for c in constants))
-                for step, constants in self.steps
-            )
+            tuple((step, tuple(c[channels] if c.size > 1 else c for c in constants)) for step, constants in self.steps)
         )
 
     def run(self, x: Floats) -> Floats:
@@ -97,7 +94,7 @@ def input_thresholds(chain: FloatChain, level: Callable[[Floats], Any], count: i
     """float32 thresholds, sign and lowest level of the chain followed by ``level``, for every float32.
 
     ``level(x) = lowest + number of t with sign * x >= t``, where the level of a channel is 0 to ``count``.
-    Levels that nothing reaches have no threshold. None if the level does not hang on the input at all.
+    Levels that no input reaches have no threshold. None if the level is the same for every input.
     """
 
     def at(keys: Any) -> Any:
@@ -108,12 +105,12 @@ def input_thresholds(chain: FloatChain, level: Callable[[Floats], Any], count: i
         return None
     sign = 1 if ends[1] > ends[0] else -1
     lowest, highest = int(ends.min()), int(ends.max())
-    wanted = np.arange(lowest + 1, highest + 1)
-    below = np.full(wanted.shape, -_INFINITY, np.int64)
-    reached = np.full(wanted.shape, _INFINITY, np.int64)
+    levels = np.arange(lowest + 1, highest + 1)
+    below = np.full(levels.shape, -_INFINITY, np.int64)
+    reached = np.full(levels.shape, _INFINITY, np.int64)
     while (reached - below > 1).any():
         middle = (below + reached) >> 1
-        enough = at(sign * middle) >= wanted
+        enough = at(sign * middle) >= levels
         reached, below = np.where(enough, middle, reached), np.where(enough, below, middle)
     return _float(reached), sign, lowest
 

@@ -1,0 +1,102 @@
+"""A tensor of a source graph while it is lowered: the integers that carry it, and the reals that they represent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fewbit.exact import Curve, Gain, Reals, exact
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.network import TensorType
+from fewbit.importers.lowering.float_steps import FloatChain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor of the source graph, and the layer of the network whose integers carry it.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer that gives the integers; empty for the input of the network.
+    shape : tuple of int
+        Shape in the source graph, with the batch axis.
+    frame : tuple of int
+        Shape of one frame in the network; channels are the first axis.
+    dtype : DType or None
+        Type of the integers; None for a float32 input that nothing has quantized yet.
+    low, high : int arrays (1,) or (channels,)
+        Lowest and highest integer that can occur.
+    curve : Curve
+        From an integer to the real that it represents, in each channel: gain, offset, and limits such as a ReLU's.
+    chain : FloatChain or None
+        The same function as float32 steps, for as long as no quantizer and no product comes before it.
+    quantized : bool
+        Whether the integers are few-bit levels; False for the sums of a product.
+    integral : bool
+        Whether the source graph declares an integer element type.
+    index : bool
+        Whether this is the output of the arg-max.
+    """
+
+    layer: str = ""
+    shape: tuple[int, ...]
+    frame: tuple[int, ...]
+    dtype: DType | None
+    low: Ints
+    high: Ints
+    curve: Curve
+    chain: FloatChain | None = None
+    quantized: bool = True
+    integral: bool = False
+    index: bool = False
+
+    @staticmethod
+    def source(
+        shape: tuple[int, ...],
+        dtype: DType | None,
+        curve: Curve,
+        chain: FloatChain | None = None,
+        integral: bool = False,
+    ) -> Tensor:
+        """The input of a graph; ``shape`` has the batch axis."""
+        low, high = (dtype.min, dtype.max) if dtype else (0, 0)
+        return Tensor(
+            shape=shape,
+            frame=shape[1:],
+            dtype=dtype,
+            low=np.array([low]),
+            high=np.array([high]),
+            curve=curve,
+            chain=chain,
+            integral=integral,
+        )
+
+    @property
+    def type(self) -> TensorType:
+        """Type of the integers in the network."""
+        assert self.dtype is not None
+        return TensorType(self.dtype, self.frame)
+
+    @property
+    def gains(self) -> Gain:
+        """Gain and offset of each channel, of a tensor on which no limit is pending."""
+        gains = self.curve.gains
+        assert gains is not None
+        return gains
+
+    @property
+    def channels(self) -> int:
+        """Channels that differ in their curve or their range; 1 if all are alike."""
+        return max(self.curve.channels, self.low.size, self.chain.channels if self.chain else 1)
+
+    @property
+    def real_range(self) -> tuple[Reals, Reals]:
+        """Lowest and highest real that can occur, (1,) or (channels,) each."""
+        channels = range(max(self.curve.channels, self.low.size))
+        ends = [
+            sorted(self.curve.value(channel, int(np.resize(x, len(channels))[channel])) for x in (self.low, self.high))
+            for channel in channels
+        ]
+        return exact([low for low, _ in ends]), exact([high for _, high in ends])
