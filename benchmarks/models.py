@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fewbit import models
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Conv, Linear, Network, Pool
+from fewbit.golden.network import Conv, Join, Linear, Network, Pool
 from fewbit.readers import load
 
 HEAD = (
@@ -62,6 +62,8 @@ def _sizes(network: Network) -> str:
             parts.append(f"{layer.outputs}c{layer.kernel[0]}" + (f"s{layer.stride[0]}" if layer.stride[0] > 1 else ""))
         elif isinstance(layer, Pool):
             parts.append(f"p{layer.kernel[0]}")
+        elif isinstance(layer, Join):
+            parts[-1] += {"add": "+", "concat": "|"}[layer.kind]
         elif isinstance(layer, Linear):
             parts.append(str(layer.outputs))
     return "-".join(parts)

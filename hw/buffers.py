@@ -34,27 +34,10 @@ def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int,
     FewbitError
         If the branches of a join cannot be scheduled, whatever its buffers.
     """
-    unlimited: list[list[int | None]] = [[None for _ in join.depths] for join in joins(make())]
-    if not unlimited:
+    if not joins(make()):
         return ()
-
-    def run(depths: Sequence[Sequence[int | None]], frames: int = 64, limits: Sequence[int] = ()) -> _Result:
-        def made() -> list[Node]:
-            nodes = make()
-            for join, words in zip(joins(nodes), depths):
-                join.depths = list(words)
-            return nodes
-
-        result, nodes = schedule_of(made, beats_in, beats_out, fastest, frames, limits)
-        return result.times, joins(nodes)
-
-    try:
-        depths = [[0 if join.last(side) else None for side in range(len(join.depths))] for join in run(unlimited, 2)[1]]
-        times, _ = run(depths)
-    except TooLate:
-        raise FewbitError(
-            "the branches of a join cannot be scheduled: its inputs do not come from one source"
-        ) from None
+    run = _runner(make, beats_in, beats_out, fastest)
+    depths, times, _ = _unlimited(run, joins(make()))
     frames = len(times) // beats_out
 
     def in_time(words: Sequence[Sequence[int | None]]) -> bool:
@@ -87,4 +70,43 @@ def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int,
     return tuple(tuple(words or 0 for words in sides) for sides in depths)
 
 
+def most_held(make: Callable[[], list[Node]], beats_in: int, beats_out: int, fastest: int) -> list[list[int]]:
+    """The most words that wait at each side of each join when buffers are unlimited; 0 for a side without one."""
+    run = _runner(make, beats_in, beats_out, fastest)
+    depths, _, full = _unlimited(run, joins(make()))
+    return [
+        [0 if words == 0 else join.held(side) for side, words in enumerate(sides)] for join, sides in zip(full, depths)
+    ]
+
+
+_Limits = list[list[int | None]]
 _Result = tuple[list[int], list[JoinStep]]
+_Run = Callable[..., _Result]
+
+
+def _runner(make: Callable[[], list[Node]], beats_in: int, beats_out: int, fastest: int) -> _Run:
+    """Runs the schedule with buffers of these depths: times of output beats, and the joins."""
+
+    def run(depths: _Limits, frames: int = 64, limits: Sequence[int] = ()) -> _Result:
+        def made() -> list[Node]:
+            nodes = make()
+            for join, words in zip(joins(nodes), depths):
+                join.depths = list(words)
+            return nodes
+
+        result, nodes = schedule_of(made, beats_in, beats_out, fastest, frames, limits)
+        return result.times, joins(nodes)
+
+    return run
+
+
+def _unlimited(run: _Run, of: Sequence[JoinStep]) -> tuple[_Limits, list[int], list[JoinStep]]:
+    """Depths of which those of sides that never wait are 0 and the others unlimited, and the schedule with these."""
+    try:
+        _, full = run([[None for _ in join.depths] for join in of], 2)
+        depths: _Limits = [[0 if join.last(side) else None for side in range(len(join.depths))] for join in full]
+        return (depths, *run(depths))
+    except TooLate:
+        raise FewbitError(
+            "the branches of a join cannot be scheduled: its inputs do not come from one source"
+        ) from None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -78,8 +79,7 @@ def with_buffers(network: Network, folding: Folding) -> Folding:
     if all(folding.of(layer, JoinFold).depths is not None for layer in joins):
         return folding
     plain = {layer.name: replace(folding.of(layer, JoinFold), depths=(0,) * len(layer.inputs)) for layer in joins}
-    parts = _Assembly(network, replace(folding, folds=folding.folds | plain), "generic").parts()
-    depths = buffer_depths(lambda: _nodes(parts), *_beats(network, folding, parts))
+    depths = buffer_depths(*design_nodes(network, replace(folding, folds=folding.folds | plain)))
     found = {layer.name: replace(plain[layer.name], depths=words) for layer, words in zip(joins, depths)}
     return replace(folding, folds=folding.folds | found)
 
@@ -173,15 +173,17 @@ class _Assembly:
         return parts
 
 
-def _nodes(parts: list[Part]) -> list[Node]:
-    return [Node(part.unit.timing(), tuple(source for source, _ in part.sources)) for part in parts]
-
-
-def _beats(network: Network, folding: Folding, parts: list[Part]) -> tuple[int, int, int]:
-    """Beats of a frame at the input and at the output, and the cycles of the busiest part."""
+def design_nodes(network: Network, folding: Folding) -> tuple[Callable[[], list[Node]], int, int, int]:
+    """What :func:`fewbit.hw.schedule.schedule_of` takes of a design: fresh timing of its components, the beats of a
+    frame at the input and at the output, and the cycles of the busiest component."""
+    parts = chain(network, folding)
     beats_in = network.input.size // folding.input_lanes
     fastest = max(beats_in, *(getattr(part.unit, "cycles_per_frame", 0) for part in parts))
-    return beats_in, network.scores.size, fastest
+
+    def nodes() -> list[Node]:
+        return [Node(part.unit.timing(), tuple(source for source, _ in part.sources)) for part in parts]
+
+    return nodes, beats_in, network.scores.size, fastest
 
 
 def timing(network: Network, folding: Folding) -> Schedule:
@@ -189,9 +191,8 @@ def timing(network: Network, folding: Folding) -> Schedule:
 
     Raises FewbitError if a join has so small buffers that the design stands still.
     """
-    parts = chain(network, folding)
     try:
-        return schedule_of(lambda: _nodes(parts), *_beats(network, folding, parts))[0]
+        return schedule_of(*design_nodes(network, folding))[0]
     except TooLate:
         raise FewbitError(
             f"a join of network {network.name!r} waits for ever: its buffers hold too few words; leave their depths out"
