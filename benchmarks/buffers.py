@@ -2,8 +2,9 @@
 
     python -m benchmarks.buffers [NETWORK] [TARGET]
 
-A line for each input of a join that has a buffer: the words that the plan has, the most that wait there when the buffer is
-unlimited, and what a design with one word less does, by the exact schedule. The last line says how long the search took.
+A line for each input of a join that has a buffer: the words that the plan has, the most that wait there when the
+buffer is unlimited, and what a design with one word less does, by the exact schedule. The last line says how long the
+search took.
 """
 
 from __future__ import annotations
