@@ -213,7 +213,9 @@ class ForkStep(Step):
 
     def accept(self, offered: int) -> int:
         start = max(offered, self._free)
-        taken = max(branch.accept(start) for branch in self.branches)
+        taken = start
+        for branch in self.branches:
+            taken = max(taken, branch.accept(start))
         self._free = taken + 1
         return taken
 
@@ -280,10 +282,12 @@ class JoinStep(Step):
 
     def _take(self) -> None:
         while True:
-            sides = self.turns[self._turn]
-            if any(len(self._offers[side]) <= len(self.pops[side]) for side in sides):
-                return
-            time = max(self._free, *(self._offers[side][len(self.pops[side])] for side in sides))
+            sides, time = self.turns[self._turn], self._free
+            for side in sides:
+                offers, taken = self._offers[side], len(self.pops[side])
+                if taken >= len(offers):
+                    return
+                time = max(time, offers[taken])
             for side in sides:
                 self.pops[side].append(time)
             self._turn = (self._turn + 1) % len(self.turns)
