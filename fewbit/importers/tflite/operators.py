@@ -331,7 +331,7 @@ def _mean(call: Call) -> Tensor:
     # The kernel folds the divisor into the multiplier: as a shift, and a quotient of the multiplier.
     elements, zero = size[0] * size[1], int(output.zero[0])
     parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
-    shift = min(63 - elements.bit_length() + 1, 32, 31 + int(parts.shift[0]))
+    shift = min(elements.bit_length() - 1, 32, 31 + int(parts.shift[0]))
     parts = Multiplier((parts.multiplier << shift) // elements, parts.shift - shift)
 
     def kernel(x: Ints) -> Ints:

@@ -58,7 +58,7 @@ def _candidates(first: Fraction, second: Fraction) -> list[tuple[int, int]]:
     """Gains in about the ratio of the slopes, the smallest first."""
     ratio = first / second
     seen: list[tuple[int, int]] = []
-    for bits in range(0, 17):
+    for bits in range(17):
         part = ratio.limit_denominator(1 << bits) if ratio >= 1 else 1 / (1 / ratio).limit_denominator(1 << bits)
         gains = part.numerator, part.denominator
         if 0 < max(gains) <= _MOST_GAIN and min(gains) > 0 and gains not in seen:
