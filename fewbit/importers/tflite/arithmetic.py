@@ -1,13 +1,15 @@
 """The integer arithmetic of TensorFlow Lite's reference kernels, and its inverse: from which sum on a level is reached.
 
-A kernel multiplies a sum by a real number, given as ``multiplier * 2**(shift - 31)`` with a 31-bit multiplier. Most round
-twice: the product is rounded to a multiple of ``2**31``, a half up (towards zero where it is negative), and shifted to the
-right, a half away from zero. The kernel of dense layers rounds the whole product once, a half up. Either result never falls
-when the sum rises, so the output level is a number of thresholds on the sum. Which kernel rounds how was found by
-comparison with the reference kernels of LiteRT 2 (``BUILTIN_REF``); the tests hold the importer to them.
+A kernel multiplies a sum by a real number, given as ``multiplier * 2**(shift - 31)`` with a 31-bit multiplier. Most
+round twice: the product is rounded to a multiple of ``2**31``, a half up (towards zero where it is negative), and
+shifted to the right, a half away from zero. The kernel of dense layers rounds the whole product once, a half up.
+Either result never falls when the sum rises, so the output level is a number of thresholds on the sum. Which kernel
+rounds how was found by comparison with the reference kernels of LiteRT 2 (``BUILTIN_REF``); the tests hold the
+importer to them.
 
-Sources: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
-arXiv 1712.05877, sections 2.2 and 2.4; TensorFlow Lite's ``quantization_util`` and ``common`` (Apache-2.0) for the rounding.
+Sources: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", arXiv 1712.05877, sections 2.2 and 2.4; TensorFlow Lite's ``quantization_util`` and ``common``
+(Apache-2.0) for the rounding.
 """
 
 from __future__ import annotations
@@ -50,13 +52,13 @@ class Multiplier:
         high = np.where(total >= 0, total >> 31, -(-total >> 31))
         right = np.maximum(-shift, 0)
         mask = (np.int64(1) << right) - 1
-        return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
+        return np.asarray((high >> right) + ((high & mask) > (mask >> 1) + (high < 0)))
 
     def rounded_once(self, x: Ints) -> Ints:
         """``x`` times the number, rounded once.  # (channels, ...) int64 -> (channels, ...) int64"""
         multiplier, shift = self._parts(x)
         places = 31 - shift
-        return (x * multiplier + (np.int64(1) << places - 1)) >> places
+        return np.asarray((x * multiplier + (np.int64(1) << places - 1)) >> places)
 
     def _parts(self, x: Ints) -> tuple[Ints, Ints]:
         axes = (-1,) + (1,) * (x.ndim - 1)

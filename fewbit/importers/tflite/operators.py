@@ -1,8 +1,8 @@
 """TensorFlow Lite's operators as integer layers, each with the rounding of its reference kernel.
 
-An activation is carried as the integer of the file less its zero point, so that the real 0 is the integer 0, also in the
-padding of a convolution. Its type has the bits that this takes: ``uint8`` behind a fused ReLU, whose zero point is the
-least integer.
+An activation is carried as the integer of the file less its zero point, so that the real 0 is the integer 0, also in
+the padding of a convolution. Its type has the bits that this takes: ``uint8`` behind a fused ReLU, whose zero point
+is the least integer.
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ def _mean(call: Call) -> Tensor:
     axes = {int(axis) % 4 for axis in np.atleast_1d(call.constant(1)).ravel()}
     if axes != {1, 2}:
         raise Refusal(f"takes the mean over axes {sorted(axes)}; over height and width is supported")
-    size = tensor.frame[1:]
+    size = tensor.frame[1], tensor.frame[2]
     layer = Pool(name=call.builder.name(Pool), mode="sum", kernel=size, stride=size)
     sums = call.builder.add(layer, tensor, curve=Curve())
     source, output = call.tensor(0), call.output
@@ -362,7 +362,7 @@ def _add(call: Call) -> Tensor:
     borders = first_reaching(
         lambda total: last(total) + zero, np.arange(low + 1, high + 1), *(np.array([end]) for end in totals)
     )[0]
-    found = integer_gains(*tables, borders)
+    found = integer_gains(tables[0], tables[1], borders)
     if found is None:
         raise Refusal("no integer gains give the sums of its kernel; scale its inputs alike")
     gains, thresholds = found

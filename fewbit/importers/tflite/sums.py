@@ -1,8 +1,8 @@
 """Sums of two activations with different scales, by small integer gains that give the levels of the kernel exactly.
 
 The kernel of ADD scales both inputs to a common unit in fixed point, each with a rounding of its own, adds them, and
-scales the sum to the output. Its level is a function of two bytes at most: integer gains are accepted only if one row of
-thresholds on ``gain_0 * x_0 + gain_1 * x_1`` gives that level for every pair.
+scales the sum to the output. Its level is a function of two bytes at most: integer gains are accepted only if one row
+of thresholds on ``gain_0 * x_0 + gain_1 * x_1`` gives that level for every pair.
 """
 
 from __future__ import annotations
