@@ -52,7 +52,19 @@ def _onnx_source(path: Path) -> FloatNetwork | Network:
     return _qonnx(path, None) if quantized else reader.load(path)
 
 
-READERS = {".safetensors": Reader(_native, _native), ".onnx": Reader(_qonnx, _onnx_source)}
+def _tflite(path: Path, input: str | None = None) -> Network:
+    from fewbit.importers.tflite import reader
+
+    if input is not None:
+        raise FewbitError(f"{path}: input={input!r} is for ONNX files; this file defines its own input")
+    return reader.load(path)
+
+
+READERS = {
+    ".safetensors": Reader(_native, _native),
+    ".onnx": Reader(_qonnx, _onnx_source),
+    ".tflite": Reader(_tflite, _tflite),
+}
 """Readers by file suffix."""
 
 

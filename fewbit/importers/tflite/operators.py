@@ -1,0 +1,469 @@
+"""TensorFlow Lite's operators as integer layers, each with the rounding of its reference kernel.
+
+An activation is carried as the integer of the file less its zero point, so that the real 0 is the integer 0, also in
+the padding of a convolution. Its type has the bits that this takes: ``uint8`` behind a fused ReLU, whose zero point
+is the least integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fewbit.exact import Curve, exact
+from fewbit.golden.codes import integer
+from fewbit.golden.dtype import DType, Ints
+from fewbit.golden.linear import Linear
+from fewbit.golden.network import (
+    Add,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Pool,
+    Threshold,
+)
+from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.products import narrowest_code
+from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.onnx_graph import Refusal
+from fewbit.importers.tflite import model as file
+from fewbit.importers.tflite.arithmetic import Multiplier, first_reaching
+from fewbit.importers.tflite.sums import integer_gains
+
+_ENDS = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(1 << 15), (1 << 15) - 1)}
+
+_ADD_SHIFT = 20
+"""Bits by which the kernel of ADD widens its inputs before it scales them."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operator with its surroundings."""
+
+    builder: Builder
+    model: file.Model
+    operator: file.Operator
+    active: dict[int, Tensor]
+
+    def tensor(self, place: int) -> file.Tensor:
+        """Input ``place`` as the file has it."""
+        return self.model.tensors[self.operator.inputs[place]]
+
+    def has(self, place: int) -> bool:
+        return place < len(self.operator.inputs) and self.operator.inputs[place] >= 0
+
+    def activation(self, place: int = 0) -> Tensor:
+        """Input ``place`` as the integers of the network. Refuses a constant."""
+        number = self.operator.inputs[place]
+        if number not in self.active:
+            raise Refusal(f"its input {self.tensor(place).name!r} must be an activation, not a constant")
+        return self.active[number]
+
+    def constant(self, place: int) -> Ints:
+        values = self.tensor(place).values
+        if values is None:
+            raise Refusal(f"its input {self.tensor(place).name!r} must be a constant")
+        return values
+
+    @property
+    def output(self) -> file.Tensor:
+        return self.model.tensors[self.operator.outputs[0]]
+
+    def option(self, name: str, default: Any = 0) -> Any:
+        return default if self.operator.options is None else getattr(self.operator.options, name)()
+
+
+def ends(tensor: file.Tensor) -> tuple[int, int]:
+    """Least and largest integer of a quantized activation. Refuses other types."""
+    if tensor.kind not in _ENDS:
+        raise Refusal(f"its tensor {tensor.name!r} is {tensor.kind}: only int8, uint8 and int16 activations")
+    if tensor.scale.size != 1:
+        raise Refusal(f"its tensor {tensor.name!r} has {tensor.scale.size} scales; activations have one")
+    return _ENDS[tensor.kind]
+
+
+def curve_of(tensor: file.Tensor) -> Curve:
+    """From an integer less its zero point to the real that it stands for."""
+    return Curve().scaled(exact(tensor.scale.astype(np.float64)), exact([0]))
+
+
+def _kind(low: int, high: int) -> DType:
+    return DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))
+
+
+def _limits(call: Call) -> tuple[int, int]:
+    """Ends of the output after its fused activation, which rounds half away from zero."""
+    low, high = ends(call.output)
+    scale, zero = float(call.output.scale[0]), int(call.output.zero[0])
+    place = call.option("FusedActivationFunction")
+
+    def level(real: float) -> int:
+        return zero + int(np.floor(abs(real / scale) + 0.5)) * (1 if real >= 0 else -1)
+
+    if place == 0:
+        return low, high
+    if place == 1:  # RELU
+        return max(low, level(0.0)), high
+    if place == 2:  # RELU_N1_TO_1
+        return max(low, level(-1.0)), min(high, level(1.0))
+    if place == 3:  # RELU6
+        return max(low, level(0.0)), min(high, level(6.0))
+    raise Refusal(f"its fused activation {place} is not supported; RELU, RELU6 and RELU_N1_TO_1 are")
+
+
+def rounded(call: Call, tensor: Tensor, function: Callable[[Ints], Ints], limits: tuple[int, int], rows: int) -> Tensor:
+    """``tensor`` through a function that never falls, from integers to those of the output, cut to ``limits``.
+
+    Parameters
+    ----------
+    function : callable
+        # (rows, n) -> (rows, n) int64, from the network's integers to the file's.
+    rows : int
+        1, or the channels where each has a function of its own.
+    """
+    low, high = limits
+    zero = int(call.output.zero[0])
+    count = high - low
+    shape = tensor.shape[: -len(tensor.frame)] + tensor.frame if tensor.frame else tensor.shape
+    least, most = (np.broadcast_to(edge, rows) if edge.size in (1, rows) else np.full(rows, pick(edge))
+                   for edge, pick in ((tensor.low, np.min), (tensor.high, np.max)))  # fmt: skip
+    if count < 1:
+        raise Refusal("its output has one level only")
+    thresholds = first_reaching(function, np.arange(low + 1, high + 1), least, most)
+    layer = Threshold(
+        name=call.builder.name(Threshold),
+        thresholds=thresholds,
+        sign=np.ones(rows, np.int64),
+        dtype=_kind(low - zero, high - zero),
+        base=low - zero,
+    )
+    result = call.builder.add(layer, tensor, curve=curve_of(call.output), chain=None, quantized=True)
+    return replace(result, shape=shape)
+
+
+def _product(call: Call, tensor: Tensor, layer: Linear, filters: file.Tensor, is_dense: bool) -> Tensor:
+    """A product with its bias and requantization."""
+    if (filters.zero != 0).any():
+        raise Refusal("its weights have a zero point; export them symmetric")
+    if filters.scale.size not in (1, layer.outputs):
+        raise Refusal(f"its weights have {filters.scale.size} scales for {layer.outputs} outputs")
+    bias = np.zeros(layer.outputs, np.int64)
+    if call.has(2):
+        bias = call.constant(2).astype(np.int64).ravel()
+        if bias.size != layer.outputs:
+            raise Refusal(f"has {bias.size} biases for {layer.outputs} outputs")
+    source, output = call.tensor(0), call.output
+    limits = _limits(call)
+    if is_dense and filters.scale.size == 1:
+        # The kernel of a dense layer with one scale multiplies the two scales in float32.
+        product = (source.scale * filters.scale).astype(np.float64)
+    else:
+        product = source.scale.astype(np.float64) * filters.scale.astype(np.float64)
+    multiplier = Multiplier.of(np.resize(product / output.scale.astype(np.float64), layer.outputs))
+    sums = call.builder.add(layer, tensor, chain=None, quantized=False, curve=Curve())
+    low, high = layer.bounds(tensor.type.dtype)
+    largest = np.maximum(np.abs(low + bias), np.abs(high + bias))
+    if not multiplier.exact_to(largest):
+        raise Refusal("its sums need more than the 32 bits that TensorFlow Lite computes in")
+    zero = int(output.zero[0])
+
+    scaled = multiplier.rounded_once if is_dense else multiplier
+
+    def kernel(x: Ints) -> Ints:
+        return scaled(x + bias[:, None]) + zero
+
+    return rounded(call, replace(sums, low=low, high=high), kernel, limits, layer.outputs)
+
+
+def _padding(
+    call: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """Above, left, below and right of a map: ``SAME`` puts the odd one below and on the right."""
+    if call.option("Padding") == 1:  # VALID
+        return 0, 0, 0, 0
+    pads = []
+    for size, extent, step in zip(sizes, kernel, stride):
+        total = max((-(-size // step) - 1) * step + extent - size, 0)
+        pads.append((total // 2, total - total // 2))
+    (top, bottom), (left, right) = pads
+    return top, left, bottom, right
+
+
+def _map(tensor: Tensor) -> Tensor:
+    if len(tensor.frame) != 3:
+        raise Refusal(f"takes maps of shape (1, height, width, channels), not a frame of shape {tensor.frame}")
+    return tensor
+
+
+def _dilated(weights: Ints, factors: Sequence[int]) -> Ints:
+    """``weights`` (O, I, H, W) with zeros between their rows and columns."""
+    if tuple(factors) == (1, 1):
+        return weights
+    outputs, inputs, *extents = weights.shape
+    wide = np.zeros((outputs, inputs, *((size - 1) * factor + 1 for size, factor in zip(extents, factors))), np.int64)
+    wide[:, :, :: factors[0], :: factors[1]] = weights
+    return wide
+
+
+def _conv(call: Call, depthwise: bool = False) -> Tensor:
+    tensor, filters = _map(call.activation()), call.tensor(1)
+    weights = call.constant(1).astype(np.int64)
+    if weights.ndim != 4 or filters.kind not in ("INT8", "INT4"):
+        raise Refusal(f"its weights must be int8 or int4 of four axes, not {filters.kind} of shape {weights.shape}")
+    channels = tensor.frame[0]
+    if depthwise:
+        weights, groups = weights.transpose(3, 0, 1, 2), channels
+    else:
+        weights, groups = weights.transpose(0, 3, 1, 2), channels // max(1, weights.shape[3])
+    if weights.shape[1] * groups != channels or weights.shape[0] % groups:
+        raise Refusal(f"its weights of shape {filters.shape} do not fit a map of {channels} channels")
+    weights = _dilated(weights, (call.option("DilationHFactor", 1) or 1, call.option("DilationWFactor", 1) or 1))
+    stride = call.option("StrideH", 1), call.option("StrideW", 1)
+    layer = Conv(
+        name=call.builder.name(Conv),
+        weights=weights,
+        code=_code(weights),
+        stride=stride,
+        padding=_padding(call, tensor.frame[1:], weights.shape[2:], stride),
+        groups=groups,
+    )
+    return _product(call, tensor, layer, filters, is_dense=False)
+
+
+def _code(weights: Ints) -> Any:
+    """The narrowest code of plain integers that holds ``weights``, zeros among them."""
+    code = narrowest_code(weights)
+    return code if code.has_zero or (weights != 0).all() else integer(2)
+
+
+def _dense(call: Call) -> Tensor:
+    tensor, filters = _flat(call, call.activation()), call.tensor(1)
+    weights = call.constant(1).astype(np.int64)
+    if weights.ndim != 2 or filters.kind not in ("INT8", "INT4"):
+        raise Refusal(f"its weights must be int8 or int4 of two axes, not {filters.kind} of shape {weights.shape}")
+    if tensor.frame != weights.shape[1:]:
+        raise Refusal(f"its weights of shape {weights.shape} do not fit {tensor.frame[0]} inputs")
+    layer = Dense(name=call.builder.name(Dense), weights=weights, code=_code(weights))
+    return _product(call, tensor, layer, filters, is_dense=True)
+
+
+def _flat(call: Call, tensor: Tensor) -> Tensor:
+    """One axis, in the order of the file: channels last."""
+    if len(tensor.frame) == 1:
+        return tensor
+    layer = Flatten(name=call.builder.name(Flatten), channels_last=True)
+    low, high = (np.atleast_1d(pick(edge)) for pick, edge in ((np.min, tensor.low), (np.max, tensor.high)))
+    flat = call.builder.add(layer, tensor, low=low, high=high)
+    return replace(flat, shape=(1, *flat.frame))
+
+
+def _reshape(call: Call) -> Tensor:
+    tensor, shape = call.activation(), call.output.shape
+    if shape == call.tensor(0).shape:
+        return tensor
+    if sum(extent > 1 for extent in shape) <= 1 and len(shape) == 2:
+        return _flat(call, tensor)
+    if len(tensor.frame) == 1 and sum(extent > 1 for extent in shape) <= 1:
+        return tensor
+    raise Refusal(f"cannot reshape {call.tensor(0).shape} to {shape}; flattening to one axis is supported")
+
+
+def _same_scale(call: Call, *places: int) -> None:
+    for place in places:
+        source, output = call.tensor(place), call.output
+        if not (np.array_equal(source.scale, output.scale) and np.array_equal(source.zero, output.zero)):
+            raise Refusal("its input and output have different scales, which its kernel does not convert")
+
+
+def _clipped(call: Call, tensor: Tensor) -> Tensor:
+    """Cut to the limits of the fused activation, where they cut anything."""
+    low, high = _limits(call)
+    zero = int(call.output.zero[0])
+    if tensor.low.min() >= low - zero and tensor.high.max() <= high - zero:
+        return replace(tensor, curve=curve_of(call.output))
+    return rounded(call, tensor, lambda x: x + zero, (low, high), 1)
+
+
+def _window(call: Call, mode: str) -> tuple[Tensor, Pool]:
+    tensor = _map(call.activation())
+    kernel = call.option("FilterHeight", 1), call.option("FilterWidth", 1)
+    stride = call.option("StrideH", 1), call.option("StrideW", 1)
+    padding = _padding(call, tensor.frame[1:], kernel, stride)
+    return tensor, Pool(name=call.builder.name(Pool), mode=mode, kernel=kernel, stride=stride, padding=padding)
+
+
+def _max_pool(call: Call) -> Tensor:
+    _same_scale(call, 0)
+    tensor, layer = _window(call, "max")
+    return _clipped(call, call.builder.add(layer, tensor))
+
+
+def _average_pool(call: Call) -> Tensor:
+    _same_scale(call, 0)
+    tensor, layer = _window(call, "sum")
+    if any(layer.padding):
+        raise Refusal("averages windows that reach beyond the map, whose divisor differs; use padding VALID")
+    elements, zero = layer.kernel[0] * layer.kernel[1], int(call.output.zero[0])
+    sums = call.builder.add(layer, tensor, curve=Curve())
+
+    def kernel(x: Ints) -> Ints:
+        total = x + elements * zero
+        half = elements // 2
+        return np.where(total > 0, (total + half) // elements, -((half - total) // elements))
+
+    return rounded(call, sums, kernel, _limits(call), 1)
+
+
+def _mean(call: Call) -> Tensor:
+    tensor = _map(call.activation())
+    axes = {int(axis) % 4 for axis in np.atleast_1d(call.constant(1)).ravel()}
+    if axes != {1, 2}:
+        raise Refusal(f"takes the mean over axes {sorted(axes)}; over height and width is supported")
+    size = tensor.frame[1], tensor.frame[2]
+    layer = Pool(name=call.builder.name(Pool), mode="sum", kernel=size, stride=size)
+    sums = call.builder.add(layer, tensor, curve=Curve())
+    source, output = call.tensor(0), call.output
+    # The kernel folds the divisor into the multiplier: as a shift, and a quotient of the multiplier.
+    elements, zero = size[0] * size[1], int(output.zero[0])
+    parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
+    shift = min(elements.bit_length() - 1, 32, 31 + int(parts.shift[0]))
+    parts = Multiplier((parts.multiplier << shift) // elements, parts.shift - shift)
+
+    def kernel(x: Ints) -> Ints:
+        return parts(x) + zero
+
+    flat = rounded(call, sums, kernel, ends(output), 1)
+    return flat if call.option("KeepDims") else _flat(call, flat)
+
+
+def _add(call: Call) -> Tensor:
+    places = (0, 1)
+    tensors, files = [call.activation(place) for place in places], [call.tensor(place) for place in places]
+    if tensors[0].frame != tensors[1].frame:
+        raise Refusal(f"adds frames of shape {tensors[0].frame} and {tensors[1].frame}; they must be alike")
+    output, limits = call.output, _limits(call)
+    ends(files[0]), ends(files[1])
+    # 2 * max in float32, all else in float64, as the kernel prepares it.
+    twice = float(np.float32(2) * max(files[0].scale[0], files[1].scale[0]))
+    scales = [Multiplier.of(np.array([float(one.scale[0]) / twice])) for one in files]
+    last = Multiplier.of(np.array([twice / ((1 << _ADD_SHIFT) * float(output.scale[0]))]))
+    zero = int(output.zero[0])
+    tables = []
+    for tensor, multiplier in zip(tensors, scales):
+        x = np.arange(int(tensor.low.min()), int(tensor.high.max()) + 1)
+        tables.append((x, multiplier((x << _ADD_SHIFT)[None])[0]))
+    low, high = limits
+    totals = tables[0][1].min() + tables[1][1].min(), tables[0][1].max() + tables[1][1].max()
+    borders = first_reaching(
+        lambda total: last(total) + zero, np.arange(low + 1, high + 1), *(np.array([end]) for end in totals)
+    )[0]
+    found = integer_gains(tables[0], tables[1], borders)
+    if found is None:
+        raise Refusal("no integer gains give the sums of its kernel; scale its inputs alike")
+    gains, thresholds = found
+    layer = Add(name=call.builder.name(Add), gains=np.array(gains), inputs=_names(tensors))
+    joined = join(call.builder, layer, tensors)
+    threshold = Threshold(
+        name=call.builder.name(Threshold), thresholds=thresholds[None], sign=np.array([1]),
+        dtype=_kind(low - zero, high - zero), base=low - zero,
+    )  # fmt: skip
+    return call.builder.add(threshold, joined, curve=curve_of(output), chain=None, quantized=True)
+
+
+def _names(tensors: Sequence[Tensor]) -> tuple[str, ...]:
+    return tuple(tensor.layer or "input" for tensor in tensors)
+
+
+def join(builder: Builder, layer: Add | Concat, tensors: Sequence[Tensor]) -> Tensor:
+    """The output of a layer that reads several tensors."""
+    sources = [tensor.type for tensor in tensors]
+    output = layer.output_of(sources)
+    low, high = layer.output_range_of(
+        sources, [partial(lambda edges: edges, (tensor.low, tensor.high)) for tensor in tensors]
+    )
+    builder.layers.append(layer)
+    return replace(
+        tensors[0], layer=layer.name, frame=output.shape, dtype=output.dtype, low=np.atleast_1d(low),
+        high=np.atleast_1d(high), curve=Curve(), chain=None,
+    )  # fmt: skip
+
+
+def _concat(call: Call) -> Tensor:
+    places = range(len(call.operator.inputs))
+    tensors = [call.activation(place) for place in places]
+    _same_scale(call, *places)
+    axes = len(call.output.shape)
+    if call.option("Axis") % axes != axes - 1:
+        raise Refusal("joins along another axis than the channels")
+    layer = Concat(name=call.builder.name(Concat), inputs=_names(tensors))
+    return replace(join(call.builder, layer, tensors), curve=curve_of(call.output), quantized=True)
+
+
+def _quantize(call: Call) -> Tensor:
+    source, output = call.tensor(0), call.output
+    ends(source)
+    parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
+    zero = int(output.zero[0])
+    return rounded(call, call.activation(), lambda x: parts(x) + zero, ends(output), 1)
+
+
+def _dequantize(call: Call) -> Tensor:
+    return call.activation()
+
+
+def _table(function: Callable[[Ints], Ints], call: Call) -> Tensor:
+    """A function that never falls, as a table of the integers: its kernel rounds the real result."""
+    source, output = call.tensor(0), call.output
+    scale, zero = float(output.scale[0]), int(output.zero[0])
+    inner, low_high = float(source.scale[0]), ends(output)
+
+    def kernel(x: Ints) -> Ints:
+        real = function((np.float32(inner) * x).astype(np.float32)) / np.float32(scale)
+        level = np.floor(np.abs(real) + 0.5) * np.sign(real)
+        return np.clip(level.astype(np.int64) + zero, *low_high)
+
+    return rounded(call, call.activation(), kernel, low_high, 1)
+
+
+def _relu(call: Call, least: float, most: float | None) -> Tensor:
+    source, output = call.tensor(0), call.output
+    parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
+    low, high = ends(output)
+    scale, zero = float(output.scale[0]), int(output.zero[0])
+    low = max(low, zero + round(least / scale))
+    high = high if most is None else min(high, zero + int(np.floor(most / scale + 0.5)))
+    return rounded(call, call.activation(), lambda x: parts(x) + zero, (low, high), 1)
+
+
+def _softmax(call: Call) -> Tensor:
+    """It keeps the order of the scores, so that the class stays; the scores are those in front of it."""
+    if call.operator.outputs[0] not in call.model.outputs:
+        raise Refusal("is supported at the end of a model only")
+    return call.activation()
+
+
+OPERATORS: dict[str, Callable[[Call], Tensor]] = {
+    "ADD": _add,
+    "AVERAGE_POOL_2D": _average_pool,
+    "CONCATENATION": _concat,
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": partial(_conv, depthwise=True),
+    "DEQUANTIZE": _dequantize,
+    "FULLY_CONNECTED": _dense,
+    "LOGISTIC": partial(_table, lambda x: 1 / (1 + np.exp(-x))),
+    "MAX_POOL_2D": _max_pool,
+    "MEAN": _mean,
+    "QUANTIZE": _quantize,
+    "RELU": partial(_relu, least=0.0, most=None),
+    "RELU6": partial(_relu, least=0.0, most=6.0),
+    "RESHAPE": _reshape,
+    "SOFTMAX": _softmax,
+    "SQUEEZE": _reshape,
+    "TANH": partial(_table, np.tanh),
+}
+"""Every operator that is read."""

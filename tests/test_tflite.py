@@ -1,0 +1,239 @@
+"""TensorFlow Lite models: the integers of LiteRT's reference kernels, in every tensor."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiers import slow_but
+
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Add
+from fewbit.golden.run import run
+from fewbit.importers.tflite.sums import integer_gains
+from fewbit.readers import load
+
+litert = pytest.importorskip("ai_edge_litert.interpreter")
+from tflite_files import TfliteBuilder  # noqa: E402 (needs the package that reads these files)
+
+MODELS = Path(__file__).parent / "tflite"
+SAME, VALID = 0, 1
+RELU, RELU_N1_TO_1, RELU6 = 1, 2, 3
+
+
+def reference(path: Path, x: np.ndarray) -> dict[int, np.ndarray]:
+    """Every int8 tensor of the reference kernels, less its zero point, channels first: (N, ...) int64 by its number."""
+    interpreter = litert.Interpreter(
+        model_path=str(path), experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )  # fmt: skip
+    interpreter.allocate_tensors()
+    details = {one["index"]: one for one in interpreter.get_tensor_details()}
+    source = interpreter.get_input_details()[0]["index"]
+    written = {one for operator in interpreter._get_ops_details() for one in operator["outputs"]}
+    tensors: dict[int, list[np.ndarray]] = {number: [] for number in written}
+    for frame in x:
+        interpreter.set_tensor(source, frame[None])
+        interpreter.invoke()
+        for number, values in tensors.items():
+            values.append(np.array(interpreter.get_tensor(number)))
+    result = {}
+    for number, values in tensors.items():
+        zero = details[number]["quantization_parameters"]["zero_points"]
+        whole = np.concatenate(values).astype(np.int64) - (int(zero[0]) if len(zero) else 0)
+        result[number] = whole.transpose(0, 3, 1, 2) if whole.ndim == 4 else whole
+    return result
+
+
+def frames_of(x: np.ndarray) -> np.ndarray:
+    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
+
+
+def agrees(path: Path, x: np.ndarray, skip: tuple[int, ...] = ()):
+    """The network of a file, whose layers give every tensor of the reference but those to ``skip``."""
+    network = load(path)
+    result = run(network, frames_of(x).astype(np.int64))
+    values = [result.of(layer) for layer in network.layers]
+    for number, wanted in reference(path, x).items():
+        if number in skip:
+            continue
+        alike = [given for given in values if given.shape == wanted.shape]
+        assert alike, f"no layer gives tensor {number} of shape {wanted.shape}"
+        differ = min(int((given != wanted).sum()) for given in alike)
+        assert not differ, f"tensor {number}: {differ} of {wanted.size} integers differ"
+    return network
+
+
+def inputs(shape: tuple[int, ...], count: int = 20, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-128, 128, (count, *shape)).astype(np.int8)
+    x[0], x[1] = -128, 127
+    return x
+
+
+@pytest.mark.parametrize(
+    "name, softmax", slow_but([("ad01_int8", ())], [("ad01_int8", ()), ("pretrainedResnet_quant", (37,))])
+)
+def test_mlperf_tiny_in_every_tensor(name, softmax):
+    path = MODELS / f"{name}.tflite"
+    shape = (640,) if name == "ad01_int8" else (32, 32, 3)
+    network = agrees(path, inputs(shape, 200), softmax)
+    assert sum(isinstance(layer, Add) for layer in network.layers) == (0 if name == "ad01_int8" else 3)
+
+
+def weights(rng, shape, outputs: int, axis: int = 0):
+    """int8 weights with a scale an output, or one."""
+    scale = rng.uniform(0.001, 0.02, outputs)
+    return rng.integers(-127, 128, shape).astype(np.int8), scale, axis
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_convolutions(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    b = TfliteBuilder()
+    channels, outputs = (int(one) for one in rng.choice([1, 2, 3, 5], 2))
+    height, width, kernel = int(rng.integers(4, 9)), int(rng.integers(4, 9)), rng.integers(1, 4, 2)
+    zero = int(rng.choice([-128, 0, 17]))
+    source = b.tensor((1, height, width, channels), scale=0.05, zero=zero)
+    stride, padding = (int(one) for one in rng.integers(1, 3, 2)), int(rng.choice([SAME, VALID]))
+    stride_h, stride_w = stride
+    depthwise = bool(rng.random() < 0.5)
+    if depthwise:
+        outputs = channels * int(rng.integers(1, 3))
+        values, scale, axis = weights(rng, (1, *kernel, outputs), outputs, 3)
+    else:
+        values, scale, axis = weights(rng, (outputs, *kernel, channels), outputs)
+    bias = rng.integers(-3000, 3000, outputs).astype(np.int32)
+    size = [
+        -(-extent // step) if padding == SAME else (extent - int(k)) // step + 1
+        for extent, step, k in zip((height, width), (stride_h, stride_w), kernel)
+    ]
+    out = b.tensor((1, *size, outputs), scale=float(rng.uniform(0.02, 0.2)), zero=int(rng.choice([-128, 3])))
+    options = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
+    fields = {"DepthMultiplier": outputs // channels} if depthwise else {}
+    b.operator(
+        "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", [source, b.constant(values, scale, axis),
+        b.constant(bias, scale * 0.05)], out, options, Padding=padding, StrideH=stride_h, StrideW=stride_w,
+        DilationHFactor=1, DilationWFactor=1, FusedActivationFunction=int(rng.choice([0, RELU, RELU6])), **fields,
+    )  # fmt: skip
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((height, width, channels)))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dense_layers(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    b, size, outputs = TfliteBuilder(), int(rng.integers(2, 60)), int(rng.integers(1, 9))
+    unit = float(rng.uniform(0.01, 0.5))
+    source = b.tensor((1, size), scale=unit, zero=int(rng.integers(-128, 128)))
+    values, scale, _ = weights(rng, (outputs, size), 1)
+    out = b.tensor((1, outputs), scale=float(rng.uniform(0.01, 0.5)), zero=int(rng.integers(-128, 128)))
+    inner = [source, b.constant(values, scale)]
+    if rng.random() < 0.8:
+        inner.append(b.constant(rng.integers(-9000, 9000, outputs).astype(np.int32), unit * scale))
+    else:
+        inner.append(-1)
+    b.operator("FULLY_CONNECTED", inner, out, "FullyConnectedOptions",
+               FusedActivationFunction=int(rng.choice([0, RELU, RELU_N1_TO_1])))  # fmt: skip
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((size,)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sums_of_branches(seed, tmp_path):
+    """Two activations that come from one input by different scales."""
+    rng = np.random.default_rng(seed)
+    b = TfliteBuilder()
+    source = b.tensor((1, 40), scale=0.03, zero=-5)
+    branches = []
+    for _ in range(2):
+        branch = b.tensor((1, 40), scale=float(rng.uniform(0.01, 0.2)), zero=int(rng.integers(-128, 128)))
+        branches.append(b.operator("QUANTIZE", [source], branch))
+    out = b.tensor((1, 40), scale=float(rng.uniform(0.01, 0.3)), zero=int(rng.integers(-128, 128)))
+    b.operator("ADD", branches, out, "AddOptions", FusedActivationFunction=int(rng.choice([0, RELU])))
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((40,), 60))
+
+
+@pytest.mark.parametrize("name", ["MAX_POOL_2D", "AVERAGE_POOL_2D"])
+@pytest.mark.parametrize("zero", [-128, 7])
+def test_pools(name, zero, tmp_path):
+    b = TfliteBuilder()
+    source, out = (b.tensor((1, size, size, 3), scale=0.1, zero=zero) for size in (7, 3))
+    b.operator(name, [source], out, "Pool2DOptions", Padding=VALID, StrideH=2, StrideW=2, FilterHeight=3, FilterWidth=3,
+               FusedActivationFunction=0)  # fmt: skip
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((7, 7, 3)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_means_over_a_map(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    b = TfliteBuilder()
+    height, width = (int(one) for one in rng.integers(1, 9, 2))
+    source = b.tensor((1, height, width, 3), scale=0.1, zero=int(rng.integers(-128, 128)))
+    out = b.tensor((1, 3), scale=float(rng.uniform(0.05, 0.2)), zero=int(rng.integers(-128, 128)))
+    b.operator("MEAN", [source, b.constant(np.array([1, 2], np.int32))], out, "ReducerOptions", KeepDims=False)
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((height, width, 3), 60))
+
+
+@pytest.mark.parametrize("name", ["LOGISTIC", "TANH"])
+@pytest.mark.parametrize("scale, zero", [(0.05, 0), (0.01, -20), (0.2, 100)])
+def test_curves_as_tables(name, scale, zero, tmp_path):
+    b = TfliteBuilder()
+    source = b.tensor((1, 256), scale=scale, zero=zero)
+    limits = (1 / 256, -128) if name == "LOGISTIC" else (1 / 128, 0)
+    out = b.tensor((1, 256), scale=limits[0], zero=limits[1])
+    b.operator(name, [source], out)
+    x = np.arange(-128, 128).astype(np.int8)[None]
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), x)
+
+
+def test_concatenation_reshape_and_relu6(tmp_path):
+    b = TfliteBuilder()
+    source = b.tensor((1, 4, 4, 2), scale=0.1, zero=-3)
+    pooled = b.tensor((1, 4, 4, 2), scale=0.1, zero=-3)
+    b.operator("MAX_POOL_2D", [source], pooled, "Pool2DOptions", Padding=SAME, StrideH=1, StrideW=1, FilterHeight=2,
+               FilterWidth=2, FusedActivationFunction=0)  # fmt: skip
+    joined = b.tensor((1, 4, 4, 4), scale=0.1, zero=-3)
+    b.operator("CONCATENATION", [pooled, source], joined, "ConcatenationOptions", Axis=3)
+    flat = b.tensor((1, 64), scale=0.1, zero=-3)
+    b.operator("RESHAPE", [joined, b.constant(np.array([1, 64], np.int32))], flat, "ReshapeOptions")
+    out = b.tensor((1, 64), scale=0.05, zero=-128)
+    b.operator("RELU6", [flat], out)
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((4, 4, 2)))
+
+
+def test_gains_that_give_every_level_of_a_sum():
+    x = np.arange(-128, 128)
+    gains, thresholds = integer_gains((x, 3000 * x), (x, 1000 * x), np.array([-5000, 1, 7001]))
+    assert gains == (3, 1)
+    assert thresholds.tolist() == [-5, 1, 8]
+    assert integer_gains((x, x * x), (x, x), np.array([4])) is None  # no straight line
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda content: b"\xff" * 4 + content[4:], "the file is damaged"),
+        (lambda content: content[: len(content) // 2], "the file is damaged|tensor .*"),
+        (lambda content: b"", "not a TensorFlow Lite file"),
+        (lambda content: b"PK" + content[2:8], "the file is damaged|not a TensorFlow Lite file"),
+    ],
+)
+def test_a_damaged_file_gets_one_line(change, message, tmp_path):
+    b = TfliteBuilder()
+    source = b.tensor((1, 4), scale=0.1)
+    path = b.save(tmp_path / "m.tflite", [source], [b.operator("RELU", [source], b.tensor((1, 4), scale=0.1))])
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(FewbitError, match=rf"^{re.escape(str(path))}: ({message})"):
+        load(path)
+
+
+def test_every_operator_that_is_not_supported_is_named_at_once(tmp_path):
+    b = TfliteBuilder()
+    here = source = b.tensor((1, 4), scale=0.1)
+    for name in ("EXP", "RELU", "COS"):
+        here = b.operator(name, [here], b.tensor((1, 4), scale=0.1))
+    with pytest.raises(
+        FewbitError, match=r"operator 0 EXP \('t1'\): .*; operator 2 COS \('t3'\): this operator is not"
+    ):
+        load(b.save(tmp_path / "m.tflite", [source], [here]))
