@@ -115,9 +115,9 @@ def _found(model: str | Path, shipped: dict[str, Path]) -> tuple[Path, Reader]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         *others, last = READERS
-        known = f"a {', a '.join(others)} or an {last}"
+        known = f"{', '.join(others)} or {last}"
         raise FewbitError(
-            f"{path}: a network must be {known} file, not {path.suffix.lower() or 'one without a suffix'}"
+            f"{path}: a network must be a file {known}, not {path.suffix.lower() or 'one without a suffix'}"
         )
     if path.is_dir():
         raise FewbitError(f"{path}: is a directory")
