@@ -199,7 +199,7 @@ def test_a_truncated_onnx(refused, tmp_path):
 def test_a_foreign_file(refused, tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"\xff\xd8")
-    assert refused("info", path) == f"{path}: a network must be a .safetensors or an .onnx file, not .jpg"
+    assert refused("info", path) == f"{path}: a network must be a file .safetensors, .onnx or .tflite, not .jpg"
 
 
 def test_wrong_shape(refused, tiny, tmp_path):

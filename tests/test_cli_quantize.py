@@ -195,7 +195,7 @@ def test_files_that_cannot_be(refused, small, tmp_path):
     assert refused("quantize", small, "-o", tmp_path / "o.onnx") == wanted
     assert refused("quantize", small, "-o", tmp_path / "none" / "o.safetensors").startswith("cannot write")
     assert refused("quantize", tmp_path / "no.onnx", "-o", out) == f"{tmp_path / 'no.onnx'}: no such file"
-    wanted = f"{tmp_path / 'no.h5'}: a network must be a .safetensors or an .onnx file, not .h5"
+    wanted = f"{tmp_path / 'no.h5'}: a network must be a file .safetensors, .onnx or .tflite, not .h5"
     assert refused("quantize", tmp_path / "no.h5", "-o", out) == wanted
     dense = Dense(name="fc", weights=[[1, -1]], code=BINARY)
     native = Network(name="native", input=TensorType(DType("uint", 2), (2,)), layers=(dense,))
