@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from work_kinds import case, kinds, uncounted
 
 from fewbit.cli import main as cli
 from fewbit.hw.emit import verilog
@@ -24,6 +26,46 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+"""Every collected test, also those that are not selected."""
+
+_started: list[str] = []
+"""Programs that the test at hand has started."""
+
+
+def _note_programs(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "subprocess.Popen":
+        return
+    command = arguments[1] if isinstance(arguments[1], (list, tuple)) else [arguments[1]]
+    program = Path(os.fsdecode(command[0])).name
+    # Python itself asks these two what the platform is, and a compiler's version is asked for once in a process.
+    if program not in ("ldconfig", "uname") and "--version" not in command:
+        _started.append(program)
+
+
+sys.addaudithook(_note_programs)
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are deselected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[COLLECTED] = list(items)
+    if path := os.environ.get("FEWBIT_LIST_TESTS"):
+        Path(path).write_text(json.dumps([[*case(item)[:3], sorted(kinds(item))] for item in items]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    _started.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    result = yield
+    if wrong := uncounted(kinds(item), _started):
+        pytest.fail(wrong, pytrace=False)
+    return result
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A folder of the test module's own for what is compiled and mapped."""
@@ -32,15 +74,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def bench_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where benches compile what is the same for all of them: one folder for the workers of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "bench_cache"
+
+
 @pytest.fixture
-def bench(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[TestResult]]:
+def bench(tmp_path: Path, bench_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[TestResult]]:
     """``bench(component, "tb_stream", vectors)``: the emitted Verilog of a component under a bench of `fewbit.sim`.
 
     What comes third is handed over as a file: :class:`Vectors`, or a dict of plain JSON.
     """
-    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "bench_cache"))
+    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(bench_cache))
 
     def run(component: Any, module: str, cases: Vectors | dict[str, Any]) -> list[TestResult]:
         file = tmp_path / "cases.json"

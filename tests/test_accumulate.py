@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from faults import mutant
 from formal import ProofFailedError, prove_equal
 from streaming import pipeline
+from tiers import each_value
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.emit import verilog
@@ -45,8 +46,9 @@ def prove_sum(shape, family, make=accumulate):
     prove_equal(verilog(ours, "cells"), verilog(plain, "plain"), "cells", "plain", cells=family)
 
 
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
-@pytest.mark.parametrize("shape", [*SHAPES, (12, 7, 5, False), (12, 7, 6, False), (12, 12, 0, True)])
+@pytest.mark.parametrize(
+    "shape, family", each_value([*SHAPES, (12, 7, 5, False), (12, 7, 6, False), (12, 12, 0, True)], ["ice40", "ecp5"])
+)
 def test_cells_proven_equal_to_the_plain_form(shape, family):
     prove_sum(shape, family)
 

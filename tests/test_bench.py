@@ -91,10 +91,10 @@ async def reset_mid_frame(dut) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, bench_cache):
     folder = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "bench_cache"))
+        patch.setenv("FEWBIT_CACHE_DIR", str(bench_cache))
         patch.syspath_prepend(str(Path(__file__).parent))
         yield folder
 

@@ -23,7 +23,7 @@ from dense import (
 )
 from faults import mutant
 from networks import divisors, random_design
-from tiers import slow_but
+from tiers import slow_but, slow_but_at
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
@@ -119,7 +119,8 @@ def test_the_mapped_netlist(code, activation, simd, exact, family, cache):
 
 
 @pytest.mark.parametrize(
-    "code, activation, simd, buffer", [("binary", "uint2", 4, "block"), ("ternary", "int3", 8, "ring")]
+    "code, activation, simd, buffer",
+    slow_but_at((0,), [("binary", "uint2", 4, "block"), ("ternary", "int3", 8, "ring")]),
 )
 def test_bench_on_the_verilog(bench, code, activation, simd, buffer):
     dense, kind = layer(6, 8, code), DType.parse(activation)
@@ -209,7 +210,7 @@ def serially(network: Network, folding: Folding) -> Folding:
     return replace(folding, folds=folds)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", slow_but(range(10), range(30)))
 def test_random_networks_to_the_cycle(seed):
     network, folding = random_design(np.random.default_rng(seed))
     check_network(network, serially(network, folding), seed, 12)

@@ -8,6 +8,7 @@ import test_shell
 from board_model import BoardModel
 from serial_rig import BYTE, PAUSE
 from test_shell import kind
+from tiers import slow_but_at
 
 from fewbit.boards import protocol
 from fewbit.golden.run import run
@@ -103,14 +104,14 @@ def test_a_quality_for_each_frame():
 @pytest.mark.parametrize("net", [test_load_gate.TURNED, test_load_gate.PLAIN], ids=["turned", "plain"])
 @pytest.mark.parametrize(
     "script",
-    [
+    slow_but_at((1, 3, 4), [
         lambda r, image: [ASK, r[0], ASK, LOAD + image, ("answers", 3), r[1], ASK, r[2]],
         lambda r, image: [LOAD + image[:5], LONG, ASK, r[0], LOAD + image, ("answers", 2), r[1]],
         lambda r, image: [LOAD + image, ("answers", 1), r[0][:2], LONG, ASK, r[1]],
         lambda r, image: [LOAD + image, ("answers", 1), LOAD + image[:-1], LONG, ASK, r[1], ASK],
         lambda r, image: [LOAD + image[:3], SHORT, image[3:], ("answers", 1), r[0]],
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_loading(net, script):
     bench = test_load_gate.Bench(net)
     turned = net.digits > 0

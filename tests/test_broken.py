@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_models import started
+from tiers import slow_but
 
 from fewbit import arrays
 from fewbit.golden import file as native
@@ -80,7 +81,7 @@ def test_every_file_has_its_message():
     assert sorted([*MESSAGES, "idx_100"]) == sorted(path.name for path in FOLDER.iterdir())
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("name", slow_but(list(MESSAGES)[::2], MESSAGES))
 def test_broken_model(name):
     options = ["--input", "uint8/255"] if name == "onnx_185.onnx" else []
     assert command("info", FOLDER / name, *options) == f"fewbit: {FOLDER / name}: {MESSAGES[name]}"

@@ -8,6 +8,7 @@ import pytest
 from amaranth.hdl import unsigned
 from amaranth.sim import Simulator
 from faults import mutant
+from tiers import slow_but_at
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.memory.vector_buffer import BLOCK, DISTRIBUTED, RING, VectorBuffer
@@ -93,7 +94,7 @@ def test_every_pattern(style, fill, take):
     assert play(VectorBuffer(unsigned(4), 1, 3, style), vectors, reads, fill, take)[0] == expected(vectors, reads)
 
 
-@pytest.mark.parametrize("style, words", [(BLOCK, 5), (RING, 3), (RING, 1)])
+@pytest.mark.parametrize("style, words", slow_but_at((0, 1), [(BLOCK, 5), (RING, 3), (RING, 1)]))
 def test_bench_on_the_verilog(bench, style, words):
     vectors, reads = cases(words, 6)
     bench(VectorBuffer(unsigned(3), 2, words, style), "tb_buffer", as_json(vectors, reads))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from networks import random_conv_design, random_design, random_frames, streamed_design
 from streaming import simulate
-from tiers import slow_but
+from tiers import each_value, slow_but
 
 from fewbit.golden.codes import BINARY
 from fewbit.golden.dtype import BIPOLAR, DType
@@ -40,15 +41,18 @@ def check(seed: int, frames: int = 12, valid: str = "always", ready: str = "alwa
         assert measured == (promised.latency, promised.interval), f"seed {seed}: {network.types}, {folding}"
 
 
-@pytest.mark.parametrize("seed", range(40))
+PRESSURE = [("random", "slow"), ("slow", "random"), ("burst", "burst")]
+"""Patterns of valid and of ready."""
+
+
+@pytest.mark.parametrize("seed", slow_but(range(12), range(40)))
 def test_random_networks_to_the_cycle(seed):
     check(seed)
 
 
-@pytest.mark.parametrize("valid, ready", [("random", "slow"), ("slow", "random"), ("burst", "burst")])
-@pytest.mark.parametrize("seed", range(1000, 1005))
-def test_random_networks_under_pressure(seed, valid, ready):
-    check(seed, 4, valid, ready)
+@pytest.mark.parametrize("seed, pattern", each_value(range(1000, 1005), PRESSURE))
+def test_random_networks_under_pressure(seed, pattern):
+    check(seed, 4, *pattern)
 
 
 @pytest.mark.slow
@@ -100,21 +104,25 @@ def test_random_networks_at_compiled_speed(make, seed, tmp_path, monkeypatch):
                 assert gap == timing(network, folding).interval, seed
 
 
-@pytest.mark.parametrize("valid, ready", [("always", "always"), ("random", "slow"), ("burst", "burst")])
-@pytest.mark.parametrize("seed", slow_but(range(4), range(8)))
-def test_thresholds_in_the_weight_streams(seed, valid, ready):
-    check(seed, 6, valid, ready, streamed_design)
+@pytest.mark.parametrize(
+    "seed, pattern",
+    slow_but(
+        [(0, ("always", "always")), (1, ("random", "slow")), (2, ("burst", "burst")), (3, ("always", "always"))],
+        product(range(8), [("always", "always"), ("random", "slow"), ("burst", "burst")]),
+    ),
+)
+def test_thresholds_in_the_weight_streams(seed, pattern):
+    check(seed, 6, *pattern, streamed_design)
 
 
-@pytest.mark.parametrize("seed", slow_but(range(40), range(60)))
+@pytest.mark.parametrize("seed", slow_but(range(12), range(60)))
 def test_random_convolutions_to_the_cycle(seed):
     check(seed, 4, make=random_conv_design)
 
 
-@pytest.mark.parametrize("valid, ready", [("random", "slow"), ("slow", "random"), ("burst", "burst")])
-@pytest.mark.parametrize("seed", range(1000, 1004))
-def test_random_convolutions_under_pressure(seed, valid, ready):
-    check(seed, 3, valid, ready, random_conv_design)
+@pytest.mark.parametrize("seed, pattern", each_value(range(1000, 1004), PRESSURE))
+def test_random_convolutions_under_pressure(seed, pattern):
+    check(seed, 3, *pattern, random_conv_design)
 
 
 @pytest.mark.slow

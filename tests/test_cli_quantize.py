@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from onnx_models import GraphBuilder
+from tiers import slow_but_at
 
 from fewbit import arrays, models
 from fewbit.cli import quantize as cli_quantize
@@ -41,15 +42,15 @@ def accuracies(text):
 
 @pytest.mark.parametrize(
     "options, loss",
-    [
+    slow_but_at((0, 4), [
         (("--code", "int(8)"), 0.0),
         (("--code", "shift3", "--vector", 16), 1.0),
         (("--code", "shift3", "--vector", 16, "--rule", "least-squares"), 1.6),
         (("--code", "csd(2,7)", "--layer", "gemm11=int(8)", "--activations", 4), 0.4),
         (("--code", "ternary", "--two-scales", "--axis", "outputs", "--vector", 6), 2.6),
-    ],
+    ]),
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
-)
+)  # fmt: skip
 def test_lenet_keeps_its_accuracy(fewbit, labelled, tmp_path, options, loss):
     out = tmp_path / "o.safetensors"
     status, text, _ = fewbit("quantize", "lenet5", "-o", out, *options, *labelled, "-q")

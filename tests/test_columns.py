@@ -139,8 +139,12 @@ class Rom(wiring.Component):
 ROMS = [(600, 20), (300, 36), (1200, 12), (3000, 30), (1260, 23), (2049, 5), (700, 33)]
 
 
-@pytest.mark.parametrize("device", ["up5k", "ecp5-25k"])
-@pytest.mark.parametrize("depth, width", slow_but([(600, 20), (1260, 23)], ROMS))
+@pytest.mark.parametrize(
+    "depth, width, device",
+    slow_but(
+        [(600, 20, "ecp5-25k"), (1260, 23, "up5k")], [(*rom, device) for rom in ROMS for device in ("up5k", "ecp5-25k")]
+    ),
+)
 def test_parts_of_constants_share_block_rams(depth: int, width: int, device: str) -> None:
     assert measure(Rom(depth, width), device)["ram"] == target(device).block_rams(depth, width, constant=True)
 

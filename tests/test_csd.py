@@ -22,9 +22,9 @@ from fewbit.sim.netlist import netlist
 
 
 @pytest.fixture
-def held(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+def held(tmp_path: Path, bench_cache: Path, monkeypatch: pytest.MonkeyPatch):
     """``held(component)``: a component, or Verilog made of it, under its bench with all its cases."""
-    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "bench_cache"))
+    monkeypatch.setenv("FEWBIT_CACHE_DIR", str(bench_cache))
 
     def run(component, text=None, *, count=400, simulator=None):
         serial = type(component).__name__.endswith("Serial")
@@ -44,8 +44,13 @@ def held(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
     return run
 
 
-@pytest.mark.parametrize("recoded", [False, True])
-@pytest.mark.parametrize("width_a, width_b", slow_but([(3, 2)], [(1, 1), (3, 2), (2, 5), (8, 8)]))
+WIDTHS = [(1, 1), (3, 2), (2, 5), (8, 8)]
+
+
+@pytest.mark.parametrize(
+    "width_a, width_b, recoded",
+    slow_but([(3, 2, False)], [(*widths, recoded) for widths in WIDTHS for recoded in (False, True)]),
+)
 def test_parallel(held, width_a, width_b, recoded):
     held(CsdMultiplier(width_a, width_b, recoded=recoded))
 
@@ -65,8 +70,13 @@ def test_parallel_exhaustively(held, width_a, width_b, recoded, monkeypatch):
     held(CsdMultiplier(width_a, width_b, recoded=recoded))
 
 
-@pytest.mark.parametrize("recoded", [False, True])
-@pytest.mark.parametrize("registers, latency", slow_but_at((2,), [("digits", 1), ("rows", 1), ("all", 3)]))
+@pytest.mark.parametrize(
+    "registers, latency, recoded",
+    slow_but(
+        [("all", 3, True)],
+        [(*form, recoded) for form in (("digits", 1), ("rows", 1), ("all", 3)) for recoded in (False, True)],
+    ),
+)
 def test_registers_and_enable(held, registers, latency, recoded):
     multiplier = CsdMultiplier(6, 7, recoded=recoded, tree="balanced", registers=registers)
     assert multiplier.latency == latency
@@ -74,7 +84,7 @@ def test_registers_and_enable(held, registers, latency, recoded):
 
 
 @pytest.mark.skipif(not available("verilator"), reason="CXXRTL misses edges of clocks that come out of a latch")
-@pytest.mark.parametrize("registers", ["digits", "all"])
+@pytest.mark.parametrize("registers", slow_but(["all"], ["digits", "all"]))
 def test_gated_clocks(held, registers):
     multiplier = CsdMultiplier(5, 6, target="asic", tree="balanced", registers=registers)
     held(multiplier, f"{verilog(multiplier, 'dut')}\n{multiplier.gate.model()}", simulator="verilator")
@@ -107,7 +117,7 @@ def test_netlists(held, family, recoded, tree):
     held(multiplier, netlist(verilog(multiplier, "dut"), top="dut", family=family))
 
 
-@pytest.mark.parametrize("width_a, width_b, recoded", [(1, 1, False), (4, 5, True), (8, 8, False)])
+@pytest.mark.parametrize("width_a, width_b, recoded", slow_but_at((1,), [(1, 1, False), (4, 5, True), (8, 8, False)]))
 def test_serial(held, width_a, width_b, recoded):
     held(CsdMultiplierSerial(width_a, width_b, recoded=recoded))
 

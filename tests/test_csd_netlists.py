@@ -6,9 +6,12 @@ netlist itself. On ECP5 both mappers are held, the one of a build and the one th
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from faults import mutant
+from tiers import slow_but
 
 from benchmarks.measure import netlist
 from fewbit.golden import csd
@@ -87,10 +90,16 @@ def wrong(component, device, flow, cases):
     return count
 
 
-@mappers
-@forms
-@pytest.mark.parametrize("width", [6, pytest.param(8, marks=pytest.mark.slow)])
-def test_every_operand_at_every_quality(family, device, flow, recoded, tree, width):
+@pytest.mark.parametrize(
+    "mapper, form, width",
+    slow_but(
+        [(MAPPERS[place % 2], form, 6) for place, form in enumerate((FORMS[0], FORMS[1], FORMS[3], FORMS[2]))],
+        itertools.product(MAPPERS, FORMS, (6, 8)),
+    ),
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_every_operand_at_every_quality(mapper, form, width):
+    (family, device, flow), (recoded, tree) = mapper, form
     component = CsdMultiplier(width, width, recoded=recoded, target=family, tree=tree)
     assert wrong(component, device, flow, every(width, width)) == 0
 
@@ -152,9 +161,12 @@ def test_other_widths(family, device, flow, recoded, tree, width_a, width_b):
     assert wrong(component, device, flow, (every if small else some)(width_a, width_b)) == 0
 
 
-@mappers
-@pytest.mark.parametrize("width_a, width_b", [(8, 8), pytest.param(16, 16, marks=pytest.mark.slow), (3, 5)])
-def test_exact_multipliers(family, device, flow, width_a, width_b):
+@pytest.mark.parametrize(
+    "mapper, widths",
+    slow_but([(MAPPERS[0], (8, 8)), (MAPPERS[1], (3, 5))], itertools.product(MAPPERS, [(8, 8), (16, 16), (3, 5)])),
+)
+def test_exact_multipliers(mapper, widths):
+    (family, device, flow), (width_a, width_b) = mapper, widths
     """Every product where they are few; their netlist has no quality."""
     mapped = Mapped(netlist(Multiplier(width_a, width_b, family), device, flow=flow), "top")
     for a, b, _ in (every if width_a < 9 else some)(width_a, width_b):
@@ -184,12 +196,12 @@ def serial_errors(component, device, flow, cases):
     return count
 
 
-@mappers
-@pytest.mark.parametrize("recoded", [False, True])
 @pytest.mark.parametrize(
-    "width", [6, pytest.param(8, marks=pytest.mark.slow), pytest.param(16, marks=pytest.mark.slow)]
+    "mapper, recoded, width",
+    slow_but([(MAPPERS[0], True, 6), (MAPPERS[1], False, 6)], itertools.product(MAPPERS, [False, True], [6, 8, 16])),
 )
-def test_serial(family, device, flow, recoded, width):
+def test_serial(mapper, recoded, width):
+    _, device, flow = mapper
     component = CsdMultiplierSerial(width, width, recoded=recoded)
     cases = every(width, width) if width < 9 else some(width, width, 1 << 13)
     assert serial_errors(component, device, flow, cases) == 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from faults import mutant
 from formal import ProofFailedError, prove, prove_equal
-from tiers import slow_but
+from tiers import each_value, slow_but
 
 from fewbit.golden import csd
 from fewbit.golden.digits import largest_count, quality_bits, row_fields, word_bits
@@ -171,8 +173,10 @@ endmodule
     )
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("width", slow_but((1, 2, 3, 8, 9), range(1, 17)))
+@pytest.mark.parametrize(
+    "width, target",
+    slow_but([(1, "generic"), (2, "ice40"), (3, "ecp5"), (8, "ecp5"), (9, "ice40")], product(range(1, 17), TARGETS)),
+)
 def test_recoder(width, target):
     prove(verilog(Recoder(width, target), "dut") + recoder_check(width), "check", cells=cells(target))
 
@@ -181,9 +185,15 @@ LADDER = [(1, 1), (2, 1), (1, 4), (3, 3), (4, 4), (2, 6), (5, 6), (6, 6)]
 SLOW = [(7, 7), (8, 7), (7, 8), (1, 10), (10, 4), (4, 9)]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("width_a, width_b", [*LADDER, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW)])
-def test_every_quality(width_a, width_b, target):
+@pytest.mark.parametrize(
+    "widths, target",
+    slow_but(
+        [(widths, TARGETS[place % len(TARGETS)]) for place, widths in enumerate(LADDER)],
+        product([*LADDER, *SLOW], TARGETS),
+    ),
+)
+def test_every_quality(widths, target):
+    width_a, width_b = widths
     text = verilog(CsdMultiplier(width_a, width_b, target=target), "dut") + specification(width_a, width_b)
     prove_equal(text, "", "dut", "specification", cells=cells(target), seconds=300)
 
@@ -207,20 +217,28 @@ def test_every_quality_of_8_bits(tree, target):
     prove_equal(text, "", "dut", "specification", cells=cells(target), seconds=900, split=top_bits("b", 8, 6))
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("tree", ["ripple", "balanced"])
 @pytest.mark.parametrize(
-    "width_a, width_b", slow_but([(1, 1), (3, 4)], [(1, 1), (3, 4), (4, 5), (1, 7), (6, 6), (8, 8)])
+    "widths, tree, target",
+    slow_but(
+        [((1, 1), "ripple", "generic"), ((3, 4), "ripple", "ecp5"), ((3, 4), "balanced", "ice40")],
+        product([(1, 1), (3, 4), (4, 5), (1, 7), (6, 6), (8, 8)], ["ripple", "balanced"], TARGETS),
+    ),
 )
-def test_recoded_at_every_quality(width_a, width_b, tree, target):
+def test_recoded_at_every_quality(widths, tree, target):
+    width_a, width_b = widths
     component = CsdMultiplier(width_a, width_b, recoded=True, target=target, tree=tree)
     split = signs(8) if width_b == 8 else []
     text = verilog(component, "dut") + recoded_check(width_a, width_b)
     prove(text, "check", cells=cells(target), seconds=900, split=split)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("width", slow_but((1, 2, 4, 5), (1, 2, 3, 4, 5, 6, 8)))
+@pytest.mark.parametrize(
+    "width, target",
+    slow_but(
+        [(1, "ecp5"), (2, "ice40"), (4, "ecp5"), (5, "generic"), (5, "ice40")],
+        product((1, 2, 3, 4, 5, 6, 8), TARGETS),
+    ),
+)
 def test_product_at_full_quality(width, target):
     text = verilog(CsdMultiplier(width, width, target=target), "dut") + exact_check(width, width)
     split = top_bits("b", 8, 8 if target == "ice40" else 6) if width == 8 else []
@@ -232,20 +250,20 @@ def test_quality_bound(width_a, width_b):
     prove(verilog(CsdMultiplier(width_a, width_b), "dut") + bound_check(width_a, width_b), "check", seconds=300)
 
 
-@pytest.mark.parametrize("target", ["ice40", "ecp5"])
 @pytest.mark.parametrize(
-    "width_a, width_b",
+    "widths, target",
     slow_but(
-        [(1, 1), (3, 2), (4, 4), (3, 5)], [(1, 1), (2, 2), (3, 2), (2, 3), (4, 4), (5, 3), (3, 5), (6, 6), (8, 8)]
+        [((1, 1), "ecp5"), ((3, 2), "ice40"), ((4, 4), "ecp5"), ((3, 5), "ice40")],
+        product([(1, 1), (2, 2), (3, 2), (2, 3), (4, 4), (5, 3), (3, 5), (6, 6), (8, 8)], ["ice40", "ecp5"]),
     ),
 )
-def test_exact_multiplier(width_a, width_b, target):
+def test_exact_multiplier(widths, target):
+    width_a, width_b = widths
     text = verilog(Multiplier(width_a, width_b, target), "dut") + full_check(width_a, width_b)
     prove(text, "check", cells=target, seconds=900, split=top_bits("b", 8, 8) if width_b == 8 else [])
 
 
-@pytest.mark.parametrize("target", ["ice40", "ecp5"])
-@pytest.mark.parametrize("tree", ["ripple", "balanced"])
+@pytest.mark.parametrize("target, tree", each_value(["ice40", "ecp5"], ["ripple", "balanced"]))
 def test_fabric_is_generic(target, tree):
     ours = verilog(CsdMultiplier(6, 6, target=target, tree=tree), "ours")
     theirs = verilog(CsdMultiplier(6, 6), "theirs")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+from tiers import slow_but
 
 from benchmarks import datapaths
 from benchmarks.measure import Measured, _wrapper, netlist
@@ -18,7 +19,10 @@ from fewbit.sim.toggles import Mapped
 
 CELLS = json.loads((Path(__file__).parent / "datapath_cells.json").read_text(encoding="utf-8"))
 ROWS = {row.key: row for device in datapaths.DEVICES for row in datapaths.rows(device)}
-QUICK = ("popcount, 64 ", "accumulate", "CSD 8x8, ", "exact 8x8", "ternary x uint8")
+QUICK = [
+    "XNOR-popcount, 64 bits, hx8k", "accumulate and threshold, 12 bits, ecp5-25k", "CSD 8x8, digits beforehand, hx8k",
+    "CSD 8x8, run-time recoder, ecp5-25k", "exact 8x8, hx8k", "lanes, ternary x uint8, ecp5-25k",
+]  # fmt: skip
 MISSED = {"accumulate and threshold, 12 bits, ecp5-25k"}
 """Goals that are not met."""
 
@@ -35,9 +39,7 @@ def test_goals_stand(key):
         assert (CELLS[key]["lc"] / row.unit <= row.goal) == (key not in MISSED)
 
 
-@pytest.mark.parametrize(
-    "key", [pytest.param(key, marks=[] if any(word in key for word in QUICK) else [pytest.mark.slow]) for key in ROWS]
-)
+@pytest.mark.parametrize("key", slow_but(QUICK, ROWS))
 def test_cells_do_not_rise(key):
     cells = datapaths.entry(datapaths.ours(ROWS[key]))
     assert all(cells[kind] <= CELLS[key][kind] for kind in ("lut", "lc")), cells

@@ -10,6 +10,7 @@ import tempfile
 import numpy as np
 import pytest
 from fewbit_files import tiny_file
+from tiers import slow_but, slow_but_at
 
 from fewbit.cli import main as cli
 
@@ -49,7 +50,11 @@ ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
 
 @pytest.mark.parametrize(
     "arguments",
-    [("info", "mnist-conv"), ("boards",), ("--help",), ("run", "--help"), ("ip", "--help"), ("quantize", "--help")],
+    slow_but_at(
+        (0, 3),
+        [("info", "mnist-conv"), ("boards",), ("--help",), ("run", "--help"), ("ip", "--help"), ("quantize", "--help")],
+        whole=True,
+    ),
 )
 def test_an_output_of_ascii_alone(arguments):
     done = run(*arguments, **ASCII)
@@ -89,7 +94,7 @@ def test_outputs_on_a_device(tiny, frames, full):
     assert stat.S_ISCHR(full.stat().st_mode)
 
 
-@pytest.mark.parametrize("place", ["no/such", "file", "/proc"])
+@pytest.mark.parametrize("place", slow_but(["file"], ["no/such", "file", "/proc"]))
 def test_temporary_files_that_cannot_be_made(tiny, frames, tmp_path, place):
     """Python looks for another place, and compilers may or may not."""
     (tmp_path / "file").write_text("")
@@ -114,7 +119,7 @@ def test_no_place_for_temporary_files(tiny, frames, tmp_path, monkeypatch, capsy
 
 @pytest.mark.parametrize(
     "compiler, message",
-    [
+    slow_but_at((1, 3), [
         ("g++ 'unclosed", 'CXX="g++ \'unclosed" is not a command (no closing quotation): correct it, or unset CXX'),
         ("no-such-compiler", "CXX names 'no-such-compiler', which is not on the PATH; install it or unset CXX"),
         ("false", "the compiler false, which CXX names, failed with exit status 1; it wrote nothing"),
@@ -123,8 +128,8 @@ def test_no_place_for_temporary_files(tiny, frames, tmp_path, monkeypatch, capsy
             "the compiler true, which CXX names, ends without an error but writes no output; choose another by CXX, "
             "or unset it",
         ),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_compilers_that_are_none(tiny, frames, tmp_path, compiler, message):
     done = run("run", tiny, "--inputs", frames, "--engine", "rtl", CXX=compiler, FEWBIT_CACHE_DIR=tmp_path / "cache")
     assert refused(done) == message
@@ -153,12 +158,20 @@ def test_a_bench_without_its_packages(tiny, tmp_path, package):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("port", ["loop://", "loop://?nosuch=1", "socket://127.0.0.1:1", "nosuch://x", "/dev/absent"])
+@pytest.mark.parametrize(
+    "port",
+    slow_but(
+        ["loop://", "/dev/absent"], ["loop://", "loop://?nosuch=1", "socket://127.0.0.1:1", "nosuch://x", "/dev/absent"]
+    ),
+)
 def test_ports_without_a_board(tiny, frames, port):
     refused(run("run", tiny, "--inputs", frames, "--engine", "board", "--port", port))
 
 
 DESIGN, BOARD = ("generator", "design"), ("bitstreams", "board_design")
+
+FIRST_OF_COMMAND = (0, 4, 10, 11, 12, 16)
+"""Places in the list below: one for each command and each function that does its work."""
 
 LATE = """
 import sys
@@ -173,7 +186,7 @@ main(sys.argv[1:])
 
 @pytest.mark.parametrize(
     "module, name, arguments, message",
-    [
+    slow_but_at(FIRST_OF_COMMAND, [
         (*DESIGN, ("verilog", "{tiny}", "-o", "{file}"), "cannot write to {file}: file exists"),
         (*DESIGN, ("verilog", "{tiny}", "-o", "{file}/x"), "cannot write to {file}/x: not a directory"),
         (*DESIGN, ("verilog", "{tiny}", "-o", "{out}", "--check", "--simulator", "x"),
@@ -202,7 +215,7 @@ main(sys.argv[1:])
          "unknown board 'none'"),
         ("ip", "ip", ("ip", "xnor-popcount", "--width", "8", "-o", "{file}/x.v"),
          "cannot write {file}/x.v: not a directory"),
-    ],
+    ]),
 )  # fmt: skip
 def test_options_are_checked_before_the_work(tiny, tmp_path, module, name, arguments, message):
     (tmp_path / "file").write_text("mine")
@@ -217,7 +230,9 @@ def test_options_are_checked_before_the_work(tiny, tmp_path, module, name, argum
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["../other.bin", "/etc/hostname", "a/b.bin", "", "..", "a\\b.bin", 7])
+@pytest.mark.parametrize(
+    "name", slow_but(["../other.bin", "", 7], ["../other.bin", "/etc/hostname", "a/b.bin", "", "..", "a\\b.bin", 7])
+)
 def test_a_report_that_points_elsewhere(tiny, tmp_path, name):
     import json
 

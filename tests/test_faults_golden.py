@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from networks import random_conv_design, random_design, random_frames, random_threshold
+from tiers import slow_but, slow_but_at
 
 from fewbit.golden import carry, faults
 from fewbit.golden.codes import Code
@@ -41,13 +42,13 @@ def check(network, seed, frames=3, most=150):
         assert np.isin(seen, simulator.visible(frame)).all()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", slow_but(range(6), range(12)))
 def test_dense_networks_like_planted_faults(seed):
     network, _ = random_design(np.random.default_rng(seed))
     check(network, seed)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", slow_but(range(8), range(16)))
 def test_maps_like_planted_faults(seed):
     network, _ = random_conv_design(np.random.default_rng(seed))
     check(network, seed)
@@ -86,14 +87,14 @@ def scaled_network(seed, code, *, across=False, two=False, groups=1):
 
 @pytest.mark.parametrize(
     "code, options",
-    [
+    slow_but_at((4,), [
         ("shift3", {}),
         ("ternary", {"two": True}),
         ("csd(2,5)", {"groups": 2}),
         ("int(4)", {"across": True}),
         ("ternary", {"across": True, "two": True, "groups": 2}),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_scales_like_planted_faults(code, options):
     network = scaled_network(3, code, **options)
     kinds = FaultSimulator(network).kinds

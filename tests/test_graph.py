@@ -41,7 +41,7 @@ def check(seed: int, frames: int = 4, valid: str = "always", ready: str = "alway
         assert trace.given[:whole] == [time + trace.taken[0] for time in promised.times[:whole]], f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed", slow_but((1, 3, 5, 7, 8, 11, 12, 15, 16, 18, 19, 20), range(120)))
+@pytest.mark.parametrize("seed", slow_but((1, 3, 7, 8, 11, 12, 16, 19), range(120)))
 def test_random_graphs_to_the_cycle(seed):
     check(seed)
 
@@ -101,7 +101,8 @@ def compiled(network: Network, folding: Folding):
     return frames_through
 
 
-def test_the_buffer_of_a_join_has_the_fewest_words_that_cost_no_cycle(tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", slow_but(["one less"], ["one less", 1, 1000]))
+def test_the_buffer_of_a_join_has_the_fewest_words_that_cost_no_cycle(tmp_path, monkeypatch, words):
     """One word less comes later, or never; as many, and more, are as fast as unlimited, in every pattern."""
     monkeypatch.setenv("FEWBIT_CACHE_DIR", str(tmp_path))
     network, folding = residual()
@@ -111,24 +112,26 @@ def test_the_buffer_of_a_join_has_the_fewest_words_that_cost_no_cycle(tmp_path, 
     assert skip > 2
     x = random_frames(np.random.default_rng(5), UINT2, (6, 2, 6, 6))
     scores = run(network, x).scores
-    exact, fewer, more = (
-        compiled(network, with_depths(network, folding, add=(0, words))) for words in (skip, skip - 1, 1000)
-    )
+    other = compiled(network, with_depths(network, folding, add=(0, {"one less": skip - 1}.get(words, words))))
+    if words == 1:
+        with pytest.raises(FewbitError, match=r"100,000 cycles|100000 cycles"):
+            other(x)
+        return
+    exact = compiled(network, with_depths(network, folding, add=(0, skip)))
     promised = timing(network, folding)
     for valid in PATTERNS:
         for ready in PATTERNS:
             got, times = exact(x, valid, ready)
-            unlimited, best = more(x, valid, ready)
             assert (got == scores).all()
-            assert (unlimited == scores).all()
-            assert times[-1] == best[-1], (valid, ready)
             if valid == ready == "always":
                 assert times[: len(promised.times)].tolist() == promised.times[: len(times)]
-                _, late = fewer(x, valid, ready)
+            if words == 1000:
+                unlimited, best = other(x, valid, ready)
+                assert (unlimited == scores).all()
+                assert times[-1] == best[-1], (valid, ready)
+            elif valid == ready == "always":
+                _, late = other(x, valid, ready)
                 assert late[-1] > times[-1]
-    few = compiled(network, with_depths(network, folding, add=(0, 1)))
-    with pytest.raises(FewbitError, match=r"100,000 cycles|100000 cycles"):
-        few(x)
 
 
 @pytest.mark.parametrize("seed", slow_but((1, 3, 12), range(40)))

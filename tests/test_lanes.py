@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from faults import mutant
 from streaming import pipeline
+from tiers import each_value, slow_but_at
 
 from fewbit.golden.codes import Code, TableCode
 from fewbit.golden.dtype import DType
@@ -67,10 +68,9 @@ def random_rows(simd: int, activation: DType, code: Code, rows: int, seed: int =
     return x, weights
 
 
-@pytest.mark.parametrize("stages", [0, 1])
-@pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_one_lane_exhaustively(activation, code, stages):
+@pytest.mark.parametrize("kinds, stages", each_value(product(ACTIVATIONS, CODES), [0, 1]))
+def test_one_lane_exhaustively(kinds, stages):
+    activation, code = kinds
     activation, code = DType.parse(activation), Code.parse(code)
     x, weights = np.array(values_of(activation))[:, None], code.levels[:, None]
     component = lane_kind(activation, code)(1, activation, code, stages)
@@ -151,7 +151,9 @@ def test_wide_lanes(activation, code, simd, stages):
     assert outputs(component, x, weights) == sums(x, weights, code, activation)
 
 
-@pytest.mark.parametrize("activation, code", [("bipolar", "binary"), ("int3", "ternary"), ("uint2", "int(3)")])
+@pytest.mark.parametrize(
+    "activation, code", slow_but_at((1,), [("bipolar", "binary"), ("int3", "ternary"), ("uint2", "int(3)")])
+)
 def test_bench_on_the_verilog(bench, activation, code):
     activation, code = DType.parse(activation), Code.parse(code)
     component = lane_kind(activation, code)(5, activation, code, 2)

@@ -7,6 +7,7 @@ import pytest
 from dense import check, flip_weight_bit, layer, products, vectors
 from faults import mutant
 from networks import divisors
+from tiers import slow_but_at
 
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
@@ -57,12 +58,12 @@ def test_the_widest():
 
 @pytest.mark.parametrize(
     "activation, code, pe, simd, buffer",
-    [
+    slow_but_at((1, 2), [
         ("bipolar", "binary", 2, 4, "block"),
         ("uint3", "ternary", 3, 2, "ring"),
         ("int2", "int(3)", 1, 8, "distributed"),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_bench_on_the_verilog(bench, activation, code, pe, simd, buffer):
     dense, kind = layer(6, 8, code), DType.parse(activation)
     unit = MatVec(dense, kind, pe=pe, simd=simd, buffer=buffer, stages=2)

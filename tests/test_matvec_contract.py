@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from dense import BAD_FOLDS, check, check_times, layer, mapped_words, products, 
 from streaming import PAIRS
 from test_sign_matvec import layers as sign_layers
 from test_sign_matvec import vectors as sign_vectors
-from tiers import slow_but
+from tiers import each_value, slow_but
 
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
@@ -96,9 +97,9 @@ def test_ports_and_memory(kind, memory):
 
 
 @every_kind
-@pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("valid, ready", PAIRS)
-def test_every_pattern(kind, exact, valid, ready):
+@pytest.mark.parametrize("pattern, exact", each_value(PAIRS, [True, False]))
+def test_every_pattern(kind, pattern, exact):
+    valid, ready = pattern
     unit, case = folded(kind, exact=exact, stages=2)
     if exact or kind.make is SignMatVec:
         check(unit, case, valid=valid, ready=ready)
@@ -115,10 +116,9 @@ def test_every_buffer_and_memory_to_the_cycle(kind):
 
 
 @every_sum
-@pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("inputs", [1, 2, 31, 32, 33])
-@pytest.mark.parametrize("outputs", [1, 2, 3])
-def test_degenerate_and_odd_sizes_all_at_once_and_one_by_one(kind, inputs, outputs, exact):
+@pytest.mark.parametrize("sizes, exact", each_value(product([1, 2, 31, 32, 33], [1, 2, 3]), [False, True]))
+def test_degenerate_and_odd_sizes_all_at_once_and_one_by_one(kind, sizes, exact):
+    inputs, outputs = sizes
     parts = kind.layer(outputs, inputs)
     for pe, simd in ((1, 1), (outputs, inputs)):
         unit, case = kind.unit(parts, pe=pe, simd=simd, exact=exact), kind.case(parts, pe, simd, frames=3)

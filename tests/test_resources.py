@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from tiers import slow_but
 
@@ -37,8 +39,10 @@ QUICK = ["buffer, 9 words of 8 x 1 bits, block", "gearbox, 32 to 1 of 1 bits", "
 PARTS = {part.title: part for part in parts()}
 
 
-@pytest.mark.parametrize("device", ["up5k", "ecp5-25k"])
-@pytest.mark.parametrize("title", slow_but(QUICK, PARTS))
+@pytest.mark.parametrize(
+    "title, device",
+    slow_but(list(zip(QUICK, ["up5k", "ecp5-25k", "up5k"], strict=True)), product(PARTS, ["up5k", "ecp5-25k"])),
+)
 def test_parts_cost_what_they_take(title: str, device: str) -> None:
     if "distributed" in title and not target(device).lut_ram:
         return

@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 from faults import mutant
 from networks import random_frames
 from streaming import simulate
+from tiers import each_value, slow_but_at
 
 from fewbit.golden import csd
 from fewbit.golden.codes import Code
@@ -70,23 +71,27 @@ ALONG = [
 ]
 
 
-@pytest.mark.parametrize("activation, quality", [("bipolar", 1), ("uint2", 7), ("int4", 2), ("int4", 0)])
-@pytest.mark.parametrize("code, vector, two", ALONG)
-def test_scales_along_inputs(code, vector, two, activation, quality):
+@pytest.mark.parametrize("weights, inputs", each_value(ALONG, [("bipolar", 1), ("uint2", 7), ("int4", 2), ("int4", 0)]))
+def test_scales_along_inputs(weights, inputs):
+    (code, vector, two), (activation, quality) = weights, inputs
     dense = layer(code, vector=vector, two=two)
     simd = min(vector, 4 if vector % 4 == 0 else 3)
     check(dense, activation, min(quality, dense.digits), pe=2, simd=simd, stages=1)
 
 
-@pytest.mark.parametrize("activation, quality", [("bipolar", 1), ("uint4", 7), ("int3", 2)])
-@pytest.mark.parametrize("code", ["binary", "shift3", "int(3)"])
-@pytest.mark.parametrize("exact", [True, False])
-def test_scales_across_outputs(code, activation, quality, exact):
+@pytest.mark.parametrize(
+    "code, inputs, exact",
+    each_value(["binary", "shift3", "int(3)"], [("bipolar", 1), ("uint4", 7), ("int3", 2)], [True, False]),
+)
+def test_scales_across_outputs(code, inputs, exact):
+    activation, quality = inputs
     dense = layer(code, vector=3, across=True)
     check(dense, activation, min(quality, dense.digits), pe=3, simd=4, stages=2, exact=exact)
 
 
-@pytest.mark.parametrize("activation, quality", [("bipolar", 1), ("uint3", 3), ("int5", 2), ("int5", 0)])
+@pytest.mark.parametrize(
+    "activation, quality", slow_but_at((1, 2), [("bipolar", 1), ("uint3", 3), ("int5", 2), ("int5", 0)])
+)
 def test_csd_weights(activation, quality):
     dense = layer("csd(3,6)")
     assert dense.digits == 3
@@ -101,13 +106,13 @@ def test_one_vector_is_all(pe, simd, across):
     check(dense, "uint2", 2, pe=pe, simd=simd)
 
 
-@pytest.mark.parametrize("quality", [0, 1, 3])
-@pytest.mark.parametrize(
-    "code, vector, across, two",
+@pytest.mark.parametrize("weights, quality", each_value(
     [("shift3", 4, False, False), ("ternary", 4, False, True), ("int(3)", 3, True, False),
      ("csd(2,5)", 4, False, False), ("csd(3,6)", 0, False, False), ("int(4)", 4, False, False)],
-)  # fmt: skip
-def test_products_for_dsp_blocks(code, vector, across, two, quality):
+    [1, 0, 3],
+))  # fmt: skip
+def test_products_for_dsp_blocks(weights, quality):
+    code, vector, across, two = weights
     dense = layer(code, vector=vector, across=across, two=two)
     check(dense, "uint4", min(quality, dense.digits), pe=3, simd=2, stages=2, dsp=True)
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from serial_rig import BYTE, PAUSE, SerialBench
+from tiers import slow_but
 
 from fewbit.boards import protocol
 from fewbit.boards.shell import Shell
@@ -114,8 +116,13 @@ def kind(name, *shape):
 SCORES = kind("int10", 3)
 
 
-@pytest.mark.parametrize("lanes", [1, 7, 8, 49])
-@pytest.mark.parametrize("name", ["uint8", "bipolar", "uint2", "int4", "int12"])
+@pytest.mark.parametrize(
+    "name, lanes",
+    slow_but(
+        [("uint8", 1), ("bipolar", 7), ("bipolar", 49), ("uint2", 8), ("uint8", 49), ("int4", 7), ("int12", 1)],
+        product(["uint8", "bipolar", "uint2", "int4", "int12"], [1, 7, 8, 49]),
+    ),
+)
 def test_frames_in_any_kind_and_lanes(name, lanes):
     sizes = {49: {"bipolar": 392, "uint2": 98}.get(name, 49)}
     bench = Bench(kind(name, sizes.get(lanes, 56)), SCORES, lanes=lanes)

@@ -7,11 +7,13 @@ import re
 import subprocess
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 
 import pytest
 from test_ip import FORMS
-from tiers import slow_but
+from test_ip import QUICK as QUICK_FORMS
+from tiers import slow_but, slow_but_at
 
 from benchmarks.models import shipped
 from fewbit import models
@@ -82,7 +84,7 @@ def test_networks_are_assignments_and_registers(name):
     assert unlike(made(name).verilog) == []
 
 
-@pytest.mark.parametrize("name, options", FORMS)
+@pytest.mark.parametrize("name, options", slow_but_at(QUICK_FORMS, FORMS))
 def test_blocks_are_assignments_and_registers(name, options):
     assert unlike("\n".join(line for line in ip(name, **options).splitlines() if not line.startswith("//"))) == []
 
@@ -98,8 +100,10 @@ def test_lint_says_nothing_unexplained(name, tmp_path):
     assert set(lint(made(name).verilog, tmp_path, MODULE)) <= set(EXPLAINED)
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS[1:])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name, simulator",
+    slow_but([("mnist-small", one) for one in SIMULATORS[1:]], product(models.shipped(), SIMULATORS[1:])),
+)
 def test_networks_run_alike(name, simulator, tmp_path, monkeypatch):
     """One frame, with the latency of the plan, and then into an idle design; CXXRTL runs the benches of other tests."""
     if not available(simulator):

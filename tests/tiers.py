@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -24,3 +25,12 @@ def slow_but_at(places: Sequence[int], every: Sequence[Any], *, whole: bool = Fa
 def _slow(case: Any, whole: bool) -> Any:
     values = case if isinstance(case, tuple) and not whole else (case,)
     return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def each_value(*axes: Iterable[Any]) -> list[Any]:
+    """Every combination of the values of ``axes``, as tuples; quick are as few as have each value of each axis."""
+    lists = [list(axis) for axis in axes]
+    quick = {tuple(place % len(values) for values in lists) for place in range(max(map(len, lists)))}
+    places = list(product(*(range(len(values)) for values in lists)))
+    cases = list(product(*lists))
+    return slow_but_at([number for number, place in enumerate(places) if place in quick], cases)
