@@ -1,4 +1,5 @@
-"""Network to Network, before it is planned: the same numbers out, in a form that costs less hardware."""
+"""Passes: transformations of a network before planning that keep all outputs and scores, and reduce the cost of the
+hardware."""
 
 from __future__ import annotations
 
@@ -15,19 +16,19 @@ Pass = Callable[[Network], Network]
 
 
 def merge_flattens(network: Network) -> Network:
-    """Keeps one of several flattens in a row, and none where the frame is flat already."""
+    """Remove every flatten whose input already has a single axis."""
     layers = network.named_layers
     for layer in network.layers:
         if isinstance(layer, Flatten) and len(network.source(layer).shape) == 1 and len(layers) > 1:
-            layers = without(layers, next(one for one in layers if one.name == layer.name))
+            layers = without(layers, next(named for named in layers if named.name == layer.name))
     return network.with_layers(layers)
 
 
 def absorb_signs(network: Network) -> Network:
-    """Moves the sign of a threshold row into the weights before it, so that no hardware negates a sum.
+    """Move the sign of each threshold row into the weights before it, so that the hardware need not negate sums:
+    ``-(w x) >= t`` is equal to ``(-w) x >= t``.
 
-    ``-(w x) >= t`` is ``(-w) x >= t``. Left alone where the code lacks the negative of a weight, or where the sums go
-    to other layers too.
+    Nothing changes if the weight code lacks the negative of a weight, or if other layers read the sums, too.
     """
     layers = list(network.layers)
     for index, layer in enumerate(network.layers):
@@ -43,15 +44,15 @@ def absorb_signs(network: Network) -> Network:
 
 
 def _only_reader(network: Network, layer: Layer) -> Layer | None:
-    """The layer that alone reads ``layer``, and nothing else."""
+    """The only layer that reads the output of ``layer``, if it reads no other tensor; else None."""
     index = network.only_reader(network.index(layer) + 1)
     return None if index is None else network.layers[index]
 
 
 def clip_thresholds(network: Network) -> Network:
-    """Moves thresholds that no sum reaches, or every sum does, to the ends of what its channel can reach.
+    """Clip thresholds that no sum of their channel reaches, or that every sum reaches, to the range of these sums.
 
-    They then take no more bits than the sums themselves and one step beyond.
+    Thresholds are then at most one above the largest sum, and need hardly more bits than the sums.
     """
     layers = list(network.layers)
     for index, layer in enumerate(network.layers):
@@ -69,36 +70,37 @@ def clip_thresholds(network: Network) -> Network:
 
 
 def flatten_channels_last(network: Network) -> Network:
-    """Flattens maps with their channels last, as hardware streams them, and reorders what follows up to the weights.
+    """Flatten maps with their channels last, the order in which the hardware streams them, and reorder the following
+    layers up to and including the next weights.
 
-    Left alone where scales belong to vectors along inputs in the other order, and where it is read by several layers
-    or joined before the weights.
+    A flatten does not change if these weights share scales along their inputs, or if there is a fork or a join before
+    them.
     """
     for flatten in network.layers:
         source = network.source(flatten)
         if isinstance(flatten, Flatten) and not flatten.channels_last and len(source.shape) == 3:
-            changed = replace(flatten, channels_last=True)
-            moved = _moved(network, flatten, changed.places(source.shape))
-            if moved is not None:
-                moved[flatten.name] = changed
-                network = replace(network, layers=tuple(moved.get(one.name, one) for one in network.layers))
+            reordered_flatten = replace(flatten, channels_last=True)
+            changed = _reordered_followers(network, flatten, reordered_flatten.places(source.shape))
+            if changed is not None:
+                changed[flatten.name] = reordered_flatten
+                network = replace(network, layers=tuple(changed.get(layer.name, layer) for layer in network.layers))
     return network
 
 
-def _moved(network: Network, flatten: Flatten, places: Ints) -> dict[str, Layer] | None:
-    """Layers behind ``flatten`` up to the weights, by name, for elements in another order; None if there are none
-    that can take it."""
-    moved: dict[str, Layer] = {}
+def _reordered_followers(network: Network, flatten: Flatten, places: Ints) -> dict[str, Layer] | None:
+    """The layers after ``flatten`` up to the next weights, by name, changed for inputs in the order ``places``; None if
+    they cannot be changed."""
+    changed: dict[str, Layer] = {}
     layer = _only_reader(network, flatten)
     while layer is not None:
         if isinstance(layer, Linear):
             if layer.scales is None or layer.across:
-                return moved | {layer.name: _reordered(layer, places)}
+                return changed | {layer.name: _reordered(layer, places)}
             return None
         if isinstance(layer, Threshold) and layer.channels > 1:
-            moved[layer.name] = replace(layer, thresholds=layer.thresholds[places], sign=layer.sign[places])
+            changed[layer.name] = replace(layer, thresholds=layer.thresholds[places], sign=layer.sign[places])
         elif isinstance(layer, Affine):
-            moved[layer.name] = replace(layer, scale=layer.scale[places], bias=layer.bias[places])
+            changed[layer.name] = replace(layer, scale=layer.scale[places], bias=layer.bias[places])
         elif not isinstance(layer, Threshold):
             return None
         layer = _only_reader(network, layer)
@@ -106,7 +108,7 @@ def _moved(network: Network, flatten: Flatten, places: Ints) -> dict[str, Layer]
 
 
 def _reordered(layer: Linear, places: Ints) -> Linear:
-    """``layer`` for inputs in another order."""
+    """``layer`` for inputs in the order ``places``."""
     scales = {
         name: getattr(layer, name)[:, places]
         for name in ("scales", "negative_scales")
@@ -116,9 +118,10 @@ def _reordered(layer: Linear, places: Ints) -> Linear:
 
 
 def thresholds_before_pools(network: Network) -> Network:
-    """Moves thresholds in front of the maximum before them, so that levels are compared and not sums.
+    """Exchange a max pooling and the thresholds after it, so that the pooling compares levels, which have fewer bits
+    than sums.
 
-    A threshold keeps the order of its inputs, unless its sign is negative.
+    The result is equal because thresholds are monotonic. Thresholds with a negative sign are not moved.
     """
     for pool in network.layers:
         following = _only_reader(network, pool)
@@ -139,7 +142,7 @@ PASSES: tuple[Pass, ...] = (
 
 
 def lower(network: Network) -> Network:
-    """``network`` after every pass: equal scores and outputs for every input."""
-    for one in PASSES:
-        network = one(network)
+    """Return ``network`` after all passes. Its scores and outputs are the same for every input."""
+    for transform in PASSES:
+        network = transform(network)
     return network

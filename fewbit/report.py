@@ -1,4 +1,4 @@
-"""Networks and plans as text."""
+"""Descriptions of networks and plans as text and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from fewbit.hw.units.table import unit_of
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
-    """``rows`` under ``columns`` as text; the first ``left`` columns are aligned left, the others right."""
+    """Format ``rows`` as a text table with the headings ``columns``. The first ``left`` columns are aligned left, the
+    others right."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index < left else "right", no_wrap=True)
@@ -31,16 +32,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int
 
 
 def describe_network(network: Network) -> str:
-    """Layers with their number kinds, memory and operations."""
+    """Describe a network: a table of its layers with number kinds, memory and operations, totals, zero weights and
+    partial products."""
     rows = []
     for layer in network.layers:
         source, result = network.source(layer), network.types[layer.name]
-        takes = " and ".join(map(str, network.sources(layer)))
+        inputs = " and ".join(map(str, network.sources(layer)))
         code = str(layer.code) if isinstance(layer, Linear) else ""
         bits, operations = (
             f"{number:,}" if number else "" for number in (layer.memory_bits(source), layer.operations(source))
         )
-        rows.append((layer.name, layer.kind, takes, result, code, bits, operations))
+        rows.append((layer.name, layer.kind, inputs, result, code, bits, operations))
     linear = [(layer, network.types[layer.name]) for layer in network.layers if isinstance(layer, Linear)]
     weights, bits_in_all, operations_in_all = (
         sum(layer.weights.size for layer, _ in linear),
@@ -62,16 +64,16 @@ def describe_network(network: Network) -> str:
 
 
 def _zeros(linear: Sequence[tuple[Linear, TensorType]]) -> list[str]:
-    """Zero weights of the layers whose code has a 0, and the products that meet them."""
+    """Lines about zero weights, for layers whose code has a 0: how many there are, and how many products have them."""
     rows, operations, skipped = [], 0, 0
     for layer, result in linear:
         if 0 not in layer.code.levels:
             continue
-        found = Sparsity.of(layer)
-        all_of_it, gated = products(layer, result), found.zeros * (result.size // layer.outputs)
-        share, terms = f"{100 * found.zeros / found.weights:.1f} %", f"{found.terms / found.weights:.2f}"
-        rows.append((layer.name, found.zeros, share, terms, all_of_it, gated))
-        operations, skipped = operations + all_of_it, skipped + gated
+        sparsity = Sparsity.of(layer)
+        total, gated = products(layer, result), sparsity.zeros * (result.size // layer.outputs)
+        share, terms = f"{100 * sparsity.zeros / sparsity.weights:.1f} %", f"{sparsity.terms / sparsity.weights:.2f}"
+        rows.append((layer.name, sparsity.zeros, share, terms, total, gated))
+        operations, skipped = operations + total, skipped + gated
     if not rows:
         return []
     columns = ("layer", "zero weights", "share", "terms a weight", "lane operations", "with a zero")
@@ -85,19 +87,19 @@ def _zeros(linear: Sequence[tuple[Linear, TensorType]]) -> list[str]:
 
 
 def _partial_products(network: Network, linear: Sequence[tuple[Linear, TensorType]]) -> list[str]:
-    """Partial products of the layers with signed digits, by quality."""
+    """Lines about the partial products of layers with signed digits, at each quality."""
     names, counts = [], []
     for layer, result in linear:
         if layer.digits:
-            found, positions = Sparsity.of(layer), result.size // layer.outputs
-            formed = [found.partial_products[min(k, layer.digits)] for k in range(1, network.digits + 1)]
+            sparsity, positions = Sparsity.of(layer), result.size // layer.outputs
+            formed = [sparsity.partial_products[min(k, layer.digits)] for k in range(1, network.digits + 1)]
             names.append(layer.name)
-            counts.append([count * positions for count in (found.multiplications, found.rows, *formed)])
+            counts.append([count * positions for count in (sparsity.multiplications, sparsity.rows, *formed)])
     if not names:
         return []
     _, rows, *formed = (sum(column) for column in zip(*counts))
     columns = ("layer", "multiplications", "rows", *(f"quality {k}" for k in range(1, network.digits + 1)))
-    shares = ", ".join(f"{100 * (1 - one / rows):.1f} % at {k}" for k, one in enumerate(formed, 1))
+    shares = ", ".join(f"{100 * (1 - count / rows):.1f} % at {k}" for k, count in enumerate(formed, 1))
     return [
         "",
         table(columns, [(name, *count) for name, count in zip(names, counts)]),
@@ -107,12 +109,13 @@ def _partial_products(network: Network, linear: Sequence[tuple[Linear, TensorTyp
 
 
 def products(layer: Linear, result: TensorType) -> int:
-    """Multiply-accumulates a frame: the inputs that each element of ``result`` sees, padding among them."""
+    """Number of multiply-accumulates of ``layer`` for one frame, including those with padding; ``result`` is the type
+    of its output."""
     return result.size * layer.fan_in
 
 
 def _form(planned: LayerPlan) -> str:
-    """Where a layer of a plan has its memories, or what form it takes."""
+    """Description of the memories or the form of a layer of a plan."""
     unit = unit_of(planned.layer)
     assert isinstance(unit, FoldedUnit)
     return unit.describe(planned.fold)
@@ -122,9 +125,10 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.0f} %"
 
 
-def _weight_share(one: LayerPlan) -> float | None:
-    """Bits of weights that a layer reads a cycle, of what its own block RAMs could give."""
-    return None if one.reads is None else one.reads.share(one.cycles)
+def _weight_share(planned: LayerPlan) -> float | None:
+    """The weight bits that a layer reads in a cycle, as a share of the bandwidth of its block RAMs; None if the layer
+    has no weights or no block RAMs."""
+    return None if planned.reads is None else planned.reads.share(planned.cycles)
 
 
 def _memory_title(planned: LayerPlan) -> str:
@@ -133,19 +137,19 @@ def _memory_title(planned: LayerPlan) -> str:
 
 
 def describe_bandwidth(plan: Plan) -> str:
-    """How near a plan is to the device's weight bandwidth, on the busiest layer and as a whole."""
-    # Of layers that are equally busy, one with weights: those without read none.
-    weighted = max(plan.weighted, key=lambda one: one.cycles, default=plan.bottleneck)
-    reads, parts = weighted.reads, []
-    if reads is not None and (share := reads.share(weighted.cycles)) is not None:
+    """Describe the weight bandwidth that a plan uses: of the busiest layer with weights, and of all layers together."""
+    # Layers without weights are skipped even if they are busier.
+    busiest = max(plan.weighted, key=lambda planned: planned.cycles, default=plan.bottleneck)
+    reads, parts = busiest.reads, []
+    if reads is not None and (share := reads.share(busiest.cycles)) is not None:
         parts.append(
-            f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, "
+            f"{busiest.layer.name} reads {reads.bits_per_cycle(busiest.cycles):,.0f} bits a cycle, "
             f"{_percent(share)} of the {reads.gives:,} that its {reads.rams} block RAMs give"
         )
     elif reads is not None:
         parts.append(
-            f"{weighted.layer.name} reads {reads.bits_per_cycle(weighted.cycles):,.0f} bits a cycle, from "
-            + _memory_title(weighted)
+            f"{busiest.layer.name} reads {reads.bits_per_cycle(busiest.cycles):,.0f} bits a cycle, from "
+            + _memory_title(busiest)
         )
     if plan.bandwidth_share is not None:
         parts.append(
@@ -156,16 +160,17 @@ def describe_bandwidth(plan: Plan) -> str:
 
 
 def describe_plan(plan: Plan) -> str:
-    """How a network is folded onto its target, the exact cycles, how evenly the layers are busy, how near the plan is
-    to the weight bandwidth, and what it left unused."""
+    """Describe a plan: a table of the fold and the cost of each layer, exact cycles, balance of the layers, use of the
+    weight bandwidth, and used and free resources."""
     rows = []
     slowest = plan.bottleneck
-    for one in plan.layers:
-        word = "" if one.reads is None else f"{one.reads.word:,}"
+    for planned in plan.layers:
+        fold, cost = planned.fold, planned.cost
+        word = "" if planned.reads is None else f"{planned.reads.word:,}"
         rows.append(
-            (one.layer.name, _form(one),
-             one.fold.lanes_out, one.fold.lanes_in, one.cycles, _percent(plan.busy(one)),
-             word, _percent(_weight_share(one)), one.cost.cells, one.cost.ffs, one.cost.rams)
+            (planned.layer.name, _form(planned),
+             fold.lanes_out, fold.lanes_in, planned.cycles, _percent(plan.busy(planned)),
+             word, _percent(_weight_share(planned)), cost.cells, cost.ffs, cost.rams)
         )  # fmt: skip
     head = ("layer", "memory or form", "PE", "SIMD", "cycles", "of busiest", "word", "of RAMs", "cells", "FFs", "RAMs")
     lines = [
@@ -181,19 +186,20 @@ def describe_plan(plan: Plan) -> str:
     if bandwidth := describe_bandwidth(plan):
         lines.append(f"weight bandwidth: {bandwidth}")
     if plan.target.capacity is not None:
-        has = plan.target.capacity
-        blocks = f"{plan.cost.dsps} of {has.dsps} DSP blocks, " if plan.cost.dsps else ""
-        blocks += f"{plan.cost.sprams} of {has.sprams} SPRAMs, loaded at the start, " if plan.cost.sprams else ""
+        capacity = plan.target.capacity
+        blocks = f"{plan.cost.dsps} of {capacity.dsps} DSP blocks, " if plan.cost.dsps else ""
+        blocks += f"{plan.cost.sprams} of {capacity.sprams} SPRAMs, loaded at the start, " if plan.cost.sprams else ""
         lines.append(
-            f"predicted: {plan.cost.cells:,} of {has.cells:,} logic cells, {plan.cost.ffs:,} flip-flops, "
-            f"{plan.cost.rams} of {has.rams} block RAMs, {blocks}shell included; "
-            f"left: {has.cells - plan.cost.cells:,} cells, {has.rams - plan.cost.rams} block RAMs"
+            f"predicted: {plan.cost.cells:,} of {capacity.cells:,} logic cells, {plan.cost.ffs:,} flip-flops, "
+            f"{plan.cost.rams} of {capacity.rams} block RAMs, {blocks}shell included; "
+            f"left: {capacity.cells - plan.cost.cells:,} cells, {capacity.rams - plan.cost.rams} block RAMs"
         )
     return "\n".join(lines)
 
 
 def plan_figures(plan: Plan) -> dict[str, Any]:
-    """What a plan promises, for a build's report: resources, the busiest layer, balance, weight bandwidth."""
+    """The figures of a plan for the report of a build: predicted resources, busiest layer, balance and weight
+    bandwidth."""
     return {
         "predicted": {
             "logic_cells": plan.cost.cells,
@@ -208,12 +214,12 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
         "weight_bandwidth": plan.target.weight_bandwidth,
         "layers": [
             {
-                "name": one.layer.name,
-                "cycles": one.cycles,
-                "of_busiest": round(plan.busy(one), 4),
-                "weight_bits": None if one.reads is None else one.reads.word,
-                "of_block_rams": None if (share := _weight_share(one)) is None else round(share, 4),
+                "name": planned.layer.name,
+                "cycles": planned.cycles,
+                "of_busiest": round(plan.busy(planned), 4),
+                "weight_bits": None if planned.reads is None else planned.reads.word,
+                "of_block_rams": None if (share := _weight_share(planned)) is None else round(share, 4),
             }
-            for one in plan.layers
+            for planned in plan.layers
         ],
     }

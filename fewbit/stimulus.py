@@ -18,7 +18,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.faults import KINDS, FaultSimulator
 from fewbit.golden.network import Network
 from fewbit.golden.run import check_frames
-from fewbit.steering import Steering
+from fewbit.threshold_search import ThresholdSearch
 
 COVERAGE = 0.98
 """Default share of the visible faults of each kind that the vectors must see."""
@@ -223,9 +223,9 @@ class _Search:
     def make(self, coverage: float, rng: np.random.Generator, effort: int) -> None:
         """Generate frames, and vary useful ones, until the chosen frames have the required coverage."""
         candidates = Candidates(self.network.input, rng)
-        self.steering = Steering(self.network, rng)
-        if self.steering.index is not None:
-            self.first_weights, self.weights = self.simulator.weights(self.steering.index)
+        self.threshold_search = ThresholdSearch(self.network, rng)
+        if self.threshold_search.index is not None:
+            self.first_weights, self.weights = self.simulator.weights(self.threshold_search.index)
         self.add([self.simulate(frame) for frame in candidates.plain()], 0.2)
         greatest, last, vain, thinned = 0.0, np.inf, 0, 0
         while len(self.chosen) < self.most and vain < _AGAIN:
@@ -278,8 +278,8 @@ class _Search:
                 new_frame = candidates.varied(self.chosen[pair[0]], self.chosen[pair[1]])
             else:
                 new_frame = candidates.fresh()
-            if self.steering.rows and rng.random() < 0.5:
-                new_frame = self._steered(new_frame[0], rng), None
+            if self.threshold_search.rows and rng.random() < 0.5:
+                new_frame = self._with_sums_at_thresholds(new_frame[0], rng), None
             batch.append(self.simulate(*new_frame))
         others: list[_Tried] = []
         began = self.tried - size
@@ -297,13 +297,13 @@ class _Search:
                 candidates.reward(tried.way, (tried.worth / best) ** 2)
         return batch
 
-    def _steered(self, frame: Ints, rng: np.random.Generator) -> Ints:
+    def _with_sums_at_thresholds(self, frame: Ints, rng: np.random.Generator) -> Ints:
         """Change ``frame`` so that sums whose weights have many unseen faults come close to their thresholds."""
-        rows, most = self.steering.rows, int(rng.integers(8, 160))
+        rows, most = self.threshold_search.rows, int(rng.integers(8, 160))
         begin = self.first_weights
         unseen = self.left[begin : begin + self.weights].reshape(rows, -1).sum(1) + 0.01
         chosen = rng.choice(rows, max(1, rows // int(rng.integers(1, 5))), replace=False, p=unseen / unseen.sum())
-        return self.steering.steer(frame, chosen, most)
+        return self.threshold_search.search(frame, chosen, most)
 
     def result(self) -> Stimulus:
         def count(flags: NDArray[np.bool_]) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""Changed tensors of one frame, carried through the layers behind them to the output of a network.
+"""Propagation of changed tensors of one frame through the following layers to the output of a network.
 
-Of a tensor that is changed in one channel only that channel is carried on, until a sum takes it in: what the other
-channels give is not computed again. Where branches fork or join, whole tensors are carried on, along every branch that
-the change reaches.
+If only one channel of a tensor has changed, only this channel is propagated, until a layer with weights sums it with
+others: the outputs of the other channels are not computed again. Where branches fork or join, whole tensors are
+propagated, along every branch that the change reaches.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fewbit.golden.threshold import row_levels
 from fewbit.golden.window import windows
 
 MOST_ELEMENTS = 1 << 22
-"""Elements of changed tensors that are held at a time."""
+"""Number of elements of changed tensors that are kept in memory at a time."""
 
 Flags = NDArray[np.bool_]
 Tensors = tuple[Ints, ...]
 
 
 class Path:
-    """Carries changed tensors through the layers behind them, and says which arrive at the output."""
+    """Propagation of changed tensors to the output of ``network``: which of them change the scores."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -33,14 +33,15 @@ class Path:
         self._columns: dict[tuple[int, int], Ints] = {}
 
     def tensors(self, frames: Ints) -> Tensors:
-        """Input and output of every layer, as :func:`fewbit.golden.run.run` gives them."""
+        """The input and the output of every layer for one or more ``frames``, as in
+        :class:`fewbit.golden.run.Result`."""
         tensors = [frames.astype(np.int64)]
         for index, numbers in enumerate(self.network.reads):
             tensors.append(self._outputs(index, [tensors[number] for number in numbers]))
         return tuple(tensors)
 
     def _outputs(self, index: int, inputs: list[Ints]) -> Ints:
-        """What layer ``index`` gives for ``inputs``."""
+        """Output of layer ``index`` for ``inputs``."""
         layer, factors = self.layers[index], self.factors[index]
         if factors is None:
             return layer.step_of([self.types[number] for number in self.network.reads[index]], inputs)
@@ -49,12 +50,12 @@ class Path:
         return layer.products(self.network.source(layer), x, factors)
 
     def _ends(self, tensor: int) -> bool:
-        """Whether a change of a tensor is one of the output: it is the scores."""
+        """Whether tensor number ``tensor`` is the scores."""
         return tensor == self.network.scores_tensor
 
     def slack(self, tensor: int, tensors: Tensors) -> tuple[Ints, Ints] | None:
-        """By how much each element of a tensor may change, down and up, before a level changes; None where what reads
-        it is not one Threshold.  # -> (channels, positions) twice
+        """By how much each element of a tensor may change, down and up, without changing a level of the Threshold that
+        reads it; None if the tensor is not read by a Threshold alone.  # -> (channels, positions) twice
         """
         reader = self.network.only_reader(tensor)
         layer = None if reader is None else self.layers[reader]
@@ -70,7 +71,7 @@ class Path:
         return np.where(sign > 0, down, -up), np.where(sign > 0, up, -down)
 
     def whole(self, tensor: int, values: Ints, tensors: Tensors) -> Flags:
-        """Whether changed values of a tensor change the output.  # (n, \\*shape) -> (n,)"""
+        """Whether changed ``values`` of a whole tensor change the scores.  # (n, \\*shape) -> (n,)"""
         rows = max(1, MOST_ELEMENTS // max(kind.size for kind in self.types[tensor:]))
         if len(values) > rows:
             parts = [self.whole(tensor, values[start : start + rows], tensors) for start in range(0, len(values), rows)]
@@ -91,7 +92,8 @@ class Path:
             tensor = reader + 1
 
     def _branches(self, tensor: int, values: Ints, tensors: Tensors) -> Flags:
-        """:meth:`whole` where the tensor forks, or is joined with others: along every branch."""
+        """Whether changed ``values`` of a tensor change the scores, if several layers read it, or a join does: they are
+        propagated along every branch.  # (n, \\*shape) -> (n,)"""
         changed = {tensor: values}
         for index in range(tensor, self.network.scores_tensor):
             numbers = self.network.reads[index]
@@ -110,7 +112,7 @@ class Path:
         return _any(changed[scores] != tensors[scores])
 
     def channel(self, tensor: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """Whether a tensor that is changed in one channel changes the output.
+        """Whether a tensor that has changed in one channel changes the scores.
 
         # (n,) channels, (n, \\*map) values of that channel -> (n,)
         """
@@ -140,7 +142,7 @@ class Path:
                 return arrived
             values = self._step(reader, channels, values)
             tensor = reader + 1
-            if values.ndim == 1:  # many faults of a channel lead to the same few levels
+            if values.ndim == 1:  # many changes of a channel give the same few levels
                 least = int(values.min())
                 span = int(values.max()) - least + 1
                 if span * len(tensors[tensor][0]) < 1 << 62:
@@ -150,12 +152,13 @@ class Path:
                     return arrived
 
     def _filled(self, tensor: int, channels: Ints, values: Ints, tensors: Tensors) -> Ints:
-        """Whole tensors, changed in one channel each.  # (n,), (n, \\*map) -> (n, \\*shape)"""
+        """Complete tensors, each with one changed channel.  # (n,), (n, \\*map) -> (n, \\*shape)"""
         whole = np.repeat(tensors[tensor], len(values), 0)
         whole[np.arange(len(values)), channels] = values
         return whole
 
     def _step(self, index: int, channels: Ints, values: Ints) -> Ints:
+        """Output of layer ``index`` for one channel.  # (n,), (n, \\*map) -> (n, \\*map)"""
         layer = self.layers[index]
         if isinstance(layer, Pool):
             return layer.step(self.network.source(layer), values[:, None])[:, 0]
@@ -167,7 +170,8 @@ class Path:
         return layer.base + layer.dtype.step * _levels(layer, rows, values)
 
     def _flattened(self, index: int, tensor: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """A changed channel whose map is made one axis: what follows sees each element as a channel."""
+        """Whether a channel that has changed in front of the Flatten ``index`` changes the scores: each element of its
+        map is a channel of the following layer.  # (n,), (n, \\*map) -> (n,)"""
         after = self.network.only_reader(index + 1)
         if after is not None and isinstance(self.layers[after], Dense):
             return self._summed(after, tensor, channels, values, tensors)
@@ -175,8 +179,11 @@ class Path:
         return self.whole(index + 1, self._outputs(index, [whole]), tensors)
 
     def _summed(self, index: int, source: int, channels: Ints, values: Ints, tensors: Tensors) -> Flags:
-        """Changed channels that a product takes in, of the tensor ``source`` that layer ``index`` reads itself or
-        flattened: the sums change by the product of what changed."""
+        """Whether changed channels of tensor ``source`` change the scores. Layer ``index`` multiplies this tensor, or a
+        flattened copy of it, by weights: its sums change by the product of weights and changes.
+
+        # (n,), (n, \\*map) -> (n,)
+        """
         changes = values - tensors[source][0][channels]
         sums = tensors[index + 1]
         arrived = np.zeros(len(values), bool)
@@ -185,35 +192,36 @@ class Path:
             columns = self._factors(index).T
             for start in range(0, len(values), rows):
                 span = slice(start, start + rows)
-                moved = sums + changes[span, None] * columns[channels[span]]
-                arrived[span] = self.whole(index + 1, moved, tensors)
+                changed = sums + changes[span, None] * columns[channels[span]]
+                arrived[span] = self.whole(index + 1, changed, tensors)
             return arrived
         order = np.argsort(channels, kind="stable")
-        for own in np.split(order, np.flatnonzero(np.diff(channels[order])) + 1):
-            for start in range(0, len(own), rows):
-                part = own[start : start + rows]
-                moved = np.repeat(sums, len(part), 0)
-                self._add(index, source, int(channels[part[0]]), changes[part], moved)
-                arrived[part] = self.whole(index + 1, moved, tensors)
+        for same_channel in np.split(order, np.flatnonzero(np.diff(channels[order])) + 1):
+            for start in range(0, len(same_channel), rows):
+                part = same_channel[start : start + rows]
+                changed = np.repeat(sums, len(part), 0)
+                self._add(index, source, int(channels[part[0]]), changes[part], changed)
+                arrived[part] = self.whole(index + 1, changed, tensors)
         return arrived
 
     def _add(self, index: int, source: int, channel: int, changes: Ints, sums: Ints) -> None:
-        """Adds the product of ``changes`` (n, \\*map) of one input channel to ``sums`` (n, \\*shape)."""
+        """Add the products of the weights and the ``changes`` (n, \\*map) of one input channel to
+        ``sums`` (n, \\*shape)."""
         layer, kind = self.layers[index], self.types[source].dtype
         factors = self._factors(index)
-        wide = DType("int", min(64, kind.bits + 2))  # of a difference
+        difference = DType("int", min(64, kind.bits + 2))
         if isinstance(layer, Conv):
-            each, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
-            group, local = divmod(channel, each)
-            own = slice(group * outputs, (group + 1) * outputs)
-            taps = factors[own].reshape(outputs, -1, each)[:, :, local]
-            seen = windows(changes[:, None], layer.kernel, layer.stride, layer.padding)
-            count, rows, columns = seen.shape[:3]
-            moved = product(seen.reshape(count * rows * columns, -1), taps, wide)
-            sums[:, own] += moved.reshape(count, rows, columns, outputs).transpose(0, 3, 1, 2)
+            group_channels, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
+            group, local = divmod(channel, group_channels)
+            group_outputs = slice(group * outputs, (group + 1) * outputs)
+            taps = factors[group_outputs].reshape(outputs, -1, group_channels)[:, :, local]
+            elements = windows(changes[:, None], layer.kernel, layer.stride, layer.padding)
+            count, rows, columns = elements.shape[:3]
+            products = product(elements.reshape(count * rows * columns, -1), taps, difference)
+            sums[:, group_outputs] += products.reshape(count, rows, columns, outputs).transpose(0, 3, 1, 2)
         else:
             places = self._places(self.network.reads[index][0] - 1, channel)
-            sums += product(changes.reshape(len(changes), -1), factors[:, places], wide)
+            sums += product(changes.reshape(len(changes), -1), factors[:, places], difference)
 
     def _factors(self, index: int) -> Ints:
         factors = self.factors[index]
@@ -221,7 +229,7 @@ class Path:
         return factors
 
     def _places(self, index: int, channel: int) -> Ints:
-        """Where the elements of one channel of the map that the Flatten ``index`` reads stand behind it."""
+        """Positions of the elements of one channel in the output of the Flatten ``index``."""
         key = index, channel
         if key not in self._columns:
             layer = self.layers[index]
@@ -241,5 +249,8 @@ def _any(flags: Flags) -> Flags:
 
 
 def _levels(layer: Threshold, rows: Ints, values: Ints) -> Ints:
-    """Levels of ``values``, the thresholds of each in the row that ``rows`` says.  # (n,), (n, ...) -> (n, ...)"""
+    """Levels of ``values``; each has its thresholds in the row with the number in ``rows``.
+
+    # (n,), (n, ...) -> (n, ...)
+    """
     return row_levels(values, layer.thresholds[rows], layer.sign[rows])

@@ -1,27 +1,29 @@
-"""Single faults of a network, and which of them frames make visible: fault simulation on the golden model.
+"""Fault simulation on the golden model: single faults of a network, and which of them a frame makes visible.
 
-A fault changes one number that hardware stores, or one limit that it counts to. It is *visible* to a frame if some
-score or the class of that frame differs from the faultless network's. Vectors that see all faults which any frame can
-see leave a defect of the hardware little room to hide in.
+A fault changes one number that the hardware stores, or one limit of a counter. It is *visible* for a frame if a score
+or the class of this frame differs from that of the network without the fault. Test vectors that make every fault
+visible which any frame can make visible are likely to reveal a defect of the hardware.
 
-The kinds:
+The kinds of faults:
 
 ``weight``
-    One weight has the sign of its stored word flipped (:meth:`fewbit.golden.codes.Code.sign_flipped`): its negative,
-    half the range away in two's complement, and the largest level in place of a zero.
+    The sign bit in the stored word of one weight is inverted (:meth:`fewbit.golden.codes.Code.sign_flipped`): depending
+    on the code, the weight is negated, is off by half the range of two's complement, or has the largest level instead
+    of 0.
 ``digit``
     One signed digit of one scale is missing.
 ``threshold``
-    One threshold is never reached; one threshold is always reached.
+    One threshold is never reached, or is always reached.
 ``border``
-    Beyond one side of a padded map its opposite side is read, as a line buffer holds it, instead of zeros.
+    Instead of the zeros of the padding on one side of a map, the elements of its opposite side are read, which follow
+    in a line buffer.
 ``limit``
-    A counter ends one early: the last input channel, kernel row or kernel column is left out of every sum, the last
-    row, column or channel of a map repeats the one before it.
+    A counter ends one step early: the last input channel, kernel row or kernel column is left out of every sum, or the
+    last row, column or channel of a map repeats the one before it.
 ``class``
-    The arg-max passes over one class.
+    The arg-max ignores one class.
 
-One frame is simulated at a time; :mod:`fewbit.golden.carry` carries what a fault changes to the output.
+One frame is simulated at a time; :mod:`fewbit.golden.carry` propagates the effects of faults to the output.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ KINDS = ("weight", "digit", "threshold", "border", "limit", "class")
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, named as a report names it.
+    """One fault, as it is described in reports.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ class Fault:
     layer : str
         Name of the layer.
     place : str
-        Which of its numbers or limits, in words.
+        The faulty number or limit of the layer, in words.
     """
 
     kind: str
@@ -67,7 +69,7 @@ class Fault:
 
 
 class FaultSimulator:
-    """All single faults of a network, numbered, and a simulation of them.
+    """Numbers all single faults of a network and simulates them.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ class FaultSimulator:
     Attributes
     ----------
     kinds : int array (faults,)
-        Index into :data:`KINDS` of each fault.
+        For each fault, the index of its kind in :data:`KINDS`.
     """
 
     def __init__(self, network: Network) -> None:
@@ -89,24 +91,26 @@ class FaultSimulator:
 
     @property
     def faults(self) -> int:
-        """How many faults there are."""
+        """Number of faults."""
         return int(self._starts[-1])
 
     def fault(self, number: int) -> Fault:
-        """What fault ``number`` is."""
+        """Description of fault ``number``."""
         group = int(np.searchsorted(self._starts, number, side="right")) - 1
         chosen = self._groups[group]
         return Fault(chosen.kind, chosen.layer.name, chosen.place(int(number - self._starts[group])))
 
     def weights(self, index: int) -> tuple[int, int]:
-        """The first fault of a weight of linear layer ``index``, and how many there are: output by output."""
+        """Number of the first weight fault of the layer with weights ``index``, and how many weight faults it has. They
+        are in the order of the outputs, then of the inputs."""
         place = next(
             place for place, group in enumerate(self._groups) if isinstance(group, _Weights) and group.index == index
         )
         return int(self._starts[place]), self._groups[place].size
 
     def planted(self, number: int) -> Network | None:
-        """The network with fault ``number`` in it, where a network can hold it: weights, digits and thresholds."""
+        """The network with fault ``number`` inserted; None if a network cannot express it, as it can faults of weights,
+        digits and thresholds."""
         group = int(np.searchsorted(self._starts, number, side="right")) - 1
         layer = self._groups[group].planted(int(number - self._starts[group]))
         if layer is None:
@@ -115,7 +119,7 @@ class FaultSimulator:
         return replace(self.network, layers=layers)
 
     def visible(self, frame: Ints, among: Ints | None = None) -> Ints:
-        """Numbers of the faults that ``frame`` makes visible.
+        """Return the numbers of the faults that ``frame`` makes visible.
 
         Parameters
         ----------
@@ -128,19 +132,19 @@ class FaultSimulator:
         int64 array (m,), ascending
         """
         tensors = self._path.tensors(check_frames(self.network, frame[None]))
-        wanted = np.arange(self.faults) if among is None else np.asarray(among)
-        cuts = np.searchsorted(wanted, self._starts)
-        seen = []
+        simulated = np.arange(self.faults) if among is None else np.asarray(among)
+        cuts = np.searchsorted(simulated, self._starts)
+        visible = []
         for group, start, begin, end in zip(self._groups, self._starts, cuts, cuts[1:]):
             if begin < end:
-                local = wanted[begin:end] - start
-                seen.append(local[group.visible(self._path, tensors, local)] + start)
-        return np.concatenate(seen) if seen else np.zeros(0, np.int64)
+                local = simulated[begin:end] - start
+                visible.append(local[group.visible(self._path, tensors, local)] + start)
+        return np.concatenate(visible) if visible else np.zeros(0, np.int64)
 
 
 @dataclass
 class _Group(ABC):
-    """Faults of one kind in one layer."""
+    """The faults of one kind in one layer; in a group they are numbered from 0."""
 
     network: Network
     index: int
@@ -157,65 +161,79 @@ class _Group(ABC):
 
     @property
     def _kind(self) -> DType:
-        """Kind of what a linear layer multiplies."""
+        """Number kind of the elements that a layer with weights multiplies."""
         kind: DType = self.layer.lane_kind(self.network.source(self.layer).dtype)
         return kind
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many there are."""
+        """Number of faults in the group."""
 
     @abstractmethod
     def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
-        """Which of the faults ``local`` (n,) the frame of ``tensors`` shows."""
+        """Whether each of the faults ``local`` (n,) is visible for a frame; ``tensors`` are those of the frame without
+        faults.  # -> (n,)"""
 
     @abstractmethod
     def place(self, number: int) -> str:
-        """What fault ``number`` is, in words."""
+        """The faulty number or limit of fault ``number``, in words."""
 
     def planted(self, number: int) -> Any:
-        """The layer with fault ``number`` in it; None where a layer cannot hold it."""
+        """The layer with fault ``number`` inserted; None if a layer cannot express it."""
         return None
 
 
 def _vectors(layer: Linear, group: int, x: Ints) -> Ints:
-    """What the outputs of a group multiply, at every position.  # (1, \\*shape) -> (inputs, positions)"""
+    """Input vectors of the outputs of one convolution group, at every position.
+
+    # (1, \\*shape) -> (inputs, positions)
+    """
     if isinstance(layer, Conv):
-        each = layer.channels // layer.groups
-        seen = windows(x[:, group * each : (group + 1) * each], layer.kernel, layer.stride, layer.padding)
-        return np.ascontiguousarray(seen.reshape(-1, layer.fan_in).T)
+        channels = layer.channels // layer.groups
+        maps = x[:, group * channels : (group + 1) * channels]
+        elements = windows(maps, layer.kernel, layer.stride, layer.padding)
+        return np.ascontiguousarray(elements.reshape(-1, layer.fan_in).T)
     return x.reshape(-1, 1)
 
 
 def _group_of(layer: Linear, rows: Ints) -> Ints:
+    """Number of the convolution group of each output in ``rows``.  # (n,) -> (n,)"""
     return rows // (layer.outputs // layer.groups) if isinstance(layer, Conv) else np.zeros_like(rows)
 
 
-def _moved(path: Path, group: _Group, tensors: Tensors, rows: Ints, changes: Iterator[tuple[slice, Ints]]) -> Flags:
-    """Whether sums of output ``rows`` (n,), changed by ``changes`` (n, positions), change the output."""
+def _visible_changes(
+    path: Path, group: _Group, tensors: Tensors, rows: Ints, changes: Iterator[tuple[slice, Ints]]
+) -> Flags:
+    """Whether each of n changes is visible: the sums of output ``rows[k]`` change by ``changes`` (positions,).
+
+    ``changes`` yields them in parts, (m, positions), each with its slice of the n.  # (n,) -> (n,)
+    """
     sums = tensors[group.index + 1][0]
-    seen = np.zeros(len(rows), bool)
+    visible = np.zeros(len(rows), bool)
     slack = path.slack(group.index + 1, tensors)
     for span, change in changes:
-        own = rows[span]
+        outputs = rows[span]
         if slack is None:
-            moving = np.flatnonzero(change.any(1))
+            changing = np.flatnonzero(change.any(1))
         else:
             least, most = slack
-            moving = np.flatnonzero(((change < least[own]) | (change > most[own])).any(1))
-        own = own[moving]
-        moved = sums[own] + change[moving].reshape(len(own), *sums.shape[1:])
-        seen[span.start + moving] = path.channel(group.index + 1, own, moved, tensors)
-    return seen
+            changing = np.flatnonzero(((change < least[outputs]) | (change > most[outputs])).any(1))
+        outputs = outputs[changing]
+        changed = sums[outputs] + change[changing].reshape(len(outputs), *sums.shape[1:])
+        visible[span.start + changing] = path.channel(group.index + 1, outputs, changed, tensors)
+    return visible
 
 
 def _spans(count: int, size: int) -> Iterator[slice]:
+    """Slices that divide ``count`` tensors of ``size`` elements into parts that fit in memory."""
     rows = max(1, MOST_ELEMENTS // max(1, size))
     return (slice(start, min(count, start + rows)) for start in range(0, count, rows))
 
 
 class _Weights(_Group):
+    """Weights with an inverted sign bit; fault ``r * fan_in + i`` is that of input i of output r."""
+
     def __init__(self, network: Network, index: int) -> None:
         super().__init__(network, index, "weight")
         self.faulty = self.layer.code.sign_flipped(self.layer.weights)
@@ -230,32 +248,34 @@ class _Weights(_Group):
         if isinstance(self.layer, Dense) and slack is not None and 8 * len(local) > self.size:
             return self._dense(path, tensors, local, *slack)
         rows, inputs = np.divmod(local, self.layer.fan_in)
-        by_group = _group_of(self.layer, rows)
+        groups = _group_of(self.layer, rows)
         x = tensors[self.source]
-        seen = np.zeros(len(local), bool)
-        for group in np.unique(by_group):
-            own = np.flatnonzero(by_group == group)
+        visible = np.zeros(len(local), bool)
+        for group in np.unique(groups):
+            members = np.flatnonzero(groups == group)
             vectors = _vectors(self.layer, int(group), x)
             changes = (
-                (span, self.differences[local[own[span]], None] * vectors[inputs[own[span]]])
-                for span in _spans(len(own), vectors.shape[1])
+                (span, self.differences[local[members[span]], None] * vectors[inputs[members[span]]])
+                for span in _spans(len(members), vectors.shape[1])
             )
-            seen[own] = _moved(path, self, tensors, rows[own], changes)
-        return seen
+            visible[members] = _visible_changes(path, self, tensors, rows[members], changes)
+        return visible
 
     def _dense(self, path: Path, tensors: Tensors, local: Ints, least: Ints, most: Ints) -> Flags:
-        """As :meth:`visible`, where most faults are asked for: faster as one matrix than one by one."""
+        """:meth:`visible` for many faults of a dense layer: one matrix of all changes is faster than one fault at a
+        time.
+        """
         changes = self.differences.reshape(self.layer.outputs, -1) * tensors[self.source]
-        wanted = np.zeros(changes.shape, bool)
-        wanted.ravel()[local] = True
-        wanted &= (changes < least) | (changes > most)
-        rows, _ = np.nonzero(wanted)
-        sums = tensors[self.index + 1][0][rows] + changes[wanted]
-        wanted[wanted] = path.channel(self.index + 1, rows, sums, tensors)
-        return wanted.ravel()[local]
+        visible = np.zeros(changes.shape, bool)
+        visible.ravel()[local] = True
+        visible &= (changes < least) | (changes > most)
+        rows, _ = np.nonzero(visible)
+        sums = tensors[self.index + 1][0][rows] + changes[visible]
+        visible[visible] = path.channel(self.index + 1, rows, sums, tensors)
+        return visible.ravel()[local]
 
     def _where(self, number: int) -> tuple[int, ...]:
-        """Index of a weight in the layer's own array, from its number in the matrix."""
+        """Index in ``layer.weights`` of the weight of fault ``number``."""
         output, place = divmod(number, self.layer.fan_in)
         if not isinstance(self.layer, Conv):
             return output, place
@@ -275,7 +295,8 @@ class _Weights(_Group):
 
 
 class _Digits(_Group):
-    """Signed digits of scales; an entry is (output row or vector, vector or input, digit position)."""
+    """Missing signed digits of scales. An entry is (number of the array in ``names``, row, column, digit position,
+    value of the digit)."""
 
     def __init__(self, network: Network, index: int) -> None:
         super().__init__(network, index, "digit")
@@ -294,7 +315,7 @@ class _Digits(_Group):
         return len(self.entries)
 
     def _levels(self, which: int) -> Ints:
-        """The levels that the scales of one name multiply, zeros elsewhere."""
+        """The levels that are multiplied by the scales ``names[which]``; the others are replaced by 0."""
         layer = self.layer
         matrix: Ints = layer.matrix.astype(np.int64)
         if layer.negative_scales is None:
@@ -303,28 +324,31 @@ class _Digits(_Group):
 
     def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
         which, rows, columns, _, weight = self.entries[local].T
-        seen = np.zeros(len(local), bool)
+        visible = np.zeros(len(local), bool)
         for name in np.unique(which):
             factors = self._levels(int(name))
             chosen = np.flatnonzero(which == name)
             if self.layer.across:
-                seen[chosen] = self._across(path, tensors, factors, rows[chosen], columns[chosen], weight[chosen])
+                visible[chosen] = self._across(path, tensors, factors, rows[chosen], columns[chosen], weight[chosen])
                 continue
-            by_group = _group_of(self.layer, rows[chosen])
-            for group in np.unique(by_group):
-                own = chosen[by_group == group]
+            groups = _group_of(self.layer, rows[chosen])
+            for group in np.unique(groups):
+                members = chosen[groups == group]
                 vectors = _vectors(self.layer, int(group), tensors[self.source])
-                wanted, places = np.unique(rows[own], return_inverse=True)
-                parts = self._parts(factors[wanted], vectors)
+                distinct_rows, places = np.unique(rows[members], return_inverse=True)
+                parts = self._parts(factors[distinct_rows], vectors)
                 changes = (
-                    (span, -weight[own[span], None] * parts[places[span], columns[own[span]]])
-                    for span in _spans(len(own), vectors.shape[1])
+                    (span, -weight[members[span], None] * parts[places[span], columns[members[span]]])
+                    for span in _spans(len(members), vectors.shape[1])
                 )
-                seen[own] = _moved(path, self, tensors, rows[own], changes)
-        return seen
+                visible[members] = _visible_changes(path, self, tensors, rows[members], changes)
+        return visible
 
     def _parts(self, factors: Ints, vectors: Ints) -> Ints:
-        """Each vector's part of each sum, before its scale.  # (rows, inputs), (inputs, n) -> (rows, vectors, n)"""
+        """The part of each sum that comes from each vector, not multiplied by its scale.
+
+        # (rows, inputs), (inputs, n) -> (rows, vectors, n)
+        """
         if vectors.shape[1] == 1:
             starts = np.arange(0, self.layer.fan_in, self.layer.vector)
             return np.add.reduceat(factors * vectors[:, 0], starts, axis=1)[..., None]
@@ -332,19 +356,19 @@ class _Digits(_Group):
         return np.stack([product(vectors[span].T, factors[:, span], self._kind).T for span in spans], 1)
 
     def _across(self, path: Path, tensors: Tensors, factors: Ints, rows: Ints, columns: Ints, weight: Ints) -> Flags:
-        """Scales across outputs: a digit is missing from one input of several outputs."""
+        """:meth:`visible` for scales across outputs: each missing digit changes one input of several outputs."""
         layer, sums = self.layer, tensors[self.index + 1]
         outputs = layer.outputs // (layer.groups if isinstance(layer, Conv) else 1)
-        seen = np.zeros(len(rows), bool)
+        visible = np.zeros(len(rows), bool)
         for span in _spans(len(rows), sums.size):
-            moved = np.repeat(sums, len(rows[span]), 0)
+            changed = np.repeat(sums, len(rows[span]), 0)
             for place, (row, column, digit) in enumerate(zip(rows[span], columns[span], weight[span])):
-                own = np.arange(row * layer.vector, min(layer.outputs, (row + 1) * layer.vector))
-                for output in own:
+                for output in np.arange(row * layer.vector, min(layer.outputs, (row + 1) * layer.vector)):
                     x = _vectors(layer, int(output // outputs), tensors[self.source])[column]
-                    moved[place, output] -= (digit * factors[output, column] * x).reshape(moved[place, output].shape)
-            seen[span] = path.whole(self.index + 1, moved, tensors)
-        return seen
+                    change = digit * factors[output, column] * x
+                    changed[place, output] -= change.reshape(changed[place, output].shape)
+            visible[span] = path.whole(self.index + 1, changed, tensors)
+        return visible
 
     def place(self, number: int) -> str:
         which, row, column, position, _ = self.entries[number]
@@ -358,7 +382,8 @@ class _Digits(_Group):
 
 
 class _Thresholds(_Group):
-    """Threshold k of row r: fault ``2 * (r * T + k)`` is that it is never reached, the next that it always is."""
+    """Thresholds that are never or always reached. For threshold k of row r, of T in a row, fault ``2 * (r * T + k)``
+    is that it is never reached, and the next number that it is always reached."""
 
     def __init__(self, network: Network, index: int) -> None:
         super().__init__(network, index, "threshold")
@@ -372,28 +397,31 @@ class _Thresholds(_Group):
         rows, places, always = self._split(local)
         if layer.channels == 1:
             reached = x[None] * np.int64(layer.sign[0]) >= layer.thresholds[0, places].reshape(-1, *[1] * x.ndim)
-            moved = self._moved(tensors[self.index + 1], reached, always)
-            return path.whole(self.index + 1, moved, tensors)
-        seen = np.zeros(len(local), bool)
+            changed = self._changed(tensors[self.index + 1], reached, always)
+            return path.whole(self.index + 1, changed, tensors)
+        visible = np.zeros(len(local), bool)
         for span in _spans(len(local), int(np.prod(x.shape[1:]))):
-            own = rows[span]
+            channels = rows[span]
             axes = (-1,) + (1,) * (x.ndim - 1)
-            signed = x[own] * layer.sign[own].astype(np.int64).reshape(axes)
-            reached = signed >= layer.thresholds[own, places[span]].reshape(axes)
-            moved = self._moved(tensors[self.index + 1][0][own], reached, always[span])
-            seen[span] = path.channel(self.index + 1, own, moved, tensors)
-        return seen
+            signed = x[channels] * layer.sign[channels].astype(np.int64).reshape(axes)
+            reached = signed >= layer.thresholds[channels, places[span]].reshape(axes)
+            changed = self._changed(tensors[self.index + 1][0][channels], reached, always[span])
+            visible[span] = path.channel(self.index + 1, channels, changed, tensors)
+        return visible
 
     def _split(self, local: Ints) -> tuple[Ints, Ints, Flags]:
+        """Row and column of the threshold of each fault, and whether it is always reached.  # (n,) -> (n,) thrice"""
         threshold, always = np.divmod(local, 2)
         rows, places = np.divmod(threshold, self.layer.thresholds.shape[1])
         return rows, places, always == 1
 
-    def _moved(self, output: Ints, reached: Flags, always: Flags) -> Ints:
-        each = always.reshape(-1, *[1] * (reached.ndim - 1))
+    def _changed(self, output: Ints, reached: Flags, always: Flags) -> Ints:
+        """The output of the faulty layer, if ``output`` is the fault-free one and ``reached`` tells where the threshold
+        of each fault is reached."""
+        always = always.reshape(-1, *[1] * (reached.ndim - 1))
         level: int = self.layer.dtype.step
-        moved: Ints = output + level * np.where(each, ~reached, -reached.astype(np.int64))
-        return moved
+        changed: Ints = output + level * np.where(always, ~reached, -reached.astype(np.int64))
+        return changed
 
     def place(self, number: int) -> str:
         row, threshold, always = (int(part) for part in self._split(np.array(number)))
@@ -409,7 +437,7 @@ class _Thresholds(_Group):
 
 
 class _Whole(_Group):
-    """A few faults that change all outputs of a layer: each is a name and the output that it gives."""
+    """A few faults, known by their names, that can change all outputs of a layer."""
 
     def __init__(self, network: Network, index: int, kind: str, names: list[str]) -> None:
         super().__init__(network, index, kind)
@@ -424,20 +452,22 @@ class _Whole(_Group):
 
     @abstractmethod
     def outputs(self, path: Path, tensors: Tensors, name: str) -> Ints:
-        """What the layer gives with the fault of that name.  # -> (1, \\*shape)"""
+        """Output of the layer with the fault ``name``.  # -> (1, \\*shape)"""
 
     def visible(self, path: Path, tensors: Tensors, local: Ints) -> Flags:
-        moved = np.concatenate([self.outputs(path, tensors, self.names[number]) for number in local])
-        return path.whole(self.index + 1, moved, tensors)
+        outputs = np.concatenate([self.outputs(path, tensors, self.names[number]) for number in local])
+        return path.whole(self.index + 1, outputs, tensors)
 
 
 _SIDES = ("above", "left of", "below", "right of")
 
 
 class _Borders(_Whole):
+    """On one side of a map, elements of the opposite side are read instead of the zeros of the padding."""
+
     def __init__(self, network: Network, index: int) -> None:
         layer: Any = network.layers[index]
-        sides = [f"the map is not 0 {side} it" for side, pad in zip(_SIDES, layer.padding) if pad]
+        sides = [f"the padding {side} the map is not 0" for side, pad in zip(_SIDES, layer.padding) if pad]
         super().__init__(network, index, "border", sides)
 
     def outputs(self, path: Path, tensors: Tensors, name: str) -> Ints:
@@ -452,6 +482,8 @@ class _Borders(_Whole):
 
 
 class _Limits(_Whole):
+    """Counters that end one step early."""
+
     def __init__(self, network: Network, index: int) -> None:
         layer, shape = network.layers[index], network.types[network.layers[index].name].shape
         names = []
@@ -470,31 +502,32 @@ class _Limits(_Whole):
         layer, sums = self.layer, tensors[self.index + 1]
         if "repeats" in name:
             axis = 1 + ("output", "row", "column").index(name.split()[2])
-            moved = np.moveaxis(sums.copy(), axis, 0)
-            moved[-1] = moved[-2]
-            return np.moveaxis(moved, 0, axis)
+            repeated = np.moveaxis(sums.copy(), axis, 0)
+            repeated[-1] = repeated[-2]
+            return np.moveaxis(repeated, 0, axis)
         factors = path.factors[self.index]
         assert factors is not None
         if isinstance(layer, Dense):
             return np.asarray(sums - factors[:, -1] * tensors[self.source][0, -1])
-        left = np.zeros_like(factors).reshape(layer.outputs, *layer.kernel, -1)
-        whole = factors.reshape(left.shape)
+        omitted = np.zeros_like(factors).reshape(layer.outputs, *layer.kernel, -1)
+        kernels = factors.reshape(omitted.shape)
         axis = 1 + next(axis for axis, word in enumerate(("row", "column", "channel")) if word in name)
-        np.moveaxis(left, axis, 0)[-1] = np.moveaxis(whole, axis, 0)[-1]
-        return np.asarray(sums - self._sums(left.reshape(factors.shape), tensors))
+        np.moveaxis(omitted, axis, 0)[-1] = np.moveaxis(kernels, axis, 0)[-1]
+        return np.asarray(sums - self._sums(omitted.reshape(factors.shape), tensors))
 
     def _sums(self, factors: Ints, tensors: Tensors) -> Ints:
+        """Sums of the convolution with other ``factors``.  # (outputs, inputs) -> (1, \\*shape)"""
         layer, outputs = self.layer, self.layer.outputs // self.layer.groups
         shape = tensors[self.index + 1].shape
         parts = []
         for group in range(layer.groups):
-            own = factors[group * outputs : (group + 1) * outputs]
-            parts.append(product(_vectors(layer, group, tensors[self.source]).T, own, self._kind).T)
+            group_factors = factors[group * outputs : (group + 1) * outputs]
+            parts.append(product(_vectors(layer, group, tensors[self.source]).T, group_factors, self._kind).T)
         return np.concatenate(parts).reshape(shape)
 
 
 class _Classes(_Group):
-    """The arg-max passes over one class: seen where that class wins."""
+    """Classes that the arg-max ignores: such a fault is visible if this class has the largest score."""
 
     def __init__(self, network: Network, index: int) -> None:
         super().__init__(network, index, "class")
@@ -512,6 +545,7 @@ class _Classes(_Group):
 
 
 def _groups(network: Network, index: int) -> Iterator[_Group]:
+    """All groups of faults of layer ``index``."""
     layer = network.layers[index]
     if isinstance(layer, Linear):
         yield _Weights(network, index)

@@ -1,4 +1,5 @@
-"""The native model file: a ``.safetensors`` whose metadata holds the layer list as JSON. Nothing in it is executed."""
+"""The native model file: a ``.safetensors`` file whose metadata holds the list of layers as JSON. No code is executed
+when it is read."""
 
 from __future__ import annotations
 
@@ -22,16 +23,16 @@ from fewbit.golden.write import write
 
 FORMAT = "fewbit"
 CHAIN, GRAPH = 1, 2
-"""Versions of the format: of networks whose layers each read the one before, and of those whose layers name what they
-read. A chain is written as version 1, which older releases read."""
+"""Versions of the format. In version 1 each layer reads the one before it; in version 2 layers may name their inputs.
+:func:`save` uses version 1 if possible, since older releases can read it."""
 _MOST_HEADER = 1 << 20
-"""Bytes of names, shapes and the description: a layer takes some 300."""
+"""Largest header in bytes: names, shapes and the description. A layer takes about 300 bytes."""
 _ITEMSIZES = {"U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F32": 4, "F64": 8}
-"""Bytes an element of the types that :func:`save` writes."""
+"""Bytes of an element, for each type that :func:`save` writes."""
 
 
 def save(network: Network, path: str | Path) -> None:
-    """Writes ``network`` to ``path``, whole or not at all (:func:`fewbit.golden.write.write`)."""
+    """Write ``network`` to ``path``. If this fails, the old file is unchanged (:func:`fewbit.golden.write.write`)."""
     tensors: dict[str, Any] = {}
     description = {
         "name": network.name,
@@ -45,19 +46,19 @@ def save(network: Network, path: str | Path) -> None:
     if network.input_quantizer is not None:
         description["input_quantizer"] = _take(network.input_quantizer, "input_quantizer", tensors)
     tensors["output_scale"], tensors["output_bias"] = network.output_scale, network.output_bias
-    # One entry only: the order of several is not the same from one save to the next.
+    # A single entry, because safetensors writes several entries in no fixed order.
     version = GRAPH if any(layer.inputs for layer in network.layers) else CHAIN
     metadata = {FORMAT: json.dumps({"version": version, "network": description})}
     write(path, save_tensors(tensors, metadata))
 
 
 def load(path: str | Path) -> Network:
-    """The network in ``path``; ``load(save(net)) == net``.
+    """Read the network that :func:`save` wrote to ``path``; it equals the one that was saved.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated, foreign, of a newer version, or describes no valid network.
+        If the file is missing, truncated, of another program or of a newer version, or describes an invalid network.
     """
     path = Path(path)
     budget = Budget()
@@ -91,11 +92,11 @@ def load(path: str | Path) -> Network:
 
 
 def _check_header(path: Path) -> None:
-    """Raises FewbitError on a file, or a header in it, that is too large to be read into memory for a network."""
+    """Raise FewbitError if the file, or its header, is too large for a network."""
     with path.open("rb") as file:
         check_file_size(os.fstat(file.fileno()).st_size)
         length = int.from_bytes(file.read(8), "little")
-    if _MOST_HEADER < length <= path.stat().st_size:  # one beyond the end is for the safetensors package to refuse
+    if _MOST_HEADER < length <= path.stat().st_size:  # the safetensors package rejects a header beyond the end of file
         raise FewbitError(f"has a header of {length:,} bytes, {_MOST_HEADER:,} are the most")
 
 
@@ -137,7 +138,8 @@ def _describe(kind: TensorType) -> dict[str, Any]:
 
 
 def _take(record: Any, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Plain fields of ``record`` for the JSON; its arrays go to ``tensors``, weights packed by their code."""
+    """Return the fields of ``record`` that go to the JSON. Its arrays are added to ``tensors``; weights are packed by
+    their code."""
     plain: dict[str, Any] = {}
     for field in fields(record):
         value = getattr(record, field.name)
@@ -148,13 +150,14 @@ def _take(record: Any, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
             tensors[f"{prefix}.{field.name}"] = _narrow(value)
         else:
             plain[field.name] = str(value) if isinstance(value, (Code, DType)) else value
-    if not plain.get("inputs", True):  # the layer before
+    if not plain.get("inputs", True):  # empty: it reads the layer before it
         del plain["inputs"]
     return plain
 
 
 def _narrow(array: Any) -> Any:
-    """Integers in the narrowest kind that holds them all; a layer widens its own again. Reals as they are."""
+    """Return an integer array in the narrowest type that can hold its values (layers widen their arrays again), a float
+    array unchanged."""
     if array.dtype.kind not in "iu" or not array.size:
         return array
     least, most = int(array.min()), int(array.max())
@@ -162,12 +165,12 @@ def _narrow(array: Any) -> Any:
     return array.astype(next(kind for kind in kinds if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max))
 
 
-def _checked(what: str, name: str, kind: str, value: Any) -> Any:
-    """``value``, which the description has for the field ``name`` of type ``kind``. Raises FewbitError unless it is of
-    that type: JSON has no such types, and Python would take 0.5 or "yes" for a number or a truth for long."""
-    fits, wanted = _FIELDS[kind]
+def _checked(owner: str, name: str, kind: str, value: Any) -> Any:
+    """Return ``value``, which the JSON has for the field ``name`` of ``owner``. Raises FewbitError unless it has the
+    type ``kind``: neither JSON nor Python rejects 0.5 where an integer is needed, or "yes" where a bool is."""
+    fits, expected = _FIELDS[kind]
     if not fits(value):
-        raise FewbitError(f"{what}: {name} must be {wanted}, not {value!r}")
+        raise FewbitError(f"{owner}: {name} must be {expected}, not {value!r}")
     return value
 
 
@@ -197,7 +200,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Ints": (lambda value: False, "a tensor of the file"),
     "Ints | None": (lambda value: value is None, "a tensor of the file"),
 }
-"""What the JSON may hold for a field of each type, and how that is said."""
+"""For each type of a field: a check of its value in the JSON, and a description of valid values for messages."""
 
 
 def _give(record: Any, plain: dict[str, Any], prefix: str, tensors: dict[str, Any], budget: Budget) -> Any:

@@ -1,7 +1,7 @@
-"""How the layers of a network hang together: which tensors each layer reads, and who reads each tensor.
+"""Connections between the layers of a network: which tensors each layer reads, and which layers read each tensor.
 
-Tensors are numbered: 0 is the input of the network, ``k`` the output of layer ``k - 1``. Layers stand in topological
-order: each reads only tensors that come before it.
+Tensors are numbered: 0 is the network's input, ``k`` the output of layer ``k - 1``. Layers are in topological order:
+each reads only the input or outputs of earlier layers.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.layer import Layer
 
 INPUT = "input"
-"""What a layer calls the input of the network in its ``inputs``."""
+"""Name of the network's input in the ``inputs`` of a layer."""
 
 
 def tensors_read(layers: Sequence[Layer]) -> tuple[tuple[int, ...], ...]:
-    """Numbers of the tensors that each layer reads, in the order of its ``inputs``.
+    """For each layer the numbers of the tensors that it reads, in the order of its ``inputs``.
 
     Raises
     ------
     FewbitError
-        If a layer names an input that is not before it, has too few or too many, or if nothing reads a tensor.
+        If a layer names an input that is not an earlier layer, or has too few or too many inputs, or if no layer reads
+        a tensor other than the last.
     """
     numbers = {INPUT: 0}
     places = {layer.name: index for index, layer in enumerate(layers)}
@@ -35,29 +36,32 @@ def tensors_read(layers: Sequence[Layer]) -> tuple[tuple[int, ...], ...]:
                 )
             if name in numbers:
                 continue
-            problem = "stands at or behind it in the order of layers" if name in places else "is no layer"
+            problem = "is not earlier in the list of layers" if name in places else "is not the name of a layer"
             raise FewbitError(f"{layer.label}: reads {name!r}, which {problem}")
         sources = tuple(numbers[name] for name in layer.inputs) or (index,)
         if layer.joins and len(sources) < 2:
-            raise FewbitError(f"{layer.label}: {_a(layer.kind)} joins two inputs or more; name them")
+            raise FewbitError(f"{layer.label}: {_with_article(layer.kind)} joins two inputs or more; name them")
         if not layer.joins and len(sources) > 1:
-            raise FewbitError(f"{layer.label}: {_a(layer.kind)} layer reads one input, not {len(sources)}")
+            raise FewbitError(f"{layer.label}: {_with_article(layer.kind)} layer reads one input, not {len(sources)}")
         read.append(sources)
         numbers[layer.name] = index + 1
-    wanted = {number for sources in read for number in sources}
+    numbers_read = {number for sources in read for number in sources}
     for number in range(len(layers)):
-        if number not in wanted:
-            what = layers[number - 1].label if number else "the network's input"
-            raise FewbitError(f"{what}: no layer reads it")
+        if number not in numbers_read:
+            tensor = layers[number - 1].label if number else "the network's input"
+            raise FewbitError(f"{tensor}: no layer reads it")
     return tuple(read)
 
 
-def _a(kind: str) -> str:
+def _with_article(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def tensor_readers(read: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """Indices of the layers that read each tensor, ascending, from what each layer reads; the last tensor has none."""
+    """For each tensor the indices of the layers that read it, ascending; the last tensor has none.
+
+    ``read`` has the numbers of the tensors that each layer reads, as :func:`tensors_read` returns them.
+    """
     readers: list[list[int]] = [[] for _ in range(len(read) + 1)]
     for index, sources in enumerate(read):
         for number in dict.fromkeys(sources):
@@ -66,13 +70,14 @@ def tensor_readers(read: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]
 
 
 def named(layers: Sequence[Layer]) -> list[Layer]:
-    """``layers`` with every input named, so that they can be moved, added and left out. Inverse: :func:`unnamed`."""
+    """Return ``layers`` with every input named, so that layers can be moved, added or removed. The inverse is
+    :func:`unnamed`."""
     names = [INPUT, *(layer.name for layer in layers)]
     return [layer if layer.inputs else replace(layer, inputs=(names[index],)) for index, layer in enumerate(layers)]
 
 
 def unnamed(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """``layers`` without the names of inputs that are the layer before."""
+    """Return ``layers`` with empty ``inputs`` where a layer reads only the layer directly before it."""
     names = [INPUT, *(layer.name for layer in layers)]
     return tuple(
         replace(layer, inputs=()) if layer.inputs == (names[index],) else layer for index, layer in enumerate(layers)
@@ -80,7 +85,8 @@ def unnamed(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
 
 def without(layers: Sequence[Layer], removed: Layer) -> list[Layer]:
-    """:func:`named` ``layers`` without one of them, whose readers read what it reads."""
+    """Remove one layer with one input from ``layers``, all of which must be :func:`named`: its readers then read its
+    input."""
     (source,) = removed.inputs
     return [
         replace(layer, inputs=tuple(source if name == removed.name else name for name in layer.inputs))
@@ -90,7 +96,8 @@ def without(layers: Sequence[Layer], removed: Layer) -> list[Layer]:
 
 
 def swapped(layers: Sequence[Layer], first: str, second: str) -> list[Layer]:
-    """:func:`named` ``layers`` with two of them, by name, in the other order: ``second`` alone reads ``first``."""
+    """Exchange the layers named ``first`` and ``second`` in ``layers``, all of which must be :func:`named`. ``second``
+    must be the only layer that reads ``first``."""
     before = next(layer for layer in layers if layer.name == first)
     behind = next(layer for layer in layers if layer.name == second)
     result = []

@@ -1,4 +1,4 @@
-"""Which integers a layer can be given, channel by channel."""
+"""The input range of each layer: the lowest and highest integer that each channel of its input can have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from fewbit.golden.network import Network, Threshold
 
 
 def input_range(network: Network, layer: Layer) -> Range:
-    """Lowest and highest input of ``layer`` at any quality, for each place on the first axis of a frame.
+    """Lowest and highest input of ``layer`` at any quality, for each index on the first axis of a frame. If the layer
+    has several inputs, of the first.
 
-    Sums are bounded by their own weights, which is often less than their number kind holds.  # () -> (C,), (C,) int64
+    The range of a sum follows from its weights, and is often narrower than its number kind.  # () -> (C,), (C,) int64
     """
     ranges: dict[int, Range] = {}
 
@@ -28,7 +29,7 @@ def input_range(network: Network, layer: Layer) -> Range:
 
 
 def threshold_range(network: Network, layer: Layer) -> Range:
-    """Lowest and highest input of each row of the thresholds ``layer``.  # () -> (rows,), (rows,)"""
+    """Lowest and highest input of each row of thresholds of ``layer``.  # () -> (rows,), (rows,) int64"""
     low, high = input_range(network, layer)
     if isinstance(layer, Threshold) and layer.channels == 1:
         return low.min(keepdims=True), high.max(keepdims=True)

@@ -1,4 +1,4 @@
-"""Layers that join branches: a sum of tensors, and tensors side by side."""
+"""Layers that join branches: addition and concatenation of tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewbit.golden.layer import Layer, Range, TensorType
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Join(Layer):
-    """A layer that reads two inputs or more, which ``inputs`` names in order."""
+    """A layer with two or more inputs, which ``inputs`` names in order."""
 
     joins: ClassVar[bool] = True
 
@@ -31,13 +31,13 @@ class Join(Layer):
 class Add(Join):
     """Sum of tensors of one shape, element by element: ``y = sum_k gains[k] * x[k]``, exact.
 
-    Inputs whose steps stand for different amounts are brought to a common one by the gains: a residual connection whose
-    step is four times that of the sums beside it has a gain of 4. In hardware a power of two is wires.
+    The gains bring inputs with different quantization scales to a common scale. Example: a residual connection whose
+    scale is four times the scale of the sums has a gain of 4. In hardware a gain that is a power of two takes no logic.
 
     Parameters
     ----------
     gains : int array (inputs,)
-        None of them 0.
+        Must not be 0.
     """
 
     kind: ClassVar[str] = "add"
@@ -64,7 +64,7 @@ class Add(Join):
 
     @cached_property
     def terms(self) -> tuple[tuple[int, int, int], ...]:
-        """The output as a sum of signed powers of two, one a signed digit of a gain: (input, exponent, sign)."""
+        """The output as a sum of shifted inputs, one for each signed digit of a gain: (input, exponent, sign)."""
         digits = csd.recode(self.gains, csd.WIDEST)
         return tuple((int(i), int(exponent), int(digits[i, exponent])) for i, exponent in zip(*np.nonzero(digits)))
 
@@ -81,20 +81,21 @@ class Add(Join):
     def output_range_of(self, sources: Sequence[TensorType], inputs: Sequence[Callable[[], Range]]) -> Range:
         low, high = np.int64(0), np.int64(0)
         for gain, ends in zip(self.gains, inputs):
-            each = [gain * end for end in ends()]
-            low, high = low + np.minimum(*each), high + np.maximum(*each)
+            scaled_ends = [gain * end for end in ends()]
+            low, high = low + np.minimum(*scaled_ends), high + np.maximum(*scaled_ends)
         return np.asarray(low), np.asarray(high)
 
     def operations(self, source: TensorType) -> int:
-        """Additions and multiplications by gains other than 1."""
+        """Number of additions, and of multiplications by gains other than 1 and -1."""
         return source.size * (len(self.inputs) - 1 + int((np.abs(self.gains) != 1).sum()))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Concat(Join):
-    """Tensors side by side along the first axis of a frame: the channels of maps, the elements of vectors.
+    """Concatenation along the first axis of a frame: the channels of maps, the elements of vectors.
 
-    All inputs count in the same unit. The kind of the output is the narrowest that holds the values of every input.
+    All inputs must have the same quantization scale. The number kind of the output is the narrowest that can hold the
+    values of all inputs.
     """
 
     kind: ClassVar[str] = "concat"

@@ -1,4 +1,4 @@
-"""What a layer is: a frozen record that checks itself, and the type of what flows between two of them."""
+"""Base classes of layers, which are immutable and validate themselves, and the type of the tensors between layers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fewbit.golden.errors import FewbitError
 
 @dataclass(frozen=True)
 class TensorType:
-    """What flows between two layers: the number kind of an element, and the shape of one frame (no batch axis).
+    """Type of a tensor between two layers: number kind of the elements, and shape of one frame, without a batch axis.
 
-    Raises FewbitError on a shape that is no tensor's; see :mod:`fewbit.golden.budget`.
+    Raises FewbitError if the shape is invalid or too large; see :mod:`fewbit.golden.budget`.
     """
 
     dtype: DType
@@ -37,19 +37,19 @@ class TensorType:
 
 
 Range = tuple[Ints, Ints]
-"""Lowest and highest values, one each for every place on the first axis of a frame."""
+"""Lowest and highest values: two arrays with one entry for each index on the first axis of a frame."""
 
 
 def whole_range(kind: TensorType) -> Range:
-    """All that a tensor of type ``kind`` can hold.  # () -> (C,), (C,) int64"""
+    """The full range of a tensor of type ``kind``.  # () -> (C,), (C,) int64"""
     low, high = (np.full(kind.shape[:1] or 1, end, np.int64) for end in (kind.dtype.min, kind.dtype.max))
     return low, high
 
 
 def frozen_array(values: Any, dtype: Any) -> Ints:
-    """A read-only copy of ``values`` in C order as ``dtype``; FewbitError if that would change a value."""
+    """Return a read-only copy of ``values`` in C order as ``dtype``. Raises FewbitError if this changes a value."""
     source = np.asarray(values)
-    with np.errstate(invalid="ignore"):  # what does not fit is found below
+    with np.errstate(invalid="ignore"):  # values that do not fit are detected below
         array = np.array(source, dtype=dtype, order="C")
     if not np.array_equal(array, source, equal_nan=array.dtype.kind == "f"):
         raise FewbitError(f"values must fit {array.dtype}, got {source.dtype} that do not")
@@ -59,7 +59,7 @@ def frozen_array(values: Any, dtype: Any) -> Ints:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """A frozen dataclass with arrays in it, equal when all its fields are."""
+    """A frozen dataclass that may contain arrays; two records are equal if all their fields are equal."""
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -84,29 +84,29 @@ class Record:
         return f"layer {getattr(self, 'name', '')!r}"
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
-    return bool(one == other)
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, np.ndarray):
+        return isinstance(right, np.ndarray) and left.dtype == right.dtype and np.array_equal(left, right)
+    return bool(left == right)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer(Record, ABC):
-    """One step of a network: what it gives for what it reads.
+    """One operation of a network: it computes one output tensor from its input tensors.
 
-    Layers with one input are a :class:`OneInput`; those that join several are a :class:`fewbit.golden.join.Join`.
+    Layers with one input derive from :class:`OneInput`, layers with several from :class:`fewbit.golden.join.Join`.
 
     Parameters
     ----------
     name : str
-        Different from that of every other layer of a network.
+        Unique in a network.
     inputs : tuple of str
-        Names of the layers whose outputs it reads, :data:`fewbit.golden.graph.INPUT` for the input of the network;
-        empty: the layer before it.
+        Names of the layers whose outputs this layer reads; :data:`fewbit.golden.graph.INPUT` is the network's input.
+        If empty, it reads the layer directly before it.
     """
 
     kind: ClassVar[str]
-    """What files and reports call layers of this class."""
+    """Name of this class in files and reports."""
     joins: ClassVar[bool] = False
     """Whether layers of this class read two inputs or more."""
 
@@ -115,7 +115,7 @@ class Layer(Record, ABC):
 
     @property
     def label(self) -> str:
-        """What a message calls it."""
+        """Name of the layer in messages."""
         return self._label()
 
     @abstractmethod
@@ -128,29 +128,29 @@ class Layer(Record, ABC):
 
         # (N, \\*shape) of each input -> (N, \\*output shape)
 
-        ``quality`` caps the signed digits that count in a multiplication; None is all.
+        ``quality`` limits how many signed digits of a multiplier are used; None uses all.
         """
 
     def output_range_of(self, sources: Sequence[TensorType], inputs: Sequence[Callable[[], Range]]) -> Range:
-        """Lowest and highest output at any quality, for each place on the first axis of a frame: by default all that
-        the kind of the output holds.
+        """Lowest and highest output at any quality, for each index on the first axis of a frame. The default is the
+        full range of the output's number kind.
 
         Parameters
         ----------
         sources : sequence of TensorType
-            Of the inputs.
+            Types of the inputs.
         inputs : sequence of callable
-            Each gives the same of one input.
+            For each input, a function that returns its range.
         """
         return whole_range(self.output_of(sources))
 
     def memory_bits(self, source: TensorType) -> int:
-        """Bits of the weights or thresholds that it stores, for a first input of type ``source``."""
+        """Number of bits of the stored weights or thresholds, if the first input has type ``source``."""
         return 0
 
     def operations(self, source: TensorType) -> int:
-        """Elementary operations a frame, for a first input of type ``source``: multiply-accumulates, additions,
-        comparisons, elements of windows."""
+        """Number of elementary operations for one frame, if the first input has type ``source``: multiply-accumulates,
+        additions, comparisons, or elements of pooling windows."""
         return 0
 
 
@@ -166,12 +166,12 @@ class OneInput(Layer):
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
         """The output for ``x``, int64 of type ``source``, exact.  # (N, \\*source.shape) -> (N, \\*output shape)
 
-        ``quality`` caps the signed digits that count in a multiplication; None is all.
+        ``quality`` limits how many signed digits of a multiplier are used; None uses all.
         """
 
     def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
-        """Lowest and highest output at any quality, for each place on the first axis of a frame; ``inputs`` gives the
-        same of the input. By default all that the kind of the output holds."""
+        """Lowest and highest output at any quality, for each index on the first axis of a frame. ``inputs`` returns the
+        range of the input. The default is the full range of the output's number kind."""
         return whole_range(self.output(source))
 
     def output_of(self, sources: Sequence[TensorType]) -> TensorType:

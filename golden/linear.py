@@ -1,4 +1,4 @@
-"""Layers that multiply: dense and convolutional, with weights of any code and scales in fixed point."""
+"""Layers with weights: dense and convolutional, with weights of any code and fixed-point scales."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ from fewbit.golden.matvec import matvec, product
 from fewbit.golden.window import windows
 
 _BLOCK = 1 << 16
-"""Values whose signed digits are worked out at a time."""
+"""Number of values that are recoded to signed digits at a time."""
 
 _MOST_ELEMENTS = 1 << 24
-"""Elements of windows that a convolution holds at a time."""
+"""Number of window elements that a convolution keeps in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Linear(OneInput):
-    """A product with weights, exact: each output is ``sum_i scale * level * x[i]`` over the inputs that it sees.
+    """Multiplication by weights, exact: each output is ``sum_i scale * level * x[i]`` over its inputs ``i``.
 
-    Levels are those of the code. Scales are integers, shared by the weights of a *vector*: ``vector`` neighbours along
-    the inputs of an output, or ``across`` the outputs of an input. A scale meets the data in a canonic-signed-digit
-    multiplier, and the levels of a ``csd`` code are such digits too; ``quality`` caps how many of them count.
+    A level is a value of the weight code. Scales are integers. The weights of a *vector* share a scale: ``vector``
+    neighbouring weights along the inputs of one output or, with ``across``, along the outputs of one input. Scales are
+    multiplied by canonic-signed-digit multipliers, and the weights of a ``csd`` code consist of such digits, too;
+    ``quality`` limits how many of the digits are used.
 
     Parameters
     ----------
     weights : int array
-        Levels of ``code``, outputs first.
+        Levels of ``code``; the first axis is the outputs.
     code : Code
-        How a weight is stored.
-    scales : int array (outputs, vectors) or, across, (vectors, inputs); None
-        None: every scale is 1. The last vector may be shorter.
+        The weight code.
+    scales : int array (outputs, vectors) or, with ``across``, (vectors, inputs); None
+        If None, every scale is 1. The last vector may be shorter.
     negative_scales : int array, None
-        Of negative levels, where theirs differ: ``-1`` then stands for ``-negative_scales``. As in Trained Ternary
+        Scales of negative levels, if they differ: level ``-1`` then means ``-negative_scales``. From Trained Ternary
         Quantization, arXiv 1612.01064.
     vector : int
-        Weights that share a scale; 0 without scales.
+        Number of weights that share a scale; 0 without scales.
     across : bool
-        Whether vectors run across outputs; else along inputs. Figures 6 and 5 of the quality-scalable multiplier paper.
+        Whether vectors run across outputs instead of along inputs: Figures 6 and 5 of the quality-scalable multiplier
+        paper.
     """
 
     axes: ClassVar[int]
@@ -65,22 +67,22 @@ class Linear(OneInput):
             raise FewbitError(f"{self._label()}: weights must not be empty, got shape {weights.shape}")
         if not self.code.contains(weights):
             wrong = weights[~np.isin(weights, self.code.levels)][0]
-            raise FewbitError(f"{self._label()}: weight {wrong} is no level of the {self.code} code")
+            raise FewbitError(f"{self._label()}: weight {wrong} is not a level of the {self.code} code")
         if self.scales is None:
             if self.negative_scales is not None or self.vector or self.across:
-                raise FewbitError(f"{self._label()}: without scales it has no vectors and no scales of negative levels")
+                raise FewbitError(f"{self._label()}: negative_scales, vector and across are only allowed with scales")
             return
         along = self.outputs if self.across else self.fan_in
         if not 1 <= self.vector <= along:
             raise FewbitError(f"{self._label()}: a vector has 1 to {along} weights, not {self.vector}")
         vectors = -(-along // self.vector)
-        wanted = (vectors, self.fan_in) if self.across else (self.outputs, vectors)
+        expected = (vectors, self.fan_in) if self.across else (self.outputs, vectors)
         for name in ("scales", "negative_scales"):
             if getattr(self, name) is None:
                 continue
             scales = self._freeze(name, np.int64, 2)
-            if scales.shape != wanted:
-                raise FewbitError(f"{self._label()}: {name} must have the shape {wanted}, not {scales.shape}")
+            if scales.shape != expected:
+                raise FewbitError(f"{self._label()}: {name} must have the shape {expected}, not {scales.shape}")
             if np.abs(scales).max() >= 1 << csd.WIDEST - 1:
                 raise FewbitError(f"{self._label()}: {name} must fit {csd.WIDEST} signed bits")
 
@@ -90,64 +92,69 @@ class Linear(OneInput):
 
     @property
     def fan_in(self) -> int:
-        """Inputs that one output sees."""
+        """Number of inputs of one output."""
         return int(self.weights[0].size)
 
     @property
     def matrix(self) -> Ints:
-        """Levels as (outputs, inputs), the inputs in the order in which hardware takes them."""
+        """Levels as (outputs, inputs), the inputs in the order in which the hardware reads them."""
         return self.weights
 
     @abstractmethod
     def position(self) -> Dense:
-        """The product at one position, of inputs in the order of :attr:`matrix`. With groups its rows go in shares, and
-        each share has inputs of its own."""
+        """The matrix-vector product that is computed at one position, with inputs in the order of :attr:`matrix`. In a
+        convolution with groups, each group of its rows has different inputs."""
 
     @cached_property
     def scale_kind(self) -> DType | None:
-        """The narrowest kind that holds every scale; None without scales."""
+        """The narrowest number kind that can hold every scale; None without scales."""
         if self.scales is None:
             return None
-        both = [self.scales, *([] if self.negative_scales is None else [self.negative_scales])]
-        return DType.holding(min(int(one.min()) for one in both), max(int(one.max()) for one in both))
+        arrays = [self.scales, *([] if self.negative_scales is None else [self.negative_scales])]
+        return DType.holding(min(int(scales.min()) for scales in arrays), max(int(scales.max()) for scales in arrays))
 
     @cached_property
     def digits(self) -> int:
-        """Most signed digits that a scale, or a weight of a ``csd`` code, has: at this quality all is exact. Else 0."""
-        wide = [one for one in (self.scales, self.negative_scales) if one is not None]
+        """The largest number of signed digits of a scale or a ``csd`` weight: with this quality the layer is exact. 0
+        if it has neither."""
+        multipliers = [scales for scales in (self.scales, self.negative_scales) if scales is not None]
         if self.code.digit_width is not None:
-            wide.append(self.weights)
-        return max((int((digits != 0).sum(-1).max()) for one in wide for digits in _recoded(one)), default=0)
+            multipliers.append(self.weights)
+        recoded = (digits for values in multipliers for digits in _recoded(values))
+        return max((int((digits != 0).sum(-1).max()) for digits in recoded), default=0)
 
     def factors(self, quality: int | None = None) -> Ints:
-        """``scale * level`` of every weight, (outputs, inputs) int64, with the ``quality`` most significant digits.
+        """``scale * level`` of every weight, (outputs, inputs) int64, with the ``quality`` most significant signed
+        digits.
 
-        A quality of None, or at or above :attr:`digits`, is exact.
+        A quality of None, or of at least :attr:`digits`, is exact.
         """
-        kept = self.digits if quality is None else quality
+        digits = self.digits if quality is None else quality
         levels = self.matrix.astype(np.int64)
         if self.code.digit_width is not None:
-            levels = truncate(levels, kept)
+            levels = truncate(levels, digits)
         if self.scales is None:
             return levels
-        scales = self.each_scale(truncate(self.scales, kept))
+        scales = self.each_scale(truncate(self.scales, digits))
         if self.negative_scales is not None:
-            scales = np.where(levels < 0, self.each_scale(truncate(self.negative_scales, kept)), scales)
+            scales = np.where(levels < 0, self.each_scale(truncate(self.negative_scales, digits)), scales)
         return levels * scales
 
     def each_scale(self, scales: Ints) -> Ints:
-        """The scale of every weight, of such as :attr:`scales`.  # (outputs, vectors) -> (outputs, inputs)"""
+        """Repeat ``scales``, an array like :attr:`scales`, for every weight.
+
+        # (outputs, vectors), or with ``across`` (vectors, inputs) -> (outputs, inputs)
+        """
         if self.across:
             return np.repeat(scales, self.vector, axis=0)[: self.outputs]
         return np.repeat(scales, self.vector, axis=1)[:, : self.fan_in]
 
     def lane_kind(self, source: DType) -> DType:
-        """Kind of the elements as the lanes see them, for inputs of kind ``source``."""
+        """Number kind of the elements at the lanes, for inputs of kind ``source``."""
         return source
 
     def bounds(self, source: DType) -> tuple[Ints, Ints]:
-        """Lowest and highest sum each output can reach at any quality, (outputs,) int64 each, for inputs of kind
-        ``source``.
+        """Lowest and highest sum of each output at any quality, (outputs,) int64 each, for inputs of kind ``source``.
 
         Raises
         ------
@@ -161,7 +168,7 @@ class Linear(OneInput):
             negative = np.minimum(factors, 0).sum(1, dtype=np.int64).astype(object)
             lows.append(positive * source.min + negative * source.max)
             highs.append(positive * source.max + negative * source.min)
-        if self.digits:  # a quality of 0
+        if self.digits:  # at a quality of 0 all sums are 0
             lows.append(0 * lows[0])
             highs.append(0 * highs[0])
         least, most = np.min(lows, axis=0), np.max(highs, axis=0)
@@ -172,7 +179,10 @@ class Linear(OneInput):
 
     @abstractmethod
     def products(self, source: TensorType, x: Ints, factors: Ints) -> Ints:
-        """:meth:`step` with ``factors`` (outputs, inputs), such as :meth:`factors` gives, for the weights."""
+        """Compute the output for ``x`` with given ``factors`` (outputs, inputs) instead of :meth:`factors`.
+
+        # (N, \\*source.shape) -> (N, \\*output shape)
+        """
 
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
         return self.products(source, x, self.factors(quality))
@@ -181,32 +191,34 @@ class Linear(OneInput):
         return self.weights.size * self.code.bits
 
     def operations(self, source: TensorType) -> int:
-        """The inputs that each element of the output sees, padding among them."""
+        """Number of multiply-accumulates for one frame, including those with padding."""
         return self.output(source).size * self.fan_in
 
     def output_range(self, source: TensorType, inputs: Callable[[], Range]) -> Range:
         return self.bounds(source.dtype)
 
     def _sums(self, factors: Ints, source: DType, x: Ints) -> Ints:
-        """# (outputs, inputs), (N, inputs) -> (N, outputs)"""
+        """Sums of products.  # (outputs, inputs), (N, inputs) -> (N, outputs)"""
         if self.digits:
             return product(x, factors, source)
         return matvec(x, factors, self.code, source)
 
     def sum_kind(self, source: DType) -> DType:
-        """The narrowest kind that holds every sum."""
+        """The narrowest number kind that can hold every sum, for inputs of kind ``source``."""
         low, high = self.bounds(source)
         return DType.holding(int(low.min()), int(high.max()))
 
 
 def truncate(values: Ints, quality: int) -> Ints:
-    """The ``quality`` most significant canonic signed digits of ``values``.  # (...) -> (...) int64"""
+    """Keep only the ``quality`` most significant canonic signed digits of ``values``.  # (...) -> (...) int64"""
     blocks = [csd.value(csd.keep(digits, quality)) for digits in _recoded(values)]
     return np.concatenate(blocks or [np.zeros(0, np.int64)]).reshape(values.shape)
 
 
 def _recoded(values: Ints) -> Iterator[Ints]:
-    """Digits of ``values`` in C order, block by block: together they take a hundred times what the values do."""
+    """Signed digits of ``values`` in C order, in blocks: all at once would take a hundred times the memory of the
+    values.
+    """
     flat = values.ravel()
     return (csd.recode(flat[start : start + _BLOCK], csd.WIDEST) for start in range(0, flat.size, _BLOCK))
 
@@ -231,19 +243,20 @@ class Dense(Linear):
 
 
 def whole_numbers(layer: Any, name: str, length: int) -> None:
-    """Makes a tuple of the field ``name``. Raises FewbitError unless it holds ``length`` integers."""
+    """Convert the field ``name`` to a tuple. Raises FewbitError unless it has ``length`` integers."""
     values = tuple(getattr(layer, name))
     if len(values) != length:
         raise FewbitError(f"{layer._label()}: {name} must be {length} numbers, not {len(values)}")
-    if any(isinstance(one, bool) or not isinstance(one, (int, np.integer)) for one in values):
+    if any(isinstance(value, bool) or not isinstance(value, (int, np.integer)) for value in values):
         raise FewbitError(f"{layer._label()}: {name} must be whole numbers, not {values}")
-    object.__setattr__(layer, name, tuple(int(one) for one in values))
+    object.__setattr__(layer, name, tuple(int(value) for value in values))
 
 
 def checked_window(
     layer: Any, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> None:
-    """Raises FewbitError unless kernel, stride and padding are those of a window; makes tuples of the layer's."""
+    """Raise FewbitError unless kernel, stride and padding are valid for a window. Converts the layer's ``stride`` and
+    ``padding`` to tuples."""
     for name, length in (("stride", 2), ("padding", 4)):
         whole_numbers(layer, name, length)
     if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
@@ -260,7 +273,10 @@ def checked_window(
 def window_positions(
     layer: Any, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int], source: TensorType
 ) -> tuple[int, int]:
-    """Rows and columns of windows over a map ``source``, (channels, height, width); FewbitError if there are none."""
+    """Number of rows and columns of windows over a map of type ``source``, (channels, height, width).
+
+    Raises FewbitError if ``source`` is not a map, or is smaller than the kernel.
+    """
     if len(source.shape) != 3:
         raise FewbitError(f"{layer._label()}: takes a map of (channels, height, width), not {source}")
     channels, height, width = source.shape
@@ -277,11 +293,11 @@ def window_positions(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conv(Linear):
-    """Convolution over a map, as a product at every position of its window; exact.
+    """Convolution over a map: a matrix-vector product at every position of the window, exact.
 
     ``y[o, r, c] = sum_{i, u, v} weights[o, i, u, v] * x[g(o) + i, r * stride[0] + u - top, c * stride[1] + v - left]``,
-    with ``g(o)`` the first channel of the output's group. Outside the map ``x`` is 0, for bipolar inputs too: a lane
-    then sees 0 beside -1 and +1 (:meth:`lane_kind`).
+    where ``g(o)`` is the first channel of the output's group. Outside the map ``x`` is 0. This is so for bipolar
+    inputs, too: with padding, the lanes receive 0 in addition to -1 and +1 (:meth:`lane_kind`).
 
     Parameters
     ----------
@@ -290,7 +306,8 @@ class Conv(Linear):
     padding : (top, left, bottom, right)
         Each less than the kernel.
     groups : int
-        Divides outputs and channels; outputs of a group see its channels only. Depthwise: as many as channels.
+        Divides outputs and channels; the outputs of a group use only the channels of this group. A depthwise
+        convolution has as many groups as channels.
     """
 
     kind: ClassVar[str] = "conv"
@@ -311,12 +328,12 @@ class Conv(Linear):
 
     @property
     def channels(self) -> int:
-        """Of the input map."""
+        """Number of channels of the input map."""
         return int(self.weights.shape[1]) * self.groups
 
     @property
     def matrix(self) -> Ints:
-        """Levels as (outputs, inputs): row by row of the window, channels last."""
+        """Levels as (outputs, inputs); the inputs are those of the window row by row, channels last."""
         return self.weights.transpose(0, 2, 3, 1).reshape(self.outputs, -1)
 
     def lane_kind(self, source: DType) -> DType:
@@ -337,11 +354,11 @@ class Conv(Linear):
         for start in range(0, len(x), frames):
             part = slice(start, start + frames)
             for group in range(self.groups):
-                seen = x[part, group * channels : (group + 1) * channels]
-                vectors = windows(seen, self.kernel, self.stride, self.padding).reshape(-1, self.fan_in)
-                own = slice(group * outputs, (group + 1) * outputs)
-                sums = self._sums(factors[own], kind, vectors).reshape(len(seen), rows, columns, outputs)
-                y[part, own] = sums.transpose(0, 3, 1, 2)
+                maps = x[part, group * channels : (group + 1) * channels]
+                vectors = windows(maps, self.kernel, self.stride, self.padding).reshape(-1, self.fan_in)
+                group_outputs = slice(group * outputs, (group + 1) * outputs)
+                sums = self._sums(factors[group_outputs], kind, vectors).reshape(len(maps), rows, columns, outputs)
+                y[part, group_outputs] = sums.transpose(0, 3, 1, 2)
         return y
 
     def position(self) -> Dense:

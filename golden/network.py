@@ -1,4 +1,4 @@
-"""Networks: a graph of frozen layers that check themselves. Integers from the first layer to the last."""
+"""A trained network: a graph of immutable layers that validate themselves. All values are integers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from fewbit.golden.window import windows
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Flatten(OneInput):
-    """Frame of any shape to one axis, C order; a map with its channels last if wanted. Costs nothing in hardware."""
+    """Reshape a frame of any shape to one axis, in C order; with ``channels_last``, a map is read row by row with its
+    channels last. Takes no hardware."""
 
     kind: ClassVar[str] = "flatten"
     channels_last: bool = False
 
     def places(self, shape: tuple[int, ...]) -> Ints:
-        """Where each element of the output stands in the C order of a frame of ``shape``.  # () -> (size,)"""
+        """Position of each output element in the C order of a frame of ``shape``.  # () -> (size,)"""
         order = np.arange(int(np.prod(shape))).reshape(shape)
         return (order.transpose(1, 2, 0) if self.channels_last and len(shape) == 3 else order).ravel()
 
@@ -52,16 +53,17 @@ class Flatten(OneInput):
 class Threshold(OneInput):
     """Activation and requantization: ``level = number of t with sign * x >= t``, ``y = base + step * level``.
 
-    Batch normalization, activation and requantization fold into it; a negative gain is a ``sign`` of -1.
+    Batch normalization, activation and requantization are merged into it. A negative gain becomes a ``sign`` of -1.
 
     Parameters
     ----------
     thresholds : int array (channels, T)
-        Ascending along the second axis. One row serves every channel; else channels are the *first* axis of a frame.
+        Ascending along the second axis. A single row applies to all elements; otherwise there is a row for each
+        channel, and channels are the *first* axis of a frame.
     sign : int array (channels,)
         +1 or -1 for each row.
     dtype : DType
-        Kind of the output. ``step`` is 2 for bipolar, else 1.
+        Number kind of the output. ``step`` is 2 for bipolar, else 1.
     base : int
         Output at level 0.
     """
@@ -98,7 +100,7 @@ class Threshold(OneInput):
         return self.base + self.dtype.step * self.levels(x)
 
     def levels(self, x: Ints) -> Ints:
-        """How many thresholds each element of ``x`` reaches.  # (N, ...) -> (N, ...) int64"""
+        """Number of thresholds that each element of ``x`` reaches.  # (N, ...) -> (N, ...) int64"""
         return threshold_level(x, self.thresholds, self.sign)
 
     def memory_bits(self, source: TensorType) -> int:
@@ -110,10 +112,10 @@ class Threshold(OneInput):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pool(OneInput):
-    """The greatest element of every window of a map, or the sum of its elements, channel by channel.
+    """Maximum or sum of the elements of each window of a map, for each channel separately.
 
-    Padding never wins a maximum, and adds 0 to a sum. A mean is a sum whose divisor went into the thresholds or the
-    output scale behind it.
+    Padding is never the maximum, and adds 0 to a sum. A mean is expressed as a sum: the importer moves its divisor into
+    the thresholds or the output scale that follow.
 
     Parameters
     ----------
@@ -147,8 +149,8 @@ class Pool(OneInput):
 
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:
         fill = source.dtype.min if self.mode == "max" else 0
-        seen = windows(x, self.kernel, self.stride, self.padding, fill)
-        pooled = seen.max((3, 4)) if self.mode == "max" else seen.sum((3, 4))
+        elements = windows(x, self.kernel, self.stride, self.padding, fill)
+        pooled = elements.max((3, 4)) if self.mode == "max" else elements.sum((3, 4))
         return np.ascontiguousarray(pooled.transpose(0, 3, 1, 2))
 
     def operations(self, source: TensorType) -> int:
@@ -159,16 +161,16 @@ class Pool(OneInput):
         if self.mode == "max":
             return low, high
         elements = self.kernel[0] * self.kernel[1]
-        if any(self.padding):  # a window may lie in it but for one element
+        if any(self.padding):  # all elements of a window except one may be padding
             return np.minimum(low, elements * low), np.maximum(high, elements * high)
         return elements * low, elements * high
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Affine(OneInput):
-    """Fixed-point gain and offset a channel, ``y[c] = scale[c] * x[c] + bias[c]``; channels are the first axis.
+    """Fixed-point gain and offset for each channel: ``y[c] = scale[c] * x[c] + bias[c]``. Channels are the first axis.
 
-    It stands where a network ends in a gain that differs between classes, so that arg-max sees comparable scores.
+    If the output gain of a network differs between classes, this layer makes the scores comparable for the arg-max.
 
     Parameters
     ----------
@@ -182,7 +184,10 @@ class Affine(OneInput):
     def __post_init__(self) -> None:
         scale, bias = self._freeze("scale", np.int64, 1), self._freeze("bias", np.int64, 1)
         if scale.shape != bias.shape or scale.size == 0:
-            raise FewbitError(f"{self._label()}: scale and bias must have one length, not {scale.size} and {bias.size}")
+            raise FewbitError(
+                f"{self._label()}: scale and bias must have the same length of at least 1, "
+                f"not {scale.size} and {bias.size}"
+            )
 
     def output(self, source: TensorType) -> TensorType:
         if source.shape[:1] != self.scale.shape:
@@ -202,7 +207,7 @@ class Affine(OneInput):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArgMax(OneInput):
-    """Index of the largest score; the lowest index among equals. Ends a network."""
+    """Index of the largest score; of equal scores, the lowest index. Only the last layer can be an ArgMax."""
 
     kind: ClassVar[str] = "argmax"
 
@@ -216,12 +221,12 @@ class ArgMax(OneInput):
 
 
 LAYERS: tuple[type[Layer], ...] = (Flatten, Dense, Conv, Pool, Threshold, Affine, Add, Concat, ArgMax)
-"""Every layer kind that a file can hold."""
+"""The layer classes that a model file can contain."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputQuantizer(Record):
-    """How a float32 input becomes the network's integers: ``level = number of t with sign * x >= t``, elementwise.
+    """Quantization of a float32 input to integers, element by element: ``level = number of t with sign * x >= t``.
 
     Parameters
     ----------
@@ -230,7 +235,7 @@ class InputQuantizer(Record):
     sign : int
         +1 or -1.
     base : int
-        Output at level 0; a level more is one ``step`` of the network's input kind more.
+        Output at level 0. Each further level adds the ``step`` of the network's input kind.
     """
 
     thresholds: Ints
@@ -249,27 +254,27 @@ class InputQuantizer(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network(Record):
-    """A trained network in integers.
+    """A trained network that computes in integers.
 
     Parameters
     ----------
     name : str
     input : TensorType
-        Kind and shape of one input frame.
+        Number kind and shape of one input frame.
     layers : tuple of Layer
-        In topological order: each reads layers before it, by default the one before it. The output of the last is
-        that of the network; an ArgMax can only be the last.
+        In topological order: each layer reads outputs of earlier layers, by default of the layer directly before it.
+        The last layer gives the network's output; only the last may be an ArgMax.
     input_quantizer : InputQuantizer or None
-        How the source model's float32 input becomes ``input``; None where inputs are integers already.
+        Conversion of the source model's float32 input to ``input``; None if the inputs are integers.
     output_scale, output_bias : float64 array (channels,) or (1,)
-        ``scores * scale + bias`` is the source model's output tensor; meaningless after ArgMax.
+        ``scores * scale + bias`` is the source model's output tensor. Not used after an ArgMax.
     output_shape : tuple of int or None
-        Shape of one frame of the source model's output tensor; None if it is that of the last layer.
+        Shape of one frame of the source model's output tensor; None if it is the shape of the last layer's output.
 
     Raises
     ------
     FewbitError
-        If a layer cannot take what it reads; the message names the layer.
+        If a layer cannot process the tensors that it reads; the message names the layer.
     """
 
     name: str
@@ -290,9 +295,9 @@ class Network(Record):
         if self.input.size == 0 or any(extent < 1 for extent in self.input.shape):
             raise FewbitError(f"network {self.name!r}: an input of shape {self.input.shape} is empty")
         names = [layer.name for layer in self.layers]
-        twice = {name for name, times in Counter(names).items() if times > 1}
-        if twice:
-            raise FewbitError(f"network {self.name!r}: two layers are named {min(twice)!r}")
+        repeated = {name for name, times in Counter(names).items() if times > 1}
+        if repeated:
+            raise FewbitError(f"network {self.name!r}: two layers are named {min(repeated)!r}")
         for layer in self.layers[:-1]:
             if isinstance(layer, ArgMax):
                 raise FewbitError(f"{layer._label()}: an arg-max can only be the last layer")
@@ -315,17 +320,18 @@ class Network(Record):
 
     @cached_property
     def reads(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the tensors that each layer reads: 0 is the input, ``k`` the output of layer ``k - 1``."""
+        """For each layer the numbers of the tensors that it reads: 0 is the network's input, ``k`` the output of layer
+        ``k - 1``."""
         return tensors_read(self.layers)
 
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:
-        """Indices of the layers that read each tensor, by the number of the tensor."""
+        """For each tensor, by its number, the indices of the layers that read it."""
         return tensor_readers(self.reads)
 
     @cached_property
     def tensor_types(self) -> tuple[TensorType, ...]:
-        """Type of each tensor, by its number: of the input, then of every layer's output."""
+        """Type of each tensor, by its number: first the network's input, then the output of every layer."""
         types = [self.input]
         labels = [self._label()]
         for layer, sources in zip(self.layers, self.reads):
@@ -350,42 +356,44 @@ class Network(Record):
         return {layer.name: index for index, layer in enumerate(self.layers)}
 
     def index(self, layer: Layer) -> int:
-        """Place of ``layer`` among the layers."""
+        """Index of ``layer`` in ``layers``."""
         return self._places[layer.name]
 
     def sources(self, layer: Layer) -> tuple[TensorType, ...]:
-        """Types of what ``layer`` reads."""
+        """Types of the tensors that ``layer`` reads."""
         return tuple(self.tensor_types[number] for number in self.reads[self.index(layer)])
 
     def source(self, layer: Layer) -> TensorType:
-        """Type of what ``layer`` reads, of the first input where it joins several."""
+        """Type of the tensor that ``layer`` reads; of the first one if it reads several."""
         return self.sources(layer)[0]
 
     def before(self, layer: Layer) -> tuple[Layer | None, ...]:
-        """The layers that ``layer`` reads; None for the input of the network."""
+        """The layers whose outputs ``layer`` reads; None stands for the network's input."""
         return tuple(self.layers[number - 1] if number else None for number in self.reads[self.index(layer)])
 
     def after(self, layer: Layer) -> tuple[Layer, ...]:
-        """The layers that read ``layer``, in order."""
+        """The layers that read the output of ``layer``, in order."""
         return tuple(self.layers[index] for index in self.readers[self.index(layer) + 1])
 
     def only_reader(self, tensor: int) -> int | None:
-        """Index of the layer that alone reads a tensor, if it reads nothing else; None at forks, joins and the end."""
+        """Index of the only layer that reads tensor number ``tensor``, if that layer reads no other tensor; else None:
+        at forks, at joins and at the end of the network."""
         readers = self.readers[tensor]
         return readers[0] if len(readers) == 1 and len(self.reads[readers[0]]) == 1 else None
 
     @property
     def is_chain(self) -> bool:
-        """Whether every layer reads the one before it, and nothing else."""
+        """Whether every layer reads only the output of the layer directly before it."""
         return all(sources == (index,) for index, sources in enumerate(self.reads))
 
     def with_layers(self, layers: Sequence[Layer]) -> Network:
-        """The network with these layers, whose inputs may all be named, in place of its own."""
+        """A copy of this network with other ``layers``. All their inputs may be named."""
         return replace(self, layers=unnamed(layers))
 
     @property
     def named_layers(self) -> list[Layer]:
-        """The layers with all inputs named: to be moved, added or left out and given to :meth:`with_layers`."""
+        """The layers with all inputs named, so that layers can be moved, added or removed before
+        :meth:`with_layers`."""
         return named(self.layers)
 
     @property
@@ -394,7 +402,7 @@ class Network(Record):
 
     @property
     def scores(self) -> TensorType:
-        """Type of the scores: what goes into the last arg-max, or the output where there is none."""
+        """Type of the scores: the input of the final ArgMax, or the network's output if there is none."""
         last = self.layers[-1]
         return self.source(last) if isinstance(last, ArgMax) else self.output
 
@@ -405,18 +413,21 @@ class Network(Record):
 
     @cached_property
     def digits(self) -> int:
-        """Most signed digits that a multiplication in it has; :func:`fewbit.golden.run.run` is exact at this quality.
-        Else 0: it has no quality to turn."""
+        """The largest number of signed digits of any scale or ``csd`` weight: with this quality
+        :func:`fewbit.golden.run.run` is exact. 0 if no multiplication uses signed digits, so that quality has no
+        effect.
+        """
         return max((layer.digits for layer in self.layers if isinstance(layer, Linear)), default=0)
 
     @property
     def classifies(self) -> bool:
-        """Whether the largest integer score is the network's answer: it ends in ArgMax, or in one positive scale."""
+        """Whether the index of the largest integer score is the predicted class: the network ends in an ArgMax, or all
+        scores have the same positive scale and the same bias."""
         if isinstance(self.layers[-1], ArgMax):
             return True
-        one_scale = (self.output_scale == self.output_scale[0]).all() and self.output_scale[0] > 0
-        one_bias = (self.output_bias == self.output_bias[0]).all()
-        return bool(one_scale and one_bias and len(self.output.shape) == 1 and self.output.size > 1)
+        same_scale = (self.output_scale == self.output_scale[0]).all() and self.output_scale[0] > 0
+        same_bias = (self.output_bias == self.output_bias[0]).all()
+        return bool(same_scale and same_bias and len(self.output.shape) == 1 and self.output.size > 1)
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Runs a Network on frames, every intermediate kept: the reference that all other engines must equal."""
+"""Golden model: runs a network on frames and keeps all intermediate tensors. Other engines must equal its results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from fewbit.golden.network import (
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave.
+    """All tensors of a run.
 
     Attributes
     ----------
     network : Network
     tensors : tuple of int64 array
-        The input, then the output of every layer, ``(N, *shape)`` each, as ``network.tensor_types`` types them.
+        The input, then the output of every layer, each of shape ``(N, *shape)`` with the types in
+        ``network.tensor_types``.
     """
 
     network: Network
@@ -36,24 +37,24 @@ class Result:
 
     @property
     def scores(self) -> Ints:
-        """Integer scores, (N, ...): what the last arg-max saw, or the output where there is none."""
+        """Integer scores, (N, ...): the input of the final ArgMax, or the output if there is none."""
         return self.tensors[self.network.scores_tensor]
 
     def of(self, layer: Layer | None) -> Ints:
-        """Output of ``layer``, (N, ...) int64; None: the input."""
+        """Output of ``layer``, (N, ...) int64; for None, the network's input."""
         return self.tensors[0 if layer is None else self.network.index(layer) + 1]
 
 
 def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
-    """Runs ``frames``, (N, \\*network.input.shape) integers of the input kind, through every layer.
+    """Run ``frames``, (N, \\*network.input.shape) integers of the network's input kind, through every layer.
 
-    ``quality`` caps the signed digits that count in every multiplication by a scale or a ``csd`` weight, the most
-    significant first; None, or ``network.digits`` and more, is exact.
+    ``quality`` limits how many signed digits of each scale and ``csd`` weight are used, the most significant first.
+    None, or at least ``network.digits``, is exact.
 
     Raises
     ------
     FewbitError
-        If shape or values of ``frames`` are not the network's, or the quality is negative.
+        If the shape or values of ``frames`` do not match the network's input, or the quality is negative.
     """
     if quality is not None and quality < 0:
         raise FewbitError(f"the quality must be 0 or more, not {quality}")
@@ -64,7 +65,8 @@ def run(network: Network, frames: Ints, quality: int | None = None) -> Result:
 
 
 def check_frames(network: Network, frames: Ints) -> Ints:
-    """``frames`` as (N, \\*input shape), of any shape that :func:`shaped` takes. Raises FewbitError on a misfit."""
+    """Return ``frames`` as (N, \\*input shape). Raises FewbitError if they are not integers of the network's input
+    kind, or have a shape that :func:`shaped` does not accept."""
     frames = np.asarray(frames)
     dtype = network.input.dtype
     if frames.dtype.kind not in "iub":
@@ -76,7 +78,7 @@ def check_frames(network: Network, frames: Ints) -> Ints:
 
 
 def shaped(frames: Ints, shape: tuple[int, ...]) -> Ints:
-    """``frames`` as (N, \\*shape); a frame given flat, or with other axes of one, is given its shape.
+    """Return ``frames`` as (N, \\*shape). A frame may also be flat, or have additional or missing axes of length 1.
 
     Raises
     ------
@@ -94,12 +96,12 @@ def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def quantize_input(network: Network, frames: Ints) -> Ints:
-    """float32 ``frames`` (N, ...) as the network's input integers, as the source model quantizes them.
+    """Quantize float32 ``frames`` (N, ...) to the network's input integers, as the source model does.
 
     Raises
     ------
     FewbitError
-        If the network takes integers only, or a value is not a number.
+        If the network has no input quantizer, or a value is NaN.
     """
     quantizer = network.input_quantizer
     if quantizer is None:
@@ -112,7 +114,8 @@ def quantize_input(network: Network, frames: Ints) -> Ints:
 
 
 def dequantize_output(network: Network, output: Ints) -> Ints:
-    """Integers (N, ...) of the last layer as the source model's output tensor: float32 scores, or int64 indices."""
+    """Convert the last layer's ``output`` (N, ...) to the source model's output tensor: float32 scores, or int64 class
+    indices after an ArgMax."""
     shape = (len(output), *(network.output.shape if network.output_shape is None else network.output_shape))
     if isinstance(network.layers[-1], ArgMax):
         return output.reshape(shape)
@@ -121,7 +124,8 @@ def dequantize_output(network: Network, output: Ints) -> Ints:
 
 
 def classify(network: Network, scores: Ints) -> Ints:
-    """Predicted classes (N,) int64 from integer ``scores`` (N, C), after the output scale where there is one."""
+    """Predicted classes (N,) int64 from integer ``scores`` (N, C). The output scale and bias are applied if they can
+    change the result."""
     real = scores if network.classifies else scores * network.output_scale + network.output_bias
     return np.asarray(np.argmax(real, axis=1))
 

@@ -1,13 +1,14 @@
-"""How many words the buffers of joins have to hold: exactly as many as let no beat come later, found by the schedule.
+"""Smallest buffers of joins that delay no score, computed from the schedule.
 
-The branches between a fork and a join take different times. The beats of the faster one wait in a buffer at the join;
-where it is too small, the fork stalls, and the slower branch with it: the design slows down, or stands still for ever.
+The branches between a fork and a join have different latencies. The beats of the faster branch wait in a buffer at the
+join. If this buffer is too small, the fork stalls, and with it the slower branch: the design becomes slower, or
+deadlocks.
 
-A branch whose beats never wait for another needs no buffer. For the others the schedule is run with more and fewer
-words. A design with some words is never faster than with more, so bisection finds the fewest with which no score
-comes a cycle later than with unlimited buffers. Since times only depend on earlier times through sums and maxima, a
-source or sink that pauses delays scores by no more than its pauses: buffers that are deep enough for the fastest source
-and sink never stall a design by themselves, and never lock it.
+A branch whose beats never wait for another branch needs no buffer. For the others, the schedule is computed with
+different depths. A design is never slower with a deeper buffer, so bisection finds the smallest depth with which no
+score is later than with unlimited buffers. Each time depends on earlier times only through sums and maxima, so a source
+or sink that pauses delays scores by no more than its pauses: buffers that are deep enough for the fastest source and
+sink never cause additional stalls or a deadlock.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from fewbit.golden.errors import FewbitError
 from fewbit.hw.schedule import JoinStep, Node, TooLate, schedule_of
 
 Depths = tuple[tuple[int, ...], ...]
-"""Words of the buffer of each side of each join, in the order of the nodes; 0: the side has no buffer."""
+"""Words of the buffer of each input of each join, in the order of the nodes; 0 is no buffer."""
 
 
 def joins(nodes: Sequence[Node]) -> list[JoinStep]:
-    """The joins among ``nodes``, in order."""
+    """The timing models of the joins in ``nodes``, in order."""
     return [step for node in nodes for step in node.steps[:1] if isinstance(step, JoinStep)]
 
 
 def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int, fastest: int) -> Depths:
-    """The fewest words of every buffer; the parameters are those of :func:`fewbit.hw.schedule.schedule_of`.
+    """The smallest depth of every buffer. For the parameters see :func:`fewbit.hw.schedule.schedule_of`.
 
     Raises
     ------
     FewbitError
-        If the branches of a join cannot be scheduled, whatever its buffers.
+        If there is no schedule even with unlimited buffers.
     """
     if not joins(make()):
         return ()
@@ -48,7 +49,8 @@ def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int,
         return True
 
     def fewest(place: int, side: int) -> int:
-        # With as many words as were held nothing waits for a place. Too few are found out soon, so these come first.
+        # The deepest fill of an unlimited buffer is an upper bound. A run with too few words ends early, so small
+        # depths are tried first.
         most = run(depths, frames, times)[1][place].held(side)
         low, high = 1, 1
         while high < most:

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The connected components that a folded network becomes."""
+"""The components of a folded network, and the connections between them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fewbit.hw.layers.argmax import ArgMaxUnit
 from fewbit.hw.layers.fork import Fork
 from fewbit.hw.schedule import Node, Schedule, TooLate, schedule_of
 from fewbit.hw.streams import Gearbox, shape_of
-from fewbit.hw.units.base import LeftOut, Made, Place, Unit
+from fewbit.hw.units.base import LeftOut, Place, PlacedUnit, Unit
 from fewbit.hw.units.table import unit_of
 
 SOURCE = -1
-"""The place, in :attr:`Part.sources`, of the input of the design."""
+"""Stands for the input of the design in :attr:`Part.sources`."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Part:
     name : str
     unit : Unit
     sources : tuple of (int, int)
-        For each of its inputs, the place of the part that it comes from, or :data:`SOURCE`, and which of its outputs.
+        For each input, the index of the part that drives it, or :data:`SOURCE`, and the number of that part's output.
     """
 
     name: str
@@ -49,23 +49,24 @@ class Part:
 
     @property
     def inputs(self) -> list[Any]:
-        """The streams that it takes."""
+        """The input streams, in order."""
         return getattr(self.unit, "inputs", None) or [self.unit.i]
 
     @property
     def outputs(self) -> list[Any]:
-        """The streams that it gives."""
+        """The output streams, in order."""
         return getattr(self.unit, "outputs", None) or [self.unit.o]
 
 
 def chain(network: Network, folding: Folding, target: str = "generic") -> list[Part]:
-    """Components in topological order, each behind those that it reads. Datapaths are made for ``target``. Joins whose
-    fold says nothing of their buffers get the fewest words that cost no cycle (:func:`with_buffers`).
+    """Return the components of a folded network in topological order. Their datapaths are built for ``target``.
+
+    A join whose fold has no buffer depths gets the smallest buffers that cost no cycle (:func:`with_buffers`).
 
     Raises
     ------
     FewbitError
-        If a fold does not divide its layer, or a layer has no hardware.
+        If a fold does not divide its layer, or there is no hardware for a layer.
     """
     if folding.input_lanes < 1 or network.input.size % folding.input_lanes:
         raise FewbitError(f"input lanes must divide the {network.input.size} inputs, not {folding.input_lanes}")
@@ -73,8 +74,8 @@ def chain(network: Network, folding: Folding, target: str = "generic") -> list[P
 
 
 def with_buffers(network: Network, folding: Folding) -> Folding:
-    """``folding`` with the depths of the buffers of every join: where it has none, the fewest words that cost no cycle,
-    exactly (:mod:`fewbit.hw.buffers`)."""
+    """Return ``folding`` with buffer depths for every join. If a join has none yet, the depths of all joins are
+    computed: the fewest words that cost no cycle (:mod:`fewbit.hw.buffers`)."""
     joins = [layer for layer in network.layers if isinstance(layer, Join)]
     if all(folding.of(layer, JoinFold).depths is not None for layer in joins):
         return folding
@@ -86,57 +87,68 @@ def with_buffers(network: Network, folding: Folding) -> Folding:
 
 @dataclass
 class _Stream:
-    """What flows behind a layer: the tensors of a network that need no hardware of their own are the same stream."""
+    """The stream that carries a tensor. The output of a layer without hardware is carried by the stream of its input.
+
+    Attributes
+    ----------
+    shape : Shape
+        Shape of one lane.
+    lanes : int
+    readers : int
+        Number of units that read the stream.
+    outputs : list of (int, int)
+        For each reader, the index of the part that drives it, and the number of that part's output.
+    """
 
     shape: Shape
     lanes: int
-    takers: int = 0
-    outputs: list[tuple[int, int]] = field(default_factory=list)  # of the parts that give it, one for each taker
+    readers: int = 0
+    outputs: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
 class _Assembly:
-    """A design in the making: first what every layer becomes, then the parts between them."""
+    """Builds a design: first a unit for every layer, then the gearboxes and forks between the units."""
 
     network: Network
     folding: Folding
     target: str
 
     @cached_property
-    def _units(self) -> list[tuple[str, Made, list[_Stream], _Stream]]:
-        """Of every layer that is a unit its name, the unit, the streams that it takes, and the one that it gives."""
+    def _units(self) -> list[tuple[str, PlacedUnit, list[_Stream], _Stream]]:
+        """The units of all layers that have hardware: name, unit, input streams and output stream."""
         network = self.network
         source = _Stream(shape_of(network.input.dtype), self.folding.input_lanes)
         streams = [source]
         left_outs: dict[int, LeftOut | None] = {id(source): None}
-        held: dict[str, _Stream] = {}  # layers that the unit before holds already
+        fused: dict[str, _Stream] = {}  # output streams of thresholds that are part of the unit before them
         units = []
         for index, (layer, read) in enumerate(zip(network.layers, network.reads)):
-            taken = [streams[number] for number in read]
-            if layer.name in held:
-                streams.append(held[layer.name])
+            inputs = [streams[number] for number in read]
+            if layer.name in fused:
+                streams.append(fused[layer.name])
                 continue
-            place = Place(network, layer, self.folding, self.target, taken[0].lanes, left_outs[id(taken[0])])
-            made = unit_of(layer).make(place)
-            if made is None:
-                streams.append(taken[0])
+            place = Place(network, layer, self.folding, self.target, inputs[0].lanes, left_outs[id(inputs[0])])
+            placed = unit_of(layer).make(place)
+            if placed is None:
+                streams.append(inputs[0])
                 continue
-            for stream in taken:
-                stream.takers += 1
+            for stream in inputs:
+                stream.readers += 1
             kind = network.types[layer.name].dtype
-            if made.left_out is not None:
-                kind = made.left_out.kind
-            elif made.holds is not None:
-                kind = network.types[made.holds.name].dtype
-            given = _Stream(shape_of(kind), made.lanes_out)
-            left_outs[id(given)] = made.left_out
-            if made.holds is not None:
-                held[made.holds.name] = given
-            streams.append(given)
-            units.append((f"layer_{index}_{layer.kind}", made, taken, given))
-        last = streams[network.scores_tensor]
-        last.takers += 1
-        self._scores = last
+            if placed.left_out is not None:
+                kind = placed.left_out.kind
+            elif placed.fused is not None:
+                kind = network.types[placed.fused.name].dtype
+            output = _Stream(shape_of(kind), placed.lanes_out)
+            left_outs[id(output)] = placed.left_out
+            if placed.fused is not None:
+                fused[placed.fused.name] = output
+            streams.append(output)
+            units.append((f"layer_{index}_{layer.kind}", placed, inputs, output))
+        scores = streams[network.scores_tensor]
+        scores.readers += 1
+        self._scores = scores
         self._source = source
         return units
 
@@ -147,24 +159,24 @@ class _Assembly:
             parts.append(Part(name, unit, sources))
             return len(parts) - 1, 0
 
-        def give(name: str, stream: _Stream, output: tuple[int, int]) -> None:
+        def drive(name: str, stream: _Stream, output: tuple[int, int]) -> None:
             stream.outputs = [output]
-            if stream.takers > 1:
-                place, _ = add(f"{name}_fork", Fork(stream.shape, stream.lanes, stream.takers), output)
-                stream.outputs = [(place, way) for way in range(stream.takers)]
+            if stream.readers > 1:
+                place, _ = add(f"{name}_fork", Fork(stream.shape, stream.lanes, stream.readers), output)
+                stream.outputs = [(place, branch) for branch in range(stream.readers)]
 
         units = self._units
-        give("input", self._source, (SOURCE, 0))
-        for name, made, taken, given in units:
+        drive("input", self._source, (SOURCE, 0))
+        for name, placed, inputs, output_stream in units:
             sources = []
-            for side, stream in enumerate(taken):
+            for side, stream in enumerate(inputs):
                 output = stream.outputs.pop(0)
-                if made.lanes_in != stream.lanes:
-                    suffix = f"_{side}" if len(taken) > 1 else ""
-                    gearbox = Gearbox(stream.shape, stream.lanes, made.lanes_in)
+                if placed.lanes_in != stream.lanes:
+                    suffix = f"_{side}" if len(inputs) > 1 else ""
+                    gearbox = Gearbox(stream.shape, stream.lanes, placed.lanes_in)
                     output = add(f"{name}_gearbox{suffix}", gearbox, output)
                 sources.append(output)
-            give(name, given, add(name, made.unit, *sources))
+            drive(name, output_stream, add(name, placed.unit, *sources))
         scores, kind = self.network.scores, shape_of(self.network.scores.dtype)
         output = self._scores.outputs.pop(0)
         if self._scores.lanes != 1:
@@ -189,11 +201,12 @@ def design_nodes(network: Network, folding: Folding) -> tuple[Callable[[], list[
 def timing(network: Network, folding: Folding) -> Schedule:
     """Exact latency and interval of the folded network, in cycles.
 
-    Raises FewbitError if a join has so small buffers that the design stands still.
+    Raises FewbitError if the buffers of a join are so small that the design deadlocks.
     """
     try:
         return schedule_of(*design_nodes(network, folding))[0]
     except TooLate:
         raise FewbitError(
-            f"a join of network {network.name!r} waits for ever: its buffers hold too few words; leave their depths out"
+            f"network {network.name!r} deadlocks: the buffers of a join are too small; leave out the depths of its "
+            "JoinFold, so that they are computed"
         ) from None

@@ -1,4 +1,5 @@
-"""What a planner chose for each layer of a network: a typed record a kind of layer."""
+"""Folds: how much of each layer is computed in parallel, and where its memories are. There is a class for each kind of
+layer."""
 
 from __future__ import annotations
 
@@ -17,29 +18,31 @@ from fewbit.hw.layers.threshold import COMPARATORS
 
 F = TypeVar("F", bound="Fold")
 
-STREAM = "stream"
-"""A form of thresholds beside those of :mod:`fewbit.hw.layers.threshold`: held by the fused-sign unit before them."""
+FUSED = "fused"
+"""Form of thresholds, in addition to those of :mod:`fewbit.hw.layers.threshold`: they are part of the weight stream of
+the fused-sign unit before them."""
 
 PARALLEL, BIT_PLANES, TERMS, FUSED_SIGN = "parallel", "bit planes", "terms", "fused sign"
 UNITS = (PARALLEL, BIT_PLANES, TERMS, FUSED_SIGN)
-"""Matrix-vector units: :mod:`fewbit.hw.matvec.parallel`, ``bit_serial``, ``term_serial`` and ``fused_sign``."""
+"""Names of the matrix-vector units: :mod:`fewbit.hw.matvec.parallel`, ``bit_serial``, ``term_serial`` and
+``fused_sign``."""
 
 
 class Fold(Protocol):
-    """How one layer is folded: what its neighbours see of it."""
+    """How one layer is folded, as far as its neighbours depend on it."""
 
     @property
     def lanes_in(self) -> int:
-        """Elements that it works on at a time."""
+        """Number of input elements in a beat."""
 
     @property
     def lanes_out(self) -> int:
-        """Elements that it gives at a time."""
+        """Number of output elements in a beat."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _SameLanes:
-    """A fold that gives as many elements at a time as it takes."""
+    """A fold with as many output lanes as input lanes."""
 
     lanes: int = 1
 
@@ -54,16 +57,16 @@ class _SameLanes:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowFold(_SameLanes):
-    """Of windows over a map: a pooling layer, or what is in front of a convolution.
+    """Fold of a sliding window over a map: of a pooling layer, or of the window unit of a convolution.
 
     Parameters
     ----------
     lanes : int
-        Channels at a time.
+        Channels in a beat.
     rows : int, optional
-        Rows of the map that are held; the fewest that serve if None.
+        Rows of the map in the line buffer; by default the minimum.
     memory : str
-        Where they lie, ``"block"`` or ``"distributed"``.
+        Memory of the line buffer: ``"block"`` or ``"distributed"``.
     """
 
     rows: int | None = None
@@ -72,29 +75,29 @@ class WindowFold(_SameLanes):
 
 @dataclass(frozen=True, kw_only=True)
 class MatVecFold:
-    """Of a layer with weights.
+    """Fold of a layer with weights.
 
     Parameters
     ----------
     pe, simd : int
-        Outputs and inputs at a time.
+        Outputs and inputs that are processed in parallel.
     unit : str
         One of :data:`UNITS`.
     memory : str
-        Where the weights lie: a name in :data:`fewbit.hw.memory.kinds.MEMORIES`.
+        Memory of the weights: a name in :data:`fewbit.hw.memory.kinds.MEMORIES`.
     buffer : str
-        Where the input vectors lie: ``"block"``, ``"distributed"`` or ``"ring"``.
+        Memory of the input vectors: ``"block"``, ``"distributed"`` or ``"ring"``.
     stages : int
-        Pipeline stages of a lane sum.
+        Pipeline stages of the adder tree of a lane.
     dsp : bool
-        Whether products of two numbers are made in DSP blocks; of a parallel unit only.
+        Whether products are computed in DSP blocks; only for the parallel unit.
     window : WindowFold
-        Of the windows of a convolution.
+        Fold of the window unit of a convolution.
 
     Raises
     ------
     FewbitError
-        If there is no such unit, or it has no products for DSP blocks.
+        If there is no such unit, or ``dsp`` is set for a unit other than the parallel one.
     """
 
     pe: int = 1
@@ -123,18 +126,18 @@ class MatVecFold:
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdFold(_SameLanes):
-    """Of thresholds.
+    """Fold of thresholds.
 
     Parameters
     ----------
     lanes : int
-        Elements at a time.
+        Elements in a beat.
     form : str
-        ``"comparators"``, ``"search"`` or ``"multiply-shift"``; or :data:`STREAM`.
+        ``"comparators"``, ``"search"``, ``"multiply-shift"`` or :data:`FUSED`.
     memory : str
-        Where the thresholds of a search or the constants of a multiply-shift lie: ``"block"`` or ``"logic"``.
+        Memory for the thresholds of a search or the constants of a multiply-shift: ``"block"`` or ``"logic"``.
     stages : int
-        Pipeline stages of the sum of a multiply-shift.
+        Pipeline stages of a multiply-shift.
     """
 
     form: str = COMPARATORS
@@ -144,7 +147,8 @@ class ThresholdFold(_SameLanes):
 
 @dataclass(frozen=True, kw_only=True)
 class AffineFold:
-    """Of an affine layer, which works on one element at a time; ``dsp``: whether it multiplies in a DSP block."""
+    """Fold of an affine layer, which processes one element at a time. ``dsp`` is whether it multiplies in a DSP
+    block."""
 
     dsp: bool = False
 
@@ -159,16 +163,16 @@ class AffineFold:
 
 @dataclass(frozen=True, kw_only=True)
 class JoinFold(_SameLanes):
-    """Of a layer that joins branches.
+    """Fold of a layer that joins branches.
 
     Parameters
     ----------
     lanes : int
-        Elements of each input at a time.
+        Elements of each input in a beat.
     depths : tuple of int, optional
-        Words of the buffer of each input; 0: it has none. Left out: the fewest that cost no cycle.
+        Words of the buffer of each input; 0 is no buffer. By default the fewest words that cost no cycle.
     memory : str
-        Where the words of buffers lie: ``"block"``, ``"distributed"`` or ``"logic"``.
+        Memory of the buffers: ``"block"``, ``"distributed"`` or ``"logic"``.
     """
 
     depths: tuple[int, ...] | None = None
@@ -177,15 +181,15 @@ class JoinFold(_SameLanes):
 
 @dataclass(frozen=True, kw_only=True)
 class Folding:
-    """A network's folding: lanes of the input stream, and the fold of each layer that has one, by the layer's name."""
+    """The folds of a network by the names of its layers, and the number of lanes of its input stream."""
 
     input_lanes: int
     folds: dict[str, Fold]
 
     def of(self, layer: Layer, kind: type[F]) -> F:
-        """The fold of ``layer``, which is of this kind; the default one where it has none.
+        """Return the fold of ``layer``, or a default ``kind()`` if it has none.
 
-        Raises FewbitError if the fold is of another kind.
+        Raises FewbitError if the fold is not a ``kind``.
         """
         fold = self.folds.get(layer.name, kind())
         if not isinstance(fold, kind):
@@ -194,7 +198,8 @@ class Folding:
 
 
 def consumer(network: Network, layer: Layer) -> Layer | None:
-    """The layer that alone takes what ``layer`` gives, behind any Flatten; None where several do, or none."""
+    """The only layer that reads the output of ``layer``, directly or through Flatten layers; None if there is no such
+    layer, or if there are several."""
     readers = network.after(layer)
     while len(readers) == 1 and isinstance(readers[0], Flatten):
         readers = network.after(readers[0])
@@ -202,6 +207,7 @@ def consumer(network: Network, layer: Layer) -> Layer | None:
 
 
 def takes_bias(network: Network, layer: Layer) -> bool:
-    """Whether the thresholds behind ``layer`` take its bias at no cost: they are a row an output."""
+    """Whether the bias of ``layer`` can be moved into the thresholds that follow, at no cost: they must have one row
+    for each output."""
     after = consumer(network, layer)
     return isinstance(layer, Linear) and isinstance(after, Threshold) and after.channels == layer.outputs

@@ -1,13 +1,15 @@
-"""When every beat moves: an exact timing model of connected components, so that a plan can promise cycles.
+"""Exact timing model of connected components: the clock cycle of every transfer, from which a plan computes latency and
+throughput.
 
-Time is counted in clock cycles; a transfer at cycle ``t`` is one for which valid and ready are high in cycle ``t``.
-Each component is a :class:`Step`: told when its input may come and when its output was taken, it says when it takes
-the next input and offers the next output. All depend on earlier transfers only, so one pass in the order of beats is
-exact. This is the usual (max, +) view of a pipeline with back-pressure; sources and sinks are always willing.
+A transfer at cycle ``t`` means that valid and ready are high in cycle ``t``. Each component is a :class:`Step`: from
+the cycles in which its inputs are offered and its outputs are taken, it computes when it takes the next input and
+offers the next output. These depend only on earlier transfers, so a single pass over the beats in order is exact. This
+is the usual (max, +) model of a pipeline with back-pressure. The source always offers a beat, and the sink always takes
+one.
 
-Where branches meet, a beat may depend on one of another branch that the pass has not come to yet. It then takes the
-time of the pass before; passes are repeated until these times stay as they are. Times only grow from pass to pass, so
-the first that agrees is the exact one.
+At a join, a beat of one branch may depend on a beat of another branch that this pass has not reached yet. The pass then
+uses its time from the previous pass; passes are repeated until these times no longer change. Times only grow from pass
+to pass, so the first pass that agrees with the one before it is exact.
 """
 
 from __future__ import annotations
@@ -20,25 +22,26 @@ from itertools import pairwise
 import numpy as np
 
 BUFFER_LATENCY = 2
-"""Cycles from the transfer of a beat into a buffer to the first in which the buffer offers it."""
+"""Cycles from the transfer of a beat into a buffer to the first cycle in which the buffer offers it."""
 
 
 class Step(ABC):
-    """One component's timing. ``accept(t)`` is the cycle at which a beat offered from cycle ``t`` on is taken."""
+    """Timing of one component with one input and one output stream."""
 
     following: Step | None = None
 
     @abstractmethod
-    def accept(self, offered: int) -> int: ...
+    def accept(self, offered: int) -> int:
+        """Take the next input beat, which is offered from cycle ``offered`` on. Returns the cycle of the transfer."""
 
     def give(self, offered: int) -> int:
-        """Hands a beat on, offered from cycle ``offered``; the cycle in which it is taken."""
+        """Offer an output beat to the following step from cycle ``offered`` on. Returns the cycle of the transfer."""
         return offered if self.following is None else self.following.accept(offered)
 
 
 @dataclass
 class Register(Step):
-    """Takes a beat, offers it ``cycles`` later, and takes the next when it has gone."""
+    """Takes a beat, offers it ``cycles`` later, and can take the next one in the cycle in which it is transferred."""
 
     cycles: int = 1
     _free: int = 0
@@ -51,7 +54,7 @@ class Register(Step):
 
 @dataclass
 class PackStep(Step):
-    """``ratio`` beats become one."""
+    """Timing of :class:`fewbit.hw.streams.Pack`: ``ratio`` input beats become one output beat."""
 
     ratio: int
     _count: int = 0
@@ -69,7 +72,7 @@ class PackStep(Step):
 
 @dataclass
 class UnpackStep(Step):
-    """One beat becomes ``ratio``."""
+    """Timing of :class:`fewbit.hw.streams.Unpack`: one input beat becomes ``ratio`` output beats."""
 
     ratio: int
     _free: int = 0
@@ -85,7 +88,9 @@ class UnpackStep(Step):
 
 @dataclass
 class _VectorStep(Step):
-    """A unit behind its buffer of two vectors of ``words`` words; ``_run`` reads one, from a cycle on."""
+    """A unit behind a buffer of two input vectors of ``words`` words each. It gives ``folds`` output beats for each
+    vector, after a pipeline of ``depth`` stages. ``rings`` is whether the buffer is a ring, which moves a whole
+    vector."""
 
     words: int
     folds: int
@@ -113,19 +118,20 @@ class _VectorStep(Step):
         return taken
 
     @abstractmethod
-    def _run(self, start: int) -> None: ...
+    def _run(self, start: int) -> None:
+        """Process a complete vector, from cycle ``start`` on; append the cycle of its last read to ``_ends``."""
 
 
 @dataclass
 class Pipeline(Step):
-    """A component whose stages all stand still while a beat waits: ``depth`` cycles from what it does to the beat."""
+    """A pipeline of ``depth`` stages, all of which stall while an output beat waits."""
 
     depth: int
     _stalls: list[tuple[int, int]] = field(default_factory=list, init=False)
     _still_until: int = field(default=0, init=False)
 
     def _emit(self, cycle: int) -> None:
-        """Hands on the beat of what was done in ``cycle``."""
+        """Give the output beat of an operation that entered the pipeline in ``cycle``."""
         effect = cycle
         if self._still_until <= cycle:
             effect += self.depth - 1
@@ -139,7 +145,7 @@ class Pipeline(Step):
             del self._stalls[: -self.depth - 1]
 
     def _moving(self, cycle: int) -> int:
-        """The first cycle from ``cycle`` on in which the component does not stand still."""
+        """The first cycle from ``cycle`` on in which the pipeline does not stall."""
         if cycle >= self._still_until:
             return cycle
         for begin, end in self._stalls:
@@ -150,11 +156,12 @@ class Pipeline(Step):
 
 @dataclass
 class FoldStep(_VectorStep, Pipeline):
-    """The folded unit behind its buffer of two vectors: ``words`` reads a beat, ``folds`` beats a frame.
+    """A folded matrix-vector unit behind its buffer of two vectors. All its ``depth`` pipeline stages stall while an
+    output beat waits.
 
-    A word is used for ``planes`` cycles; or the beats of vector after vector, in turn, take so many ``reads`` each.
-    ``depth`` cycles lie between the last of them and its effect on the output;
-    all of them stand still while a beat waits.
+    For each vector it gives ``folds`` output beats. A beat takes ``words`` reads, and each word that is read is used
+    for ``planes`` cycles. If ``reads`` is given, it has the number of reads of each output beat instead: one list for
+    each vector, in turn.
     """
 
     planes: int = field(default=1, kw_only=True)
@@ -184,8 +191,11 @@ class FoldStep(_VectorStep, Pipeline):
 
 @dataclass
 class RunStep(_VectorStep):
-    """The folded unit that never stands still, behind its buffer of two vectors of ``words`` words: ``reads`` cycles a
-    beat, ``folds`` beats a frame, each ``depth`` cycles after its last read; at most ``places`` beats are under way.
+    """A folded matrix-vector unit that never stalls in the middle of an output beat, behind its buffer of two vectors
+    of ``words`` words.
+
+    For each vector it gives ``folds`` output beats, each after ``reads`` cycles of reading and ``depth`` more cycles. A
+    beat starts only while fewer than ``places`` beats are in the pipeline.
     """
 
     reads: int
@@ -206,7 +216,8 @@ class RunStep(_VectorStep):
 
 @dataclass
 class ForkStep(Step):
-    """Offers each beat on every branch at once; a branch takes it when it can, and the beat has gone when all have."""
+    """Timing of :class:`fewbit.hw.layers.fork.Fork`: a beat is offered to all branches at once, and is transferred when
+    the last branch has taken it."""
 
     branches: list[Step] = field(default_factory=list)
     _free: int = field(default=0, init=False)
@@ -221,22 +232,24 @@ class ForkStep(Step):
 
 
 class JoinStep(Step):
-    """Makes beats of those of several sides, each with a buffer of its own, and offers each a cycle later.
+    """Timing of a join: it combines beats of several inputs (sides) and offers the result one cycle later.
 
-    A buffer (:class:`fewbit.hw.memory.fifo.Fifo`) offers a beat :data:`BUFFER_LATENCY` cycles after it came. A side
-    without one takes a beat when the join does.
+    A side may have a buffer (:class:`fewbit.hw.memory.fifo.Fifo`), which offers a beat :data:`BUFFER_LATENCY` cycles
+    after its arrival. A side without a buffer takes a beat when the join uses it.
 
     Parameters
     ----------
     turns : sequence of tuple of int
-        The sides that each beat of the output takes a beat from, over and over.
+        For each output beat, the sides from which the join takes a beat; repeated cyclically.
     depths : sequence of int or None
-        Words of the buffer of each side; 0: it has none; None: as many as are needed.
+        Words of the buffer of each side; 0 is no buffer, None is unlimited.
 
     Attributes
     ----------
     pushes, pops : list of list of int
-        When the beats of each side came, and when the join took them.
+        For each side, the cycles in which its beats arrived, and in which the join took them.
+    assumed : list of list of int
+        ``pops`` of the previous pass.
     """
 
     def __init__(self, turns: Sequence[tuple[int, ...]], depths: Sequence[int | None]) -> None:
@@ -251,10 +264,11 @@ class JoinStep(Step):
         self._turn = self._free = 0
 
     def accept(self, offered: int) -> int:
-        raise TypeError("beats come to the sides of a join")
+        raise TypeError("use arrive(): a beat arrives at one side of a join")
 
     def arrive(self, side: int, offered: int) -> int:
-        """A beat of ``side``, offered from cycle ``offered`` on; the cycle in which it is taken."""
+        """Take the next beat of ``side``, which is offered from cycle ``offered`` on. Returns the cycle of the
+        transfer."""
         depth, pushes = self.depths[side], self.pushes[side]
         if depth == 0:
             self._offers[side].append(offered)
@@ -271,7 +285,8 @@ class JoinStep(Step):
         return taken
 
     def _popped(self, side: int, beat: int) -> int:
-        """When the join takes a beat. While that depends on beats still to come: when it did in the run before."""
+        """The cycle in which the join takes beat number ``beat`` of ``side``. If this depends on beats that have not
+        arrived yet, the cycle of the previous pass."""
         pops = self.pops[side]
         if beat < len(pops):
             return pops[beat]
@@ -281,6 +296,7 @@ class JoinStep(Step):
         return time
 
     def _take(self) -> None:
+        """Combine beats as long as all sides of the next turn have one."""
         while True:
             sides, time = self.turns[self._turn], self._free
             for side in sides:
@@ -294,25 +310,26 @@ class JoinStep(Step):
             self._free = self.give(time + 1)
 
     def last(self, side: int) -> bool:
-        """Whether the beats of ``side`` always completed what the join waited for: they found those of all others."""
+        """Whether the beats of ``side`` always arrived last: the beats of all other sides were already waiting for
+        them."""
         return self._waited[side] == 0
 
     @property
     def consistent(self) -> bool:
-        """Whether what was assumed of beats still to come was not too early."""
+        """Whether no assumed time of a later beat was too early."""
         return all(
             beat >= len(self.pops[side]) or self.pops[side][beat] <= time for side, beat, time in self._uncertain
         )
 
     def held(self, side: int) -> int:
-        """Words that a buffer has to have so that no beat of ``side`` had to wait for a place."""
+        """The largest number of words in the buffer of ``side`` at one time: with this depth no beat has to wait."""
         freed = np.searchsorted(self.pops[side], self.pushes[side], side="left")
         return max(1, int((np.arange(len(freed)) - freed + 1).max(initial=1)))
 
 
 @dataclass
 class _SideStep(Step):
-    """One side of a join."""
+    """One input of a join."""
 
     join: JoinStep
     side: int
@@ -322,11 +339,12 @@ class _SideStep(Step):
 
 
 class TooLate(Exception):
-    """A beat came later than it may."""
+    """An output beat is later than its limit, or a join never completes."""
 
 
 class Sink(Step):
-    """Always willing; notes when each beat came. Raises TooLate on one that comes later than its ``limits`` say."""
+    """The end of a design: takes every beat at once and records its cycle in ``times``. Raises TooLate if a beat is
+    later than its entry in ``limits``."""
 
     def __init__(self, limits: Sequence[int] = ()) -> None:
         self.times: list[int] = []
@@ -346,9 +364,9 @@ class Node:
     Parameters
     ----------
     steps : list of Step
-        In stream order: any number of steps with one input and one output, or one fork, or one join.
+        In the order of the stream. A fork can only be the last step, a join only the first.
     sources : tuple of int
-        The node that each input comes from; -1 is the source of frames.
+        For each input, the index of the node that drives it; -1 is the source of frames.
     """
 
     steps: list[Step]
@@ -356,42 +374,43 @@ class Node:
 
 
 def connect(nodes: Sequence[Node], sink: Step) -> Step:
-    """Makes the steps of ``nodes``, in topological order, hand their beats on, the last node to ``sink``; the step that
-    takes the beats of the source."""
-    height = [0] * len(nodes)  # of the longest way to the end
-    taking: dict[int, list[tuple[int, Step]]] = {}  # by node: who takes its beats
+    """Connect the steps of ``nodes``, which must be in topological order. The last node drives ``sink``. Returns the
+    step that takes the beats of the source."""
+    height = [0] * len(nodes)  # length of the longest path to the end
+    readers: dict[int, list[tuple[int, Step]]] = {}  # by node: height and step of each reader
     for index in reversed(range(len(nodes))):
         node = nodes[index]
         for step, following in pairwise(node.steps):
             step.following = following
-        takers = [step for _, step in sorted(taking.get(index, []), key=lambda taker: taker[0])] or [sink]
+        following_steps = [step for _, step in sorted(readers.get(index, []), key=lambda reader: reader[0])] or [sink]
         if node.steps:
             last = node.steps[-1]
             if isinstance(last, ForkStep):
-                # The shortest branch first: what waits there for the others at a join is known when they come.
-                last.branches = takers
+                # The shortest branch is evaluated first: a join then knows its beats when those of longer branches
+                # arrive.
+                last.branches = following_steps
             else:
-                (last.following,) = takers
-        height[index] = 1 + max((rank for rank, _ in taking.get(index, [])), default=0)
+                (last.following,) = following_steps
+        height[index] = 1 + max((reader_height for reader_height, _ in readers.get(index, [])), default=0)
         for side, source in enumerate(node.sources):
-            first = node.steps[0] if node.steps else takers[0]
+            first = node.steps[0] if node.steps else following_steps[0]
             entry = first.sides[side] if isinstance(first, JoinStep) else first
-            taking.setdefault(source, []).append((height[index], entry))
-    return taking[-1][0][1] if -1 in taking else sink
+            readers.setdefault(source, []).append((height[index], entry))
+    return readers[-1][0][1] if -1 in readers else sink
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a design does when its source always has a beat and its sink always takes one.
+    """Timing of a design if its source always offers a beat and its sink always takes one.
 
     Attributes
     ----------
     latency : int
-        Cycles from the first input transfer of the first frame to its last output transfer, both counted.
+        Cycles from the first input transfer of the first frame to its last output transfer, both included.
     interval : int
-        Cycles from a frame to the next once the pipeline is full.
+        Cycles from one frame to the next once the pipeline is full.
     times : list of int
-        When each output beat comes, up to the frame in which the pipeline is full.
+        Cycle of each output beat, up to the frame in which the pipeline is full.
     """
 
     latency: int
@@ -400,11 +419,11 @@ class Schedule:
 
 
 _MOST_PASSES = 16
-"""Runs until what beats of a join do is known, where that depends on beats still to come."""
+"""Largest number of passes until the times of beats at joins no longer change."""
 
 
 def schedule(steps: Sequence[Step], beats_in: int, beats_out: int, fastest: int, most_frames: int = 64) -> Schedule:
-    """:func:`schedule_of` fresh steps one behind the other."""
+    """Schedule of unused ``steps`` in a row; for the other parameters see :func:`schedule_of`."""
     return schedule_of(lambda: [Node(list(steps), (-1,))], beats_in, beats_out, fastest, most_frames)[0]
 
 
@@ -416,19 +435,20 @@ def schedule_of(
     most_frames: int = 64,
     limits: Sequence[int] = (),
 ) -> tuple[Schedule, list[Node]]:
-    """Runs frames of ``beats_in`` input and ``beats_out`` output beats through the fresh nodes that ``make`` gives.
+    """Run frames of ``beats_in`` input and ``beats_out`` output beats through the unused nodes that ``make`` returns.
 
-    Buffers fill slowly, so the pipeline counts as full once frames follow each other as fast as its busiest component
-    allows (``fastest`` cycles), or else after ``most_frames``.
+    Buffers may fill slowly. The pipeline is taken to be full once the interval between frames is ``fastest``, the
+    cycles per frame of its slowest component, or else after ``most_frames``.
 
     Returns
     -------
-    Schedule, and the nodes that ran
+    Schedule, and the nodes that were run
 
     Raises
     ------
     TooLate
-        If an output beat comes later than ``limits`` say, or what a join does cannot be told: it may wait for ever.
+        If an output beat is later than its entry in ``limits``, or the times at a join do not become constant: the
+        design may deadlock.
     """
     assumed: dict[int, list[list[int]]] = {}
     for _ in range(_MOST_PASSES):

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Streams of lanes: shapes, and components that change how many lanes a beat has."""
+"""Streams of lanes: shapes, and components that change the number of lanes of a beat."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from fewbit.hw.schedule import PackStep, Step, UnpackStep
 
 
 def shape_of(dtype: DType) -> Shape:
-    """How an element of ``dtype`` lies in a signal: bipolar is one bit, 0 for -1."""
+    """Shape of a signal for an element of ``dtype``. A bipolar element is one bit, 0 for -1."""
     return signed(dtype.bits) if dtype.signed else unsigned(dtype.bits)
 
 
 def number(element: Value, dtype: DType) -> Value:
-    """The value that a stored ``element`` stands for: a bipolar bit b becomes the two-bit number 2b - 1."""
+    """Number that ``element`` represents: a bipolar bit b is the two-bit number 2b - 1, other kinds are unchanged."""
     return Cat(Const(1, 1), ~element).as_signed() if dtype.kind == "bipolar" else element
 
 
 def lane_stream(shape: Shape, lanes: int) -> stream.Signature:
-    """Stream whose beat is ``lanes`` elements of ``shape``, the first in the lowest bits."""
+    """Stream with ``lanes`` elements of ``shape`` in a beat, the first in the lowest bits."""
     return stream.Signature(data.ArrayLayout(shape, lanes))
 
 
 def in_a_row(m: Module, source: Any, parts: Iterable[Any]) -> Any:
-    """Makes ``parts`` submodules of ``m``, named by their kind, each fed by the one before; what the last one gives."""
+    """Add ``parts`` to the submodules of ``m``, named by their classes, and connect them in a row to the stream
+    ``source``. Returns the output stream of the last part."""
     for part in parts:
         m.submodules[type(part).__name__.lower()] = part
         wiring.connect(m, source, part.i)
@@ -42,7 +43,7 @@ def in_a_row(m: Module, source: Any, parts: Iterable[Any]) -> Any:
 
 
 def to_stream(frames: Ints, shape: tuple[int, ...]) -> Ints:
-    """Frames in the order in which their elements stream: maps row by row, channels last; all else in C order.
+    """Elements of frames in the order of the stream: maps row by row with channels last, everything else in C order.
 
     # (N, *shape) -> (N, size)
     """
@@ -60,15 +61,15 @@ def from_stream(elements: Ints, shape: tuple[int, ...]) -> Ints:
 
 
 class Pack(wiring.Component):
-    """Collects ``ratio`` beats of ``lanes_in`` lanes into one of ``lanes_in * ratio``.
+    """Collects ``ratio`` beats of ``lanes_in`` lanes into one beat of ``lanes_in * ratio`` lanes.
 
-    **Latency**: a beat leaves 1 cycle after its last part came. **Throughput**: takes a beat a cycle.
-    Cost: one flip-flop a payload bit.
+    **Latency**: an output beat is offered 1 cycle after its last input beat was taken. **Throughput**: one input beat a
+    cycle. Cost: one flip-flop for each bit of the output payload.
 
     Parameters
     ----------
     shape : Shape
-        Of one lane.
+        Shape of one lane.
     lanes_in : int
     ratio : int
         At least 1.
@@ -87,12 +88,13 @@ class Pack(wiring.Component):
         super().__init__({"i": In(lane_stream(shape, lanes_in)), "o": Out(lane_stream(shape, lanes_in * ratio))})
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [PackStep(self.ratio)]
 
     def elaborate(self, platform: object) -> Module:
-        # Parts shift in from the top, so that after `ratio` of them the first lies lowest. While the full word waits,
-        # `filled` stands at `ratio`; a new part may come in the very cycle in which the word goes out.
+        # Input beats shift into `word` from the top; after `ratio` of them the first is in the lowest bits. `filled`
+        # counts them, and stays at `ratio` while the full word waits. A new beat can come in the same cycle in which
+        # the word is transferred.
         m = Module()
         part = len(self.i.payload.as_value())
         word = Signal(part * self.ratio, reset_less=True)
@@ -115,14 +117,15 @@ class Pack(wiring.Component):
 
 
 class Unpack(wiring.Component):
-    """Gives a beat of ``lanes_out * ratio`` lanes as ``ratio`` beats of ``lanes_out``, lowest lanes first.
+    """Divides a beat of ``lanes_out * ratio`` lanes into ``ratio`` beats of ``lanes_out`` lanes, lowest lanes first.
 
-    **Latency**: 1 cycle to the first part. **Throughput**: gives a beat a cycle. Cost: one flip-flop a payload bit.
+    **Latency**: 1 cycle to the first output beat. **Throughput**: one output beat a cycle. Cost: one flip-flop for each
+    bit of the input payload.
 
     Parameters
     ----------
     shape : Shape
-        Of one lane.
+        Shape of one lane.
     lanes_out : int
     ratio : int
         At least 1.
@@ -141,11 +144,11 @@ class Unpack(wiring.Component):
         super().__init__({"i": In(lane_stream(shape, lanes_out * ratio)), "o": Out(lane_stream(shape, lanes_out))})
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [UnpackStep(self.ratio)]
 
     def elaborate(self, platform: object) -> Module:
-        # The word shifts down a part at a time; `left` counts the parts still in it.
+        # The word shifts down by one output beat at a time; `left` counts the beats that are still in it.
         m = Module()
         part = len(self.o.payload.as_value())
         word = Signal(part * self.ratio, reset_less=True)
@@ -163,17 +166,18 @@ class Unpack(wiring.Component):
 
 
 class Gearbox(wiring.Component):
-    """Changes the lanes of a stream from ``lanes_in`` to ``lanes_out`` through their greatest common divisor.
+    """Changes the number of lanes of a stream from ``lanes_in`` to ``lanes_out``; the elements keep their order.
 
-    A frame must be a multiple of both; the elements keep their order. Where one number divides the other this is a
-    single :class:`Pack` or :class:`Unpack`, where they are equal it is wires.
+    It unpacks to the greatest common divisor of both numbers and packs from there. If one number divides the other, it
+    is a single :class:`Pack` or :class:`Unpack`; if they are equal, it is only wires. Both numbers must divide the
+    elements of a frame.
 
-    **Latency** and **throughput**: see ``parts``, the components in order.
+    **Latency** and **throughput**: those of ``parts``, the components in order.
 
     Parameters
     ----------
     shape : Shape
-        Of one lane.
+        Shape of one lane.
     lanes_in, lanes_out : int
 
     Members
@@ -195,7 +199,7 @@ class Gearbox(wiring.Component):
         super().__init__({"i": In(lane_stream(shape, lanes_in)), "o": Out(lane_stream(shape, lanes_out))})
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [step for part in self.parts for step in part.timing()]
 
     def elaborate(self, platform: object) -> Module:

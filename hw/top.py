@@ -1,4 +1,4 @@
-"""The whole design: the chain of a plan's components behind one input and one output stream."""
+"""Top level of a design: the connected components of a folded network, with one input and one output stream."""
 
 from __future__ import annotations
 
@@ -22,36 +22,39 @@ from fewbit.hw.streams import lane_stream, shape_of
 
 
 class Top(wiring.Component):
-    """A network as hardware.
+    """A complete network.
 
-    A frame comes in as ``input.size / input_lanes`` beats, its elements in the order of
-    :func:`fewbit.hw.streams.to_stream`: maps row by row, channels last, all else in C order. Its scores go out a beat
-    each, with the arg-max so far beside them. **Latency** and **throughput** are the plan's; any pattern of valid and
-    ready on either side gives the same data, and a reset in mid-frame forgets that frame.
+    The input of a frame is ``input.size / input_lanes`` beats, with its elements in the order of
+    :func:`fewbit.hw.streams.to_stream`: maps row by row with channels last, everything else in C order. The output is
+    one score a beat, together with the index of the largest score so far. **Latency** and **throughput** are those of
+    the schedule (:func:`fewbit.hw.chain.timing`). The data does not depend on the pattern of valid and ready on either
+    side. A reset in the middle of a frame discards it.
 
     Parameters
     ----------
     network : Network
     folding : Folding
     target : ``"generic"``, ``"ice40"`` or ``"ecp5"``
-        What the datapaths are made of. Any simulator reads the generic form; the others are for synthesis.
+        Primitives that the datapaths are built from. Any simulator can read the generic form; the others are for
+        synthesis.
 
     Members
     -------
     i : In(stream of input_lanes elements)
     o : Out(stream of score, index, last)
     quality : In
-        Signed digits that count in every product with a scale or a ``csd`` weight; absent where the network has none.
-        It holds for all frames under way, so it is changed between frames; left open, all count.
+        How many signed digits of each scale and ``csd`` weight are used; by default all. Absent if the network has no
+        such digits. It applies to every frame in the pipeline, so change it only between frames.
     load : In(stream.Signature(16))
-        Fills the memories that are empty at the start with ``image``, while no frame is under way; always ready.
+        Loads ``image`` into the memories that are empty at the start; always ready. Use it only while no frame is
+        processed. Absent if all memories are preloaded.
     loaded : Out(1)
-        They are full. Until then frames give wrong scores. Both are absent where all memories are full from the start.
+        Whether these memories are loaded; until then scores are wrong. Absent if all memories are preloaded.
 
     Attributes
     ----------
     image : list of int
-        What ``load`` takes: 16 bits at a time, layer by layer.
+        Contents of the memories that ``load`` fills, in words of 16 bits, layer by layer.
     """
 
     def __init__(self, network: Network, folding: Folding, target: str = "generic") -> None:
@@ -79,9 +82,9 @@ class Top(wiring.Component):
         for part in self.parts:
             unit: Any = part.unit
             m.submodules[part.name] = unit
-            for taken, (place, output) in zip(part.inputs, part.sources):
-                given = wiring.flipped(self.i) if place == SOURCE else self.parts[place].outputs[output]
-                wiring.connect(m, given, taken)
+            for input_stream, (place, output) in zip(part.inputs, part.sources):
+                source = wiring.flipped(self.i) if place == SOURCE else self.parts[place].outputs[output]
+                wiring.connect(m, source, input_stream)
             if isinstance(unit, (FoldedMatVec, ConvUnit)) and "quality" in unit.signature.members:
                 m.d.comb += unit.quality.eq(saturated(self.quality, len(unit.quality)))
         wiring.connect(m, self.parts[-1].outputs[0], wiring.flipped(self.o))

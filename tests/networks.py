@@ -24,7 +24,7 @@ from fewbit.golden.network import (
     TensorType,
     Threshold,
 )
-from fewbit.hw.fold import FUSED_SIGN, STREAM, Fold, Folding, JoinFold, MatVecFold, ThresholdFold, WindowFold
+from fewbit.hw.fold import FUSED, FUSED_SIGN, Fold, Folding, JoinFold, MatVecFold, ThresholdFold, WindowFold
 from fewbit.hw.matvec.fused_sign import fuses, has_starts
 
 
@@ -131,7 +131,7 @@ def random_design(rng: np.random.Generator) -> tuple[Network, Folding]:
             may = before.kind == "bipolar" and fuses(dense, threshold) and has_starts(dense.fan_in, fold.simd)
             if may and rng.random() < 0.7:
                 folds[dense.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, words))
-                folds[threshold.name] = ThresholdFold(form=STREAM)
+                folds[threshold.name] = ThresholdFold(form=FUSED)
     if rng.random() < 0.3:
         layers.append(Affine(name="affine", scale=rng.integers(-9, 10, size), bias=rng.integers(-100, 101, size)))
     if rng.random() < 0.8:
@@ -162,7 +162,7 @@ def streamed_design(rng: np.random.Generator) -> tuple[Network, Folding]:
             buffer=str(rng.choice(["block", "distributed", "ring"])),
             stages=int(rng.integers(1, inputs // simd + 1)),
         )
-        folds[f"sign_{index}"] = ThresholdFold(form=STREAM)
+        folds[f"sign_{index}"] = ThresholdFold(form=FUSED)
     last = Code.parse("ternary")
     layers.append(Dense(name="last", weights=rng.choice(last.levels, (5, sizes[-1])), code=last))
     network = Network(name="streamed", input=TensorType(DType.parse("bipolar"), (sizes[0],)), layers=tuple(layers))
@@ -219,7 +219,7 @@ def random_map_layers(rng: np.random.Generator, source: TensorType, index: int) 
         may = conv.lane_kind(source.dtype).kind == "bipolar" and fuses(conv.position(), threshold)
         if may and has_starts(conv.fan_in, fold.simd) and rng.random() < 0.7:
             folds[conv.name] = replace(fold, unit=FUSED_SIGN, stages=min(fold.stages, conv.fan_in // fold.simd))
-            folds[threshold.name] = ThresholdFold(form=STREAM)
+            folds[threshold.name] = ThresholdFold(form=FUSED)
     if rng.random() < 0.2:
         layers.append(
             Affine(name=f"gain_{index}", scale=rng.integers(-3, 4, outputs), bias=rng.integers(-9, 9, outputs))

@@ -257,7 +257,7 @@ W = np.ones((2, 1, 2, 2), int)
         (lambda: Dense(name="d", weights=[[1, 1]], code=Code.parse("binary"), scales=[[1, 2]], vector=3), (2,),
          "layer 'd': a vector has 1 to 2 weights, not 3"),
         (lambda: Dense(name="d", weights=[[1, 1]], code=Code.parse("binary"), vector=2), (2,),
-         "layer 'd': without scales it has no vectors and no scales of negative levels"),
+         "layer 'd': negative_scales, vector and across are only allowed with scales"),
         (lambda: Dense(name="d", weights=[[1]], code=Code.parse("binary"), scales=[[1 << 31]], vector=1), (1,),
          "layer 'd': scales must fit 32 signed bits"),
         (lambda: Affine(name="a", scale=[1, 2], bias=[1, 2]), (3, 4, 4),

@@ -120,10 +120,10 @@ def test_a_border_reads_the_opposite_side():
     network = Network(name="n", input=TensorType(DType("uint", 2), (1, 2, 2)), layers=(conv,))
     simulator = FaultSimulator(network)
     assert [simulator.fault(n) for n in numbers(simulator, "border")] == [
-        Fault("border", "conv", "the map is not 0 above it")
+        Fault("border", "conv", "the padding above the map is not 0")
     ]
     assert shown(simulator, np.array([[[1, 1], [0, 0]]]), "border") == set()
-    assert shown(simulator, np.array([[[0, 0], [0, 1]]]), "border") == {"conv: the map is not 0 above it"}
+    assert shown(simulator, np.array([[[0, 0], [0, 1]]]), "border") == {"conv: the padding above the map is not 0"}
 
 
 def test_a_limit_leaves_out_the_last_input():

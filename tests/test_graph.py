@@ -158,17 +158,17 @@ def test_one_word_less_comes_later_or_never(seed):
 def test_a_join_without_a_buffer_that_it_needs_stands_still():
     network, folding = residual()
     without = with_depths(network, folding, add=(0, 0))
-    with pytest.raises(FewbitError, match=r"^a join of network 'residual' waits for ever: .*"):
+    with pytest.raises(FewbitError, match=r"^network 'residual' deadlocks: the buffers of a join are too small; .*"):
         timing(network, without)
 
 
 def test_depths_for_another_number_of_inputs_are_refused():
     network, folding = residual()
-    with pytest.raises(FewbitError, match=r"^layer 'add': has 2 inputs and depths for 3$"):
+    with pytest.raises(FewbitError, match=r"^layer 'add': needs a buffer depth for each of 2 inputs, not 3$"):
         Top(network, with_depths(network, folding, add=(0, 1, 2)))
 
 
 def test_lanes_that_do_not_divide_are_refused():
     network, folding = residual()
-    with pytest.raises(FewbitError, match=r"^layer 'add': lanes must divide the 2 elements .*, not 4$"):
+    with pytest.raises(FewbitError, match=r"^layer 'add': lanes must divide the 2 consecutive elements .*, not 4$"):
         Top(network, replace(folding, folds=folding.folds | {"add": JoinFold(lanes=4)}))

@@ -116,8 +116,8 @@ def add(*inputs: str, gains=(1, 1)) -> Add:
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: [dense("a", 4, 4, inputs=("b",))], "layer 'a': reads 'b', which is no layer"),
-        (lambda: [dense("a", 4, 4, inputs=("a",))], "layer 'a': reads 'a', which stands at or behind it in the order"),
+        (lambda: [dense("a", 4, 4, inputs=("b",))], "layer 'a': reads 'b', which is not the name of a layer"),
+        (lambda: [dense("a", 4, 4, inputs=("a",))], "layer 'a': reads 'a', which is not earlier in the list"),
         (lambda: [dense("a", 4, 4), dense("b", 4, 4, inputs=(INPUT,))], "layer 'a': no layer reads it"),
         (lambda: [Flatten(name="f", inputs=(INPUT, INPUT))], "layer 'f': a flatten layer reads one input, not 2"),
         (lambda: [add(INPUT, gains=[1])], "layer 's': an add joins two inputs or more; name them"),

@@ -226,7 +226,7 @@ def test_mistakes(arguments, message, capsys):
     [
         (np.ones((2, 3)), [], "W.npy: weights must be an integer array, outputs x inputs, not float64 (2, 3)"),
         (np.ones(3, int), [], "W.npy: weights must be an integer array, outputs x inputs, not int64 (3,)"),
-        (np.array([[1, 2]]), [], "layer 'matvec': weight 2 is no level of the binary code"),
+        (np.array([[1, 2]]), [], "layer 'matvec': weight 2 is not a level of the binary code"),
         (np.array([[1, -1]]), ["--simd", "3"], "layer 'matvec': SIMD must divide the 2 inputs, not 3"),
         (np.array([[1, -1]]), ["--activation", "uint99"], "a number kind has 1 to 64 bits, not 99"),
     ],

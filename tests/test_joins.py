@@ -169,7 +169,7 @@ def test_a_planted_fault_turns_the_bench_red(module, name, old, new, bench):
         (lambda: Fifo(unsigned(4), 1, 0), "a buffer holds at least 1 beat, not 0"),
         (
             lambda: Fifo(unsigned(4), 1, 1, "ring"),
-            'a buffer lies in "block" or "distributed" memory or in "logic", not',
+            'the memory of a buffer must be "block", "distributed" or "logic", not',
         ),
         (lambda: Fork(unsigned(4), 1, 1), "a fork has at least 2 outputs, not 1"),
     ],

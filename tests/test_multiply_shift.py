@@ -26,7 +26,7 @@ from fewbit.golden.input_range import threshold_range
 from fewbit.golden.network import TensorType, Threshold
 from fewbit.hw.chain import timing
 from fewbit.hw.emit import verilog
-from fewbit.hw.fold import STREAM
+from fewbit.hw.fold import FUSED
 from fewbit.hw.layers import multiply_shift
 from fewbit.hw.layers.multiply_shift import LaneForm, MultiplyShiftLane, cheapest, digit_rows
 from fewbit.hw.layers.multiply_shift_forms import fits
@@ -244,7 +244,7 @@ def test_in_random_networks(seed, design):
     folds = dict(folding.folds)
     for layer in network.layers:
         fold = folds.get(layer.name)
-        if not isinstance(layer, Threshold) or fold is None or fold.form == STREAM:
+        if not isinstance(layer, Threshold) or fold is None or fold.form == FUSED:
             continue
         if cheapest(layer, *threshold_range(network, layer)) is not None:
             stages = int(rng.integers(1, 4))

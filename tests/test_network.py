@@ -49,7 +49,7 @@ def refused(message: str):
     [
         ({"weights": [1, 1]}, "layer 'd': weights must have 2 axes, not 1"),
         ({"weights": np.ones((0, 3))}, "layer 'd': weights must not be empty, got shape (0, 3)"),
-        ({"weights": [[1, 0]]}, "layer 'd': weight 0 is no level of the binary code"),
+        ({"weights": [[1, 0]]}, "layer 'd': weight 0 is not a level of the binary code"),
         ({"weights": [[1, 0.5]]}, "layer 'd': weights: values must fit int32, got float64 that do not"),
         ({"weights": [[1, 1 << 40]]}, "layer 'd': weights: values must fit int32, got int64 that do not"),
     ],
@@ -81,8 +81,8 @@ def test_a_threshold_layer_checks_itself(changes, message):
 @pytest.mark.parametrize(
     "scale, bias, message",
     [
-        ([1, 2], [1], "layer 'a': scale and bias must have one length, not 2 and 1"),
-        ([], [], "layer 'a': scale and bias must have one length, not 0 and 0"),
+        ([1, 2], [1], "layer 'a': scale and bias must have the same length of at least 1, not 2 and 1"),
+        ([], [], "layer 'a': scale and bias must have the same length of at least 1, not 0 and 0"),
         ([[1]], [1], "layer 'a': scale must have 1 axes, not 2"),
     ],
 )

@@ -33,7 +33,7 @@ from fewbit.golden.network import Conv, Dense, Flatten, Linear, Network, TensorT
 from fewbit.golden.run import run
 from fewbit.hw import top
 from fewbit.hw.fabric.devices import target
-from fewbit.hw.fold import BIT_PLANES, FUSED_SIGN, STREAM, Folding, MatVecFold, ThresholdFold
+from fewbit.hw.fold import BIT_PLANES, FUSED, FUSED_SIGN, Folding, MatVecFold, ThresholdFold
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.memory.fill import LANE_BITS, connect_fill, image, lanes_of
 from fewbit.hw.memory.kind import Contents
@@ -314,7 +314,7 @@ def signs() -> tuple[Network, Folding]:
             Dense(name="two", weights=rng.choice([-1, 1], (3, 6)), code=BINARY),
         ),
     )
-    stream = ThresholdFold(lanes=2, form=STREAM)
+    stream = ThresholdFold(lanes=2, form=FUSED)
     folds = {
         "conv": MatVecFold(pe=2, simd=9, unit=FUSED_SIGN),
         "t1": stream,

@@ -37,7 +37,7 @@ from fewbit.hw.fold import PARALLEL, TERMS, Folding, MatVecFold
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, term_cycles
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.plan import plan
-from fewbit.hw.units.linear import Work, linear_ways
+from fewbit.hw.units.linear import Work, linear_options
 from fewbit.report import describe_plan
 from fewbit.sim.vectors import lane_words
 
@@ -234,7 +234,7 @@ def test_terms_are_no_option_where_there_are_no_zeros():
     ones = replace(layer(4, 6, "ternary"), weights=np.ones((4, 6)))
     for dense in (ones, layer(4, 6, "binary")):
         work = Work.of(scores(dense, "uint4"), 0)
-        folds = [fold for simd in divisors(6) for fold, _, _ in linear_ways(work, 2, simd, target("hx8k"), 12e6)]
+        folds = [fold for simd in divisors(6) for fold, _, _ in linear_options(work, 2, simd, target("hx8k"), 12e6)]
         assert folds
         assert not any(fold.unit == TERMS for fold in folds)
 

@@ -1,4 +1,4 @@
-"""One stream to several."""
+"""Fork of a stream: several readers get the same beats."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fewbit.hw.streams import lane_stream
 
 
 class Fork(wiring.Component):
-    """Gives every beat to each of its outputs, as soon as that one takes it; the beat has gone when all have it.
+    """Offers every input beat to all outputs at once. The input beat is transferred when the last output has taken it.
 
-    **Latency**: none, wires and a flip-flop an output. **Throughput**: a beat a cycle.
+    **Latency**: 0. **Throughput**: one beat a cycle. Cost: wires, and a flip-flop and a few gates for each output.
 
     Parameters
     ----------
     shape : Shape
-        Of one lane.
+        Shape of one lane.
     lanes : int
     ways : int
-        Outputs, at least 2.
+        Number of outputs, at least 2.
 
     Members
     -------
@@ -46,16 +46,16 @@ class Fork(wiring.Component):
 
     @property
     def outputs(self) -> list[Any]:
-        """The streams that it gives, in order."""
+        """The output streams, in order."""
         return [getattr(self, f"o_{way}") for way in range(self.ways)]
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [ForkStep()]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        has = Signal(self.ways)  # outputs that took the beat before others did
+        has = Signal(self.ways)  # outputs that already took the present beat, in an earlier cycle
         takes = Signal(self.ways)
         m.d.comb += [
             takes.eq(has | Cat(output.ready for output in self.outputs)),

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Where branches meet: the sum of several streams, and streams side by side, each behind a buffer if it is early."""
+"""Joins of branches: addition and concatenation of streams. The streams of faster branches have buffers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from fewbit.hw.streams import lane_stream, number, shape_of
 
 
 class JoinUnit(wiring.Component):
-    """Base of the units that join streams, each side behind a buffer of its own where it has one.
+    """Base class of the units that join streams. Each input can have a buffer.
 
     Parameters
     ----------
     layer : Join
     sources : sequence of TensorType
-        Of its inputs.
+        Types of the inputs.
     lanes : int
-        Elements of each input at a time.
+        Elements of each input in a beat.
     depths : sequence of int, optional
-        Beats that the buffer of each input holds; 0: no buffer. By default no input has one, which stands still for
-        ever where one input has to wait for another: :func:`fewbit.hw.buffers.buffer_depths` says what is needed.
+        Beats in the buffer of each input; 0 is no buffer. By default there are no buffers: then the design deadlocks if
+        one branch has to run ahead of another. :func:`fewbit.hw.buffers.buffer_depths` computes the depths that are
+        needed.
     memory : ``"block"``, ``"distributed"`` or ``"logic"``
-        Where the beats of buffers lie.
+        Memory of the buffers.
 
     Members
     -------
@@ -43,7 +44,8 @@ class JoinUnit(wiring.Component):
     Raises
     ------
     FewbitError
-        If the lanes do not divide the inputs, or the number of depths is not that of the inputs.
+        If the lanes do not divide the run length of each input (:func:`run_length`), or the number of depths differs
+        from the number of inputs.
     """
 
     def __init__(
@@ -59,12 +61,13 @@ class JoinUnit(wiring.Component):
         self.depths = tuple(depths or [0] * len(sources))
         self.result = layer.output_of(sources)
         if len(self.depths) != len(sources):
-            raise FewbitError(f"layer {layer.name!r}: has {len(sources)} inputs and depths for {len(self.depths)}")
+            raise FewbitError(
+                f"layer {layer.name!r}: needs a buffer depth for each of {len(sources)} inputs, not {len(self.depths)}"
+            )
         for run in map(run_length, sources):
             if lanes < 1 or run % lanes:
                 raise FewbitError(
-                    f"layer {layer.name!r}: lanes must divide the {run} elements that an input gives in a row, "
-                    f"not {lanes}"
+                    f"layer {layer.name!r}: lanes must divide the {run} consecutive elements of an input, not {lanes}"
                 )
         self.cycles_per_frame = self.result.size // lanes
         inputs = {
@@ -74,25 +77,25 @@ class JoinUnit(wiring.Component):
 
     @property
     def inputs(self) -> list[Any]:
-        """The streams that it takes, in order."""
+        """The input streams, in order."""
         return [getattr(self, f"i_{side}") for side in range(len(self.sources))]
 
     @property
     @abstractmethod
     def turns(self) -> list[tuple[int, ...]]:
-        """The inputs that each beat of the output takes a beat from, over and over."""
+        """For each output beat, the numbers of the inputs from which it takes a beat; repeated cyclically."""
 
     @property
     def latency(self) -> int:
-        """Cycles from the beats of the inputs, or of their buffers, to that of the output."""
+        """Cycles from the input beats, after their buffers, to the output beat."""
         return 1
 
     def timing(self) -> list[Step]:
-        """Fresh timing models of this component, in stream order."""
+        """New timing models of this component, in the order of the stream."""
         return [JoinStep(self.turns, self.depths), *(Register() for _ in range(self.latency - 1))]
 
     def _buffered(self, m: Module) -> list[Any]:
-        """The inputs behind their buffers."""
+        """Add the buffers to ``m``. Returns the input streams after their buffers."""
         streams = []
         for side, (source, depth) in enumerate(zip(self.sources, self.depths)):
             stream = wiring.flipped(self.inputs[side])
@@ -105,15 +108,17 @@ class JoinUnit(wiring.Component):
 
 
 def run_length(source: TensorType) -> int:
-    """Elements of a tensor that stream without one of a neighbour in between: the channels of a pixel, or all."""
+    """Number of elements of a tensor that are consecutive in the stream of a concatenation: the channels of one pixel
+    of a map, or all elements of a vector."""
     return source.shape[0] if len(source.shape) == 3 else source.size
 
 
 class AddUnit(JoinUnit):
-    """Sum of several streams, each times its gain: one adder a lane for two inputs with gains that are powers of two.
+    """Sum of several streams, each multiplied by its gain.
 
-    **Latency**: ``latency`` cycles, one a level of the tree of adders. **Throughput**: a beat a cycle.
-    Cost: an adder a lane for each signed digit of a gain beyond the first; buffers.
+    **Latency**: ``latency`` cycles, one for each level of the adder tree. **Throughput**: one beat a cycle.
+    Cost: one adder on each lane less than the gains have signed digits, so a single adder for two gains that are powers
+    of two; registers after each level; buffers.
 
     Parameters, members and errors are those of :class:`JoinUnit`; ``layer`` is an Add.
     """
@@ -129,7 +134,8 @@ class AddUnit(JoinUnit):
         return max(1, (len(self.layer.terms) - 1).bit_length())
 
     def elaborate(self, platform: object) -> Module:
-        # Elastic registers in a row: pairs of terms are added in front of each.
+        # A pipeline with a valid bit for each stage; pairs of terms are added before each stage. A stage moves if it is
+        # empty or if its successor takes its sums.
         m = Module()
         sides = self._buffered(m)
         here, terms = Signal(), []
@@ -151,33 +157,34 @@ class AddUnit(JoinUnit):
             m.d.comb += takes.eq(moves)
             with m.If(moves):
                 m.d.sync += following.eq(valid)
-            sums = [_pairs(each) for each in terms]
+            sums = [_pairs(lane_terms) for lane_terms in terms]
             if is_last:
                 m.d.comb += [self.o.valid.eq(following), moves.eq(~following | self.o.ready)]
                 with m.If(moves & valid):
-                    m.d.sync += [kept.eq(total) for kept, (total,) in zip(self.o.payload, sums)]
+                    m.d.sync += [element.eq(total) for element, (total,) in zip(self.o.payload, sums)]
                 break
-            held = []
-            for lane, each in enumerate(sums):
-                held.append([Signal(total.shape(), name=f"sum_{stage}_{lane}_{place}", reset_less=True)
-                             for place, total in enumerate(each)])  # fmt: skip
+            registers = []
+            for lane, totals in enumerate(sums):
+                registers.append([Signal(total.shape(), name=f"sum_{stage}_{lane}_{place}", reset_less=True)
+                                  for place, total in enumerate(totals)])  # fmt: skip
                 with m.If(moves & valid):
-                    m.d.sync += [register.eq(total) for register, total in zip(held[-1], each)]
+                    m.d.sync += [register.eq(total) for register, total in zip(registers[-1], totals)]
             takes = Signal(name=f"takes_{stage}")
             m.d.comb += moves.eq(~following | takes)
-            terms, valid = held, following
+            terms, valid = registers, following
         return m
 
 
 def _pairs(terms: list[Value]) -> list[Value]:
-    """Sums of neighbours."""
+    """Sums of pairs of neighbouring terms; a single last term is unchanged."""
     return [sum(terms[place + 1 : place + 2], terms[place]) for place in range(0, len(terms), 2)]
 
 
 class ConcatUnit(JoinUnit):
-    """Streams side by side: of each pixel the channels of every input in turn, or one vector behind the other.
+    """Concatenation of streams: for each pixel, the channels of the first input, then of the second, and so on; or one
+    vector after the other.
 
-    **Latency**: 1 cycle. **Throughput**: a beat a cycle. Cost: a register and a multiplexer a lane; buffers.
+    **Latency**: 1 cycle. **Throughput**: one beat a cycle. Cost: a register and a multiplexer for each lane; buffers.
 
     Parameters, members and errors are those of :class:`JoinUnit`; ``layer`` is a Concat.
     """
@@ -203,8 +210,8 @@ class ConcatUnit(JoinUnit):
                 m.d.comb += takes.eq(moves & stream.valid)
                 with m.If(takes):
                     m.d.sync += [
-                        kept.eq(number(element, source.dtype) if source.dtype != self.result.dtype else element)
-                        for kept, element in zip(self.o.payload, stream.payload)
+                        result.eq(number(element, source.dtype) if source.dtype != self.result.dtype else element)
+                        for result, element in zip(self.o.payload, stream.payload)
                     ]
         with m.If(takes):
             m.d.sync += turn.eq(turn + 1)

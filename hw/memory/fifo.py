@@ -1,4 +1,4 @@
-"""A buffer of words between a stream that gives and one that takes."""
+"""A first-in, first-out buffer for a stream."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from fewbit.hw.streams import lane_stream
 
 
 class Fifo(wiring.Component):
-    """Holds up to ``depth`` beats of a stream, first in, first out.
+    """Buffers up to ``depth`` beats of a stream, first in, first out.
 
-    **Latency**: a beat is offered ``latency`` = 2 cycles after it came. **Throughput**: a beat a cycle on both sides,
-    from a depth of 3 on; a place is free again in the cycle after its beat was taken, so that neither ready depends on
-    the other side.
-    Cost: memory for ``depth`` beats, two counters of places and two of beats.
+    **Latency**: a beat is offered ``latency`` = 2 cycles after it was taken. **Throughput**: one beat a cycle on both
+    sides if the depth is at least 3. There is no combinational path between the two sides: a place is free again in the
+    cycle after its beat was transferred.
+    Cost: memory for ``depth`` beats, two address counters and two counters of beats.
 
     Parameters
     ----------
     shape : Shape
-        Of one lane.
+        Shape of one lane.
     lanes : int
     depth : int
-        Beats that it holds, the one that it offers among them.
+        Largest number of beats in the buffer, including the one at the output.
     memory : ``"block"``, ``"distributed"`` or ``"logic"``
-        Where they lie; ``"logic"`` is flip-flops.
+        Memory of the beats; ``"logic"`` is flip-flops.
 
     Members
     -------
@@ -51,13 +51,13 @@ class Fifo(wiring.Component):
         if depth < 1:
             raise FewbitError(f"a buffer holds at least 1 beat, not {depth}")
         if memory not in (BLOCK, DISTRIBUTED, LOGIC):
-            raise FewbitError(f'a buffer lies in "block" or "distributed" memory or in "logic", not {memory!r}')
+            raise FewbitError(f'the memory of a buffer must be "block", "distributed" or "logic", not {memory!r}')
         self.shape, self.lanes, self.depth, self.memory = Shape.cast(shape), lanes, depth, memory
         super().__init__({"i": In(lane_stream(shape, lanes)), "o": Out(lane_stream(shape, lanes))})
 
     def elaborate(self, platform: object) -> Module:
-        # `held` beats came and were not taken; of these, `unread` were not fetched yet to the output, which is the
-        # memory's own output register.
+        # `held` counts the beats in the buffer, `unread` those of them that are not yet in the memory's output
+        # register, which is the output of the buffer.
         m = Module()
         places = max(2, self.depth)
         m.submodules.memory = memory = Memory(
@@ -86,18 +86,18 @@ class Fifo(wiring.Component):
 
 
 MOST_REGISTERS = 64
-"""Bits that lie in flip-flops at most: a block RAM is the better place for more."""
+"""Largest number of bits that are kept in flip-flops; larger buffers are put in RAM."""
 
 
 def fifo_memory(depth: int, width: int, target: Target) -> str:
-    """The best place for a buffer of ``depth`` words of ``width`` bits."""
+    """The best memory for a buffer of ``depth`` words of ``width`` bits."""
     if depth * width <= MOST_REGISTERS or not target.ram_shapes:
         return LOGIC
     return DISTRIBUTED if target.lut_ram and depth <= DEEPEST else BLOCK
 
 
 def fifo_cost(depth: int, width: int, target: Target) -> Cost:
-    """Of a :class:`Fifo` in its best place."""
+    """Cost of a :class:`Fifo` of ``depth`` words of ``width`` bits in its best memory."""
     count = depth.bit_length()
     walk = Cost(cells=10 * count + 6, ffs=4 * count + 1)
     memory = fifo_memory(depth, width, target)

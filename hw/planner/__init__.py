@@ -1,1 +1,1 @@
-"""What parts cost, how a layer can be folded, and which folds fit a device."""
+"""The planner: chooses a fold for each layer so that the network fits a device and is as fast as possible."""

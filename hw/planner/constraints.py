@@ -1,4 +1,4 @@
-"""What a plan has to keep to."""
+"""Constraints for a plan."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from fewbit.golden.errors import FewbitError
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """What a design is asked to reach, and what it may take.
+    """The required speed of a design, and the resources that it may use.
 
     Parameters
     ----------
     clock_hz : float, optional
-        Clock; left out, that of the board, or a usual one of the target.
+        Clock frequency; by default that of the board, or a typical one of the target.
     fps : float, optional
-        Frames a second to plan for; left out, the fastest that fits.
+        Required frames per second; by default the plan is the fastest that fits.
     max_cells : int, optional
-        Logic cells that a plan may take; left out, :data:`fewbit.hw.planner.plan.FILL` of the device and
+        Largest number of logic cells; by default :data:`fewbit.hw.planner.plan.FILL` of the device, but at most
         :data:`fewbit.hw.planner.plan.MOST_CELLS`.
     dsp : bool
-        Whether products of signed digits may take DSP blocks too: there a lower quality saves no switching.
+        Whether products with signed digits may use DSP blocks, too. In a DSP block a lower quality does not reduce
+        switching activity.
     spram : bool, optional
-        Whether weights may lie in memories that are loaded at the start; left out, where nothing else fits.
+        Whether weights may be stored in memories that have to be loaded at the start. By default only if the network
+        does not fit otherwise.
     timing_margin : float
-        Sums have the pipeline stages that a clock so many times as fast would ask for.
+        Pipeline stages are planned for a clock that is faster by this factor.
 
     Raises
     ------

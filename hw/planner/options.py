@@ -1,4 +1,4 @@
-"""Every way worth building for a stage of a network: folds, their cycles and their cost."""
+"""The options of a stage of a network: combinations of folds with their cycles and their costs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ from fewbit.hw.fold import (
     Fold,
 )
 from fewbit.hw.layers.join import run_length
-from fewbit.hw.units.base import FollowingUnit, StageUnit, Way
+from fewbit.hw.units.base import FoldOption, FollowingUnit, StageUnit
 from fewbit.hw.units.table import unit_of
 
 
 @dataclass(frozen=True)
-class Option:
-    """One way to build a stage, which takes ``lanes`` elements at a time."""
+class StageOption:
+    """Folds for all layers of a stage.
+
+    Attributes
+    ----------
+    lanes : int
+        Elements in a beat of the stage's input.
+    folds : tuple of Fold
+    cycles : tuple of int
+        Cycles per frame in which each layer is busy.
+    costs : tuple of Cost
+        Cost of each layer.
+    """
 
     lanes: int
     folds: tuple[Fold, ...]
@@ -36,6 +47,7 @@ class Option:
 
     @cached_property
     def slowest(self) -> int:
+        """Cycles per frame of the slowest layer."""
         return max(self.cycles, default=1)
 
 
@@ -47,39 +59,40 @@ def stage_options(
     dsp: bool = False,
     *,
     on_input: bool = False,
-) -> Iterator[Option]:
-    """Every way worth building for a stage: those that no other of the same lanes beats in cycles and all that is
-    scarce. With ``dsp``, products of digits may be made in DSP blocks too."""
+) -> Iterator[StageOption]:
+    """Yield the useful options of a stage: for each number of input and output lanes, the Pareto front in cycles and
+    all scarce resources. With ``dsp``, products with signed digits may use DSP blocks, too. With ``on_input``, it is
+    the stage of the layers before all others, which has a single option."""
     if on_input:
-        # On the input lanes: thresholds in a form that takes a beat a cycle.
-        folds = [_input_way(network, layer, target, clock_hz) for layer in stage]
-        ways = zip(*folds) if folds else ((), (), ())
-        yield Option(1, *(tuple(part) for part in ways))
+        # These thresholds have the lanes of the design's input, and must take a beat a cycle.
+        layer_options = [_input_option(network, layer, target, clock_hz) for layer in stage]
+        fields = zip(*layer_options) if layer_options else ((), (), ())
+        yield StageOption(1, *(tuple(field) for field in fields))
         return
-    first = unit_of(stage[0])
-    behind = stage[1:] if isinstance(first, StageUnit) else stage
-    prepared = {layer.name: _follower(layer).prepare(network, layer, target, clock_hz) for layer in behind}
-    followers: dict[tuple[str, int], list[Way]] = {}  # by layer and lanes
+    first_unit = unit_of(stage[0])
+    followers = stage[1:] if isinstance(first_unit, StageUnit) else stage
+    prepared = {layer.name: _follower(layer).prepare(network, layer, target, clock_hz) for layer in followers}
+    options_of: dict[tuple[str, int], list[FoldOption]] = {}  # by name of the layer, and lanes
 
-    def following(layer: Layer, lanes: int) -> list[Way]:
-        if (layer.name, lanes) not in followers:
-            followers[layer.name, lanes] = list(_behind(network, layer, lanes, target, prepared[layer.name]))
-        return followers[layer.name, lanes]
+    def following(layer: Layer, lanes: int) -> list[FoldOption]:
+        if (layer.name, lanes) not in options_of:
+            options_of[layer.name, lanes] = list(_following(network, layer, lanes, target, prepared[layer.name]))
+        return options_of[layer.name, lanes]
 
-    found: dict[tuple[int, int], list[Option]] = {}  # by what the neighbours see: lanes in, lanes out
-    begins: Iterable[tuple[int, tuple[Way, ...]]]
-    if isinstance(first, StageUnit):
-        begins = first.stage_ways(network, stage, target, clock_hz, dsp)
-    else:  # behind a fork, on any lanes that divide what comes
+    by_lanes: dict[tuple[int, int], list[StageOption]] = {}  # by input and output lanes
+    beginnings: Iterable[tuple[int, tuple[FoldOption, ...]]]
+    if isinstance(first_unit, StageUnit):
+        beginnings = first_unit.first_options(network, stage, target, clock_hz, dsp)
+    else:  # after a fork: any lanes that divide a run of the input
         source = network.source(stage[0])
-        begins = ((lanes, ()) for lanes in divisors(run_length(source)))
-    for lanes_in, begun in begins:
-        lanes = begun[-1][0].lanes_out if begun else lanes_in
-        for rest in product(*(following(layer, lanes) for layer in stage[len(begun) :])):
-            option = Option(lanes_in, *(tuple(part) for part in zip(*begun, *rest)))
-            found.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
-    for same in found.values():
-        yield from pareto_front(same, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
+        beginnings = ((lanes, ()) for lanes in divisors(run_length(source)))
+    for lanes_in, beginning in beginnings:
+        lanes = beginning[-1][0].lanes_out if beginning else lanes_in
+        for rest in product(*(following(layer, lanes) for layer in stage[len(beginning) :])):
+            option = StageOption(lanes_in, *(tuple(field) for field in zip(*beginning, *rest)))
+            by_lanes.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
+    for options in by_lanes.values():
+        yield from pareto_front(options, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
 
 
 def _follower(layer: Layer) -> FollowingUnit:
@@ -88,21 +101,27 @@ def _follower(layer: Layer) -> FollowingUnit:
     return unit
 
 
-def _input_way(network: Network, layer: Layer, target: Target, clock_hz: float) -> Way:
-    """The smallest of the forms on the input lanes that take a beat a cycle, and no more block RAMs than the first."""
+def _input_option(network: Network, layer: Layer, target: Target, clock_hz: float) -> FoldOption:
+    """The smallest option, on one lane, that is as fast as the first one and takes no more block RAMs, and no DSP
+    block."""
     unit = _follower(layer)
-    ways = unit.ways(network, layer, 1, target, unit.prepare(network, layer, target, clock_hz))
-    swift = [way for way in ways if way[1] == ways[0][1] and way[2].rams <= ways[0][2].rams and not way[2].dsps]
-    return min(swift, key=lambda way: way[2].cells)
+    options = unit.options(network, layer, 1, target, unit.prepare(network, layer, target, clock_hz))
+    _, first_cycles, first_cost = options[0]
+    fast = [
+        (fold, cycles, cost)
+        for fold, cycles, cost in options
+        if cycles == first_cycles and cost.rams <= first_cost.rams and not cost.dsps
+    ]
+    return min(fast, key=lambda option: option[2].cells)
 
 
-def _behind(network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> Iterator[Way]:
-    """Ways of a layer behind ``lanes`` lanes. On fewer lanes it is smaller, and the beats of the layer before are taken
-    apart."""
+def _following(network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> Iterator[FoldOption]:
+    """Yield the options of a layer after one with ``lanes`` output lanes. It may have fewer lanes itself, which makes
+    it smaller; the cost then includes a gearbox."""
     unit, bits = _follower(layer), network.source(layer).dtype.bits
     for fewer in divisors(lanes):
         if unit.most_lanes is not None and fewer > unit.most_lanes:
             return
-        apart = gearbox_cost(bits, lanes, fewer, target)
-        for fold, cycles, cost in unit.ways(network, layer, fewer, target, prepared):
-            yield fold, cycles, cost + apart
+        gearbox = gearbox_cost(bits, lanes, fewer, target)
+        for fold, cycles, cost in unit.options(network, layer, fewer, target, prepared):
+            yield fold, cycles, cost + gearbox

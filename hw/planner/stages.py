@@ -1,4 +1,4 @@
-"""What a planner folds as one: stages of a network, and what flows between them."""
+"""Stages: the groups of layers that the planner folds together, and the streams between them."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from fewbit.hw.units.table import unit_of
 
 @dataclass(frozen=True)
 class Stream:
-    """What one stage gives to others.
+    """The output stream of a stage.
 
     Attributes
     ----------
     kind : TensorType
-    takers : int
-        Stages that take it, the end of the design among them.
+        Type of the tensor that it carries.
+    readers : int
+        Number of stages that read it; the output of the design counts as one.
     """
 
     kind: TensorType
-    takers: int
+    readers: int
 
 
 @dataclass
 class Stage:
-    """Layers that are folded together: one that the planner folds by itself, with those that follow on its lanes. The
-    first stage holds what comes on the lanes of the input.
+    """Layers that are folded together: a layer whose lanes are chosen by the planner, and the layers after it, which
+    are folded on its lanes. The first stage has the layers that are folded on the input lanes of the design.
 
     Attributes
     ----------
     layers : list of Layer
     reads : list of int
-        Streams that it takes.
+        Numbers of its input streams.
     gives : int
-        The stream that it gives.
+        Number of its output stream.
     """
 
     reads: list[int]
@@ -48,41 +49,42 @@ class Stage:
 
 
 def stages_of(network: Network) -> tuple[list[Stage], dict[int, Stream]]:
-    """Stages in topological order, and the streams between them, by the number of the tensor that flows."""
-    stream = {0: 0}  # of each tensor: that of what it is read from, where a layer takes no hardware
-    takers: dict[int, int] = {}
+    """Stages in topological order, and the streams between them. The number of a stream is that of the tensor that it
+    carries."""
+    stream = {0: 0}  # by tensor; the output of a layer without hardware is in the stream of its input
+    readers: dict[int, int] = {}
     folded = []
     for index, layer in enumerate(network.layers):
         if isinstance(unit_of(layer), FoldedUnit):
             stream[index + 1] = index + 1
             folded.append((index, layer, [stream[number] for number in network.reads[index]]))
             for number in folded[-1][2]:
-                takers[number] = takers.get(number, 0) + 1
+                readers[number] = readers.get(number, 0) + 1
         else:
             stream[index + 1] = stream[network.reads[index][0]]
     end = stream[network.scores_tensor]
-    takers[end] = takers.get(end, 0) + 1
+    readers[end] = readers.get(end, 0) + 1
 
     stages = [Stage(reads=[], gives=0)]
-    giving = {0: stages[0]}
+    stage_giving = {0: stages[0]}
     for index, layer, reads in folded:
-        stage = giving[reads[0]]
-        follows = not isinstance(unit_of(layer), StageUnit) and takers[reads[0]] == 1
+        stage = stage_giving[reads[0]]
+        follows = not isinstance(unit_of(layer), StageUnit) and readers[reads[0]] == 1
         if not follows:
             stage = Stage(reads=reads, gives=0)
             stages.append(stage)
         stage.layers.append(layer)
         stage.gives = index + 1
-        giving[index + 1] = stage
+        stage_giving[index + 1] = stage
     kinds = network.tensor_types
     return stages, {
-        stage.gives: Stream(kinds[stage.gives], takers[stage.gives]) for stage in stages if stage.gives in takers
+        stage.gives: Stream(kinds[stage.gives], readers[stage.gives]) for stage in stages if stage.gives in readers
     }
 
 
 def early_elements(network: Network, layer: Join) -> list[int]:
-    """About how many elements of each input wait for the last one: what the layers of the other branches hold before
-    they give their first."""
+    """Estimate of how many elements of each input of a join wait in its buffer: as many as arrive before the first
+    element of the slowest branch."""
     delays: dict[int, float] = {0: 0.0}
     for index, earlier in enumerate(network.layers):
         delays[index + 1] = _delay(network, earlier) + max(delays[number] for number in network.reads[index])
@@ -92,7 +94,7 @@ def early_elements(network: Network, layer: Join) -> list[int]:
 
 
 def _delay(network: Network, layer: Layer) -> float:
-    """Part of a frame that comes in before the first of it goes out."""
+    """Estimated part of a frame that a layer reads before its first output element."""
     if isinstance(layer, (Conv, Pool)):
         rows = layer.kernel[0] + layer.stride[0] if layer.kernel != (1, 1) else 0
         return min(1.0, rows / network.source(layer).shape[1])
@@ -100,7 +102,7 @@ def _delay(network: Network, layer: Layer) -> float:
 
 
 def waiting_cost(network: Network, layer: Join, lanes: int, target: Target, times: float) -> Cost:
-    """Of the buffers of a join, predicted, if they hold so many ``times`` what :func:`early_elements` says."""
+    """Estimated cost of the buffers of a join, if they hold ``times`` as many elements as :func:`early_elements`."""
     total = Cost()
     for elements, source in zip(early_elements(network, layer), network.sources(layer)):
         words = int(times * elements) // lanes
@@ -110,7 +112,7 @@ def waiting_cost(network: Network, layer: Join, lanes: int, target: Target, time
 
 
 def buffers_cost(network: Network, layer: Join, lanes: int, depths: tuple[int, ...], target: Target) -> Cost:
-    """Of the buffers of a join with these depths."""
+    """Cost of the buffers of a join with the given depths."""
     costs = [
         fifo_cost(words, lanes * source.dtype.bits, target)
         for words, source in zip(depths, network.sources(layer))
@@ -120,11 +122,11 @@ def buffers_cost(network: Network, layer: Join, lanes: int, depths: tuple[int, .
 
 
 def buffers_memory(network: Network, layer: Join, lanes: int, depths: tuple[int, ...], target: Target) -> str:
-    """The best place for the largest of the buffers of a join."""
+    """The best memory for the largest buffer of a join."""
     sizes = [(words, lanes * source.dtype.bits) for words, source in zip(depths, network.sources(layer)) if words]
     return fifo_memory(*max(sizes, key=lambda size: size[0] * size[1]), target) if sizes else LOGIC
 
 
-def fork_cost(takers: int) -> Cost:
-    """Of a stream that so many stages take."""
-    return Cost(cells=2 * takers, ffs=takers) if takers > 1 else Cost()
+def fork_cost(readers: int) -> Cost:
+    """Cost of the fork of a stream with ``readers`` readers; nothing for a single one."""
+    return Cost(cells=2 * readers, ffs=readers) if readers > 1 else Cost()

@@ -1,1 +1,1 @@
-"""Kinds of layers in hardware: how a fold becomes a unit, which folds there are, and what they cost."""
+"""Hardware of each kind of layer: the unit that is built for a fold, the possible folds, and their costs."""

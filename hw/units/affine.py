@@ -1,4 +1,5 @@
-"""Gains and offsets a channel."""
+# amaranth: UnusedElaboratable=no
+"""Affine layers: a gain and an offset for each channel."""
 
 from __future__ import annotations
 
@@ -19,33 +20,33 @@ from fewbit.hw.fold import (
 from fewbit.hw.layers.affine import AffineUnit
 from fewbit.hw.memory.rom import rom_cells
 from fewbit.hw.multiply.exact import Multiplier
-from fewbit.hw.units.base import FollowingUnit, Made, Place, Way
+from fewbit.hw.units.base import FoldOption, FollowingUnit, Place, PlacedUnit
 
 
 class AffineLayerUnit(FollowingUnit):
-    """Affine layers, an element at a time."""
+    """Affine layers, which process one element at a time."""
 
     most_lanes = 1
 
-    def make(self, place: Place) -> Made:
+    def make(self, place: Place) -> PlacedUnit:
         layer = place.layer
         assert isinstance(layer, Affine)
         fold = place.folding.of(layer, AffineFold)
-        return Made(AffineUnit(layer, place.source, place.family, dsp=fold.dsp), 1, 1)
+        return PlacedUnit(AffineUnit(layer, place.source, place.family, dsp=fold.dsp), 1, 1)
 
-    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
+    def options(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[FoldOption]:
         source = network.source(layer)
         assert isinstance(layer, Affine)
         scale = DType.holding(int(layer.scale.min()), int(layer.scale.max())).bits
         total = layer.output(source).dtype.bits
         width = signed_bits(source.dtype)
-        own = Cost(cells=2 * total + 2 * rom_cells(layer.scale.size, scale) + 8, ffs=3 * total + 6)
-        ways: list[tuple[Fold, int, Cost]] = [
-            (AffineFold(), source.size, own + Cost(cells=Multiplier.cells(width, scale, target.family)))
+        others = Cost(cells=2 * total + 2 * rom_cells(layer.scale.size, scale) + 8, ffs=3 * total + 6)
+        options: list[FoldOption] = [
+            (AffineFold(), source.size, others + Cost(cells=Multiplier.cells(width, scale, target.family)))
         ]
         if target.multiplies(width, scale):
-            ways.append((AffineFold(dsp=True), source.size, own + Cost(dsps=1)))
-        return ways
+            options.append((AffineFold(dsp=True), source.size, others + Cost(dsps=1)))
+        return options
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, AffineFold)

@@ -1,4 +1,4 @@
-"""What hardware knows of a kind of layer."""
+"""Base classes for the hardware of each kind of layer: building its unit, and listing its possible folds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewbit.hw.schedule import Step
 
 
 class Unit(Protocol):
-    """A component of the chain: a stream in, a stream out, and its timing."""
+    """A component of a design: an input stream, an output stream, and a timing model."""
 
     i: wiring.PureInterface
     o: wiring.PureInterface
@@ -28,7 +28,8 @@ class Unit(Protocol):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a unit leaves to the thresholds behind it: a sum is ``step * x + bias``, and x of that kind comes."""
+    """The part of a sum that a unit leaves to the thresholds after it: the sum is ``step * x + bias``, and the output
+    of the unit is ``x``, of number kind ``kind``."""
 
     step: int
     bias: Ints
@@ -37,7 +38,21 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Place:
-    """What the unit of a ``layer`` is made for: a network, a ``family``, and ``lanes`` elements that come at a time."""
+    """Where a unit is used.
+
+    Parameters
+    ----------
+    network : Network
+    layer : Layer
+        The layer that the unit computes.
+    folding : Folding
+    family : str
+        Primitives that its datapath is built from: ``"generic"``, ``"ice40"`` or ``"ecp5"``.
+    lanes : int
+        Elements in a beat of its input.
+    left_out : LeftOut or None
+        The part of the sums that the unit before it leaves to this one.
+    """
 
     network: Network
     layer: Layer
@@ -48,79 +63,94 @@ class Place:
 
     @property
     def source(self) -> TensorType:
-        """Type of the input, of the first where there are several."""
+        """Type of the layer's input; of the first one if there are several."""
         return self.network.source(self.layer)
 
 
 @dataclass(frozen=True)
-class Made:
-    """A unit, the elements that it takes and gives at a time, what it leaves out, and a layer behind it that it holds
-    as well."""
+class PlacedUnit:
+    """A unit that was built for a :class:`Place`.
+
+    Parameters
+    ----------
+    unit : Unit
+    lanes_in, lanes_out : int
+        Elements in a beat of its input and of its output.
+    left_out : LeftOut or None
+        The part of the sums that it leaves to the thresholds after it.
+    fused : Layer or None
+        The layer after it, if the unit computes it, too.
+    """
 
     unit: Unit
     lanes_in: int
     lanes_out: int
     left_out: LeftOut | None = None
-    holds: Layer | None = None
+    fused: Layer | None = None
 
 
-Way = tuple[Fold, int, Cost]
-"""A fold, the cycles a frame that it is busy, and its cost."""
+FoldOption = tuple[Fold, int, Cost]
+"""A possible fold of a layer, the number of cycles in which it is busy for each frame, and its cost."""
 
 
 class LayerUnit(ABC):
-    """A kind of layer in hardware; it is registered in :data:`fewbit.hw.units.table.UNITS`.
+    """Hardware of a kind of layer, registered in :data:`fewbit.hw.units.table.UNITS`.
 
-    By itself one that takes no hardware of its own; else a :class:`StageUnit` or a :class:`FollowingUnit`.
+    Direct subclasses are for layers without hardware. For others see :class:`StageUnit` and :class:`FollowingUnit`.
     """
 
     @abstractmethod
-    def make(self, place: Place) -> Made | None:
-        """The unit of a layer; None if it takes no hardware.
+    def make(self, place: Place) -> PlacedUnit | None:
+        """Build the unit of a layer; returns None if it takes no hardware.
 
-        Raises FewbitError if the fold does not suit the layer, or hardware cannot do what it does.
+        Raises FewbitError if the fold does not match the layer, or there is no hardware for what the layer computes.
         """
 
 
 class FoldedUnit(LayerUnit):
-    """A kind with folds."""
+    """A kind of layer that has folds."""
 
     @abstractmethod
     def describe(self, fold: Fold) -> str:
-        """Where a layer has its memories, or what form it takes."""
+        """Describe the memories or the form of a fold, for reports."""
 
 
 class StageUnit(FoldedUnit):
-    """A kind that the planner folds by itself; what follows it is folded on its lanes."""
+    """A kind of layer that starts a stage: its lanes do not depend on the layer before it. The following layers of the
+    stage are folded on its lanes."""
 
     @abstractmethod
-    def stage_ways(
+    def first_options(
         self, network: Network, stage: Sequence[Layer], target: Target, clock_hz: float, dsp: bool
-    ) -> Iterator[tuple[int, tuple[Way, ...]]]:
-        """The elements that a stage takes at a time, and ways of its first layers. Layers of the stage that are left
-        follow on the lanes of the last of these."""
+    ) -> Iterator[tuple[int, tuple[FoldOption, ...]]]:
+        """Yield options for the first layers of a stage: the number of elements in a beat of its input, and an option
+        for each of one or more layers. The other layers of the stage are folded on the output lanes of the last of
+        these.
+
+        With ``dsp``, products with signed digits may use DSP blocks, too.
+        """
 
 
 class FollowingUnit(FoldedUnit):
-    """A kind that is folded on the lanes of what is before it.
+    """A kind of layer that is folded on the lanes of the layer before it, or on fewer.
 
     Attributes
     ----------
     most_lanes : int or None
-        Elements that it works on at a time, at most.
+        Largest number of lanes, if there is a limit.
     """
 
     most_lanes: int | None = None
 
     def prepare(self, network: Network, layer: Layer, target: Target, clock_hz: float) -> Any:
-        """What :meth:`ways` needs to know of a layer on any number of lanes."""
+        """Compute what :meth:`options` needs and what does not depend on the number of lanes."""
         return None
 
     @abstractmethod
-    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
-        """Folds worth building of a layer that works on ``lanes`` elements at a time."""
+    def options(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[FoldOption]:
+        """Useful folds of a layer on ``lanes`` lanes; ``prepared`` is the result of :meth:`prepare`."""
 
     def on_input(self, network: Network, layer: Layer, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
-        """The fold and the cycles of a layer in front of all stages where ``lanes`` elements come in at a time; None
-        where they stay as they are."""
+        """Change the ``fold`` of a layer before all stages to the ``lanes`` of the design's input. Returns the new fold
+        and its cycles, or None if nothing changes."""
         return None

@@ -1,4 +1,4 @@
-"""Layers that take no hardware of their own."""
+"""Layers that take no hardware of their own: flatten, and the arg-max, which every design has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewbit.hw.units.base import LayerUnit, Place
 
 
 class FlattenUnit(LayerUnit):
-    """Flatten: maps are streamed in the order in which they are flattened."""
+    """Flatten takes no hardware: maps are streamed in the order in which they are flattened."""
 
     def make(self, place: Place) -> None:
         layer = place.layer
@@ -23,16 +23,17 @@ class FlattenUnit(LayerUnit):
 
 
 class ArgMaxLayerUnit(LayerUnit):
-    """Arg-max: it ends every chain, whether a network has one or not."""
+    """ArgMax takes no additional hardware: every design ends with an arg-max."""
 
     def make(self, place: Place) -> None:
         return None
 
 
 def check_flatten(layer: Flatten, source: TensorType) -> None:
-    """Raises FewbitError if hardware, which streams maps with their channels last, cannot flatten for nothing."""
+    """Raise FewbitError if flattening changes the order of elements: hardware streams maps with their channels last."""
     if not np.array_equal(to_stream(np.arange(source.size).reshape(1, *source.shape), source.shape)[0],
                           layer.places(source.shape)):  # fmt: skip
         raise FewbitError(
-            f"layer {layer.name!r}: hardware flattens maps with their channels last, vectors of scales have to follow"
+            f"layer {layer.name!r}: flattens a map with its channels first, but hardware streams channels last; the "
+            "weights after it cannot be reordered: they share scales along their inputs, or are in several branches"
         )

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Layers that join branches."""
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from fewbit.hw.fold import (
     JoinFold,
 )
 from fewbit.hw.layers.join import JoinUnit, run_length
-from fewbit.hw.units.base import Made, Place, StageUnit, Way
+from fewbit.hw.units.base import FoldOption, Place, PlacedUnit, StageUnit
 
 _MOST_LANES = 1024
 
 
 class JoinLayerUnit(StageUnit):
-    """Sums of branches, and branches side by side: some elements of every input at a time."""
+    """Additions and concatenations of branches, which process the same number of elements of each input in a beat."""
 
     def __init__(self, unit: type[JoinUnit]) -> None:
         self._unit = unit
 
-    def make(self, place: Place) -> Made:
+    def make(self, place: Place) -> PlacedUnit:
         layer = place.layer
         assert isinstance(layer, Join)
         fold = place.folding.of(layer, JoinFold)
         unit = self._unit(layer, place.network.sources(layer), lanes=fold.lanes, depths=fold.depths, memory=fold.memory)
-        return Made(unit, fold.lanes, fold.lanes)
+        return PlacedUnit(unit, fold.lanes, fold.lanes)
 
-    def stage_ways(
+    def first_options(
         self, network: Network, stage: Sequence[Layer], target: Target, clock_hz: float, dsp: bool
-    ) -> Iterator[tuple[int, tuple[Way, ...]]]:
+    ) -> Iterator[tuple[int, tuple[FoldOption, ...]]]:
         layer = stage[0]
         assert isinstance(layer, Join)
         sources = network.sources(layer)
@@ -53,12 +54,12 @@ class JoinLayerUnit(StageUnit):
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, JoinFold)
-        held = [str(words) for words in fold.depths or () if words]
-        return f"buffers of {' and '.join(held)} words in {fold.memory}" if held else ""
+        depths = [str(words) for words in fold.depths or () if words]
+        return f"buffers of {' and '.join(depths)} words in {fold.memory}" if depths else ""
 
 
 def joining_cost(layer: Join, network: Network, lanes: int) -> Cost:
-    """Of a join without its buffers."""
+    """Cost of a join without its buffers."""
     bits = network.types[layer.name].dtype.bits
     if isinstance(layer, Add):
         adders = max(1, len(layer.terms) - 1)

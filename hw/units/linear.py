@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Layers with weights: dense and convolutional."""
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ from fewbit.hw.costs.streams import gearbox_cost
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import (
     BIT_PLANES,
+    FUSED,
     FUSED_SIGN,
     PARALLEL,
-    STREAM,
     TERMS,
     Fold,
     MatVecFold,
@@ -61,7 +62,7 @@ from fewbit.hw.matvec.fused_sign import STARTS, SignMatVec, fuses, has_starts, s
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, least_simd, term_memory
 from fewbit.hw.memory.kind import Contents
-from fewbit.hw.units.base import LeftOut, Made, Place, StageUnit, Way
+from fewbit.hw.units.base import FoldOption, LeftOut, Place, PlacedUnit, StageUnit
 
 _MOST_LANES = 1024
 
@@ -71,7 +72,7 @@ _MATVECS: dict[str, type[FoldedMatVec]] = {PARALLEL: MatVec, BIT_PLANES: BitSeri
 class LinearUnit(StageUnit):
     """Dense and convolutional layers."""
 
-    def make(self, place: Place) -> Made:
+    def make(self, place: Place) -> PlacedUnit:
         layer, source = place.layer, place.source
         assert isinstance(layer, Linear)
         fold = place.folding.of(layer, MatVecFold)
@@ -79,38 +80,38 @@ class LinearUnit(StageUnit):
         exact = not takes_bias(place.network, layer)
         kind = layer.lane_kind(source.dtype)
         groups = layer.groups if isinstance(layer, Conv) else 1
-        options: dict[str, Any] = {"pe": fold.pe, "simd": fold.simd, "target": place.family, "groups": groups}
-        options |= {"memory": fold.memory, "buffer": fold.buffer, "stages": fold.stages}
+        parameters: dict[str, Any] = {"pe": fold.pe, "simd": fold.simd, "target": place.family, "groups": groups}
+        parameters |= {"memory": fold.memory, "buffer": fold.buffer, "stages": fold.stages}
         inner: FoldedMatVec | SignMatVec
         left_out = None
         if fused is not None:
             if kind != BIPOLAR:
                 raise FewbitError(
-                    f"layer {fused.name!r}: thresholds are fused with the weights of bipolar inputs, not {kind}"
+                    f"layer {fused.name!r}: thresholds can only be fused with weights of bipolar inputs, not {kind}"
                 )
-            inner = SignMatVec(layer.position(), fused, **options)
+            inner = SignMatVec(layer.position(), fused, **parameters)
         else:
-            inner = _MATVECS[fold.unit](layer.position(), kind, exact=exact, dsp=fold.dsp, **options)
+            inner = _MATVECS[fold.unit](layer.position(), kind, exact=exact, dsp=fold.dsp, **parameters)
             left_out = None if exact else LeftOut(inner.step, inner.bias, inner.sum)
         if not isinstance(layer, Conv):
-            return Made(inner, fold.simd, fold.pe, left_out, fused)
+            return PlacedUnit(inner, fold.simd, fold.pe, left_out, fused)
         result = layer.output(source).dtype if exact and fused is None else None
         window = fold.window
         unit = ConvUnit(
             layer, source, inner, result=result, lanes=window.lanes, rows=window.rows, memory=window.memory
         )  # fmt: skip
-        return Made(unit, unit.lanes, fold.pe, left_out, fused)
+        return PlacedUnit(unit, unit.lanes, fold.pe, left_out, fused)
 
-    def stage_ways(
+    def first_options(
         self, network: Network, stage: Sequence[Layer], target: Target, clock_hz: float, dsp: bool
-    ) -> Iterator[tuple[int, tuple[Way, ...]]]:
+    ) -> Iterator[tuple[int, tuple[FoldOption, ...]]]:
         work = Work.of(network, stage[0])
         for pe, simd in product(divisors(work.layer.outputs // work.groups), divisors(work.layer.fan_in)):
             if pe * simd > 64 * _MOST_LANES or simd > _MOST_LANES or pe > _MOST_LANES:
                 continue
-            for way in linear_ways(work, pe, simd, target, clock_hz, dsp):
-                yield _lanes_in(way[0], work), (way,)
-            yield from fused_ways(stage, work, pe, simd, target, clock_hz)
+            for option in linear_options(work, pe, simd, target, clock_hz, dsp):
+                yield _lanes_in(option[0], work), (option,)
+            yield from fused_options(stage, work, pe, simd, target, clock_hz)
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, MatVecFold)
@@ -120,31 +121,33 @@ class LinearUnit(StageUnit):
 
 
 def _fused_thresholds(place: Place, fold: MatVecFold) -> Threshold | None:
-    """The thresholds that a fused-sign unit holds, if it is one. Raises FewbitError if there are none behind it."""
+    """The thresholds that are fused into the weights of a fused-sign unit; None for other units. Raises FewbitError if
+    no thresholds follow a fused-sign unit."""
     if fold.unit != FUSED_SIGN:
         return None
     after = consumer(place.network, place.layer)
     if not isinstance(after, Threshold):
-        raise FewbitError(f"layer {place.layer.name!r}: a fused-sign unit takes thresholds behind it")
+        raise FewbitError(f"layer {place.layer.name!r}: a fused-sign unit needs thresholds after it")
     return after
 
 
 @dataclass(frozen=True)
 class Work:
-    """A layer with weights, and what the planner has to know of it.
+    """A layer with weights, and the properties of it that costs and cycles depend on.
 
     Attributes
     ----------
     layer : Linear
     kind : DType
-        Of the activations, as the lanes see them.
+        Number kind of the activations at the lanes.
     exact : bool
-        Whether it gives its sums whole, or leaves a bias to the thresholds behind it.
+        Whether the outputs are complete sums. If not, a bias is left to the thresholds that follow.
     positions, groups : int
-        Products a frame, and shares of the outputs with inputs of their own.
+        Matrix-vector products in a frame, and groups of a convolution.
     geometry : Geometry or None
-        Of its windows, if it has any.
+        Geometry of the sliding window, if there is one.
     source : TensorType
+        Type of the input.
     """
 
     layer: Linear
@@ -157,11 +160,12 @@ class Work:
 
     @cached_property
     def product(self) -> Dense:
-        """The layer at one position."""
+        """The matrix-vector product at one position."""
         return self.layer.position()
 
     @classmethod
     def of(cls, network: Network, layer: Layer) -> Work:
+        """The properties of a layer of ``network``."""
         source = network.source(layer)
         assert isinstance(layer, Linear)
         positions, groups, geometry = 1, 1, None
@@ -174,14 +178,18 @@ class Work:
 
 
 def _lanes_in(fold: MatVecFold, work: Work) -> int:
+    """Number of elements in a beat of the input of a layer with this fold."""
     return fold.simd if work.geometry is None else fold.window.lanes
 
 
-def linear_ways(
+def linear_options(
     work: Work, pe: int, simd: int, target: Target, clock_hz: float, digits: bool = True
 ) -> Iterator[tuple[MatVecFold, int, Cost]]:
-    """Folds of a layer with weights with these lanes, their cycles and cost: one for each place where weights and
-    vectors can lie, and each form."""
+    """Yield the folds of a layer with weights for given PE and SIMD, with their cycles and costs: one for each unit and
+    each combination of memories for weights and input vectors.
+
+    Without ``digits``, products with signed digits do not use DSP blocks.
+    """
     layer, activation = work.layer, work.kind
     yield from _by_terms(work, pe, simd, target, clock_hz)
     if not serves_vectors(layer, pe, simd):
@@ -194,17 +202,18 @@ def linear_ways(
         serial, dsp = unit == BIT_PLANES, blocks > 0
         term = BIT if serial else term_kind(layer, activation)
         stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.signed_word)
-        own = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
-        own += scale_cost(work.product, activation, pe, simd, stages, target.family, scale_columns, dsp)
-        own += Cost(dsps=blocks)
+        datapath = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
+        datapath += scale_cost(work.product, activation, pe, simd, stages, target.family, scale_columns, dsp)
+        datapath += Cost(dsps=blocks)
         for memory, buffer, cost in places:
             fold = MatVecFold(pe=pe, simd=simd, unit=unit, memory=memory, buffer=buffer, stages=stages, dsp=dsp)
             cycles = work.positions * dense_cycles(work.product, activation, fold)
-            yield _windowed(work, fold, cycles, own + cost, target)
+            yield _windowed(work, fold, cycles, datapath + cost, target)
 
 
 def _forms(work: Work, pe: int, simd: int, target: Target, digits: bool) -> Iterator[tuple[str, int]]:
-    """A unit, and the DSP blocks that it takes: every choice there is."""
+    """Yield the units that can compute the layer, except the term-serial and the fused-sign unit, each with the number
+    of its DSP blocks."""
     yield PARALLEL, 0
     if serves(work.kind, work.layer.code) and not work.layer.digits:
         yield BIT_PLANES, 0
@@ -216,42 +225,45 @@ def _forms(work: Work, pe: int, simd: int, target: Target, digits: bool) -> Iter
 def _by_terms(
     work: Work, pe: int, simd: int, target: Target, clock_hz: float
 ) -> Iterator[tuple[MatVecFold, int, Cost]]:
-    """Folds that walk the terms of a layer, where it has zeros or signed digits, with no more inputs at a time than
-    keep up."""
+    """Yield the folds for the term-serial unit, if the layer has zero weights or signed digits. SIMD must be the
+    smallest number of inputs with which the unit is never slowed down by its input."""
     layer, activation, groups = work.product, work.kind, work.groups
     if not (layer.digits or (layer.weights == 0).any()) or simd != least_simd(layer, pe, groups):
         return
     depth, width = term_memory(layer, pe, simd, groups)
-    # Picking an activation and its shift is as deep as a sum of as many bits.
+    # Selecting an activation and its shift takes as many logic levels as a sum of as many bits.
     stages = sum_stages(BIT, max(2, simd * len(term_exponents(layer))), target, clock_hz)
-    own = term_cost(layer, activation, work.exact, pe, simd, target.family, stages)
+    datapath = term_cost(layer, activation, work.exact, pe, simd, target.family, stages)
     words, line = layer.fan_in // simd, simd * activation.bits
     stored = Contents.of_any(depth, width)
     for memory, buffer, cost in memories(stored, words, line, target, readers=pe):
         fold = MatVecFold(pe=pe, simd=simd, unit=TERMS, memory=memory, buffer=buffer, stages=stages)
         cycles = work.positions * dense_cycles(layer, activation, fold, groups)
-        yield _windowed(work, fold, cycles, own + cost, target)
+        yield _windowed(work, fold, cycles, datapath + cost, target)
 
 
 def _windowed(work: Work, fold: MatVecFold, cycles: int, cost: Cost, target: Target) -> tuple[MatVecFold, int, Cost]:
-    """``fold`` with the windows that it wants: as few lanes as keep up with the unit, or as many as bring most."""
+    """Add the window unit of a convolution to ``fold``, with the fewest lanes that do not slow down the matrix-vector
+    unit; if there are none, with the fastest. Returns the new fold, its cycles and its cost."""
     geometry = work.geometry
     if geometry is None:
         return fold, cycles, cost
     lanes = divisors(geometry.shape[0] // geometry.groups)
-    # The gearbox behind the window goes through the greatest number that divides both.
-    needed = {one: geometry.elements // gcd(one, fold.simd) for one in lanes}
-    window = next((one for one in lanes if needed[one] <= cycles), min(lanes, key=lambda one: needed[one]))
-    rows, lines, own = window_cost(geometry, work.source.dtype, window, target)
-    own += gearbox_cost(work.kind.bits, window, fold.simd, target)
-    windows = WindowFold(lanes=window, rows=rows, memory=lines)
-    return replace(fold, window=windows), max(cycles, needed[window]), cost + own
+    # The gearbox after the window passes as many elements in a cycle as the greatest common divisor of its lanes.
+    window_cycles = {count: geometry.elements // gcd(count, fold.simd) for count in lanes}
+    fast_enough = (count for count in lanes if window_cycles[count] <= cycles)
+    window = next(fast_enough, min(lanes, key=lambda count: window_cycles[count]))
+    rows, memory, added = window_cost(geometry, work.source.dtype, window, target)
+    added += gearbox_cost(work.kind.bits, window, fold.simd, target)
+    windows = WindowFold(lanes=window, rows=rows, memory=memory)
+    return replace(fold, window=windows), max(cycles, window_cycles[window]), cost + added
 
 
-def fused_ways(
+def fused_options(
     stage: Sequence[Layer], work: Work, pe: int, simd: int, target: Target, clock_hz: float
-) -> Iterator[tuple[int, tuple[Way, Way]]]:
-    """A layer whose thresholds are fused into its weight stream, where they can."""
+) -> Iterator[tuple[int, tuple[FoldOption, FoldOption]]]:
+    """Yield the options in which the thresholds after a layer are fused into its weight stream, if this is possible:
+    the lanes of the input, and an option for the layer and one for its thresholds."""
     after = stage[1] if len(stage) == 2 else None
     layer = work.product
     if not isinstance(after, Threshold) or work.kind != BIPOLAR:
@@ -266,10 +278,10 @@ def fused_ways(
         cells=lane_cells(layer, work.kind, simd, target.family) + bits + 3,
         ffs=sum_ffs(work.kind, simd, stages) + bits + 1,
     )
-    own = pe * lanes + Cost(cells=3 * depth.bit_length() + 24 + simd, ffs=3 * depth.bit_length() + 20 + simd)
+    datapath = pe * lanes + Cost(cells=3 * depth.bit_length() + 24 + simd, ffs=3 * depth.bit_length() + 20 + simd)
     stored = Contents.of_any(depth, pe * simd)
     for memory, buffer, cost in memories(stored, words, simd, target):
         fold = MatVecFold(pe=pe, simd=simd, unit=FUSED_SIGN, memory=memory, buffer=buffer, stages=stages)
-        fold, cycles, whole = _windowed(work, fold, work.positions * depth, own + cost, target)
-        fused = ThresholdFold(lanes=pe, form=STREAM)
-        yield _lanes_in(fold, work), ((fold, cycles, whole), (fused, cycles, Cost()))
+        fold, cycles, total = _windowed(work, fold, work.positions * depth, datapath + cost, target)
+        fused = ThresholdFold(lanes=pe, form=FUSED)
+        yield _lanes_in(fold, work), ((fold, cycles, total), (fused, cycles, Cost()))

@@ -1,4 +1,5 @@
-"""Pooling."""
+# amaranth: UnusedElaboratable=no
+"""Pooling layers."""
 
 from __future__ import annotations
 
@@ -20,27 +21,27 @@ from fewbit.hw.fold import (
 )
 from fewbit.hw.layers.pool import PoolUnit
 from fewbit.hw.layers.window import Geometry
-from fewbit.hw.units.base import FollowingUnit, Made, Place, Way
+from fewbit.hw.units.base import FoldOption, FollowingUnit, Place, PlacedUnit
 
 
 class PoolLayerUnit(FollowingUnit):
-    """Pooling layers: windows of some channels at a time."""
+    """Pooling layers: a sliding window over ``lanes`` channels at a time, and the maximum or sum of its elements."""
 
-    def make(self, place: Place) -> Made:
+    def make(self, place: Place) -> PlacedUnit:
         layer = place.layer
         assert isinstance(layer, Pool)
         fold = place.folding.of(layer, WindowFold)
         unit = PoolUnit(layer, place.source, lanes=fold.lanes, rows=fold.rows, memory=fold.memory)
-        return Made(unit, fold.lanes, fold.lanes)
+        return PlacedUnit(unit, fold.lanes, fold.lanes)
 
-    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
+    def options(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[FoldOption]:
         source = network.source(layer)
         assert isinstance(layer, Pool)
         geometry = Geometry.of(layer, source, groups=source.shape[0] // lanes)
-        rows, lines, cost = window_cost(geometry, source.dtype, lanes, target)
-        kept = layer.output(source).dtype.bits
-        reduced = Cost(cells=2 * lanes * kept + 6, ffs=lanes * kept + 4)
-        return [(WindowFold(lanes=lanes, rows=rows, memory=lines), geometry.elements // lanes, cost + reduced)]
+        rows, memory, cost = window_cost(geometry, source.dtype, lanes, target)
+        bits = layer.output(source).dtype.bits
+        reduction = Cost(cells=2 * lanes * bits + 6, ffs=lanes * bits + 4)
+        return [(WindowFold(lanes=lanes, rows=rows, memory=memory), geometry.elements // lanes, cost + reduction)]
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, WindowFold)

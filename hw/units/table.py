@@ -1,4 +1,4 @@
-"""All kinds of layers that there is hardware for."""
+"""Table of the hardware of all kinds of layers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ UNITS: dict[type[Layer], LayerUnit] = {
 
 
 def unit_of(layer: Layer) -> LayerUnit:
-    """What hardware knows of the kind of ``layer``. Raises FewbitError if there is no hardware for it."""
-    found = UNITS.get(type(layer))
-    if found is None:
+    """The hardware of the kind of ``layer``. Raises FewbitError if there is none."""
+    unit = UNITS.get(type(layer))
+    if unit is None:
         raise FewbitError(f"layer {layer.name!r}: there is no hardware for a {layer.kind} layer")
-    return found
+    return unit

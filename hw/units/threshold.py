@@ -1,4 +1,5 @@
-"""Thresholds: activation and requantization."""
+# amaranth: UnusedElaboratable=no
+"""Threshold layers: activation and requantization."""
 
 from __future__ import annotations
 
@@ -27,13 +28,13 @@ from fewbit.hw.fold import (
 from fewbit.hw.layers.multiply_shift import cheapest
 from fewbit.hw.layers.threshold import COMPARATORS, MULTIPLY_SHIFT, SEARCH, ThresholdUnit
 from fewbit.hw.memory.rom import BLOCK, LOGIC, rom_cells
-from fewbit.hw.units.base import FollowingUnit, Made, Place, Way
+from fewbit.hw.units.base import FoldOption, FollowingUnit, Place, PlacedUnit
 
 
 class ThresholdLayerUnit(FollowingUnit):
-    """Thresholds as comparators, a search, or a multiply-shift."""
+    """Threshold layers, in one of three forms: comparators, binary search, or multiply-shift."""
 
-    def make(self, place: Place) -> Made:
+    def make(self, place: Place) -> PlacedUnit:
         layer, source = place.layer, place.source
         assert isinstance(layer, Threshold)
         low, high = threshold_range(place.network, layer)
@@ -47,15 +48,15 @@ class ThresholdLayerUnit(FollowingUnit):
             layer, source, lanes=lanes, input_range=(low, high), form=fold.form, memory=fold.memory, stages=fold.stages,
             target=place.family,
         )  # fmt: skip
-        return Made(unit, lanes, lanes)
+        return PlacedUnit(unit, lanes, lanes)
 
     def prepare(self, network: Network, layer: Layer, target: Target, clock_hz: float) -> Any:
-        """The multiply-shift of the layer and its pipeline stages, where there is one."""
+        """The cheapest multiply-shift that is equal to the layer, and its pipeline stages; None if there is none."""
         assert isinstance(layer, Threshold)
         form = cheapest(layer, *threshold_range(network, layer), target.family)
         return None if form is None else (form, row_stages(form, target, clock_hz))
 
-    def ways(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[Way]:
+    def options(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[FoldOption]:
         source = network.source(layer)
         assert isinstance(layer, Threshold)
         bits = source.dtype.bits
@@ -65,37 +66,41 @@ class ThresholdLayerUnit(FollowingUnit):
         shared = layer.channels == 1
         walk = 0 if groups == 1 else 2 * groups.bit_length() + 4
         rows = 0 if shared else rom_cells(groups, lanes * count * bits)
-        # A threshold for all is a constant beside the comparator; one a channel comes from a table.
-        each = lanes * (count * (bits // 2 if shared else bits + 2) + count + layer.dtype.bits)
-        out = lanes * layer.dtype.bits + groups.bit_length() + 1
-        folds: list[tuple[Fold, int, Cost]] = [
-            (ThresholdFold(lanes=lanes, form=COMPARATORS), beats, Cost(cells=each + rows + walk + 2, ffs=out)),
+        # A shared threshold is a constant operand of its comparator; thresholds of channels are read from a table.
+        comparators = lanes * (count * (bits // 2 if shared else bits + 2) + count + layer.dtype.bits)
+        output_ffs = lanes * layer.dtype.bits + groups.bit_length() + 1
+        options: list[FoldOption] = [
+            (
+                ThresholdFold(lanes=lanes, form=COMPARATORS),
+                beats,
+                Cost(cells=comparators + rows + walk + 2, ffs=output_ffs),
+            ),
         ]
         if prepared is not None:
-            form, ranks = prepared
+            form, stages = prepared
             width = lanes * form.word_bits
-            ffs = out + (ranks - 1) * (lanes * (form.total.bits + bits) + 2)
-            own = Cost(cells=multiply_shift_cells(form, lanes, groups, ranks), ffs=ffs)
-            fold = ThresholdFold(lanes=lanes, form=MULTIPLY_SHIFT, memory=LOGIC, stages=ranks)
-            folds.append((fold, beats, own))
+            ffs = output_ffs + (stages - 1) * (lanes * (form.total.bits + bits) + 2)
+            in_logic = Cost(cells=multiply_shift_cells(form, lanes, groups, stages), ffs=ffs)
+            fold = ThresholdFold(lanes=lanes, form=MULTIPLY_SHIFT, memory=LOGIC, stages=stages)
+            options.append((fold, beats, in_logic))
             if target.ram_shapes and groups > 1 and width:
-                block = Cost(
-                    cells=own.cells - rom_cells(groups, width),
+                in_block_ram = Cost(
+                    cells=in_logic.cells - rom_cells(groups, width),
                     rams=target.block_rams(groups, width, constant=True),
                     ffs=ffs,
                 )
-                folds.append((replace(fold, memory=BLOCK), beats, block))
+                options.append((replace(fold, memory=BLOCK), beats, in_block_ram))
         if count > 1:
             search = lanes * Cost(cells=2 * bits + 2 * steps + 4, ffs=bits + 2 * steps + 1)
             search += Cost(cells=16 + 2 * walk, ffs=2 * groups.bit_length() + steps + 4)
-            places = [("logic", lanes * Cost(cells=rom_cells(groups << steps, bits), ffs=bits))]
+            memories = [("logic", lanes * Cost(cells=rom_cells(groups << steps, bits), ffs=bits))]
             if target.ram_shapes:
-                places.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits, constant=True))))
-            folds += [
-                (ThresholdFold(lanes=lanes, form=SEARCH, memory=place), beats * (steps + 1), cost + search)
-                for place, cost in places
+                memories.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits, constant=True))))
+            options += [
+                (ThresholdFold(lanes=lanes, form=SEARCH, memory=memory), beats * (steps + 1), cost + search)
+                for memory, cost in memories
             ]
-        return pareto_front(folds, cost=lambda way: way[2], cycles=lambda way: way[1])
+        return pareto_front(options, cost=lambda option: option[2], cycles=lambda option: option[1])
 
     def on_input(self, network: Network, layer: Layer, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
         assert isinstance(layer, Threshold)
@@ -109,6 +114,6 @@ class ThresholdLayerUnit(FollowingUnit):
 
 
 def biased(layer: Threshold, step: int, bias: Ints) -> Threshold:
-    """The thresholds that ``x`` has where ``layer`` has its own of ``step * x + bias``."""
-    own = layer.thresholds - (layer.sign * bias)[:, None]
-    return replace(layer, thresholds=-(-own // step))
+    """Convert thresholds of ``step * x + bias`` to thresholds of ``x`` that give the same levels."""
+    unbiased = layer.thresholds - (layer.sign * bias)[:, None]
+    return replace(layer, thresholds=-(-unbiased // step))

@@ -1,8 +1,9 @@
-"""Frames that bring many sums of a network's first product to their thresholds at once.
+"""Search for frames in which many sums of the first layer with weights are at their thresholds.
 
-A fault of a weight is seen where its sum lies so near to a threshold that the fault moves it across. In a wide layer
-few sums of a frame do so by chance. Where the first product of a network takes the elements of a frame one by one, its
-sums are integer equations in them, and a frame is changed element by element until chosen sums lie where they should.
+A fault of a weight is visible if it moves a sum across a threshold, so the sum must be close to one. In a wide layer,
+few sums of a random frame are. If the inputs of the first dense layer depend on one element of the frame each, its sums
+are linear functions of these elements, and a tabu search changes one element after the other until the chosen sums are
+at their thresholds.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from fewbit.golden.dtype import Ints
 from fewbit.golden.network import Dense, Flatten, Network, Threshold
 
 MOVES = 400
-"""Elements that are changed at most."""
+"""Largest number of changes of an element in one descent."""
 
 
 def _missed(off: Ints) -> Ints:
-    """0 for a sum in its place, and almost 1 for one that is far from it."""
+    """Penalty for each distance: 0 for a sum at its target, almost 1 for a sum far from it."""
     distance = np.abs(off)
     return np.asarray(distance / (distance + 1))
 
 
 _TABU, _VAIN = 12, 30
-"""Moves for which an element stays as it is; moves without a better state after which a descent ends."""
+"""Number of moves for which a changed element must not change again; number of moves without improvement after which a
+descent ends."""
 
 
-class Steering:
-    """Steers the sums of the first product of a network, if that is a dense layer between thresholds that all elements
-    share and thresholds of its own.
+class ThresholdSearch:
+    """Changes frames so that sums of the first layer with weights come to their thresholds.
+
+    This is possible if the first layer with weights is a dense layer with thresholds after it, and only flattens and
+    thresholds with a single row before it.
 
     Parameters
     ----------
@@ -40,9 +44,9 @@ class Steering:
     Attributes
     ----------
     index : int or None
-        Place of the layer in the network; None where the network has none such.
+        Index of the dense layer in the network; None if the search is not possible.
     rows : int
-        Its outputs.
+        Number of its outputs; 0 if the search is not possible.
     """
 
     def __init__(self, network: Network, rng: np.random.Generator) -> None:
@@ -67,11 +71,12 @@ class Steering:
             before = network.layers[place]
             if isinstance(before, Threshold):
                 levels = before.step(network.source(before), levels)
-        # A level may be that of many values: the one in their middle stands for them.
+        # Many values of an element may give the same level; the middle one of them is used.
         self._levels, first, count = np.unique(levels, return_index=True, return_counts=True)
         self._values = values[first + count // 2] if (np.diff(levels) >= 0).all() else values[first]
 
     def _first(self) -> int | None:
+        """Index of the dense layer; None if the search is not possible."""
         layers = self.network.layers
         for index, layer in enumerate(layers[:-1]):
             if self.network.only_reader(index) != index:
@@ -85,12 +90,14 @@ class Steering:
         return None
 
     def _step(self, place: int, x: Ints) -> Ints:
+        """Output of the layer with index ``place``.  # (N, ...) -> (N, ...)"""
         layer = self.network.layers[place]
         return layer.step_of(self.network.sources(layer), [x])
 
-    def steer(self, frame: Ints, rows: Ints, most: int) -> Ints:
-        """``frame`` (\\*shape), changed so that those ``most`` sums of ``rows`` that have the shortest way to a
-        threshold come to it, on the one side of it or the other as chance will have it."""
+    def search(self, frame: Ints, rows: Ints, most: int) -> Ints:
+        """Return a changed copy of ``frame`` (\\*shape) in which chosen sums are at their thresholds, as far as the
+        search succeeds: of the outputs ``rows``, the ``most`` whose sums are closest to a threshold. Each sum comes to
+        a randomly chosen side of its threshold."""
         assert self.index is not None
         x = frame[None].astype(np.int64)
         for place in range(self.index):
@@ -102,35 +109,37 @@ class Steering:
         near = np.argsort(distances.min(1))[:most]
         rows, factors, sums = rows[near], factors[near], sums[near]
         nearest = self._ends[rows, distances[near].argmin(1)]
-        # At a threshold itself a sum has reached it, and one less has not.
+        # A sum that is equal to its threshold reaches it, a sum that is one less does not.
         off = (sums - nearest + self._signs[rows % len(self._signs)] * self._rng.integers(0, 2, len(rows))).astype(
             np.float32
         )
-        # First all sums come nearer, then as many as can be come to their place, whatever the others do.
-        for worth in (np.abs, _missed):
-            off = self._descend(level, factors, off, worth)
+        # The first descent reduces the distances of all sums. The second one maximizes the number of sums at their
+        # targets, at the expense of the others.
+        for penalty in (np.abs, _missed):
+            off = self._descend(level, factors, off, penalty)
         return self._frame(level)
 
-    def _descend(self, level: Ints, factors: Ints, off: Ints, worth: Callable[[Ints], Ints]) -> Ints:
-        """Changes ``level`` element by element so that the sum of ``worth`` of what sums are off falls.
+    def _descend(self, level: Ints, factors: Ints, off: Ints, penalty: Callable[[Ints], Ints]) -> Ints:
+        """Tabu search: change ``level`` in place, one element at a time, to minimize the sum of the penalties of the
+        distances ``off``. Returns the distances that remain.
 
-        The best move is made even where it gains nothing, with others than the last few elements, and the best state of
-        all is kept: a tabu search.
+        Each move is the best one that does not change a recently changed element, even if it makes the result worse. At
+        the end, the best state is restored.
         """
-        best, best_off, best_level, vain = float(worth(off).sum()), off, level.copy(), 0
-        moved = np.full(level.size, -_TABU)
+        best, best_off, best_level, vain = float(penalty(off).sum()), off, level.copy(), 0
+        last_change = np.full(level.size, -_TABU)
         for count in range(MOVES):
             moves = []
-            for way in (-1, 1):
-                other = np.clip(level + way, 0, len(self._levels) - 1)
-                change = (self._levels[other] - self._levels[level]).astype(np.float32)
-                distance = worth(off[:, None] + factors * change).sum(0)
-                distance[(change == 0) | (count - moved < _TABU)] = np.inf
-                chosen = int(distance.argmin())
-                moves.append((float(distance[chosen]), chosen, int(other[chosen]), float(change[chosen])))
-            least, chosen, reached, by = min(moves)
-            off = off + factors[:, chosen] * np.float32(by)
-            level[chosen], moved[chosen] = reached, count
+            for direction in (-1, 1):
+                new_level = np.clip(level + direction, 0, len(self._levels) - 1)
+                change = (self._levels[new_level] - self._levels[level]).astype(np.float32)
+                totals = penalty(off[:, None] + factors * change).sum(0)
+                totals[(change == 0) | (count - last_change < _TABU)] = np.inf
+                chosen = int(totals.argmin())
+                moves.append((float(totals[chosen]), chosen, int(new_level[chosen]), float(change[chosen])))
+            least, chosen, reached, difference = min(moves)
+            off = off + factors[:, chosen] * np.float32(difference)
+            level[chosen], last_change[chosen] = reached, count
             vain += 1
             if least < best - 1e-3:
                 best, best_off, best_level, vain = least, off, level.copy(), 0
@@ -140,7 +149,10 @@ class Steering:
         return best_off
 
     def _frame(self, level: Ints) -> Ints:
-        """The frame whose elements have these levels, in the order in which the product takes them."""
+        """The frame that gives the inputs ``level`` of the dense layer, as indices into ``_levels``.
+
+        # (inputs,) -> (\\*shape)
+        """
         assert self.index is not None
         order = np.arange(level.size).reshape(1, *self.network.input.shape)
         for place in range(self.index):

@@ -1,4 +1,4 @@
-"""Frames that are steered bring more sums to their thresholds than those they were made of."""
+"""The search changes frames so that more sums are at their thresholds than before."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType
 from fewbit.golden.network import Conv, Dense, Flatten, Network, TensorType, Threshold
 from fewbit.golden.run import run
-from fewbit.steering import Steering
+from fewbit.threshold_search import ThresholdSearch
 
 
 def network(kind="uint4", code="binary", *, quantize=False, channels_last=False, signs=(-1, 1)):
@@ -50,19 +50,19 @@ def at_thresholds(made, frame):
 )
 def test_sums_come_to_thresholds(options):
     made, rng = network(**options), np.random.default_rng(2)
-    steering = Steering(made, rng)
-    assert steering.rows == 40
+    search = ThresholdSearch(made, rng)
+    assert search.rows == 40
     frames = random_frames(rng, made.input.dtype, (6, *made.input.shape))
-    steered = [steering.steer(frame, np.arange(40), 12) for frame in frames]
-    for frame in steered:
+    changed = [search.search(frame, np.arange(40), 12) for frame in frames]
+    for frame in changed:
         assert frame.shape == made.input.shape
         assert made.input.dtype.contains(frame)
-    before, after = (sum(at_thresholds(made, frame) for frame in some) for some in (frames, steered))
+    before, after = (sum(at_thresholds(made, frame) for frame in some) for some in (frames, changed))
     assert after >= 2 * max(before, 6)
 
 
 @pytest.mark.parametrize("kind", ["conv", "rows", "no thresholds"])
-def test_networks_that_are_not_steered(kind):
+def test_networks_without_a_search(kind):
     flatten, first, act = network().layers
     each = Threshold(
         name="each", thresholds=np.zeros((120, 1), int), sign=np.ones(120, int), dtype=DType("uint", 1), base=0
@@ -74,5 +74,5 @@ def test_networks_that_are_not_steered(kind):
         "no thresholds": (flatten, first),
     }
     made = Network(name="n", input=TensorType(DType("uint", 4), (2, 6, 10)), layers=layers[kind])
-    steering = Steering(made, np.random.default_rng(1))
-    assert (steering.index, steering.rows) == (None, 0)
+    search = ThresholdSearch(made, np.random.default_rng(1))
+    assert (search.index, search.rows) == (None, 0)
