@@ -46,9 +46,9 @@ def _qonnx(path: Path, input: str | None) -> Network:
 
 def _onnx_source(path: Path) -> FloatNetwork | Network:
     from fewbit.importers.float_onnx import reader
-    from fewbit.importers.onnx_graph import QONNX_DOMAINS, read
+    from fewbit.importers.onnx_graph import read
 
-    quantized = any(node.domain in QONNX_DOMAINS for node in read(path).nodes)
+    quantized = any(node.is_qonnx for node in read(path).nodes)
     return _qonnx(path, None) if quantized else reader.load(path)
 
 

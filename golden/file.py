@@ -23,7 +23,11 @@ from fewbit.golden.write import write
 FORMAT = "fewbit"
 CHAIN, GRAPH = 1, 2
 """Versions of the format: of networks whose layers each read the one before, and of those whose layers name what they
-read. A chain is written as version 1, which older releases read."""
+read, or whose inputs and outputs the host arranges. Other networks are written as version 1, which older releases
+read."""
+_HOST = {"input_batch"}
+"""Fields of a network that say what the host does with inputs and outputs. They are in the file only where they are
+set."""
 _MOST_HEADER = 1 << 20
 """Bytes of names, shapes and the description: a layer takes some 300."""
 _ITEMSIZES = {"U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F32": 4, "F64": 8}
@@ -44,9 +48,14 @@ def save(network: Network, path: str | Path) -> None:
     }
     if network.input_quantizer is not None:
         description["input_quantizer"] = _take(network.input_quantizer, "input_quantizer", tensors)
+    description |= {
+        field.name: getattr(network, field.name)
+        for field in fields(network)
+        if field.name in _HOST and getattr(network, field.name) != field.default
+    }
     tensors["output_scale"], tensors["output_bias"] = network.output_scale, network.output_bias
     # One entry only: the order of several is not the same from one save to the next.
-    version = GRAPH if any(layer.inputs for layer in network.layers) else CHAIN
+    version = GRAPH if any(layer.inputs for layer in network.layers) or _HOST & description.keys() else CHAIN
     metadata = {FORMAT: json.dumps({"version": version, "network": description})}
     write(path, save_tensors(tensors, metadata))
 
@@ -129,7 +138,14 @@ def _network(description: dict[str, Any], tensors: dict[str, Any], budget: Budge
         output_scale=tensors["output_scale"],
         output_bias=tensors["output_bias"],
         output_shape=None if shape is None else tuple(shape),
+        **_host(description),
     )
+
+
+def _host(description: dict[str, Any]) -> dict[str, Any]:
+    """Those of the fields :data:`_HOST` that the file has."""
+    kinds = {field.name: str(field.type) for field in fields(Network)}
+    return {name: _checked("network", name, kinds[name], description[name]) for name in _HOST & description.keys()}
 
 
 def _describe(kind: TensorType) -> dict[str, Any]:

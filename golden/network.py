@@ -265,6 +265,8 @@ class Network(Record):
         ``scores * scale + bias`` is the source model's output tensor; meaningless after ArgMax.
     output_shape : tuple of int or None
         Shape of one frame of the source model's output tensor; None if it is that of the last layer.
+    input_batch : int
+        Frames that one input tensor of the source model holds.
 
     Raises
     ------
@@ -279,6 +281,7 @@ class Network(Record):
     output_scale: Ints = (1.0,)  # type: ignore[assignment]
     output_bias: Ints = (0.0,)  # type: ignore[assignment]
     output_shape: tuple[int, ...] | None = None
+    input_batch: int = 1
 
     def __post_init__(self) -> None:
         for name in ("output_scale", "output_bias"):
@@ -304,6 +307,8 @@ class Network(Record):
             check_shape(self.output_shape, f"network {self.name!r}: its output_shape")
             if math.prod(self.output_shape) != output.size or min(self.output_shape, default=1) < 1:
                 raise FewbitError(f"network {self.name!r}: {output.size} outputs do not fill shape {self.output_shape}")
+        if isinstance(self.input_batch, bool) or not isinstance(self.input_batch, int) or self.input_batch < 1:
+            raise FewbitError(f"network {self.name!r}: input_batch must be 1 or more, not {self.input_batch}")
         if self.input_quantizer is not None:
             quantizer = self.input_quantizer
             top = quantizer.base + self.input.dtype.step * quantizer.thresholds.size

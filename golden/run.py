@@ -75,6 +75,18 @@ def check_frames(network: Network, frames: Ints) -> Ints:
     return frames
 
 
+def source_frames(network: Network, frames: Ints) -> Ints:
+    """``frames``, (N, ...) as the source model takes them, as frames of the network, one on each row.
+
+    Where an input of the source model holds a batch of B frames, (N, B, ...) are N * B frames.
+    """
+    frames = np.asarray(frames)
+    batch = (network.input_batch, *network.input.shape)
+    if network.input_batch > 1 and frames.ndim > 1 and _long_axes(frames.shape[1:]) == _long_axes(batch):
+        return frames.reshape(-1, *network.input.shape)
+    return frames
+
+
 def shaped(frames: Ints, shape: tuple[int, ...]) -> Ints:
     """``frames`` as (N, \\*shape); a frame given flat, or with other axes of one, is given its shape.
 
@@ -104,7 +116,7 @@ def quantize_input(network: Network, frames: Ints) -> Ints:
     quantizer = network.input_quantizer
     if quantizer is None:
         raise FewbitError(f"network {network.name!r} takes integers ({network.input}), not {frames.dtype}")
-    values = np.asarray(frames, np.float32)
+    values = source_frames(network, np.asarray(frames, np.float32))
     if np.isnan(values).any():
         raise FewbitError("inputs hold a value that is not a number")
     level = np.searchsorted(quantizer.thresholds, values * np.float32(quantizer.sign), side="right")

@@ -140,8 +140,8 @@ def test_a_foreign_file(path):
 
 def test_a_newer_version(path):
     text = described(path)["__metadata__"]["fewbit"]
-    with_description(path, text.replace('"version": 1', '"version": 2'))
-    with refused(path, "written in version 2 of the format, this reads 1"):
+    with_description(path, text.replace('"version": 1', '"version": 3'))
+    with refused(path, "written in version 3 of the format, this reads 1 to 2"):
         load(path)
 
 

@@ -67,7 +67,7 @@ def test_second_output_of_a_constant_node(tmp_path):
     x = graph.x
     graph.node("Dropout", graph.constant([1]), outputs=2)
     graph.node("Conv", x, weights, f"{graph.x}b")
-    assert refusal(graph, tmp_path) == "node 'Dropout_1' (Dropout): this op is not supported on constants"
+    assert refusal(graph, tmp_path) == "node 'Conv_2' (Conv): takes 't1b', an output that is not supported"
 
 
 # Constants

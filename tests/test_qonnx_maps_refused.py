@@ -268,7 +268,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         trunc(1, 0, 8, np.reshape([1, 2, 4], (1, 3, 1, 1)), 4),
         "node 'Trunc_1' (Trunc): shifts by a different number of bits in each channel",
     ),
-    (make("Trunc", 1, 0, 8, 4), "node 'Trunc_1' (Trunc): this op is not supported"),
+    (lambda g: g.op("Trunc", 1, 0, 8, 4, domain="ai.onnx.ml"), "node 'Trunc_1' (Trunc): this op is not supported"),
 ]
 
 

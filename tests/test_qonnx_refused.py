@@ -102,7 +102,6 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (conv, "node 'Conv_1' (Conv): its weights must have four axes, not shape (1, 4, 1)"),
     (make("Softmax"), "node 'Softmax_1' (Softmax): this op is not supported"),
     (make("Sigmoid", name=""), "node 1 (Sigmoid): this op is not supported"),
-    (make("Quant", 1, 0, 4), "node 'Quant_1' (Quant): this op is not supported"),
     (branch, "node 'Neg_2' (Neg): shares its input with node 'Relu_1' (Relu): branches are not supported"),
     (join, "node 'Add_2' (Add): takes two tensors that both depend on the input: branches are not supported"),
     (square, "node 'Mul_1' (Mul): takes two tensors that both depend on the input: branches are not supported"),
@@ -153,10 +152,6 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         make("Add", np.ones((2, 4))),
         "node 'Add_1' (Add): a constant of shape (2, 4) does not fit activations of shape (1, 4)",
     ),
-    (
-        lambda g: g.node("Add", g.x, g.constant(1, np.float64)),
-        "node 'Add_1' (Add): a constant is float64, not float32",
-    ),
     (make("Clip", 2, 1), "node 'Clip_1' (Clip): its lower limit must not be above its upper one"),
     (
         make("BatchNormalization", *BATCH_NORM, training_mode=1),
@@ -187,7 +182,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (lambda g: g.quant(saturate=1), "node 'Quant_1' (Quant): its attribute 'saturate' is not supported"),
     (
         lambda g: g.thresholds([1, 2]),
-        "node 'MultiThreshold_1' (MultiThreshold): its thresholds must be float32 on two axes",
+        "node 'MultiThreshold_1' (MultiThreshold): its thresholds must be numbers on two axes",
     ),
     (
         lambda g: g.thresholds([[1], [2]]),
@@ -199,7 +194,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     ),
     (
         lambda g: g.node("Cast", g.x, to=TensorProto.FLOAT16),
-        "node 'Cast_1' (Cast): a cast of activations to float16 is not supported, only to float32",
+        "node 'Cast_1' (Cast): a cast of activations to float16 is not supported, only to float32 or float64",
     ),
     (
         lambda g: g.node("Reshape", g.x, g.constant([4, 1], np.int64)),
@@ -235,8 +230,16 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         after_the_end,
         "node 'Mul_3' (Mul): nothing can follow the arg-max but a change of shape or integer type",
     ),
-    (second_input, "the graph must have one input, not 2"),
-    (second_output, "the graph must have one output, not 2"),
+    (
+        second_input,
+        "the graph must have one input, not 2 ('x', 'y'): "
+        "cut it down to one with onnx.utils.extract_model, and build one network for each",
+    ),
+    (
+        second_output,
+        "the graph must have one output, not 2 ('t1', 't0'): "
+        "cut it down to one with onnx.utils.extract_model, and build one network for each",
+    ),
 ]
 
 
@@ -352,7 +355,6 @@ def test_a_refused_input(
     ("shape", "batch", "message"),
     [
         ((), 1, "input 'x': needs a batch axis and at least one more, not shape (1,)"),
-        ((4,), 7, "input 'x': its batch axis must be 1 or symbolic, not 7"),
         (("width",), 1, "input 'x': only its batch axis may be symbolic"),
     ],
 )

@@ -52,6 +52,8 @@ def float_network(graph: Graph, name: str) -> FloatNetwork:
     """``graph`` as a float network. Raises FewbitError, naming the node, if it holds something unsupported."""
     if graph.input_type != "float32":
         raise FewbitError(f"input {graph.input!r}: must be float32, not {graph.input_type}")
+    if graph.batch > 1:
+        raise FewbitError(f"input {graph.input!r}: its batch axis must be 1 or symbolic, not {graph.batch}")
     reader = _Reader(graph.input_shape)
     constants: dict[str, Array] = dict(graph.constants)
     newest, user = graph.input, None

@@ -66,10 +66,13 @@ class Builder:
         Type of the input of the network.
     input_quantizer : InputQuantizer or None
         Quantizer of a float32 input.
+    batch : int
+        Frames that one input of the source graph holds. Tensors have the shape that they have for one frame.
     """
 
-    def __init__(self, source: Tensor) -> None:
+    def __init__(self, source: Tensor, batch: int = 1) -> None:
         self.layers: list[Layer] = []
+        self.batch = batch
         self.input_quantizer: InputQuantizer | None = None
         self.input = TensorType(source.dtype or DType("uint", 1), source.frame)
 
@@ -93,6 +96,7 @@ class Builder:
             output_scale=reals[0],
             output_bias=reals[1],
             output_shape=None if tensor.shape[1:] == tensor.frame else tensor.shape[1:],
+            input_batch=self.batch,
         )
 
     def flat(self, tensor: Tensor, channels_last: bool = False) -> Tensor:
@@ -117,9 +121,7 @@ class Builder:
         Constants that differ within a channel flatten the tensor, so that each element becomes a channel.
         """
         spread = []
-        for constant in constants:
-            if constant.dtype != np.float32:
-                raise Refusal(f"a constant is {constant.dtype}, not float32")
+        for constant in map(float32, constants):
             if not np.isfinite(constant).all():
                 raise Refusal("a constant is not a finite number")
             if constant.size == 1 and constant.ndim <= len(tensor.shape):
@@ -320,6 +322,12 @@ def _check_channels(count: int) -> None:
     """Raises Refusal if more than the supported number of channels differ in scale, shift or range."""
     if count > _MOST_CHANNELS:
         raise Refusal(f"has {count:,} elements that differ in scale or range, {_MOST_CHANNELS:,} are the most")
+
+
+def float32(constant: Array) -> Floats:
+    """``constant`` in the number type in which the source graph computes; a number that is too large is infinite."""
+    with np.errstate(over="ignore"):
+        return constant.astype(np.float32)
 
 
 def one_if_alike(values: NDArray[Any]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fewbit.exact import exact, square_root
 from fewbit.golden.budget import check_shape
-from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.builder import Builder, float32
 from fewbit.importers.lowering.products import dense
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import (
@@ -23,7 +23,7 @@ from fewbit.importers.onnx_constants import (
     unsqueezed,
     whole_numbers,
 )
-from fewbit.importers.onnx_graph import QONNX_DOMAINS, Array, Node, Refusal
+from fewbit.importers.onnx_graph import QONNX_OPS, Array, Node, Refusal
 from fewbit.importers.qonnx.call import Call, matrix, plain
 from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
 from fewbit.importers.qonnx.quantizer import bipolar_quant, multi_threshold, quant, sign
@@ -155,8 +155,9 @@ def _trunc(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 def _multi_threshold(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     (thresholds,) = call.constants(1)
     scale, bias, _, layout = call.node.settings(out_scale=1.0, out_bias=0.0, out_dtype="", data_layout="")
-    if thresholds.ndim != 2 or thresholds.size == 0 or thresholds.dtype != np.float32:
-        raise Refusal("its thresholds must be float32 on two axes")
+    thresholds = float32(thresholds)
+    if thresholds.ndim != 2 or thresholds.size == 0:
+        raise Refusal("its thresholds must be numbers on two axes")
     if np.isnan(thresholds).any():
         raise Refusal("a threshold is not a number")
     layout = layout or {2: "NC", 3: "NWC"}.get(len(tensor.shape), "NCHW")
@@ -176,8 +177,8 @@ def _cast(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     kind = cast_target(call.node)
     if tensor.index and kind.kind in "iuf":
         return tensor
-    if kind != np.float32:
-        raise Refusal(f"a cast of activations to {kind} is not supported, only to float32")
+    if kind not in (np.float32, np.float64):
+        raise Refusal(f"a cast of activations to {kind} is not supported, only to float32 or float64")
     return replace(tensor, integral=False)
 
 
@@ -196,9 +197,10 @@ def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if call.node.op == "Reshape":
         (allow_zero,) = call.node.settings(allowzero=0)
         (target,) = call.constants(1)
-        if target.dtype != np.int64:
-            raise Refusal("its shape must be int64")
-        shape = reshaped(tensor.shape, whole_numbers(target), bool(allow_zero))
+        extents = whole_numbers(target)
+        if extents and extents[0] == builder.batch:
+            extents[0] = 1
+        shape = reshaped(tensor.shape, extents, bool(allow_zero))
     elif call.node.op == "Flatten":
         (axis,) = call.node.settings(axis=1)
         shape = flattened(tensor.shape, axis)
@@ -284,11 +286,10 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
 }
 """The function that lowers each op."""
 
-CUSTOM = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
 
 
 def supported(node: Node) -> bool:
     """Whether :data:`STEPS` takes this op of this domain."""
-    return node.op in STEPS and (node.domain in QONNX_DOMAINS if node.op in CUSTOM else node.domain == "")
+    return node.op in STEPS and (node.is_qonnx or (node.domain == "" and node.op not in QONNX_OPS))

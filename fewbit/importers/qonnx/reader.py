@@ -26,7 +26,7 @@ from fewbit.importers.lowering.float_steps import FloatChain
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import constant_result
-from fewbit.importers.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
+from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
 from fewbit.importers.qonnx.ops import RESHAPING, STEPS, supported
 from fewbit.importers.qonnx.quantizer import quantize_constant
@@ -94,7 +94,7 @@ def _source(graph: Graph, option: str | None) -> Tensor:
 
 def _walk(graph: Graph, name: str, option: str | None) -> Network:
     source = _source(graph, option)
-    builder = Builder(source)
+    builder = Builder(source, graph.batch)
     tensors: dict[str, Tensor] = {graph.input: source}
     constants: dict[str, Constant] = dict(graph.constants)
     users: dict[str, Node] = {}
@@ -154,7 +154,7 @@ def _constant(call: Call, budget: Budget) -> Constant:
     """The result of a node whose inputs are all constant. Quantized weights stay quantized when they are reshaped."""
     node = call.node
     values = [value for value in call.inputs if value is not None]
-    if node.op in ("Quant", "IntQuant", "BipolarQuant") and node.domain in QONNX_DOMAINS:
+    if node.is_qonnx and node.op in ("Quant", "IntQuant", "BipolarQuant"):
         arrays = [plain(value) for value in values]
         if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
             raise Refusal(f"cannot have {len(arrays)} inputs")
