@@ -10,8 +10,10 @@ This module holds elementwise steps, reshaping, quantizers and the end of a netw
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,12 +30,14 @@ from fewbit.exact import (
 )
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.graph import named, unnamed
 from fewbit.golden.network import (
     INPUT,
     Affine,
     ArgMax,
     Flatten,
     InputQuantizer,
+    Join,
     Layer,
     Network,
     TensorType,
@@ -51,6 +55,8 @@ _TABLE = 1 << 24
 _MOST_CHANNELS = 1 << 18
 _LADDER = 1 << 12
 """Most levels of a Relu or Clip that no quantizer follows."""
+SAY_INPUT = "--input uint8/255, or input='uint8/255' in Python"
+"""How a user says which integers a float input holds."""
 _BIAS_BITS = 24
 """Bits of the bias of scores whose gains are all 0."""
 
@@ -91,13 +97,22 @@ class Builder:
         return Network(
             name=name,
             input=self.input,
-            layers=tuple(self.layers),
+            layers=self._layers_before(tensor),
             input_quantizer=self.input_quantizer,
             output_scale=reals[0],
             output_bias=reals[1],
             output_shape=None if tensor.shape[1:] == tensor.frame else tensor.shape[1:],
             input_batch=self.batch,
         )
+
+    def _layers_before(self, tensor: Tensor) -> tuple[Layer, ...]:
+        """The layers that ``tensor`` depends on."""
+        wanted, kept = {tensor.layer}, []
+        for layer in reversed(named(self.layers)):
+            if layer.name in wanted:
+                wanted.update(layer.inputs)
+                kept.append(layer)
+        return unnamed(kept[::-1])
 
     def flat(self, tensor: Tensor, channels_last: bool = False) -> Tensor:
         """``tensor`` with its frame on one axis, by a Flatten layer if needed; its shape in the source graph stays."""
@@ -172,12 +187,21 @@ class Builder:
                 return self.fold(tensor, quantizer.boundaries, dtype, base, curve)
             return self.threshold(tensor, *executed, dtype, base, curve)
         if tensor.chain is None or tensor.chain.channels > 1 or len(quantizer.boundaries) > 1:
-            raise Refusal("the float input is scaled or quantized a channel each: make it one scale, or say input=")
+            raise Refusal(
+                "the float input is scaled or quantized a channel each: make it one scale, or say which integers the "
+                f"input holds: {SAY_INPUT}"
+            )
         folded = input_thresholds(tensor.chain, quantizer.level, quantizer.count)
         if folded is None:
             raise Refusal("its level is the same for every input")
         thresholds, direction, lowest = folded
-        self.input_quantizer = InputQuantizer(thresholds=thresholds, sign=direction, base=base + dtype.step * lowest)
+        input_quantizer = InputQuantizer(thresholds=thresholds, sign=direction, base=base + dtype.step * lowest)
+        if self.input_quantizer not in (None, input_quantizer) or (self.input_quantizer and dtype != self.input.dtype):
+            raise Refusal(
+                "quantizes the float input a second time, otherwise than before: quantize it once for both branches, "
+                f"or say which integers the input holds: {SAY_INPUT}"
+            )
+        self.input_quantizer = input_quantizer
         self.input = TensorType(dtype, self.input.shape)
         low, high = np.array([dtype.min]), np.array([dtype.max])
         return replace(tensor, dtype=dtype, low=low, high=high, curve=curve, chain=None)
@@ -220,7 +244,7 @@ class Builder:
         ladder = sorted(set(reals))
         if len(ladder) == 1:
             raise Refusal(f"{what} is the same for every input")
-        unit = _common_unit(ladder if zero else [value - ladder[0] for value in ladder[1:]])
+        unit = common_unit(ladder if zero else [value - ladder[0] for value in ladder[1:]])
         start = ladder[0] / unit
         if zero and abs(start) >= _LADDER:
             raise Refusal(reason)
@@ -283,7 +307,7 @@ class Builder:
         layer = Affine(name=self.name(Affine), scale=scale, bias=np.array(bias, np.int64))
         return self.add(layer, tensor, curve=Curve().scaled(exact([unit]), exact([0])))
 
-    def name(self, kind: type[Layer]) -> str:
+    def name(self, kind: Any) -> str:
         """The name of the next layer of ``kind``: the kind and its running number."""
         return f"{kind.kind}_{sum(isinstance(layer, kind) for layer in self.layers)}"
 
@@ -294,12 +318,29 @@ class Builder:
         """
         if tensor.layer != (self.layers[-1].name if self.layers else ""):  # a branch from an earlier layer
             layer = replace(layer, inputs=(tensor.layer or INPUT,))
-        output = layer.output_of([tensor.type])
+        return self._added(layer, [tensor], changes)
+
+    def join(self, make: Callable[..., Join], tensors: Sequence[Tensor], **changes: Any) -> Tensor:
+        """The output of the layer that ``make``, such as ``Concat``, gives for its name and the names of its inputs."""
+        kind = make.func if isinstance(make, partial) else make
+        layer = make(name=self.name(kind), inputs=tuple(tensor.layer or INPUT for tensor in tensors))
+        return self._added(layer, tensors, changes)
+
+    def _added(self, layer: Layer, tensors: Sequence[Tensor], changes: dict[str, Any]) -> Tensor:
+        types = [tensor.type for tensor in tensors]
+        output = layer.output_of(types)
         if "low" not in changes:
-            ends = np.array(layer.output_range_of([tensor.type], [lambda: (tensor.low, tensor.high)]))
+            ranges = [partial(_range, tensor) for tensor in tensors]
+            ends = np.array(layer.output_range_of(types, ranges))
+            ends = ends.reshape(2, -1)
             changes["low"], changes["high"] = ends[:, :1] if (ends == ends[:, :1]).all() else ends
         self.layers.append(layer)
-        return replace(tensor, layer=layer.name, frame=output.shape, dtype=output.dtype, **changes)
+        fields: dict[str, Any] = {"layer": layer.name, "frame": output.shape, "dtype": output.dtype, "shared": False}
+        return replace(tensors[0], **(fields | changes))
+
+
+def _range(tensor: Tensor) -> tuple[Ints, Ints]:
+    return tensor.low, tensor.high
 
 
 def _executed_thresholds(tensor: Tensor, quantizer: Quantizer) -> tuple[Ints, Ints] | None:
@@ -335,7 +376,7 @@ def one_if_alike(values: NDArray[Any]) -> NDArray[Any]:
     return values[:1] if (values == values[0]).all() else values
 
 
-def _common_unit(values: list[Fraction]) -> Fraction:
+def common_unit(values: list[Fraction]) -> Fraction:
     """The greatest rational number that divides each of ``values``."""
     denominator = int(np.lcm.reduce(np.array([value.denominator for value in values], object)))
     return Fraction(int(np.gcd.reduce(np.array([int(v * denominator) for v in values], object))), denominator)

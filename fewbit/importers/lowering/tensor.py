@@ -38,6 +38,8 @@ class Tensor:
         Whether the source graph declares an integer element type.
     index : bool
         Whether this is the output of the arg-max.
+    shared : bool
+        Whether several nodes of the source graph read what the layer gives, so that the layer must stay as it is.
     """
 
     layer: str = ""
@@ -51,6 +53,7 @@ class Tensor:
     quantized: bool = True
     integral: bool = False
     index: bool = False
+    shared: bool = False
 
     @staticmethod
     def source(

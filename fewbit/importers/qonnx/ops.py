@@ -10,6 +10,7 @@ import numpy as np
 
 from fewbit.exact import exact, square_root
 from fewbit.golden.budget import check_shape
+from fewbit.importers.lowering import joins
 from fewbit.importers.lowering.builder import Builder, float32
 from fewbit.importers.lowering.products import dense
 from fewbit.importers.lowering.tensor import Tensor
@@ -71,6 +72,33 @@ def _arithmetic(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if (constant == 0).any():
         raise Refusal("divides by zero")
     return builder.affine(tensor, 1 / real, None, "div", constant)
+
+
+def _add_branches(builder: Builder, call: Call) -> Tensor:
+    """Add, Sub and Sum of tensors that depend on the input."""
+    call.node.settings()
+    tensors = _all_tensors(call)
+    if call.node.op == "Sub":
+        tensors[1] = builder.affine(tensors[1], exact([-1]), None)
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = joins.add(builder, total, tensor)
+    return total
+
+
+def _concat_branches(builder: Builder, call: Call) -> Tensor:
+    """Concat of tensors that depend on the input."""
+    (axis,) = call.node.settings(axis=None)
+    if axis is None:
+        raise Refusal("names no axis")
+    return joins.concat(builder, _all_tensors(call), axis)
+
+
+def _all_tensors(call: Call) -> list[Tensor]:
+    tensors = [value for value in call.inputs if isinstance(value, Tensor)]
+    if len(tensors) < len(call.inputs) or (call.node.op in ("Add", "Sub") and len(tensors) != 2):
+        raise Refusal("joins branches with constants: only tensors that depend on the input can be joined")
+    return tensors
 
 
 def _neg(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -286,10 +314,20 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
 }
 """The function that lowers each op."""
 
+JOINS: dict[str, Callable[[Builder, Call], Tensor]] = {
+    "Add": _add_branches,
+    "Sub": _add_branches,
+    "Sum": _add_branches,
+    "Concat": _concat_branches,
+}
+"""The function that lowers each op on several tensors that depend on the input."""
+
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
 
 
 def supported(node: Node) -> bool:
-    """Whether :data:`STEPS` takes this op of this domain."""
-    return node.op in STEPS and (node.is_qonnx or (node.domain == "" and node.op not in QONNX_OPS))
+    """Whether :data:`STEPS` or :data:`JOINS` takes this op of this domain."""
+    return (node.op in STEPS or node.op in JOINS) and (
+        node.is_qonnx or (node.domain == "" and node.op not in QONNX_OPS)
+    )

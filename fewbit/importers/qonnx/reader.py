@@ -1,17 +1,20 @@
 """Reads QONNX networks, dense and convolutional, as Brevitas, FINN and qonnx write them, into integer networks.
 
-The importer walks the one chain from the graph's input to its output. Between two quantizers a tensor is an
+The importer walks the graph from its input to its output, in topological order. Between two quantizers a tensor is an
 integer tensor and an exact curve from those integers to the reals that the graph computes
 (:mod:`fewbit.exact`); each quantizer turns the curve into integer thresholds. The integer network differs from the
 graph executed in float32 only by the rounding of float32.
 
-It refuses, naming the node: branches, products of two activations, weights without a quantizer, scales that are not
+It refuses, naming the node: products of two activations, weights without a quantizer, scales that are not
 constant, and unknown ops and attributes.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,7 @@ from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import constant_result
 from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
-from fewbit.importers.qonnx.ops import RESHAPING, STEPS, supported
+from fewbit.importers.qonnx.ops import JOINS, RESHAPING, STEPS, supported
 from fewbit.importers.qonnx.quantizer import quantize_constant
 from fewbit.input_kind import InputKind
 
@@ -97,8 +100,8 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
     builder = Builder(source, graph.batch)
     tensors: dict[str, Tensor] = {graph.input: source}
     constants: dict[str, Constant] = dict(graph.constants)
-    users: dict[str, Node] = {}
-    needed = {name for node in graph.nodes for name in node.inputs} | {graph.output}
+    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
+    needed = readers.keys()
     for node in graph.nodes:
         try:
             active = [name for name in node.inputs if name in tensors]
@@ -113,13 +116,9 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
             elif not active:
                 constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget)
             else:
-                if len(active) > 1:
-                    raise Refusal("takes two tensors that both depend on the input: branches are not supported")
-                user = users.setdefault(active[0], node)
-                if user is not node:
-                    raise Refusal(f"shares its input with {user.label}: branches are not supported")
                 output = _output(node, needed)
-                tensors[output] = _step(builder, Call(node, inputs), tensors[active[0]])
+                made = _step(builder, Call(node, inputs), [tensors[name] for name in active])
+                tensors[output] = replace(made, shared=made.shared or readers[output] > 1)
         except FewbitError as error:
             raise FewbitError(f"{node.label}: {error}") from None
     if graph.output not in tensors:
@@ -127,7 +126,7 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
     return builder.network(name, tensors[graph.output])
 
 
-def _output(node: Node, needed: set[str]) -> str:
+def _output(node: Node, needed: Collection[str]) -> str:
     """Name of the output that carries the activations. Refuses a node with another output that is used."""
     place = 1 if node.op == "TopK" else 0
     if len(node.outputs) <= place:
@@ -138,16 +137,25 @@ def _output(node: Node, needed: set[str]) -> str:
     return node.outputs[place]
 
 
-def _step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+def _step(builder: Builder, call: Call, tensors: list[Tensor]) -> Tensor:
     node = call.node
     if not supported(node):
         raise Refusal("this op is not supported")
     if node.op not in RESHAPING:
-        if tensor.index:
+        if any(tensor.index for tensor in tensors):
             raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
-        if tensor.integral:
+        if any(tensor.integral for tensor in tensors):
             raise Refusal("its input is of an integer type: cast it to float32 first")
-    return STEPS[node.op](builder, call, tensor)
+    if len(tensors) > 1 and node.op in JOINS:
+        return JOINS[node.op](builder, call)
+    if len(tensors) > 1:
+        raise Refusal(
+            "takes two tensors that both depend on the input, and hardware is made for sums (Add) and concatenations "
+            "(Concat) of such only"
+        )
+    if node.op not in STEPS:
+        raise Refusal("joins branches with constants: only tensors that depend on the input can be joined")
+    return STEPS[node.op](builder, call, tensors[0])
 
 
 def _constant(call: Call, budget: Budget) -> Constant:
