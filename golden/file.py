@@ -25,7 +25,7 @@ CHAIN, GRAPH = 1, 2
 """Versions of the format: of networks whose layers each read the one before, and of those whose layers name what they
 read, or whose inputs and outputs the host arranges. Other networks are written as version 1, which older releases
 read."""
-_HOST = {"input_batch"}
+_HOST = {"input_batch", "output_function"}
 """Fields of a network that say what the host does with inputs and outputs. They are in the file only where they are
 set."""
 _MOST_HEADER = 1 << 20
@@ -204,6 +204,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": _TEXT,
     "Code": _TEXT,
     "DType": _TEXT,
+    "str | None": _TEXT,
     "int": (_is_whole, "a whole number of 64 bits"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "shape": (_are_whole, "a list of whole numbers"),

@@ -247,6 +247,10 @@ class InputQuantizer(Record):
         return "input quantizer"
 
 
+OUTPUT_FUNCTIONS = ("sigmoid", "tanh", "softmax", "log_softmax")
+"""Functions with which a source model may end."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network(Record):
     """A trained network in integers.
@@ -265,6 +269,9 @@ class Network(Record):
         ``scores * scale + bias`` is the source model's output tensor; meaningless after ArgMax.
     output_shape : tuple of int or None
         Shape of one frame of the source model's output tensor; None if it is that of the last layer.
+    output_function : str or None
+        What the host applies to the source model's output tensor at last, in float: one of :data:`OUTPUT_FUNCTIONS`.
+        A softmax runs over the first axis of a frame. None of them changes which score is the largest.
     input_batch : int
         Frames that one input tensor of the source model holds.
 
@@ -281,6 +288,7 @@ class Network(Record):
     output_scale: Ints = (1.0,)  # type: ignore[assignment]
     output_bias: Ints = (0.0,)  # type: ignore[assignment]
     output_shape: tuple[int, ...] | None = None
+    output_function: str | None = None
     input_batch: int = 1
 
     def __post_init__(self) -> None:
@@ -307,6 +315,14 @@ class Network(Record):
             check_shape(self.output_shape, f"network {self.name!r}: its output_shape")
             if math.prod(self.output_shape) != output.size or min(self.output_shape, default=1) < 1:
                 raise FewbitError(f"network {self.name!r}: {output.size} outputs do not fill shape {self.output_shape}")
+        if self.output_function is not None:
+            if self.output_function not in OUTPUT_FUNCTIONS:
+                known = ", ".join(OUTPUT_FUNCTIONS)
+                raise FewbitError(
+                    f"network {self.name!r}: output_function must be one of {known}, not {self.output_function!r}"
+                )
+            if isinstance(self.layers[-1], ArgMax):
+                raise FewbitError(f"network {self.name!r}: an arg-max has no output_function")
         if isinstance(self.input_batch, bool) or not isinstance(self.input_batch, int) or self.input_batch < 1:
             raise FewbitError(f"network {self.name!r}: input_batch must be 1 or more, not {self.input_batch}")
         if self.input_quantizer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,28 @@ def dequantize_output(network: Network, output: Ints) -> Ints:
     if isinstance(network.layers[-1], ArgMax):
         return output.reshape(shape)
     real = output.reshape(len(output), network.output.size) * network.output_scale + network.output_bias
+    if network.output_function is not None:
+        scores = real.astype(np.float32).astype(np.float64)
+        real = _FUNCTIONS[network.output_function](scores.reshape(len(output), *network.output.shape))
     return real.astype(np.float32).reshape(shape)
+
+
+def _sigmoid(x: Ints) -> Ints:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
+
+
+def _log_softmax(x: Ints) -> Ints:
+    x = x - x.max(axis=1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+
+
+_FUNCTIONS: dict[str, Callable[[Ints], Ints]] = {
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "softmax": lambda x: np.exp(_log_softmax(x)),
+    "log_softmax": _log_softmax,
+}
+"""The functions :data:`~fewbit.golden.network.OUTPUT_FUNCTIONS` of reals (N, C, ...)."""
 
 
 def classify(network: Network, scores: Ints) -> Ints:

@@ -122,8 +122,21 @@ def make(op: str, *constants: Any, **attributes: Any) -> Callable[[GraphBuilder]
 BATCH_NORM = [[1] * 4, [0] * 4, [0] * 4, [1] * 4]
 REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (conv, "node 'Conv_1' (Conv): its weights must have four axes, not shape (1, 4, 1)"),
-    (make("Softmax"), "node 'Softmax_1' (Softmax): this op is not supported"),
-    (make("Sigmoid", name=""), "node 1 (Sigmoid): this op is not supported"),
+    (make("Erf"), "node 'Erf_1' (Erf): this op is not supported"),
+    (make("Erf", name=""), "node 1 (Erf): this op is not supported"),
+    (
+        lambda g: (g.node("Softmax", g.x), g.op("Mul", 2)),
+        "node 'Mul_2' (Mul): follows a softmax, which only the end of a network can be: end the network there",
+    ),
+    (
+        make("LeakyRelu", alpha=-0.5),
+        "node 'LeakyRelu_1' (LeakyRelu): falls below 0 and rises above it: only slopes of 0 or more can become "
+        "thresholds",
+    ),
+    (
+        lambda g: (g.node("Sigmoid", g.x), g.dense(WEIGHTS)),
+        "node 'MatMul_2' (MatMul): its input is a sigmoid or tanh that no quantizer follows: put a Quant behind it",
+    ),
     (
         join_of_shapes,
         "node 'Add_2' (Add): adds branches of shapes (1, 3) and (1, 4); they must have one shape",

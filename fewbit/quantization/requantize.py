@@ -51,6 +51,7 @@ def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: i
         output_bias=network.output_bias,
         output_shape=network.output_shape,
         input_batch=network.input_batch,
+        output_function=network.output_function,
     )
 
 

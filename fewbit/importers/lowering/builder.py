@@ -23,6 +23,7 @@ from fewbit.exact import (
     Boundary,
     Curve,
     Reals,
+    Smooth,
     check_thresholds,
     comparable_scores,
     exact,
@@ -87,7 +88,11 @@ class Builder:
         scale, bias = exact([1]), exact([0])
         if tensor.dtype is None:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
+        function = tensor.function
         if not tensor.index:
+            if function is None and tensor.curve.end is not None:
+                function = tensor.curve.end
+                tensor = replace(tensor, curve=tensor.curve.before_end(), chain=None)
             tensor = self.affine_levels(tensor, "the output")
             scale, bias = (_over_frame(values, tensor.frame) for values in (tensor.gains.gain, tensor.gains.shift))
         try:
@@ -103,6 +108,7 @@ class Builder:
             output_bias=reals[1],
             output_shape=None if tensor.shape[1:] == tensor.frame else tensor.shape[1:],
             input_batch=self.batch,
+            output_function=None if tensor.index else function,
         )
 
     def _layers_before(self, tensor: Tensor) -> tuple[Layer, ...]:
@@ -237,6 +243,8 @@ class Builder:
         The offset is 0 where possible; with ``zero`` it must be. Refuses with the message ``reason`` if it cannot.
         """
         assert tensor.dtype is not None
+        if any(isinstance(step, Smooth) for step in tensor.curve.steps):
+            raise Refusal(f"{what} is a sigmoid or tanh that no quantizer follows: put a Quant behind it")
         values = range(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
         if not tensor.quantized or len(values) > _LADDER or tensor.curve.channels > 1:
             raise Refusal(reason)
@@ -267,6 +275,8 @@ class Builder:
             raise Refusal(f"must run over all the scores of a frame, not over axis {axis} of shape {tensor.shape}")
         if tensor.dtype is None:
             raise Refusal("its input is not quantized")
+        while tensor.curve.end is not None:  # it rises, so that the largest stays the largest
+            tensor = replace(tensor, curve=tensor.curve.before_end(), chain=None)
         tensor = self.affine_levels(self.flat(tensor), "its input")
         gain, shift = (np.resize(values, tensor.frame[0]) for values in (tensor.gains.gain, tensor.gains.shift))
         if any(value != gain[0] for value in gain) or any(value != shift[0] for value in shift) or gain[0] <= 0:

@@ -38,6 +38,8 @@ class Tensor:
         Whether the source graph declares an integer element type.
     index : bool
         Whether this is the output of the arg-max.
+    function : str or None
+        Function of all scores, such as a softmax, that the host applies to the reals; only an arg-max may follow.
     shared : bool
         Whether several nodes of the source graph read what the layer gives, so that the layer must stay as it is.
     """
@@ -53,6 +55,7 @@ class Tensor:
     quantized: bool = True
     integral: bool = False
     index: bool = False
+    function: str | None = None
     shared: bool = False
 
     @staticmethod

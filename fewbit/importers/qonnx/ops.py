@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -136,6 +137,10 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         limits = [default if limit is None else limit for limit, default in zip(inputs, limits)]
     else:
         call.node.settings()
+    return _clipped(tensor, *limits)
+
+
+def _clipped(tensor: Tensor, *limits: Array | float | None) -> Tensor:
     bounds = []
     for limit, endless in zip(limits, (-np.inf, np.inf)):
         bound = np.asarray(endless if limit is None else limit, np.float32).ravel()
@@ -147,6 +152,59 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         raise Refusal("its lower limit must not be above its upper one")
     chain = tensor.chain and tensor.chain.then("clip", *bounds)
     return replace(tensor, curve=tensor.curve.clipped(*ends), chain=chain)
+
+
+def _smooth(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Sigmoid and Tanh: thresholds in front of a quantizer; at the end the host applies them."""
+    call.node.settings()
+    call.constants(0)
+    name = call.node.op.lower()
+    return replace(tensor, curve=tensor.curve.smooth(name), chain=tensor.chain and tensor.chain.then(name))
+
+
+def _leaky_relu(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """LeakyRelu, and PRelu with a slope for all activations or one a channel."""
+    if call.node.op == "LeakyRelu":
+        (alpha,) = call.node.settings(alpha=0.01)
+        slope = np.array([alpha], np.float32)
+    else:
+        call.node.settings()
+        tensor, (slope,) = builder.vectors(tensor, *call.constants(1))
+    if (slope < 0).any():
+        raise Refusal("falls below 0 and rises above it: only slopes of 0 or more can become thresholds")
+    if not slope.any():
+        return _clipped(tensor, 0.0, None)
+    if not slope.all():
+        raise Refusal("has a slope of 0 in some channels only")
+    chain = tensor.chain and tensor.chain.then("leaky_relu", slope)
+    return replace(tensor, curve=tensor.curve.bent(exact(slope)), chain=chain)
+
+
+def _hard_sigmoid(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    alpha, beta = call.node.settings(alpha=0.2, beta=0.5)
+    gain, shift = (np.array([value], np.float32) for value in (alpha, beta))
+    tensor = builder.affine(tensor, exact(gain), None, "mul", gain)
+    return _clipped(builder.affine(tensor, None, exact(shift), "add", shift), 0.0, 1.0)
+
+
+def _soft_max(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Softmax and LogSoftmax at the end: the host applies them; the arg-max is that of the scores."""
+    first = call.node.opset < 13  # then they run over all axes from this one on
+    (axis,) = call.node.settings(axis=1 if first else -1)
+    rank = len(tensor.shape)
+    if not -rank <= axis < rank:
+        raise Refusal(f"has no axis {axis} in shape {tensor.shape}")
+    axis %= rank
+    extent = math.prod(tensor.shape[axis:]) if first else tensor.shape[axis]
+    if tensor.dtype is None:
+        raise Refusal("its input is not quantized: put a Quant before it")
+    if extent == math.prod(tensor.shape):
+        tensor = builder.flat(tensor)
+    elif first or axis != 1 or tensor.frame != tensor.shape[1:]:
+        raise Refusal(
+            f"must run over all scores of a frame, or over the channels, not over axis {axis} of {tensor.shape}"
+        )
+    return replace(tensor, function="softmax" if call.node.op == "Softmax" else "log_softmax")
 
 
 def _quantizer(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -289,6 +347,13 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
     "BatchNormalization": _batch_normalization,
     "Relu": _limit,
     "Clip": _limit,
+    "LeakyRelu": _leaky_relu,
+    "PRelu": _leaky_relu,
+    "Sigmoid": _smooth,
+    "Tanh": _smooth,
+    "HardSigmoid": _hard_sigmoid,
+    "Softmax": _soft_max,
+    "LogSoftmax": _soft_max,
     "Quant": _quantizer,
     "IntQuant": _quantizer,
     "BipolarQuant": _quantizer,
@@ -322,6 +387,8 @@ JOINS: dict[str, Callable[[Builder, Call], Tensor]] = {
 }
 """The function that lowers each op on several tensors that depend on the input."""
 
+AFTER_FUNCTION = frozenset({"ArgMax", "TopK"})
+"""Ops that may follow a softmax: they need the scores only."""
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
 

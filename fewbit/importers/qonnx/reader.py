@@ -31,7 +31,7 @@ from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import constant_result
 from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
-from fewbit.importers.qonnx.ops import JOINS, RESHAPING, STEPS, supported
+from fewbit.importers.qonnx.ops import AFTER_FUNCTION, JOINS, RESHAPING, STEPS, supported
 from fewbit.importers.qonnx.quantizer import quantize_constant
 from fewbit.input_kind import InputKind
 
@@ -144,6 +144,8 @@ def _step(builder: Builder, call: Call, tensors: list[Tensor]) -> Tensor:
     if node.op not in RESHAPING:
         if any(tensor.index for tensor in tensors):
             raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
+        if any(tensor.function for tensor in tensors) and node.op not in AFTER_FUNCTION:
+            raise Refusal("follows a softmax, which only the end of a network can be: end the network there")
         if any(tensor.integral for tensor in tensors):
             raise Refusal("its input is of an integer type: cast it to float32 first")
     if len(tensors) > 1 and node.op in JOINS:
