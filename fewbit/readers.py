@@ -56,6 +56,19 @@ READERS = {".safetensors": Reader(_native, _native), ".onnx": Reader(_qonnx, _on
 """Readers by file suffix."""
 
 
+def supported_operators() -> dict[str, list[str]]:
+    """The ONNX operators that each reader takes, from its own table, by what the reader reads."""
+    from fewbit.importers.float_onnx import reader
+    from fewbit.importers.onnx_constants import constant_operators
+    from fewbit.importers.qonnx import ops
+
+    return {
+        "QONNX networks": ops.operators(),
+        "float ONNX networks, for fewbit quantize": reader.operators(),
+        "constants of both": constant_operators(),
+    }
+
+
 def load(model: str | Path, *, input: str | None = None) -> Network:
     """Load an integer network from a file, or a network that comes with fewbit by its name.
 

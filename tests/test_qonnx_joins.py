@@ -108,11 +108,17 @@ def test_residual_network(tmp_path: Path) -> None:
     graph.node("GlobalAveragePool", graph.x)
     graph.flatten()
     graph.dense(np.resize(SQUARE, (3, 4)))
-    frames = frames_of(graph, 8)
-    network = agrees(graph, tmp_path, frames, exact=False)
+    network = agrees(graph, tmp_path, frames_of(graph, 8), exact=False)
     assert kinds(network).count("add") == 2
     assert not network.is_chain
-    rtl_agrees(network, frames)
+
+
+def test_residual_block_in_hardware(tmp_path: Path) -> None:
+    graph = GraphBuilder(1, 3, 3)
+    graph.quant(0.5)
+    residual_block(graph, 1, 2)
+    frames = frames_of(graph, 8)
+    rtl_agrees(agrees(graph, tmp_path, frames), frames)
 
 
 def test_a_dense_block_takes_two_scales_into_its_weights(tmp_path: Path) -> None:

@@ -100,12 +100,19 @@ def trunc(*constants: Any, **attributes: Any) -> Callable[[GraphBuilder], Any]:
 
 NUMBERS = "only two dimensions are supported"
 REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
-    (make("ConvTranspose", ONES), "node 'ConvTranspose_1' (ConvTranspose): this op is not supported"),
-    (make("LpPool", kernel_shape=[2, 2]), "node 'LpPool_1' (LpPool): this op is not supported"),
+    (
+        make("ConvTranspose", ONES),
+        "node 'ConvTranspose_1' (ConvTranspose): this op is not supported: hardware makes no map larger; end the "
+        "network in front of it and let the host repeat pixels, or train with a convolution on the small map",
+    ),
+    (
+        make("LpPool", kernel_shape=[2, 2]),
+        "node 'LpPool_1' (LpPool): this op is not supported: use MaxPool or AveragePool",
+    ),
     (lambda g: g.conv(ONES / 3), "node 'Conv_1' (Conv): its weights are floats: quantize them first"),
     (
-        lambda g: g.conv(ONES, dilations=[1, 2]),
-        "node 'Conv_1' (Conv): dilations are not supported, and they are [1, 2]",
+        lambda g: g.conv(ONES, dilations=[1, 0]),
+        "node 'Conv_1' (Conv): its attribute 'dilations' must be 2 whole numbers from 1 to 64, not [1, 0]",
     ),
     (pool("MaxPool", dilations=[2, 2]), "node 'MaxPool_1' (MaxPool): dilations are not supported, and they are [2, 2]"),
     (
@@ -114,7 +121,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     ),
     (
         lambda g: (g.node("Reshape", g.x, g.constant([1, 3, 16], np.int64)), g.conv(ONES)),
-        f"node 'Conv_2' (Conv): {MAPS} (1, 3, 16)",
+        "node 'Conv_2' (Conv): its weights must have three axes, not shape (2, 3, 2, 2)",
     ),
     (
         lambda g: (g.node("Unsqueeze", g.x, g.constant([2], np.int64)), pool("MaxPool")(g)),

@@ -122,8 +122,8 @@ def make(op: str, *constants: Any, **attributes: Any) -> Callable[[GraphBuilder]
 BATCH_NORM = [[1] * 4, [0] * 4, [0] * 4, [1] * 4]
 REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (conv, "node 'Conv_1' (Conv): its weights must have four axes, not shape (1, 4, 1)"),
-    (make("Erf"), "node 'Erf_1' (Erf): this op is not supported"),
-    (make("Erf", name=""), "node 1 (Erf): this op is not supported"),
+    (make("Cosh"), "node 'Cosh_1' (Cosh): this op is not supported"),
+    (make("Cosh", name=""), "node 1 (Cosh): this op is not supported"),
     (
         lambda g: (g.node("Softmax", g.x), g.op("Mul", 2)),
         "node 'Mul_2' (Mul): follows a softmax, which only the end of a network can be: end the network there",

@@ -10,7 +10,7 @@ import numpy as np
 
 from fewbit.golden.budget import Budget, check_shape
 from fewbit.golden.errors import FewbitError
-from fewbit.importers.onnx_evaluate import evaluated
+from fewbit.importers.onnx_evaluate import evaluated, evaluated_operators
 from fewbit.importers.onnx_graph import Array, Node, Refusal, numeric
 
 
@@ -108,6 +108,11 @@ def constant_result(node: Node, inputs: list[Array], budget: Budget) -> Array:
         raise Refusal(f"cannot be worked out: {error}") from None
     check_shape(result.shape, "its result")
     return result
+
+
+def constant_operators() -> list[str]:
+    """Operators that are computed while a file is read, where all their inputs are constant."""
+    return sorted(_CONSTANT_OPS.keys() | evaluated_operators())
 
 
 def _constant(node: Node) -> Array:

@@ -26,6 +26,11 @@ _KINDS = frozenset({
 such as convolutions, loops and random numbers, do not make constants in files of networks."""
 
 
+def evaluated_operators() -> frozenset[str]:
+    """Operators that :func:`evaluated` takes."""
+    return _KINDS
+
+
 def evaluated(node: Node, inputs: list[Array], budget: Budget) -> Array:
     """The first result of ``node``, an operator of ONNX itself, for constant ``inputs``.
 

@@ -282,6 +282,11 @@ class _Reader:
         """Identity, and Dropout in inference."""
 
 
+def operators() -> list[str]:
+    """Operators that a float network may have."""
+    return sorted(_STEPS)
+
+
 def _weights(inputs: list[Array | None], axes: int) -> Array:
     """The second input as float64 weights."""
     weights = inputs[1] if len(inputs) > 1 else None

@@ -168,8 +168,11 @@ class Builder:
         frame = tensor.shape[1:]
         if tensor.frame == frame:
             return tensor
-        by_element = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
-        if not by_element or tensor.channels > 1:
+        elementwise = all(isinstance(layer, Threshold) for layer in self.layers)
+        alike = tensor.channels == 1 and all(
+            isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers
+        )
+        if not elementwise or not (alike or tensor.frame[0] == frame[0]):
             raise Refusal(f"takes maps, but its activations lie in a frame of shape {tensor.frame} already")
         self.input = TensorType(self.input.dtype, frame)
         return replace(tensor, frame=frame)

@@ -44,8 +44,12 @@ def conv(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
     groups: int,
+    dilation: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """``tensor`` convolved with ``weights``, (outputs, channels / groups, kernel height, kernel width).
+
+    A dilated kernel is the kernel with zeros between its weights, which costs their memory and cycles. Binary weights
+    have no zero, so that they become ternary.
 
     Padding is the real 0. Where another integer represents it, few-bit levels are mapped so that the integer 0 does.
     """
@@ -60,7 +64,7 @@ def conv(
         )
     tensor = builder.affine_levels(tensor, "its input", zero=any(padding))
     levels, scale = _levels(weights)
-    tensor, levels = _one_gain(tensor, levels, groups)
+    tensor, levels = _one_gain(tensor, _dilated(levels, dilation), groups)
     layer = Conv(
         name=builder.name(Conv),
         weights=levels,
@@ -70,6 +74,14 @@ def conv(
         groups=groups,
     )
     return product(builder, tensor, layer, scale)
+
+
+def _dilated(levels: Ints, dilation: tuple[int, int]) -> Ints:
+    """Kernels with ``dilation - 1`` zeros between their weights.  # (O, I, U, V) -> (O, I, U', V')"""
+    extents = [(extent - 1) * step + 1 for extent, step in zip(levels.shape[2:], dilation)]
+    result = np.zeros((*levels.shape[:2], *extents), levels.dtype)
+    result[:, :, :: dilation[0], :: dilation[1]] = levels
+    return result
 
 
 def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Tensor:

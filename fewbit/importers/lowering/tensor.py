@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class Tensor:
         Whether this is the output of the arg-max.
     function : str or None
         Function of all scores, such as a softmax, that the host applies to the reals; only an arg-max may follow.
+    pending : object
+        A quantizer whose integers the source graph has here, and that a later node completes; no layer has it yet.
     shared : bool
         Whether several nodes of the source graph read what the layer gives, so that the layer must stay as it is.
     """
@@ -56,6 +59,7 @@ class Tensor:
     integral: bool = False
     index: bool = False
     function: str | None = None
+    pending: Any = None
     shared: bool = False
 
     @staticmethod

@@ -28,6 +28,7 @@ from fewbit.importers.onnx_constants import (
 from fewbit.importers.onnx_graph import QONNX_OPS, Array, Node, Refusal
 from fewbit.importers.qonnx.call import Call, matrix, plain
 from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
+from fewbit.importers.qonnx.qcdq import clip_codes, dequantize_linear, quantize_linear
 from fewbit.importers.qonnx.quantizer import bipolar_quant, multi_threshold, quant, sign
 from fewbit.importers.qonnx.trunc import trunc
 
@@ -137,6 +138,8 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         limits = [default if limit is None else limit for limit, default in zip(inputs, limits)]
     else:
         call.node.settings()
+    if tensor.pending is not None:
+        return clip_codes(tensor, *limits)
     return _clipped(tensor, *limits)
 
 
@@ -347,6 +350,8 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
     "BatchNormalization": _batch_normalization,
     "Relu": _limit,
     "Clip": _limit,
+    "QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear,
     "LeakyRelu": _leaky_relu,
     "PRelu": _leaky_relu,
     "Sigmoid": _smooth,
@@ -387,10 +392,44 @@ JOINS: dict[str, Callable[[Builder, Call], Tensor]] = {
 }
 """The function that lowers each op on several tensors that depend on the input."""
 
+_UPSAMPLING = (
+    "hardware makes no map larger; end the network in front of it and let the host repeat pixels, or train with a "
+    "convolution on the small map"
+)
+_RECURRENT = "hardware keeps no state between frames; use convolutions along one axis"
+_SMOOTH = "no thresholds give it, since it falls and rises; train with Relu, LeakyRelu or Clip"
+NEAREST = {
+    "Resize": _UPSAMPLING,
+    "Upsample": _UPSAMPLING,
+    "ConvTranspose": _UPSAMPLING,
+    "DepthToSpace": _UPSAMPLING,
+    "LSTM": _RECURRENT,
+    "GRU": _RECURRENT,
+    "RNN": _RECURRENT,
+    "Gelu": _SMOOTH,
+    "Erf": "it is rising, but has no lowering; train with Relu, Tanh or Clip",
+    "HardSwish": _SMOOTH,
+    "Mish": _SMOOTH,
+    "InstanceNormalization": "it depends on the frame; train with batch normalization",
+    "LayerNormalization": "it depends on the frame; train with batch normalization",
+    "FloatQuant": "weights and activations must be integers; use Quant",
+    "ConvInteger": "export the network in the QDQ format",
+    "MatMulInteger": "export the network in the QDQ format",
+    "QLinearConv": "export the network in the QDQ format",
+    "QLinearMatMul": "export the network in the QDQ format",
+    "Pad": "give the padding to the Conv or pooling node behind it, in its attribute pads",
+    "LpPool": "use MaxPool or AveragePool",
+}
+"""What works in place of an op that is not supported."""
 AFTER_FUNCTION = frozenset({"ArgMax", "TopK"})
 """Ops that may follow a softmax: they need the scores only."""
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
+
+
+def operators() -> list[str]:
+    """Operators that a tensor which depends on the input can go through."""
+    return sorted(STEPS.keys() | JOINS.keys() | {"Shape"})
 
 
 def supported(node: Node) -> bool:
