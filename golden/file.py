@@ -25,7 +25,7 @@ CHAIN, GRAPH = 1, 2
 """Versions of the format: of networks whose layers each read the one before, and of those whose layers name what they
 read, or whose inputs and outputs the host arranges. Other networks are written as version 1, which older releases
 read."""
-_HOST = {"input_batch", "output_function"}
+_HOST = {"input_batch", "input_order", "input_shape", "output_function"}
 """Fields of a network that say what the host does with inputs and outputs. They are in the file only where they are
 set."""
 _MOST_HEADER = 1 << 20
@@ -145,7 +145,8 @@ def _network(description: dict[str, Any], tensors: dict[str, Any], budget: Budge
 def _host(description: dict[str, Any]) -> dict[str, Any]:
     """Those of the fields :data:`_HOST` that the file has."""
     kinds = {field.name: str(field.type) for field in fields(Network)}
-    return {name: _checked("network", name, kinds[name], description[name]) for name in _HOST & description.keys()}
+    values = {name: _checked("network", name, kinds[name], description[name]) for name in _HOST & description.keys()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _describe(kind: TensorType) -> dict[str, Any]:
@@ -208,6 +209,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "int": (_is_whole, "a whole number of 64 bits"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "shape": (_are_whole, "a list of whole numbers"),
+    "tuple[int, ...]": (_are_whole, "a list of whole numbers"),
+    "tuple[int, ...] | None": (_are_whole, "a list of whole numbers"),
     "tuple[str, ...]": (_are_names, "a list of names of layers"),
     "tuple[int, int]": (lambda value: _are_whole(value, 2), "two whole numbers"),
     "tuple[int, int, int, int]": (lambda value: _are_whole(value, 4), "four whole numbers"),

@@ -274,6 +274,10 @@ class Network(Record):
         A softmax runs over the first axis of a frame. None of them changes which score is the largest.
     input_batch : int
         Frames that one input tensor of the source model holds.
+    input_shape : tuple of int or None
+        Shape of one frame of the source model's input tensor, where the host transposes it; else None.
+    input_order : tuple of int
+        Axes of that frame in the order in which the network takes them, such as (2, 0, 1) for channels last.
 
     Raises
     ------
@@ -290,6 +294,8 @@ class Network(Record):
     output_shape: tuple[int, ...] | None = None
     output_function: str | None = None
     input_batch: int = 1
+    input_shape: tuple[int, ...] | None = None
+    input_order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("output_scale", "output_bias"):
@@ -323,6 +329,12 @@ class Network(Record):
                 )
             if isinstance(self.layers[-1], ArgMax):
                 raise FewbitError(f"network {self.name!r}: an arg-max has no output_function")
+        given = self.input.shape if self.input_shape is None else self.input_shape
+        check_shape(given, f"network {self.name!r}: its input_shape")
+        if math.prod(given) != self.input.size or min(given, default=1) < 1:
+            raise FewbitError(f"network {self.name!r}: an input of shape {given} does not fill {self.input}")
+        if self.input_order and sorted(self.input_order) != list(range(len(given))):
+            raise FewbitError(f"network {self.name!r}: input_order {self.input_order} does not fit shape {given}")
         if isinstance(self.input_batch, bool) or not isinstance(self.input_batch, int) or self.input_batch < 1:
             raise FewbitError(f"network {self.name!r}: input_batch must be 1 or more, not {self.input_batch}")
         if self.input_quantizer is not None:

@@ -79,13 +79,21 @@ def check_frames(network: Network, frames: Ints) -> Ints:
 def source_frames(network: Network, frames: Ints) -> Ints:
     """``frames``, (N, ...) as the source model takes them, as frames of the network, one on each row.
 
-    Where an input of the source model holds a batch of B frames, (N, B, ...) are N * B frames.
+    Where an input of the source model holds a batch of B frames, (N, B, ...) are N * B frames. Where the source model
+    takes channels last, they become the first axis, unless they are so already.
     """
     frames = np.asarray(frames)
-    batch = (network.input_batch, *network.input.shape)
-    if network.input_batch > 1 and frames.ndim > 1 and _long_axes(frames.shape[1:]) == _long_axes(batch):
-        return frames.reshape(-1, *network.input.shape)
-    return frames
+    given = network.input.shape if network.input_shape is None else network.input_shape
+    if (
+        network.input_batch > 1
+        and frames.ndim > 1
+        and _long_axes(frames.shape[1:]) == _long_axes((network.input_batch, *given))
+    ):
+        frames = frames.reshape(-1, *given)
+    if not network.input_order or (given != network.input.shape and frames.shape[1:] == network.input.shape):
+        return frames
+    axes = (0, *(axis + 1 for axis in network.input_order))
+    return shaped(frames, given).transpose(axes).reshape(-1, *network.input.shape)
 
 
 def shaped(frames: Ints, shape: tuple[int, ...]) -> Ints:

@@ -249,8 +249,9 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         "takes the mean over height and width of a map, not over axes [2, 4] of shape (1, 3, 4, 4)",
     ),
     (
-        lambda g: g.node("Transpose", g.x, perm=[0, 2, 3, 1]),
-        "node 'Transpose_1' (Transpose): reorders the activations of a frame",
+        lambda g: (g.conv(ONES), g.node("Transpose", g.x, perm=[0, 2, 3, 1])),
+        "node 'Transpose_2' (Transpose): reorders the activations of a frame, which only the host can do, at the "
+        "input: export the network with channels first",
     ),
     (
         lambda g: (g.thresholds(np.ones((4, 1)) * [[1], [2], [3], [4]], data_layout="NHWC"), g.conv(ONES)),

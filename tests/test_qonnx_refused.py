@@ -276,14 +276,17 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     ),
     (
         lambda g: (
+            g.dense(np.ones((4, 4))),
             g.node("Reshape", g.x, g.constant([1, 2, 2], np.int64)),
             g.node("Transpose", g.x, perm=[0, 2, 1]),
         ),
-        "node 'Transpose_2' (Transpose): reorders the activations of a frame",
+        "node 'Transpose_3' (Transpose): reorders the activations of a frame, which only the host can do, at the "
+        "input: export the network with channels first",
     ),
     (
         lambda g: (g.node("Reshape", g.x, g.constant([1, 2, 2], np.int64)), g.dense(np.ones((2, 1)))),
-        "node 'MatMul_2' (MatMul): takes one row of activations a frame, not shape (1, 2, 2)",
+        "node 'MatMul_2' (MatMul): takes one row of activations a frame, not shape (1, 2, 2): "
+        "over a sequence, export it as a Conv with a kernel of 1 and the features as channels",
     ),
     (use_the_mask, "node 'Dropout_1' (Dropout): its output 't1b' is not supported"),
     (use_the_values, "node 'TopK_2' (TopK): its output 't2' is not supported"),

@@ -51,6 +51,8 @@ def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: i
         output_bias=network.output_bias,
         output_shape=network.output_shape,
         input_batch=network.input_batch,
+        input_shape=network.input_shape,
+        input_order=network.input_order,
         output_function=network.output_function,
     )
 

@@ -73,6 +73,8 @@ class Builder:
         Type of the input of the network.
     input_quantizer : InputQuantizer or None
         Quantizer of a float32 input.
+    input_shape, input_order : tuples of int
+        How the host transposes a frame of the source graph's input; None and empty if it does not.
     batch : int
         Frames that one input of the source graph holds. Tensors have the shape that they have for one frame.
     """
@@ -80,6 +82,8 @@ class Builder:
     def __init__(self, source: Tensor, batch: int = 1) -> None:
         self.layers: list[Layer] = []
         self.batch = batch
+        self.input_shape: tuple[int, ...] | None = None
+        self.input_order: tuple[int, ...] = ()
         self.input_quantizer: InputQuantizer | None = None
         self.input = TensorType(source.dtype or DType("uint", 1), source.frame)
 
@@ -108,6 +112,8 @@ class Builder:
             output_bias=reals[1],
             output_shape=None if tensor.shape[1:] == tensor.frame else tensor.shape[1:],
             input_batch=self.batch,
+            input_shape=self.input_shape,
+            input_order=self.input_order,
             output_function=None if tensor.index else function,
         )
 
@@ -176,6 +182,25 @@ class Builder:
             raise Refusal(f"takes maps, but its activations lie in a frame of shape {tensor.frame} already")
         self.input = TensorType(self.input.dtype, frame)
         return replace(tensor, frame=frame)
+
+    def transposed_input(self, tensor: Tensor, order: tuple[int, ...]) -> Tensor:
+        """``tensor`` with the axes of a frame in ``order``, which the host gives to the network's input.
+
+        Raises
+        ------
+        Refusal
+            If more than elementwise steps stand between the input and ``tensor``, or another branch reads the input.
+        """
+        elementwise = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
+        if not elementwise or tensor.channels > 1 or tensor.shared or self.input_order or tensor.index:
+            raise Refusal(
+                "reorders the activations of a frame, which only the host can do, at the input: export the network "
+                "with channels first"
+            )
+        self.input_shape, self.input_order = tensor.shape[1:], order
+        frame = tuple(tensor.shape[1 + axis] for axis in order)
+        self.input = TensorType(self.input.dtype, frame)
+        return replace(tensor, shape=(1, *frame), frame=frame)
 
     def affine(
         self, tensor: Tensor, gain: Reals | None = None, shift: Reals | None = None, step: str = "", *constants: Floats

@@ -28,7 +28,10 @@ def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tenso
     """``tensor @ weights``, weights (inputs, outputs)."""
     _check_quantized(tensor)
     if int(np.prod(tensor.shape[:-1])) != 1:
-        raise Refusal(f"takes one row of activations a frame, not shape {tensor.shape}")
+        raise Refusal(
+            f"takes one row of activations a frame, not shape {tensor.shape}: over a sequence, export it as a Conv "
+            "with a kernel of 1 and the features as channels"
+        )
     if tensor.shape[-1] != weights.levels.shape[0]:
         raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
     tensor = builder.affine_levels(builder.flat(tensor), "its input")

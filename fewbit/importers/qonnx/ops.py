@@ -315,7 +315,9 @@ def _transpose(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         raise Refusal(f"its perm {perm} does not fit activations of shape {tensor.shape}")
     moved = [axis for axis in perm if tensor.shape[axis] > 1]
     if moved != sorted(moved):
-        raise Refusal("reorders the activations of a frame")
+        if perm[0] != 0:
+            raise Refusal("moves the batch axis")
+        return builder.transposed_input(tensor, tuple(axis - 1 for axis in perm[1:]))
     return replace(tensor, shape=_with_batch(tensor, tuple(tensor.shape[axis] for axis in perm)))
 
 

@@ -108,10 +108,11 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
     unknown: set[str] = set()
     found: list[str] = []
     source = _source(graph, option)
+    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
+    source = replace(source, shared=readers[graph.input] > 1)
     builder = Builder(source, graph.batch)
     tensors: dict[str, Tensor] = {graph.input: source}
     constants: dict[str, Constant] = dict(graph.constants)
-    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
     needed = readers.keys()
     for node in graph.nodes:
         try:
