@@ -95,7 +95,8 @@ def _rising(builder: Builder, tensor: Tensor) -> Tensor:
     if not tensor.quantized and tensor.shared:
         turn = np.resize(signs, tensor.frame[0])
         layer = Affine(name=builder.name(Affine), scale=turn, bias=0 * turn)
-        return builder.add(layer, tensor, curve=tensor.curve.of_multiple(exact(signs)))
+        negated = exact(signs)
+        return builder.add(layer, tensor, curve=tensor.curve.of_multiple(negated))
     place = next((i for i, layer in enumerate(builder.layers) if layer.name == tensor.layer), None)
     if not tensor.quantized and place is not None and isinstance(last := builder.layers[place], Linear):
         weights = last.weights.astype(np.int64) * signs.reshape(-1, *[1] * (last.weights.ndim - 1))
