@@ -111,6 +111,8 @@ def network_inputs(network: Network, values: Ints) -> Ints:
             f"network {network.name!r} takes float32 inputs, not {values.dtype}; "
             "say what the integers stand for, such as --input uint8/255, or pass floats"
         )
+    else:
+        values = golden.source_frames(network, values)
     return golden.check_frames(network, values)
 
 

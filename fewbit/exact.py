@@ -1,7 +1,7 @@
 """Exact folding of scales, shifts, clips and rounding between two integer tensors into integer thresholds.
 
 All numbers are ``fractions.Fraction``, so thresholds are exact, also where a value lies on a rounding boundary. The
-only irrational numbers, the square roots in batch normalizations, are computed to 60 decimal digits.
+irrational numbers, of square roots in batch normalizations and of sigmoids, are computed to 60 decimal digits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -103,14 +104,54 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Bend:
+    """The function ``x -> x`` for x >= 0, else ``slope * x`` with a slope above 0 for each channel: a leaky ReLU."""
+
+    slope: Reals
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A smooth rising function: ``sigmoid`` or ``tanh``."""
+
+    name: str
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The reals between which its values lie."""
+        return (0, 1) if self.name == "sigmoid" else (-1, 1)
+
+    def of(self, x: Fraction) -> Fraction:
+        """The value at ``x``, to 60 digits."""
+        doubled = x if self.name == "sigmoid" else 2 * x
+        power = _DIGITS.exp(_decimal(max(-_FAR, min(_FAR, -doubled))))
+        share = Fraction(_DIGITS.divide(Decimal(1), _DIGITS.add(Decimal(1), power)))
+        return share if self.name == "sigmoid" else 2 * share - 1
+
+    def inverse(self, value: Fraction) -> Fraction:
+        """Where the function has a ``value`` between its ends, to 60 digits; exact where that is 0."""
+        share = value if self.name == "sigmoid" else (value + 1) / 2
+        root = Fraction(_DIGITS.ln(_decimal(share / (1 - share))))
+        return root if self.name == "sigmoid" else root / 2
+
+
+_DIGITS = Context(prec=60)
+_FAR = Fraction(1000)
+
+
+def _decimal(value: Fraction) -> Decimal:
+    return _DIGITS.divide(Decimal(value.numerator), Decimal(value.denominator))
+
+
+@dataclass(frozen=True)
 class Curve:
-    """For each channel, a monotonic function from integers to reals: a sequence of gains and clips.
+    """For each channel, a monotonic function from integers to reals: a sequence of gains, clips, bends and sigmoids.
 
     Methods that extend the function raise FewbitError if it has more than 128 steps, or numbers of more than 8,192 bits
     arise. This limits the memory and time that a hostile file can take.
     """
 
-    steps: tuple[Gain | Clip, ...] = ()
+    steps: tuple[Gain | Clip | Bend | Smooth, ...] = ()
 
     def scaled(self, gain: Reals, shift: Reals) -> Curve:
         """The function ``gain * self(x) + shift``."""
@@ -118,7 +159,24 @@ class Curve:
             return Curve((*self.steps[:-1], _bounded(Gain(last.gain * gain, last.shift * gain + shift))))
         return self._then(Gain(gain, shift))
 
-    def _then(self, step: Gain | Clip) -> Curve:
+    def bent(self, slope: Reals) -> Curve:
+        """The function ``self(x)`` where that is 0 or above, else ``slope * self(x)``."""
+        return self._then(Bend(slope))
+
+    def smooth(self, name: str) -> Curve:
+        """The ``sigmoid`` or the ``tanh`` of ``self(x)``."""
+        return self._then(Smooth(name))
+
+    @property
+    def end(self) -> str | None:
+        """The smooth function that comes last, or None."""
+        return last.name if self.steps and isinstance(last := self.steps[-1], Smooth) else None
+
+    def before_end(self) -> Curve:
+        """The function without its last step."""
+        return Curve(self.steps[:-1])
+
+    def _then(self, step: Gain | Clip | Bend | Smooth) -> Curve:
         if len(self.steps) >= _MOST_STEPS:
             raise FewbitError(f"there are more than {_MOST_STEPS} scales and limits before a quantizer")
         return Curve((*self.steps, step))
@@ -139,6 +197,8 @@ class Curve:
             tuple(
                 Gain(_of_channels(step.gain, channels), _of_channels(step.shift, channels))
                 if isinstance(step, Gain)
+                else Bend(_of_channels(step.slope, channels))
+                if isinstance(step, Bend)
                 else step
                 for step in self.steps
             )
@@ -155,7 +215,8 @@ class Curve:
     @property
     def channels(self) -> int:
         """Number of channels; 1 if all channels have the same function."""
-        return max((max(s.gain.size, s.shift.size) for s in self.steps if isinstance(s, Gain)), default=1)
+        sizes = [max(s.gain.size, s.shift.size) for s in self.steps if isinstance(s, Gain)]
+        return max([1, *sizes, *(s.slope.size for s in self.steps if isinstance(s, Bend))])
 
     def sign(self, channel: int) -> int:
         """-1 if the function of ``channel`` is decreasing, else +1."""
@@ -168,6 +229,8 @@ class Curve:
         for step in self.steps:
             if isinstance(step, Gain):
                 real = _pick(step.gain, channel) * real + _pick(step.shift, channel)
+            elif isinstance(step, Bend):
+                real = real if real >= 0 else _pick(step.slope, channel) * real
             else:
                 real = step.of(real)
         return real
@@ -189,6 +252,16 @@ class Curve:
                     return True
                 if most is not None and not holds(most):
                     return False
+                continue
+            if isinstance(step, Bend):
+                value = value if value >= 0 else value / _pick(step.slope, channel)
+                continue
+            if isinstance(step, Smooth):
+                if value <= step.ends[0]:
+                    return rising
+                if value >= step.ends[1]:
+                    return not rising
+                value = step.inverse(value)
                 continue
             gain, shift = _pick(step.gain, channel), _pick(step.shift, channel)
             if gain == 0:

@@ -46,9 +46,9 @@ def _qonnx(path: Path, input: str | None) -> Network:
 
 def _onnx_source(path: Path) -> FloatNetwork | Network:
     from fewbit.importers.float_onnx import reader
-    from fewbit.importers.onnx_graph import QONNX_DOMAINS, read
+    from fewbit.importers.onnx_graph import read
 
-    quantized = any(node.domain in QONNX_DOMAINS for node in read(path).nodes)
+    quantized = any(node.is_qonnx for node in read(path).nodes)
     return _qonnx(path, None) if quantized else reader.load(path)
 
 
@@ -66,6 +66,19 @@ READERS = {
     ".tflite": Reader(_tflite, _tflite),
 }
 """Readers by file suffix."""
+
+
+def supported_operators() -> dict[str, list[str]]:
+    """The ONNX operators that each reader takes, from its own table, by what the reader reads."""
+    from fewbit.importers.float_onnx import reader
+    from fewbit.importers.onnx_constants import constant_operators
+    from fewbit.importers.qonnx import ops
+
+    return {
+        "QONNX networks": ops.operators(),
+        "float ONNX networks, for fewbit quantize": reader.operators(),
+        "constants of both": constant_operators(),
+    }
 
 
 def load(model: str | Path, *, input: str | None = None) -> Network:

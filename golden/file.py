@@ -23,8 +23,11 @@ from fewbit.golden.write import write
 
 FORMAT = "fewbit"
 CHAIN, GRAPH = 1, 2
-"""Versions of the format. In version 1 each layer reads the one before it; in version 2 layers may name their inputs.
-:func:`save` uses version 1 if possible, since older releases can read it."""
+"""Versions of the format. In version 1 each layer reads the one before it; in version 2 layers may name their inputs,
+and the host may arrange inputs and outputs. :func:`save` uses version 1 if possible, since older releases can read
+it."""
+_HOST = {"input_batch", "input_order", "input_shape", "output_function"}
+"""Fields of a network that say what the host does with inputs and outputs. The file has them only if they are set."""
 _MOST_HEADER = 1 << 20
 """Largest header in bytes: names, shapes and the description. A layer takes about 300 bytes."""
 _ITEMSIZES = {"U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F32": 4, "F64": 8}
@@ -45,9 +48,14 @@ def save(network: Network, path: str | Path) -> None:
     }
     if network.input_quantizer is not None:
         description["input_quantizer"] = _take(network.input_quantizer, "input_quantizer", tensors)
+    description |= {
+        field.name: getattr(network, field.name)
+        for field in fields(network)
+        if field.name in _HOST and getattr(network, field.name) != field.default
+    }
     tensors["output_scale"], tensors["output_bias"] = network.output_scale, network.output_bias
     # A single entry, because safetensors writes several entries in no fixed order.
-    version = GRAPH if any(layer.inputs for layer in network.layers) else CHAIN
+    version = GRAPH if any(layer.inputs for layer in network.layers) or _HOST & description.keys() else CHAIN
     metadata = {FORMAT: json.dumps({"version": version, "network": description})}
     write(path, save_tensors(tensors, metadata))
 
@@ -130,7 +138,15 @@ def _network(description: dict[str, Any], tensors: dict[str, Any], budget: Budge
         output_scale=tensors["output_scale"],
         output_bias=tensors["output_bias"],
         output_shape=None if shape is None else tuple(shape),
+        **_host(description),
     )
+
+
+def _host(description: dict[str, Any]) -> dict[str, Any]:
+    """Those of the fields :data:`_HOST` that the file has."""
+    kinds = {field.name: str(field.type) for field in fields(Network)}
+    values = {name: _checked("network", name, kinds[name], description[name]) for name in _HOST & description.keys()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _describe(kind: TensorType) -> dict[str, Any]:
@@ -191,9 +207,12 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": _TEXT,
     "Code": _TEXT,
     "DType": _TEXT,
+    "str | None": _TEXT,
     "int": (_is_whole, "a whole number of 64 bits"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "shape": (_are_whole, "a list of whole numbers"),
+    "tuple[int, ...]": (_are_whole, "a list of whole numbers"),
+    "tuple[int, ...] | None": (_are_whole, "a list of whole numbers"),
     "tuple[str, ...]": (_are_names, "a list of names of layers"),
     "tuple[int, int]": (lambda value: _are_whole(value, 2), "two whole numbers"),
     "tuple[int, int, int, int]": (lambda value: _are_whole(value, 4), "four whole numbers"),

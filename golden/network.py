@@ -252,6 +252,10 @@ class InputQuantizer(Record):
         return "input quantizer"
 
 
+OUTPUT_FUNCTIONS = ("sigmoid", "tanh", "softmax", "log_softmax")
+"""Functions with which a source model may end."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network(Record):
     """A trained network that computes in integers.
@@ -269,7 +273,16 @@ class Network(Record):
     output_scale, output_bias : float64 array (channels,) or (1,)
         ``scores * scale + bias`` is the source model's output tensor. Not used after an ArgMax.
     output_shape : tuple of int or None
-        Shape of one frame of the source model's output tensor; None if it is the shape of the last layer's output.
+        Shape of one frame of the source model's output tensor; None if it is that of the last layer.
+    output_function : str or None
+        What the host applies to the source model's output tensor at last, in float: one of :data:`OUTPUT_FUNCTIONS`.
+        A softmax runs over the first axis of a frame. None of them changes which score is the largest.
+    input_batch : int
+        Frames that one input tensor of the source model holds.
+    input_shape : tuple of int or None
+        Shape of one frame of the source model's input tensor, where the host transposes it; else None.
+    input_order : tuple of int
+        Axes of that frame in the order in which the network takes them, such as (2, 0, 1) for channels last.
 
     Raises
     ------
@@ -284,6 +297,10 @@ class Network(Record):
     output_scale: Ints = (1.0,)  # type: ignore[assignment]
     output_bias: Ints = (0.0,)  # type: ignore[assignment]
     output_shape: tuple[int, ...] | None = None
+    output_function: str | None = None
+    input_batch: int = 1
+    input_shape: tuple[int, ...] | None = None
+    input_order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("output_scale", "output_bias"):
@@ -309,6 +326,22 @@ class Network(Record):
             check_shape(self.output_shape, f"network {self.name!r}: its output_shape")
             if math.prod(self.output_shape) != output.size or min(self.output_shape, default=1) < 1:
                 raise FewbitError(f"network {self.name!r}: {output.size} outputs do not fill shape {self.output_shape}")
+        if self.output_function is not None:
+            if self.output_function not in OUTPUT_FUNCTIONS:
+                known = ", ".join(OUTPUT_FUNCTIONS)
+                raise FewbitError(
+                    f"network {self.name!r}: output_function must be one of {known}, not {self.output_function!r}"
+                )
+            if isinstance(self.layers[-1], ArgMax):
+                raise FewbitError(f"network {self.name!r}: an arg-max has no output_function")
+        given = self.input.shape if self.input_shape is None else self.input_shape
+        check_shape(given, f"network {self.name!r}: its input_shape")
+        if math.prod(given) != self.input.size or min(given, default=1) < 1:
+            raise FewbitError(f"network {self.name!r}: an input of shape {given} does not fill {self.input}")
+        if self.input_order and sorted(self.input_order) != list(range(len(given))):
+            raise FewbitError(f"network {self.name!r}: input_order {self.input_order} does not fit shape {given}")
+        if isinstance(self.input_batch, bool) or not isinstance(self.input_batch, int) or self.input_batch < 1:
+            raise FewbitError(f"network {self.name!r}: input_batch must be 1 or more, not {self.input_batch}")
         if self.input_quantizer is not None:
             quantizer = self.input_quantizer
             top = quantizer.base + self.input.dtype.step * quantizer.thresholds.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,26 @@ def check_frames(network: Network, frames: Ints) -> Ints:
     return frames
 
 
+def source_frames(network: Network, frames: Ints) -> Ints:
+    """``frames``, (N, ...) as the source model takes them, as frames of the network, one on each row.
+
+    Where an input of the source model holds a batch of B frames, (N, B, ...) are N * B frames. Where the source model
+    takes channels last, they become the first axis, unless they are so already.
+    """
+    frames = np.asarray(frames)
+    given = network.input.shape if network.input_shape is None else network.input_shape
+    if (
+        network.input_batch > 1
+        and frames.ndim > 1
+        and _long_axes(frames.shape[1:]) == _long_axes((network.input_batch, *given))
+    ):
+        frames = frames.reshape(-1, *given)
+    if not network.input_order or (given != network.input.shape and frames.shape[1:] == network.input.shape):
+        return frames
+    axes = (0, *(axis + 1 for axis in network.input_order))
+    return shaped(frames, given).transpose(axes).reshape(-1, *network.input.shape)
+
+
 def shaped(frames: Ints, shape: tuple[int, ...]) -> Ints:
     """Return ``frames`` as (N, \\*shape). A frame may also be flat, or have additional or missing axes of length 1.
 
@@ -106,7 +127,7 @@ def quantize_input(network: Network, frames: Ints) -> Ints:
     quantizer = network.input_quantizer
     if quantizer is None:
         raise FewbitError(f"network {network.name!r} takes integers ({network.input}), not {frames.dtype}")
-    values = np.asarray(frames, np.float32)
+    values = source_frames(network, np.asarray(frames, np.float32))
     if np.isnan(values).any():
         raise FewbitError("inputs hold a value that is not a number")
     level = np.searchsorted(quantizer.thresholds, values * np.float32(quantizer.sign), side="right")
@@ -120,7 +141,28 @@ def dequantize_output(network: Network, output: Ints) -> Ints:
     if isinstance(network.layers[-1], ArgMax):
         return output.reshape(shape)
     real = output.reshape(len(output), network.output.size) * network.output_scale + network.output_bias
+    if network.output_function is not None:
+        scores = real.astype(np.float32).astype(np.float64)
+        real = _FUNCTIONS[network.output_function](scores.reshape(len(output), *network.output.shape))
     return real.astype(np.float32).reshape(shape)
+
+
+def _sigmoid(x: Ints) -> Ints:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
+
+
+def _log_softmax(x: Ints) -> Ints:
+    x = x - x.max(axis=1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+
+
+_FUNCTIONS: dict[str, Callable[[Ints], Ints]] = {
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "softmax": lambda x: np.exp(_log_softmax(x)),
+    "log_softmax": _log_softmax,
+}
+"""The functions :data:`~fewbit.golden.network.OUTPUT_FUNCTIONS` of reals (N, C, ...)."""
 
 
 def classify(network: Network, scores: Ints) -> Ints:

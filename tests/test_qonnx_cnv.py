@@ -13,6 +13,7 @@ from tiers import slow_but
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Network
 from fewbit.golden.run import dequantize_output, quantize_input, run
+from fewbit.importers.qonnx.ops import NEAREST
 from fewbit.importers.qonnx.reader import load
 from fewbit.passes import PASSES
 
@@ -196,7 +197,7 @@ def test_a_trained_network_of_qonnx_up_to_what_is_refused(
     path = Path(next(iter(data.__path__))) / "onnx" / "bsd300x3-espcn" / name / "quant_model.onnx"
     with pytest.raises(FewbitError) as refusal:
         load(path, input=option)
-    assert str(refusal.value) == f"{path}: {stop}: this op is not supported"
+    assert str(refusal.value) == f"{path}: {stop}: this op is not supported: " + NEAREST["Resize"]
     model = onnx.load(path)
     del model.graph.output[:], model.graph.value_info[:]
     model.graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, None))

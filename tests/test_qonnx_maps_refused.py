@@ -42,7 +42,7 @@ def dense_first(graph: GraphBuilder) -> None:
 
 
 def scaled_by_channel(graph: GraphBuilder) -> None:
-    graph.op("Mul", np.reshape([1, 2, 3], (1, 3, 1, 1)))
+    graph.op("Mul", np.reshape([1, 0.3, 3], (1, 3, 1, 1)))
     graph.conv(ONES)
 
 
@@ -100,12 +100,19 @@ def trunc(*constants: Any, **attributes: Any) -> Callable[[GraphBuilder], Any]:
 
 NUMBERS = "only two dimensions are supported"
 REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
-    (make("ConvTranspose", ONES), "node 'ConvTranspose_1' (ConvTranspose): this op is not supported"),
-    (make("LpPool", kernel_shape=[2, 2]), "node 'LpPool_1' (LpPool): this op is not supported"),
+    (
+        make("ConvTranspose", ONES),
+        "node 'ConvTranspose_1' (ConvTranspose): this op is not supported: hardware makes no map larger; end the "
+        "network in front of it and let the host repeat pixels, or train with a convolution on the small map",
+    ),
+    (
+        make("LpPool", kernel_shape=[2, 2]),
+        "node 'LpPool_1' (LpPool): this op is not supported: use MaxPool or AveragePool",
+    ),
     (lambda g: g.conv(ONES / 3), "node 'Conv_1' (Conv): its weights are floats: quantize them first"),
     (
-        lambda g: g.conv(ONES, dilations=[1, 2]),
-        "node 'Conv_1' (Conv): dilations are not supported, and they are [1, 2]",
+        lambda g: g.conv(ONES, dilations=[1, 0]),
+        "node 'Conv_1' (Conv): its attribute 'dilations' must be 2 whole numbers from 1 to 64, not [1, 0]",
     ),
     (pool("MaxPool", dilations=[2, 2]), "node 'MaxPool_1' (MaxPool): dilations are not supported, and they are [2, 2]"),
     (
@@ -114,7 +121,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     ),
     (
         lambda g: (g.node("Reshape", g.x, g.constant([1, 3, 16], np.int64)), g.conv(ONES)),
-        f"node 'Conv_2' (Conv): {MAPS} (1, 3, 16)",
+        "node 'Conv_2' (Conv): its weights must have three axes, not shape (2, 3, 2, 2)",
     ),
     (
         lambda g: (g.node("Unsqueeze", g.x, g.constant([2], np.int64)), pool("MaxPool")(g)),
@@ -185,7 +192,8 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (
         scaled_by_channel,
         "node 'Conv_2' (Conv): "
-        "the scale of its activations differs between its inputs, which no integer product can take",
+        "the scale of its activations differs between its inputs, which no integer product can take: give them one "
+        "scale, or scales that are small integer multiples of one",
     ),
     (
         weights_scaled_by_input,
@@ -241,8 +249,9 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         "takes the mean over height and width of a map, not over axes [2, 4] of shape (1, 3, 4, 4)",
     ),
     (
-        lambda g: g.node("Transpose", g.x, perm=[0, 2, 3, 1]),
-        "node 'Transpose_1' (Transpose): reorders the activations of a frame",
+        lambda g: (g.conv(ONES), g.node("Transpose", g.x, perm=[0, 2, 3, 1])),
+        "node 'Transpose_2' (Transpose): reorders the activations of a frame, which only the host can do, at the "
+        "input: export the network with channels first",
     ),
     (
         lambda g: (g.thresholds(np.ones((4, 1)) * [[1], [2], [3], [4]], data_layout="NHWC"), g.conv(ONES)),
@@ -268,7 +277,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         trunc(1, 0, 8, np.reshape([1, 2, 4], (1, 3, 1, 1)), 4),
         "node 'Trunc_1' (Trunc): shifts by a different number of bits in each channel",
     ),
-    (make("Trunc", 1, 0, 8, 4), "node 'Trunc_1' (Trunc): this op is not supported"),
+    (lambda g: g.op("Trunc", 1, 0, 8, 4, domain="ai.onnx.ml"), "node 'Trunc_1' (Trunc): this op is not supported"),
 ]
 
 

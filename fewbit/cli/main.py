@@ -71,8 +71,29 @@ def demo(board: str, model_name: str | None, out_dir: Path, frames: int, input_k
     )
 
 
+def _print_supported(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    import textwrap
+
+    from fewbit.readers import supported_operators
+
+    for title, operators in supported_operators().items():
+        print(f"{title}:")
+        print(textwrap.fill(", ".join(operators), 100, initial_indent="  ", subsequent_indent="  "))
+    context.exit()
+
+
 @cli.command()
 @model_argument
+@click.option(
+    "--supported",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_supported,
+    help="List the ONNX operators that can be imported, and exit.",
+)
 @click.option("--target", type=click.Choice(_TARGETS), default="up5k", show_default=True, help="Device to fold onto.")
 @constraint_options
 @input_option
@@ -416,7 +437,11 @@ def _status(work: Callable[[], Any]) -> int:
         hint = f" (see fewbit{command} --help)" if isinstance(error, click.UsageError) else ""
         return _fail(f"{error.format_message()}{hint}", 2)
     except FewbitError as error:
-        return _fail(str(error), 2)
+        first, *more = str(error).split("\n")
+        status = _fail(first, 2)
+        for line in more:  # further obstacles of a file
+            print(_line(line), file=sys.stderr)
+        return status
     except BenchFailure as error:
         return _fail(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
@@ -434,8 +459,13 @@ def _status(work: Callable[[], Any]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(f"fewbit: {message}".split()))
+    print(_line(f"fewbit: {message}"), file=sys.stderr)
+    return status
+
+
+def _line(message: str) -> str:
+    """``message`` as one line of limited length."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
     if len(line) > _LONGEST:  # names may be very long; the file and the reason are at the ends of the line
         line = f"{line[: _LONGEST // 2]} ... {line[-(_LONGEST // 2 - 5) :]}"
-    print(line, file=sys.stderr)
-    return status
+    return line

@@ -10,6 +10,7 @@ import numpy as np
 
 from fewbit.golden.budget import Budget, check_shape
 from fewbit.golden.errors import FewbitError
+from fewbit.importers.onnx_evaluate import evaluated, evaluated_operators
 from fewbit.importers.onnx_graph import Array, Node, Refusal, numeric
 
 
@@ -82,16 +83,20 @@ def broadcasts(constant: Array, shape: tuple[int, ...]) -> bool:
 
 
 def constant_result(node: Node, inputs: list[Array], budget: Budget) -> Array:
-    """The result of ``node`` for constant ``inputs``, in the element type of the graph.
+    """The first result of ``node`` for constant ``inputs``, in the element type of the graph.
+
+    Operators that are not computed here are left to onnx's reference evaluator.
 
     Raises
     ------
     FewbitError
         If the op is not supported, does not fit its inputs, or gives a result larger than the rest of ``budget``.
     """
-    fold = _CONSTANT_OPS.get(node.op) if node.domain == "" else None
-    if fold is None:
+    if node.domain != "":
         raise Refusal("this op is not supported on constants")
+    fold = _CONSTANT_OPS.get(node.op)
+    if fold is None:
+        return evaluated(node, inputs, budget)
     try:
         if node.op in _GROWING:
             budget.take(*_GROWING[node.op](node, *inputs), "its result")
@@ -103,6 +108,11 @@ def constant_result(node: Node, inputs: list[Array], budget: Budget) -> Array:
         raise Refusal(f"cannot be worked out: {error}") from None
     check_shape(result.shape, "its result")
     return result
+
+
+def constant_operators() -> list[str]:
+    """Operators that are computed while a file is read, where all their inputs are constant."""
+    return sorted(_CONSTANT_OPS.keys() | evaluated_operators())
 
 
 def _constant(node: Node) -> Array:

@@ -16,7 +16,13 @@ from fewbit.golden.errors import FewbitError
 
 Array = NDArray[Any]
 
-QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx", "finn", "")
+"""Domains of the operators that QONNX adds, today's first. Older exports have other names, or no domain at all; ONNX
+itself has no operator of the same name."""
+QONNX_OPS = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
+"""Operators that QONNX adds."""
+DEFAULT_OPSET = 13
+"""Version of the standard operators in a file that states none."""
 
 _ATTRIBUTE_KINDS: dict[str, type] = {
     "axes": list,
@@ -50,7 +56,7 @@ class Refusal(FewbitError):
 
 @dataclass(frozen=True)
 class Node:
-    """A node: ``label`` names it to the user, ``attributes`` are plain values."""
+    """A node: ``label`` names it to the user, ``attributes`` are plain values, ``opset`` its domain's version."""
 
     name: str
     label: str
@@ -59,6 +65,12 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    opset: int = DEFAULT_OPSET
+
+    @property
+    def is_qonnx(self) -> bool:
+        """Whether QONNX adds this operator."""
+        return self.op in QONNX_OPS and self.domain in QONNX_DOMAINS
 
     def settings(self, **defaults: Any) -> list[Any]:
         """The attributes named in ``defaults``, in that order. Refuses one of another name."""
@@ -87,7 +99,9 @@ class Graph:
     input_type : str
         Element type of the input as NumPy names it: ``float32``, ``uint8``.
     input_shape : tuple of int
-        With the batch axis, which is 1.
+        With the batch axis, which is 1: a network computes one frame.
+    batch : int
+        Extent of the batch axis in the file; 1 if it is symbolic.
     annotation : str or None
         The input's ``finn_datatype``, if the file annotates one.
     nodes : tuple of Node
@@ -102,6 +116,7 @@ class Graph:
     output: str
     input_type: str
     input_shape: tuple[int, ...]
+    batch: int
     annotation: str | None
     nodes: tuple[Node, ...]
     constants: dict[str, Array]
@@ -133,21 +148,17 @@ def read(path: Path) -> Graph:
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError, RecursionError):
         raise FewbitError(f"{path}: not a whole ONNX file") from None
-    imported = {_domain(entry.domain) for entry in model.opset_import}
-    if not model.graph.node or not imported:
+    if not model.HasField("graph"):
         raise FewbitError(f"{path}: not a whole ONNX file")
+    if not model.graph.node:
+        raise FewbitError(f"{path}: its graph has no nodes: there is nothing to compute")
+    versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
     if model.functions:
         raise FewbitError(f"{path}: model functions are not supported: inline them first")
     try:
-        graph = _index(model.graph, path.parent)
+        return _index(model.graph, path.parent, versions)
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
-    for node in graph.nodes:
-        if node.domain not in imported:
-            raise FewbitError(
-                f"{path}: {node.label}: its domain {node.domain!r} is not imported: not a whole ONNX file"
-            )
-    return graph
 
 
 def inputs_of(op: str) -> tuple[int, int]:
@@ -162,7 +173,7 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _index(graph: Any, folder: Path) -> Graph:
+def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
     if graph.sparse_initializer:
         raise FewbitError("sparse initializers are not supported")
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -172,10 +183,11 @@ def _index(graph: Any, folder: Path) -> Graph:
     inputs = [value for value in graph.input if value.name not in tensors]
     for what, values in (("input", inputs), ("output", graph.output)):
         if len(values) != 1:
-            raise FewbitError(f"the graph must have one {what}, not {len(values)}")
+            raise FewbitError(_not_one(what, [value.name for value in values]))
     source, sink = inputs[0], graph.output[0]
-    nodes = _reachable(graph.node, sink.name, {source.name, *tensors}, budget)
+    nodes = _reachable(graph.node, sink.name, {source.name, *tensors}, versions, budget)
     used = {name for node in nodes for name in node.inputs}
+    shape = _shape(source)
     annotations = {
         _text(entry.value)
         for annotation in graph.quantization_annotation
@@ -189,11 +201,23 @@ def _index(graph: Any, folder: Path) -> Graph:
         input=source.name,
         output=sink.name,
         input_type=_element_type(source),
-        input_shape=_shape(source),
+        input_shape=(1, *shape[1:]),
+        batch=max(1, shape[0]),
         annotation=annotations.pop() if annotations else None,
         nodes=nodes,
         constants={name: _array(tensor, folder, budget) for name, tensor in tensors.items() if name in used},
         budget=budget,
+    )
+
+
+def _not_one(what: str, names: list[str]) -> str:
+    """Why a graph cannot have the inputs or outputs (``what``) ``names``, and what to do."""
+    if not names:
+        return f"the graph has no {what}"
+    shown = ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
+    return (
+        f"the graph must have one {what}, not {len(names)} ({shown}): cut it down to one with "
+        f"onnx.utils.extract_model, and build one network for each"
     )
 
 
@@ -206,7 +230,9 @@ def _refuse_twice(what: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _reachable(protos: Any, output: str, sources: set[str], budget: Budget) -> tuple[Node, ...]:
+def _reachable(
+    protos: Any, output: str, sources: set[str], versions: Mapping[str, int], budget: Budget
+) -> tuple[Node, ...]:
     """The nodes that ``output`` depends on, in topological order; ``sources`` are the input and the constants."""
     makers: dict[str, int] = {}
     for index, proto in enumerate(protos):
@@ -238,7 +264,7 @@ def _reachable(protos: Any, output: str, sources: set[str], budget: Budget) -> t
                 pending.append((makers[name], False))
             elif name and name not in sources:
                 raise FewbitError(f"{label}: nothing makes its input {name!r}")
-    return tuple(_node(protos[index], index, budget) for index in order)
+    return tuple(_node(protos[index], index, versions, budget) for index in order)
 
 
 def _label(proto: Any, index: int) -> str:
@@ -251,7 +277,7 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _node(proto: Any, index: int, budget: Budget) -> Node:
+def _node(proto: Any, index: int, versions: Mapping[str, int], budget: Budget) -> Node:
     label = _label(proto, index)
     try:
         _refuse_twice("attributes are named", (_text(entry.name) for entry in proto.attribute))
@@ -266,6 +292,7 @@ def _node(proto: Any, index: int, budget: Budget) -> Node:
         inputs=tuple(proto.input),
         outputs=tuple(proto.output),
         attributes=attributes,
+        opset=versions.get(_domain(_text(proto.domain)), DEFAULT_OPSET),
     )
 
 
@@ -353,17 +380,15 @@ def _element_type(value: Any) -> str:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """Shape of an input, its batch axis first. A symbolic batch axis counts as 1: a network computes one frame."""
+    """Shape of an input, its batch axis first; a symbolic batch axis is 0."""
     if not value.type.tensor_type.HasField("shape"):
         raise FewbitError(f"input {value.name!r}: its shape is unknown")
     shape = [extent.dim_value for extent in value.type.tensor_type.shape.dim]
     if len(shape) < 2:
         raise FewbitError(f"input {value.name!r}: needs a batch axis and at least one more, not shape {tuple(shape)}")
-    if shape[0] > 1:
-        raise FewbitError(f"input {value.name!r}: its batch axis must be 1 or symbolic, not {shape[0]}")
     if any(extent < 1 for extent in shape[1:]):
         raise FewbitError(f"input {value.name!r}: only its batch axis may be symbolic")
     if shape[0] < 0:
         raise FewbitError(f"input {value.name!r}: cannot have shape {tuple(shape)}")
     check_shape(shape, f"input {value.name!r}")
-    return (1, *shape[1:])
+    return tuple(shape)

@@ -50,6 +50,10 @@ def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: i
         output_scale=network.output_scale * result.output_scale,
         output_bias=network.output_bias,
         output_shape=network.output_shape,
+        input_batch=network.input_batch,
+        input_shape=network.input_shape,
+        input_order=network.input_order,
+        output_function=network.output_function,
     )
 
 

@@ -52,6 +52,8 @@ def float_network(graph: Graph, name: str) -> FloatNetwork:
     """``graph`` as a float network. Raises FewbitError, naming the node, if it holds something unsupported."""
     if graph.input_type != "float32":
         raise FewbitError(f"input {graph.input!r}: must be float32, not {graph.input_type}")
+    if graph.batch > 1:
+        raise FewbitError(f"input {graph.input!r}: its batch axis must be 1 or symbolic, not {graph.batch}")
     reader = _Reader(graph.input_shape)
     constants: dict[str, Array] = dict(graph.constants)
     newest, user = graph.input, None
@@ -278,6 +280,11 @@ class _Reader:
 
     def nothing(self, node: Node, inputs: list[Array | None]) -> None:
         """Identity, and Dropout in inference."""
+
+
+def operators() -> list[str]:
+    """Operators that a float network may have."""
+    return sorted(_STEPS)
 
 
 def _weights(inputs: list[Array | None], axes: int) -> Array:

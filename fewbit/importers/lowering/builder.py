@@ -10,8 +10,10 @@ This module holds elementwise steps, reshaping, quantizers and the end of a netw
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from fewbit.exact import (
     Boundary,
     Curve,
     Reals,
+    Smooth,
     check_thresholds,
     comparable_scores,
     exact,
@@ -28,12 +31,14 @@ from fewbit.exact import (
 )
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.graph import named, unnamed
 from fewbit.golden.network import (
     INPUT,
     Affine,
     ArgMax,
     Flatten,
     InputQuantizer,
+    Join,
     Layer,
     Network,
     TensorType,
@@ -51,6 +56,8 @@ _TABLE = 1 << 24
 _MOST_CHANNELS = 1 << 18
 _LADDER = 1 << 12
 """Most levels of a Relu or Clip that no quantizer follows."""
+SAY_INPUT = "--input uint8/255, or input='uint8/255' in Python"
+"""How a user says which integers a float input holds."""
 _BIAS_BITS = 24
 """Bits of the bias of scores whose gains are all 0."""
 
@@ -66,10 +73,17 @@ class Builder:
         Type of the input of the network.
     input_quantizer : InputQuantizer or None
         Quantizer of a float32 input.
+    input_shape, input_order : tuples of int
+        How the host transposes a frame of the source graph's input; None and empty if it does not.
+    batch : int
+        Frames that one input of the source graph holds. Tensors have the shape that they have for one frame.
     """
 
-    def __init__(self, source: Tensor) -> None:
+    def __init__(self, source: Tensor, batch: int = 1) -> None:
         self.layers: list[Layer] = []
+        self.batch = batch
+        self.input_shape: tuple[int, ...] | None = None
+        self.input_order: tuple[int, ...] = ()
         self.input_quantizer: InputQuantizer | None = None
         self.input = TensorType(source.dtype or DType("uint", 1), source.frame)
 
@@ -78,7 +92,11 @@ class Builder:
         scale, bias = exact([1]), exact([0])
         if tensor.dtype is None:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
+        function = tensor.function
         if not tensor.index:
+            if function is None and tensor.curve.end is not None:
+                function = tensor.curve.end
+                tensor = replace(tensor, curve=tensor.curve.before_end(), chain=None)
             tensor = self.affine_levels(tensor, "the output")
             scale, bias = (_over_frame(values, tensor.frame) for values in (tensor.gains.gain, tensor.gains.shift))
         try:
@@ -88,12 +106,25 @@ class Builder:
         return Network(
             name=name,
             input=self.input,
-            layers=tuple(self.layers),
+            layers=self._layers_before(tensor),
             input_quantizer=self.input_quantizer,
             output_scale=reals[0],
             output_bias=reals[1],
             output_shape=None if tensor.shape[1:] == tensor.frame else tensor.shape[1:],
+            input_batch=self.batch,
+            input_shape=self.input_shape,
+            input_order=self.input_order,
+            output_function=None if tensor.index else function,
         )
+
+    def _layers_before(self, tensor: Tensor) -> tuple[Layer, ...]:
+        """The layers that ``tensor`` depends on."""
+        wanted, kept = {tensor.layer}, []
+        for layer in reversed(named(self.layers)):
+            if layer.name in wanted:
+                wanted.update(layer.inputs)
+                kept.append(layer)
+        return unnamed(kept[::-1])
 
     def flat(self, tensor: Tensor, channels_last: bool = False) -> Tensor:
         """``tensor`` with its frame on one axis, by a Flatten layer if needed; its shape in the source graph stays."""
@@ -117,9 +148,7 @@ class Builder:
         Constants that differ within a channel flatten the tensor, so that each element becomes a channel.
         """
         spread = []
-        for constant in constants:
-            if constant.dtype != np.float32:
-                raise Refusal(f"a constant is {constant.dtype}, not float32")
+        for constant in map(float32, constants):
             if not np.isfinite(constant).all():
                 raise Refusal("a constant is not a finite number")
             if constant.size == 1 and constant.ndim <= len(tensor.shape):
@@ -145,11 +174,33 @@ class Builder:
         frame = tensor.shape[1:]
         if tensor.frame == frame:
             return tensor
-        by_element = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
-        if not by_element or tensor.channels > 1:
+        elementwise = all(isinstance(layer, Threshold) for layer in self.layers)
+        alike = tensor.channels == 1 and all(
+            isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers
+        )
+        if not elementwise or not (alike or tensor.frame[0] == frame[0]):
             raise Refusal(f"takes maps, but its activations lie in a frame of shape {tensor.frame} already")
         self.input = TensorType(self.input.dtype, frame)
         return replace(tensor, frame=frame)
+
+    def transposed_input(self, tensor: Tensor, order: tuple[int, ...]) -> Tensor:
+        """``tensor`` with the axes of a frame in ``order``, which the host gives to the network's input.
+
+        Raises
+        ------
+        Refusal
+            If more than elementwise steps stand between the input and ``tensor``, or another branch reads the input.
+        """
+        elementwise = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
+        if not elementwise or tensor.channels > 1 or tensor.shared or self.input_order or tensor.index:
+            raise Refusal(
+                "reorders the activations of a frame, which only the host can do, at the input: export the network "
+                "with channels first"
+            )
+        self.input_shape, self.input_order = tensor.shape[1:], order
+        frame = tuple(tensor.shape[1 + axis] for axis in order)
+        self.input = TensorType(self.input.dtype, frame)
+        return replace(tensor, shape=(1, *frame), frame=frame)
 
     def affine(
         self, tensor: Tensor, gain: Reals | None = None, shift: Reals | None = None, step: str = "", *constants: Floats
@@ -170,12 +221,21 @@ class Builder:
                 return self.fold(tensor, quantizer.boundaries, dtype, base, curve)
             return self.threshold(tensor, *executed, dtype, base, curve)
         if tensor.chain is None or tensor.chain.channels > 1 or len(quantizer.boundaries) > 1:
-            raise Refusal("the float input is scaled or quantized a channel each: make it one scale, or say input=")
+            raise Refusal(
+                "the float input is scaled or quantized a channel each: make it one scale, or say which integers the "
+                f"input holds: {SAY_INPUT}"
+            )
         folded = input_thresholds(tensor.chain, quantizer.level, quantizer.count)
         if folded is None:
             raise Refusal("its level is the same for every input")
         thresholds, direction, lowest = folded
-        self.input_quantizer = InputQuantizer(thresholds=thresholds, sign=direction, base=base + dtype.step * lowest)
+        input_quantizer = InputQuantizer(thresholds=thresholds, sign=direction, base=base + dtype.step * lowest)
+        if self.input_quantizer not in (None, input_quantizer) or (self.input_quantizer and dtype != self.input.dtype):
+            raise Refusal(
+                "quantizes the float input a second time, otherwise than before: quantize it once for both branches, "
+                f"or say which integers the input holds: {SAY_INPUT}"
+            )
+        self.input_quantizer = input_quantizer
         self.input = TensorType(dtype, self.input.shape)
         low, high = np.array([dtype.min]), np.array([dtype.max])
         return replace(tensor, dtype=dtype, low=low, high=high, curve=curve, chain=None)
@@ -211,6 +271,8 @@ class Builder:
         The offset is 0 where possible; with ``zero`` it must be. Refuses with the message ``reason`` if it cannot.
         """
         assert tensor.dtype is not None
+        if any(isinstance(step, Smooth) for step in tensor.curve.steps):
+            raise Refusal(f"{what} is a sigmoid or tanh that no quantizer follows: put a Quant behind it")
         values = range(tensor.dtype.min, tensor.dtype.max + 1, tensor.dtype.step)
         if not tensor.quantized or len(values) > _LADDER or tensor.curve.channels > 1:
             raise Refusal(reason)
@@ -218,7 +280,7 @@ class Builder:
         ladder = sorted(set(reals))
         if len(ladder) == 1:
             raise Refusal(f"{what} is the same for every input")
-        unit = _common_unit(ladder if zero else [value - ladder[0] for value in ladder[1:]])
+        unit = common_unit(ladder if zero else [value - ladder[0] for value in ladder[1:]])
         start = ladder[0] / unit
         if zero and abs(start) >= _LADDER:
             raise Refusal(reason)
@@ -241,6 +303,8 @@ class Builder:
             raise Refusal(f"must run over all the scores of a frame, not over axis {axis} of shape {tensor.shape}")
         if tensor.dtype is None:
             raise Refusal("its input is not quantized")
+        while tensor.curve.end is not None:  # it rises, so that the largest stays the largest
+            tensor = replace(tensor, curve=tensor.curve.before_end(), chain=None)
         tensor = self.affine_levels(self.flat(tensor), "its input")
         gain, shift = (np.resize(values, tensor.frame[0]) for values in (tensor.gains.gain, tensor.gains.shift))
         if any(value != gain[0] for value in gain) or any(value != shift[0] for value in shift) or gain[0] <= 0:
@@ -281,7 +345,7 @@ class Builder:
         layer = Affine(name=self.name(Affine), scale=scale, bias=np.array(bias, np.int64))
         return self.add(layer, tensor, curve=Curve().scaled(exact([unit]), exact([0])))
 
-    def name(self, kind: type[Layer]) -> str:
+    def name(self, kind: Any) -> str:
         """The name of the next layer of ``kind``: the kind and its running number."""
         return f"{kind.kind}_{sum(isinstance(layer, kind) for layer in self.layers)}"
 
@@ -292,12 +356,29 @@ class Builder:
         """
         if tensor.layer != (self.layers[-1].name if self.layers else ""):  # a branch from an earlier layer
             layer = replace(layer, inputs=(tensor.layer or INPUT,))
-        output = layer.output_of([tensor.type])
+        return self._added(layer, [tensor], changes)
+
+    def join(self, make: Callable[..., Join], tensors: Sequence[Tensor], **changes: Any) -> Tensor:
+        """The output of the layer that ``make``, such as ``Concat``, gives for its name and the names of its inputs."""
+        kind = make.func if isinstance(make, partial) else make
+        layer = make(name=self.name(kind), inputs=tuple(tensor.layer or INPUT for tensor in tensors))
+        return self._added(layer, tensors, changes)
+
+    def _added(self, layer: Layer, tensors: Sequence[Tensor], changes: dict[str, Any]) -> Tensor:
+        types = [tensor.type for tensor in tensors]
+        output = layer.output_of(types)
         if "low" not in changes:
-            ends = np.array(layer.output_range_of([tensor.type], [lambda: (tensor.low, tensor.high)]))
+            ranges = [partial(_range, tensor) for tensor in tensors]
+            ends = np.array(layer.output_range_of(types, ranges))
+            ends = ends.reshape(2, -1)
             changes["low"], changes["high"] = ends[:, :1] if (ends == ends[:, :1]).all() else ends
         self.layers.append(layer)
-        return replace(tensor, layer=layer.name, frame=output.shape, dtype=output.dtype, **changes)
+        fields: dict[str, Any] = {"layer": layer.name, "frame": output.shape, "dtype": output.dtype, "shared": False}
+        return replace(tensors[0], **(fields | changes))
+
+
+def _range(tensor: Tensor) -> tuple[Ints, Ints]:
+    return tensor.low, tensor.high
 
 
 def _executed_thresholds(tensor: Tensor, quantizer: Quantizer) -> tuple[Ints, Ints] | None:
@@ -322,12 +403,18 @@ def _check_channels(count: int) -> None:
         raise Refusal(f"has {count:,} elements that differ in scale or range, {_MOST_CHANNELS:,} are the most")
 
 
+def float32(constant: Array) -> Floats:
+    """``constant`` in the number type in which the source graph computes; a number that is too large is infinite."""
+    with np.errstate(over="ignore"):
+        return constant.astype(np.float32)
+
+
 def one_if_alike(values: NDArray[Any]) -> NDArray[Any]:
     """``values`` shortened to (1,) if all are equal."""
     return values[:1] if (values == values[0]).all() else values
 
 
-def _common_unit(values: list[Fraction]) -> Fraction:
+def common_unit(values: list[Fraction]) -> Fraction:
     """The greatest rational number that divides each of ``values``."""
     denominator = int(np.lcm.reduce(np.array([value.denominator for value in values], object)))
     return Fraction(int(np.gcd.reduce(np.array([int(v * denominator) for v in values], object))), denominator)

@@ -28,6 +28,14 @@ def _batch_normalization(x: Floats, gain: Floats, bias: Floats, mean: Floats, va
     return np.asarray(x * scale + (bias - mean * scale), np.float32)
 
 
+def _sigmoid(x: Floats) -> Floats:
+    return np.asarray(np.float32(1) / (np.float32(1) + np.exp(-x)), np.float32)
+
+
+def _leaky_relu(x: Floats, slope: Floats) -> Floats:
+    return np.asarray(np.where(x >= 0, x, x * slope), np.float32)
+
+
 _STEPS: dict[str, Callable[..., Floats]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -35,6 +43,9 @@ _STEPS: dict[str, Callable[..., Floats]] = {
     "mul": np.multiply,
     "div": np.divide,
     "clip": _clip,
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "leaky_relu": _leaky_relu,
     "batch_normalization": _batch_normalization,
 }
 

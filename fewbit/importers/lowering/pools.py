@@ -12,7 +12,7 @@ from fewbit.exact import Curve, exact
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.linear import Linear
-from fewbit.golden.network import Pool
+from fewbit.golden.network import Affine, Pool
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.products import narrowest_code
 from fewbit.importers.lowering.tensor import Tensor
@@ -92,6 +92,11 @@ def _rising(builder: Builder, tensor: Tensor) -> Tensor:
     signs = _signs(tensor)
     if (signs > 0).all():
         return tensor
+    if not tensor.quantized and tensor.shared:
+        turn = np.resize(signs, tensor.frame[0])
+        layer = Affine(name=builder.name(Affine), scale=turn, bias=0 * turn)
+        negated = exact(signs)
+        return builder.add(layer, tensor, curve=tensor.curve.of_multiple(negated))
     place = next((i for i, layer in enumerate(builder.layers) if layer.name == tensor.layer), None)
     if not tensor.quantized and place is not None and isinstance(last := builder.layers[place], Linear):
         weights = last.weights.astype(np.int64) * signs.reshape(-1, *[1] * (last.weights.ndim - 1))

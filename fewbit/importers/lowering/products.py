@@ -13,11 +13,13 @@ from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.linear import Linear
 from fewbit.golden.network import Conv, Dense
 from fewbit.golden.quantizers.rules import Quantized
-from fewbit.importers.lowering.builder import Builder, one_if_alike
+from fewbit.importers.lowering.builder import Builder, common_unit, one_if_alike
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Refusal
 
+_LARGEST_MULTIPLE = 1 << 12
+"""Largest integer by which weights are multiplied to make up for a larger scale of their input."""
 _LARGEST_ZERO = 1 << 16
 """Largest zero point of weights: with a larger one no weight fits the widest code."""
 
@@ -26,11 +28,15 @@ def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tenso
     """``tensor @ weights``, weights (inputs, outputs)."""
     _check_quantized(tensor)
     if int(np.prod(tensor.shape[:-1])) != 1:
-        raise Refusal(f"takes one row of activations a frame, not shape {tensor.shape}")
+        raise Refusal(
+            f"takes one row of activations a frame, not shape {tensor.shape}: over a sequence, export it as a Conv "
+            "with a kernel of 1 and the features as channels"
+        )
     if tensor.shape[-1] != weights.levels.shape[0]:
         raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
     tensor = builder.affine_levels(builder.flat(tensor), "its input")
     levels, scale = _levels(weights.map(np.transpose))
+    tensor, levels = _one_gain(tensor, levels, 1)
     return product(builder, tensor, Dense(name=builder.name(Dense), weights=levels, code=narrowest_code(levels)), scale)
 
 
@@ -41,8 +47,12 @@ def conv(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
     groups: int,
+    dilation: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """``tensor`` convolved with ``weights``, (outputs, channels / groups, kernel height, kernel width).
+
+    A dilated kernel is the kernel with zeros between its weights, which costs their memory and cycles. Binary weights
+    have no zero, so that they become ternary.
 
     Padding is the real 0. Where another integer represents it, few-bit levels are mapped so that the integer 0 does.
     """
@@ -57,6 +67,7 @@ def conv(
         )
     tensor = builder.affine_levels(tensor, "its input", zero=any(padding))
     levels, scale = _levels(weights)
+    tensor, levels = _one_gain(tensor, _dilated(levels, dilation), groups)
     layer = Conv(
         name=builder.name(Conv),
         weights=levels,
@@ -66,6 +77,14 @@ def conv(
         groups=groups,
     )
     return product(builder, tensor, layer, scale)
+
+
+def _dilated(levels: Ints, dilation: tuple[int, int]) -> Ints:
+    """Kernels with ``dilation - 1`` zeros between their weights.  # (O, I, U, V) -> (O, I, U', V')"""
+    extents = [(extent - 1) * step + 1 for extent, step in zip(levels.shape[2:], dilation)]
+    result = np.zeros((*levels.shape[:2], *extents), levels.dtype)
+    result[:, :, :: dilation[0], :: dilation[1]] = levels
+    return result
 
 
 def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Tensor:
@@ -85,6 +104,32 @@ def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Te
 def _check_quantized(tensor: Tensor) -> None:
     if tensor.dtype is None or not tensor.quantized:
         raise Refusal("its activations are not quantized: put a Quant before it")
+
+
+def _one_gain(tensor: Tensor, levels: Ints, groups: int) -> tuple[Tensor, Ints]:
+    """``tensor`` with one gain for all inputs of an output, and ``levels`` (outputs, inputs, ...) that make up for it.
+
+    Where gains differ between channels, as behind a concatenation, each is an integer multiple of a common unit. The
+    weights of the channel are multiplied by that integer.
+    """
+    gain = tensor.gains.gain
+    inputs = levels.shape[1]
+    by_group = np.resize(gain, tensor.frame[0]).reshape(groups, inputs)
+    if gain.size == 1 or not (by_group != by_group[:, :1]).any():
+        return tensor, levels
+    if all(gain):
+        unit = common_unit([abs(value) for value in gain])
+        whole = [int(value / unit) for value in gain]
+        if max(map(abs, whole)) <= _LARGEST_MULTIPLE:
+            group = np.arange(len(levels)) // (len(levels) // groups)
+            multiples = np.array(whole, np.int64).reshape(groups, inputs)[group]
+            shift = exact([value / k for value, k in zip(np.resize(tensor.gains.shift, len(whole)), whole)])
+            curve = Curve().scaled(exact([unit]), one_if_alike(shift))
+            return replace(tensor, curve=curve), levels * multiples.reshape(*multiples.shape, *[1] * (levels.ndim - 2))
+    raise Refusal(
+        "the scale of its activations differs between its inputs, which no integer product can take: give them one "
+        "scale, or scales that are small integer multiples of one"
+    )
 
 
 def _gain_and_shift(tensor: Tensor, layer: Linear) -> tuple[Reals, Reals]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,12 @@ class Tensor:
         Whether the source graph declares an integer element type.
     index : bool
         Whether this is the output of the arg-max.
+    function : str or None
+        Function of all scores, such as a softmax, that the host applies to the reals; only an arg-max may follow.
+    pending : object
+        A quantizer whose integers the source graph has here, and that a later node completes; no layer has it yet.
+    shared : bool
+        Whether several nodes of the source graph read what the layer gives, so that the layer must stay as it is.
     """
 
     layer: str = ""
@@ -51,6 +58,9 @@ class Tensor:
     quantized: bool = True
     integral: bool = False
     index: bool = False
+    function: str | None = None
+    pending: Any = None
+    shared: bool = False
 
     @staticmethod
     def source(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewbit.importers.lowering.builder import float32
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Array, Node, Refusal
@@ -40,7 +41,7 @@ class Call:
 
 
 def plain(value: Constant | Tensor) -> Array:
-    """The float32 array that a constant is in the graph."""
+    """The array that a constant is in the graph."""
     assert not isinstance(value, Tensor)
     return value.value if isinstance(value, QuantizedConstant) else value
 
@@ -51,8 +52,7 @@ def weights(value: Constant | Tensor | None, axes: str, count: int) -> Quantized
         raise Refusal("lacks its weights")
     assert not isinstance(value, Tensor)
     if not isinstance(value, QuantizedConstant):
-        if value.dtype != np.float32:
-            raise Refusal(f"its weights are {value.dtype}, not float32")
+        value = float32(value)
         if not np.isfinite(value).all() or (value != np.round(value)).any() or (np.abs(value) > 1 << 16).any():
             raise Refusal("its weights are floats: quantize them first")
         scale, zero = (np.broadcast_to(np.float32(number), value.shape) for number in (1, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -10,7 +11,8 @@ import numpy as np
 
 from fewbit.exact import exact, square_root
 from fewbit.golden.budget import check_shape
-from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering import joins
+from fewbit.importers.lowering.builder import Builder, float32
 from fewbit.importers.lowering.products import dense
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import (
@@ -23,9 +25,10 @@ from fewbit.importers.onnx_constants import (
     unsqueezed,
     whole_numbers,
 )
-from fewbit.importers.onnx_graph import QONNX_DOMAINS, Array, Node, Refusal
+from fewbit.importers.onnx_graph import QONNX_OPS, Array, Node, Refusal
 from fewbit.importers.qonnx.call import Call, matrix, plain
 from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
+from fewbit.importers.qonnx.qcdq import clip_codes, dequantize_linear, quantize_linear
 from fewbit.importers.qonnx.quantizer import bipolar_quant, multi_threshold, quant, sign
 from fewbit.importers.qonnx.trunc import trunc
 
@@ -73,6 +76,33 @@ def _arithmetic(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     return builder.affine(tensor, 1 / real, None, "div", constant)
 
 
+def _add_branches(builder: Builder, call: Call) -> Tensor:
+    """Add, Sub and Sum of tensors that depend on the input."""
+    call.node.settings()
+    tensors = _all_tensors(call)
+    if call.node.op == "Sub":
+        tensors[1] = builder.affine(tensors[1], exact([-1]), None)
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = joins.add(builder, total, tensor)
+    return total
+
+
+def _concat_branches(builder: Builder, call: Call) -> Tensor:
+    """Concat of tensors that depend on the input."""
+    (axis,) = call.node.settings(axis=None)
+    if axis is None:
+        raise Refusal("names no axis")
+    return joins.concat(builder, _all_tensors(call), axis)
+
+
+def _all_tensors(call: Call) -> list[Tensor]:
+    tensors = [value for value in call.inputs if isinstance(value, Tensor)]
+    if len(tensors) < len(call.inputs) or (call.node.op in ("Add", "Sub") and len(tensors) != 2):
+        raise Refusal("joins branches with constants: only tensors that depend on the input can be joined")
+    return tensors
+
+
 def _neg(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     call.node.settings()
     return builder.affine(tensor, exact([-1]), None, "mul", np.array([-1], np.float32))
@@ -108,6 +138,12 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         limits = [default if limit is None else limit for limit, default in zip(inputs, limits)]
     else:
         call.node.settings()
+    if tensor.pending is not None:
+        return clip_codes(tensor, *limits)
+    return _clipped(tensor, *limits)
+
+
+def _clipped(tensor: Tensor, *limits: Array | float | None) -> Tensor:
     bounds = []
     for limit, endless in zip(limits, (-np.inf, np.inf)):
         bound = np.asarray(endless if limit is None else limit, np.float32).ravel()
@@ -119,6 +155,59 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         raise Refusal("its lower limit must not be above its upper one")
     chain = tensor.chain and tensor.chain.then("clip", *bounds)
     return replace(tensor, curve=tensor.curve.clipped(*ends), chain=chain)
+
+
+def _smooth(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Sigmoid and Tanh: thresholds in front of a quantizer; at the end the host applies them."""
+    call.node.settings()
+    call.constants(0)
+    name = call.node.op.lower()
+    return replace(tensor, curve=tensor.curve.smooth(name), chain=tensor.chain and tensor.chain.then(name))
+
+
+def _leaky_relu(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """LeakyRelu, and PRelu with a slope for all activations or one a channel."""
+    if call.node.op == "LeakyRelu":
+        (alpha,) = call.node.settings(alpha=0.01)
+        slope = np.array([alpha], np.float32)
+    else:
+        call.node.settings()
+        tensor, (slope,) = builder.vectors(tensor, *call.constants(1))
+    if (slope < 0).any():
+        raise Refusal("falls below 0 and rises above it: only slopes of 0 or more can become thresholds")
+    if not slope.any():
+        return _clipped(tensor, 0.0, None)
+    if not slope.all():
+        raise Refusal("has a slope of 0 in some channels only")
+    chain = tensor.chain and tensor.chain.then("leaky_relu", slope)
+    return replace(tensor, curve=tensor.curve.bent(exact(slope)), chain=chain)
+
+
+def _hard_sigmoid(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    alpha, beta = call.node.settings(alpha=0.2, beta=0.5)
+    gain, shift = (np.array([value], np.float32) for value in (alpha, beta))
+    tensor = builder.affine(tensor, exact(gain), None, "mul", gain)
+    return _clipped(builder.affine(tensor, None, exact(shift), "add", shift), 0.0, 1.0)
+
+
+def _soft_max(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Softmax and LogSoftmax at the end: the host applies them; the arg-max is that of the scores."""
+    first = call.node.opset < 13  # then they run over all axes from this one on
+    (axis,) = call.node.settings(axis=1 if first else -1)
+    rank = len(tensor.shape)
+    if not -rank <= axis < rank:
+        raise Refusal(f"has no axis {axis} in shape {tensor.shape}")
+    axis %= rank
+    extent = math.prod(tensor.shape[axis:]) if first else tensor.shape[axis]
+    if tensor.dtype is None:
+        raise Refusal("its input is not quantized: put a Quant before it")
+    if extent == math.prod(tensor.shape):
+        tensor = builder.flat(tensor)
+    elif first or axis != 1 or tensor.frame != tensor.shape[1:]:
+        raise Refusal(
+            f"must run over all scores of a frame, or over the channels, not over axis {axis} of {tensor.shape}"
+        )
+    return replace(tensor, function="softmax" if call.node.op == "Softmax" else "log_softmax")
 
 
 def _quantizer(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -155,8 +244,9 @@ def _trunc(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 def _multi_threshold(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     (thresholds,) = call.constants(1)
     scale, bias, _, layout = call.node.settings(out_scale=1.0, out_bias=0.0, out_dtype="", data_layout="")
-    if thresholds.ndim != 2 or thresholds.size == 0 or thresholds.dtype != np.float32:
-        raise Refusal("its thresholds must be float32 on two axes")
+    thresholds = float32(thresholds)
+    if thresholds.ndim != 2 or thresholds.size == 0:
+        raise Refusal("its thresholds must be numbers on two axes")
     if np.isnan(thresholds).any():
         raise Refusal("a threshold is not a number")
     layout = layout or {2: "NC", 3: "NWC"}.get(len(tensor.shape), "NCHW")
@@ -176,8 +266,8 @@ def _cast(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     kind = cast_target(call.node)
     if tensor.index and kind.kind in "iuf":
         return tensor
-    if kind != np.float32:
-        raise Refusal(f"a cast of activations to {kind} is not supported, only to float32")
+    if kind not in (np.float32, np.float64):
+        raise Refusal(f"a cast of activations to {kind} is not supported, only to float32 or float64")
     return replace(tensor, integral=False)
 
 
@@ -196,9 +286,10 @@ def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if call.node.op == "Reshape":
         (allow_zero,) = call.node.settings(allowzero=0)
         (target,) = call.constants(1)
-        if target.dtype != np.int64:
-            raise Refusal("its shape must be int64")
-        shape = reshaped(tensor.shape, whole_numbers(target), bool(allow_zero))
+        extents = whole_numbers(target)
+        if extents and extents[0] == builder.batch:
+            extents[0] = 1
+        shape = reshaped(tensor.shape, extents, bool(allow_zero))
     elif call.node.op == "Flatten":
         (axis,) = call.node.settings(axis=1)
         shape = flattened(tensor.shape, axis)
@@ -224,7 +315,9 @@ def _transpose(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         raise Refusal(f"its perm {perm} does not fit activations of shape {tensor.shape}")
     moved = [axis for axis in perm if tensor.shape[axis] > 1]
     if moved != sorted(moved):
-        raise Refusal("reorders the activations of a frame")
+        if perm[0] != 0:
+            raise Refusal("moves the batch axis")
+        return builder.transposed_input(tensor, tuple(axis - 1 for axis in perm[1:]))
     return replace(tensor, shape=_with_batch(tensor, tuple(tensor.shape[axis] for axis in perm)))
 
 
@@ -259,6 +352,15 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
     "BatchNormalization": _batch_normalization,
     "Relu": _limit,
     "Clip": _limit,
+    "QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear,
+    "LeakyRelu": _leaky_relu,
+    "PRelu": _leaky_relu,
+    "Sigmoid": _smooth,
+    "Tanh": _smooth,
+    "HardSigmoid": _hard_sigmoid,
+    "Softmax": _soft_max,
+    "LogSoftmax": _soft_max,
     "Quant": _quantizer,
     "IntQuant": _quantizer,
     "BipolarQuant": _quantizer,
@@ -284,11 +386,56 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
 }
 """The function that lowers each op."""
 
-CUSTOM = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
+JOINS: dict[str, Callable[[Builder, Call], Tensor]] = {
+    "Add": _add_branches,
+    "Sub": _add_branches,
+    "Sum": _add_branches,
+    "Concat": _concat_branches,
+}
+"""The function that lowers each op on several tensors that depend on the input."""
+
+_UPSAMPLING = (
+    "hardware makes no map larger; end the network in front of it and let the host repeat pixels, or train with a "
+    "convolution on the small map"
+)
+_RECURRENT = "hardware keeps no state between frames; use convolutions along one axis"
+_SMOOTH = "no thresholds give it, since it falls and rises; train with Relu, LeakyRelu or Clip"
+NEAREST = {
+    "Resize": _UPSAMPLING,
+    "Upsample": _UPSAMPLING,
+    "ConvTranspose": _UPSAMPLING,
+    "DepthToSpace": _UPSAMPLING,
+    "LSTM": _RECURRENT,
+    "GRU": _RECURRENT,
+    "RNN": _RECURRENT,
+    "Gelu": _SMOOTH,
+    "Erf": "it is rising, but has no lowering; train with Relu, Tanh or Clip",
+    "HardSwish": _SMOOTH,
+    "Mish": _SMOOTH,
+    "InstanceNormalization": "it depends on the frame; train with batch normalization",
+    "LayerNormalization": "it depends on the frame; train with batch normalization",
+    "FloatQuant": "weights and activations must be integers; use Quant",
+    "ConvInteger": "export the network in the QDQ format",
+    "MatMulInteger": "export the network in the QDQ format",
+    "QLinearConv": "export the network in the QDQ format",
+    "QLinearMatMul": "export the network in the QDQ format",
+    "Pad": "give the padding to the Conv or pooling node behind it, in its attribute pads",
+    "LpPool": "use MaxPool or AveragePool",
+}
+"""What works in place of an op that is not supported."""
+AFTER_FUNCTION = frozenset({"ArgMax", "TopK"})
+"""Ops that may follow a softmax: they need the scores only."""
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
 """Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
 
 
+def operators() -> list[str]:
+    """Operators that a tensor which depends on the input can go through."""
+    return sorted(STEPS.keys() | JOINS.keys() | {"Shape"})
+
+
 def supported(node: Node) -> bool:
-    """Whether :data:`STEPS` takes this op of this domain."""
-    return node.op in STEPS and (node.domain in QONNX_DOMAINS if node.op in CUSTOM else node.domain == "")
+    """Whether :data:`STEPS` or :data:`JOINS` takes this op of this domain."""
+    return (node.op in STEPS or node.op in JOINS) and (
+        node.is_qonnx or (node.domain == "" and node.op not in QONNX_OPS)
+    )

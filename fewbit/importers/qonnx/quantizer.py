@@ -18,6 +18,7 @@ from fewbit.exact import (
 )
 from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.importers.lowering.builder import float32
 from fewbit.importers.lowering.float_steps import Floats
 from fewbit.importers.lowering.quantizer import QuantizedConstant, Quantizer
 from fewbit.importers.onnx_constants import broadcasts
@@ -173,8 +174,7 @@ def nonzero_scale(scale: Array) -> Array:
 
 def quantize_constant(node: Node, value: Array, parameters: list[Array], budget: Budget) -> QuantizedConstant:
     """Weights through Quant or BipolarQuant, in float32, as qonnx executes it."""
-    if value.dtype != np.float32 or any(parameter.dtype != np.float32 for parameter in parameters):
-        raise Refusal("its inputs must be float32")
+    value, parameters = float32(value), [float32(parameter) for parameter in parameters]
     if not np.isfinite(value).all():
         raise Refusal("a weight is not a finite number")
     if not all(broadcasts(parameter, value.shape) for parameter in parameters):

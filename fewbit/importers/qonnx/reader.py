@@ -1,17 +1,20 @@
 """Reads QONNX networks, dense and convolutional, as Brevitas, FINN and qonnx write them, into integer networks.
 
-The importer walks the one chain from the graph's input to its output. Between two quantizers a tensor is an
+The importer walks the graph from its input to its output, in topological order. Between two quantizers a tensor is an
 integer tensor and an exact curve from those integers to the reals that the graph computes
 (:mod:`fewbit.exact`); each quantizer turns the curve into integer thresholds. The integer network differs from the
 graph executed in float32 only by the rounding of float32.
 
-It refuses, naming the node: branches, products of two activations, weights without a quantizer, scales that are not
+It refuses, naming the node: products of two activations, weights without a quantizer, scales that are not
 constant, and unknown ops and attributes.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +28,12 @@ from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.float_steps import FloatChain
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.obstacles import Obstacles
 from fewbit.importers.onnx_constants import constant_result
-from fewbit.importers.onnx_graph import QONNX_DOMAINS, Graph, Node, Refusal, read
+from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
-from fewbit.importers.qonnx.ops import RESHAPING, STEPS, supported
+from fewbit.importers.qonnx.ops import AFTER_FUNCTION, JOINS, NEAREST, RESHAPING, STEPS, supported
+from fewbit.importers.qonnx.qcdq import dequantized_constant
 from fewbit.importers.qonnx.quantizer import quantize_constant
 from fewbit.input_kind import InputKind
 
@@ -48,15 +53,18 @@ def load(path: str | Path, *, input: str | None = None) -> Network:
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or no ONNX file, or holds something unsupported; the message names the
-        node.
+        If the file is missing, truncated or no ONNX file, or holds something unsupported; the message names every
+        node that stands in the way.
     """
     path = Path(path)
     graph = read(path)
     try:
-        return _walk(graph, path.stem, input)
+        network, found = _walk(graph, path.stem, input)
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
+    if network is None:
+        raise Obstacles(str(path), found)
+    return network
 
 
 def _annotated(name: str, annotation: str) -> DType:
@@ -92,15 +100,26 @@ def _source(graph: Graph, option: str | None) -> Tensor:
     return Tensor.source(graph.input_shape, dtype, curve, chain, integral)
 
 
-def _walk(graph: Graph, name: str, option: str | None) -> Network:
+def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, list[str]]:
+    """The network, or None and what stands in its way.
+
+    What depends on a refused node is not known. It is only looked at for operators that are refused anywhere.
+    """
+    unknown: set[str] = set()
+    found: list[str] = []
     source = _source(graph, option)
-    builder = Builder(source)
+    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
+    source = replace(source, shared=readers[graph.input] > 1)
+    builder = Builder(source, graph.batch)
     tensors: dict[str, Tensor] = {graph.input: source}
     constants: dict[str, Constant] = dict(graph.constants)
-    users: dict[str, Node] = {}
-    needed = {name for node in graph.nodes for name in node.inputs} | {graph.output}
+    needed = readers.keys()
     for node in graph.nodes:
         try:
+            if not unknown.isdisjoint(node.inputs):
+                unknown.update(node.outputs)
+                _check_supported(node)
+                continue
             active = [name for name in node.inputs if name in tensors]
             inputs = tuple(tensors.get(name, constants.get(name)) for name in node.inputs)
             for input_name, value in zip(node.inputs, inputs):
@@ -113,21 +132,20 @@ def _walk(graph: Graph, name: str, option: str | None) -> Network:
             elif not active:
                 constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget)
             else:
-                if len(active) > 1:
-                    raise Refusal("takes two tensors that both depend on the input: branches are not supported")
-                user = users.setdefault(active[0], node)
-                if user is not node:
-                    raise Refusal(f"shares its input with {user.label}: branches are not supported")
                 output = _output(node, needed)
-                tensors[output] = _step(builder, Call(node, inputs), tensors[active[0]])
+                made = _step(builder, Call(node, inputs), [tensors[name] for name in active])
+                tensors[output] = replace(made, shared=made.shared or readers[output] > 1)
         except FewbitError as error:
-            raise FewbitError(f"{node.label}: {error}") from None
+            found.append(f"{node.label}: {error}")
+            unknown.update(node.outputs)
+    if found:
+        return None, found
     if graph.output not in tensors:
         raise FewbitError(f"the output {graph.output!r} does not depend on the input")
-    return builder.network(name, tensors[graph.output])
+    return builder.network(name, tensors[graph.output]), []
 
 
-def _output(node: Node, needed: set[str]) -> str:
+def _output(node: Node, needed: Collection[str]) -> str:
     """Name of the output that carries the activations. Refuses a node with another output that is used."""
     place = 1 if node.op == "TopK" else 0
     if len(node.outputs) <= place:
@@ -138,27 +156,53 @@ def _output(node: Node, needed: set[str]) -> str:
     return node.outputs[place]
 
 
-def _step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+def _step(builder: Builder, call: Call, tensors: list[Tensor]) -> Tensor:
     node = call.node
-    if not supported(node):
-        raise Refusal("this op is not supported")
+    _check_supported(node)
     if node.op not in RESHAPING:
-        if tensor.index:
+        if any(tensor.index for tensor in tensors):
             raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
-        if tensor.integral:
+        if any(tensor.function for tensor in tensors) and node.op not in AFTER_FUNCTION:
+            raise Refusal("follows a softmax, which only the end of a network can be: end the network there")
+        if any(tensor.pending is not None for tensor in tensors):
+            if node.op not in ("Clip", "DequantizeLinear"):
+                raise Refusal(
+                    "computes with the integers of a QuantizeLinear: export the network with a DequantizeLinear behind "
+                    "each QuantizeLinear (the QDQ format)"
+                )
+        elif any(tensor.integral for tensor in tensors):
             raise Refusal("its input is of an integer type: cast it to float32 first")
-    return STEPS[node.op](builder, call, tensor)
+    if len(tensors) > 1 and node.op in JOINS:
+        return JOINS[node.op](builder, call)
+    if len(tensors) > 1:
+        raise Refusal(
+            "takes two tensors that both depend on the input, and hardware is made for sums (Add) and concatenations "
+            "(Concat) of such only"
+        )
+    if node.op not in STEPS:
+        raise Refusal("joins branches with constants: only tensors that depend on the input can be joined")
+    return STEPS[node.op](builder, call, tensors[0])
+
+
+def _check_supported(node: Node) -> None:
+    """Raises Refusal, with the nearest operator that works, if no tensor can go through ``node``."""
+    if supported(node) or (node.op == "Shape" and node.domain == ""):
+        return
+    instead = NEAREST.get(node.op)
+    raise Refusal("this op is not supported" + (f": {instead}" if instead else ""))
 
 
 def _constant(call: Call, budget: Budget) -> Constant:
     """The result of a node whose inputs are all constant. Quantized weights stay quantized when they are reshaped."""
     node = call.node
     values = [value for value in call.inputs if value is not None]
-    if node.op in ("Quant", "IntQuant", "BipolarQuant") and node.domain in QONNX_DOMAINS:
+    if node.is_qonnx and node.op in ("Quant", "IntQuant", "BipolarQuant"):
         arrays = [plain(value) for value in values]
         if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
             raise Refusal(f"cannot have {len(arrays)} inputs")
         return quantize_constant(node, arrays[0], arrays[1:], budget)
+    if node.op == "DequantizeLinear" and node.domain == "" and len(values) in (2, 3):
+        return dequantized_constant(node, [plain(value) for value in values])
     if values and isinstance(first := values[0], QuantizedConstant) and node.op in RESHAPING - {"Cast", "Dropout"}:
         rest = [plain(value) for value in values[1:]]
         return first.map(lambda part: constant_result(node, [part, *rest], budget))
