@@ -59,7 +59,12 @@ def _walk(model: file.Model, name: str) -> Network:
     if model.outputs[0] not in active:
         raise FewbitError("its output does not depend on its input")
     result = active[model.outputs[0]]
-    return builder.network(name, replace(result, shape=(1, *result.frame)))
+    network = builder.network(name, replace(result, shape=(1, *result.frame)))
+    if len(source.shape) == 4:  # the file's order is channels last
+        network = replace(network, input_shape=source.shape[1:], input_order=(2, 0, 1))
+    if model.operators and model.operators[-1].name == "SOFTMAX":
+        network = replace(network, output_function="softmax")
+    return network
 
 
 def label(operator: file.Operator, model: file.Model) -> str:
