@@ -71,5 +71,5 @@ def test_examples_of_the_components():
 
 def test_shipped_networks_are_loaded_by_name():
     assert fewbit.load("mnist-small").name == "mnist-small"
-    with pytest.raises(fewbit.FewbitError, match=r"^none: a network must be a \.safetensors or an \.onnx file"):
+    with pytest.raises(fewbit.FewbitError, match=r"^none: a network must be a file \.safetensors, \.onnx or \.tflite"):
         fewbit.load("none")

@@ -238,7 +238,7 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
     assert ", bit planes" in describe_plan(made)
     check_plan(made, 8)
     # Whole activations on as many lanes are dearer; where there is no time for planes, they are taken all the same.
-    options = list(linear_options(Work.of(network, 0), 1, 31, made.target, 12e6))
+    options = list(linear_options(Work.of(network, network.layers[0]), 1, 31, made.target, 12e6))
     least = {form: min(cost.cells for fold, _, cost in options if fold.unit == form) for form in (PARALLEL, BIT_PLANES)}
     assert least[BIT_PLANES] < least[PARALLEL]
     fastest = plan(network, target(device), Constraints(clock_hz=12e6, fps=12e6 / 37))
@@ -248,6 +248,6 @@ def test_a_plan_takes_planes_where_they_are_cheaper(code, source, device):
 def test_planes_are_no_option_for_bits_and_for_other_weights():
     for code, source in (("binary", "bipolar"), ("ternary", "uint1"), ("shift3", "uint4")):
         network = scores(layer(4, 6, code), source)
-        folds = list(linear_options(Work.of(network, 0), 2, 3, target("hx8k"), 12e6))
+        folds = list(linear_options(Work.of(network, network.layers[0]), 2, 3, target("hx8k"), 12e6))
         assert folds
         assert not any(fold.unit == BIT_PLANES for fold, _, _ in folds)

@@ -233,7 +233,7 @@ def test_a_plan_takes_terms_where_they_are_cheaper(code, source, share, device):
 def test_terms_are_no_option_where_there_are_no_zeros():
     ones = replace(layer(4, 6, "ternary"), weights=np.ones((4, 6)))
     for dense in (ones, layer(4, 6, "binary")):
-        work = Work.of(scores(dense, "uint4"), 0)
+        work = Work.of(scores(dense, "uint4"), dense)
         folds = [fold for simd in divisors(6) for fold, _, _ in linear_options(work, 2, simd, target("hx8k"), 12e6)]
         assert folds
         assert not any(fold.unit == TERMS for fold in folds)

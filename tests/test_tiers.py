@@ -19,13 +19,13 @@ MOST = {
     "any": 7400,
     "cocotb bench": 190,
     "proof": 122,
-    "compiled simulation": 131,
-    "synthesis": 76,
+    "compiled simulation": 167,
+    "synthesis": 192,
     "board build": 138,
     "command": 197,
     "Verilog": 400,
     "Amaranth simulation": 2050,
-    "other process": 163,
+    "other process": 170,
 }
 """How many quick tests there may be, and how many of them that may do each kind of work; see `work_kinds.py`.
 

@@ -22,8 +22,9 @@ ENTRIES = {
     "proof": {"prove", "prove_equal"},
     "compiled simulation": {
         "compile_design", "run_rtl", "run_netlist", "run_bitstream", "compiler_version", "find_compiler", "unpack",
+        "engines",
     },
-    "synthesis": {"run_yosys", "netlist", "mapped", "measure", "compare", "yosys_version"},
+    "synthesis": {"run_yosys", "netlist", "mapped", "measure", "compare", "yosys_version", "ours", "dial", "Bench"},
     "board build": {"build", "flow"},
     "command": {"cli", "main", "demo"},
     "Verilog": {"verilog", "mapped_verilog", "ip", "write_ip", "check_ip", "export", "doctest"},
