@@ -40,9 +40,8 @@ def too_many(kind: str, number: int, most: int) -> str:
     if number <= most:
         return ""
     which = "quick tests" if kind == "any" else f'quick tests that may do the work "{kind}"'
-    return (
-        f"{number} {which}, {most} are the most: mark cases as slow (slow_but of tests/tiers.py), not the last of any"
-    )
+    remedy = "mark cases as slow by slow_but of tests/tiers.py, but not the last quick one of a test"
+    return f"{number} {which}, {most} are the most: {remedy}"
 
 
 def without_quick(cases: list[Case]) -> list[str]:
@@ -68,7 +67,8 @@ def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("kind", ["any", *ENTRIES])
 def test_the_quick_tier_keeps_its_budget(cases: list[Case], kind: str) -> None:
     number = sum(not one.slow and (kind == "any" or kind in one.work) for one in cases)
-    assert not (wrong := too_many(kind, number, MOST[kind])), wrong
+    if wrong := too_many(kind, number, MOST[kind]):
+        pytest.fail(wrong, pytrace=False)
 
 
 def test_a_test_with_slow_cases_has_a_quick_one(cases: list[Case]) -> None:
