@@ -29,6 +29,7 @@ import fuzz_files
 import fuzz_onnx
 
 from fewbit.golden.errors import FewbitError
+from fewbit.importers.obstacles import Obstacles
 
 KINDS = {"onnx": (fuzz_onnx.mutant, fuzz_onnx.check, ".onnx")} | fuzz_files.KINDS
 _SECONDS = 10
@@ -66,8 +67,9 @@ def outcome(kind: str, number: int, folder: Path) -> str:
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
     except FewbitError as error:
-        text = str(error)
-        lines = "\n" in text.replace(str(path), "")
+        # Several obstacles of one file have a line each.
+        texts = error.lines if isinstance(error, Obstacles) else (str(error),)
+        lines = any("\n" in text.replace(str(path), "") for text in texts)
         return "wrong: its message has several lines" if lines else "refused"
     except _OutOfTime:
         return f"wrong: takes more than {_SECONDS} s"
