@@ -65,6 +65,15 @@ class DType:
         """
         return cls("int", max(max(high, 0).bit_length(), max(-low - 1, 0).bit_length()) + 1)
 
+    @classmethod
+    def spanning(cls, low: int, high: int) -> DType:
+        """The narrowest kind that holds every integer from ``low`` to ``high``: ``uint`` unless ``low`` is negative.
+
+        >>> DType.spanning(0, 4), DType.spanning(-1, 4)
+        (uint3, int4)
+        """
+        return cls.holding(low, high) if low < 0 else cls("uint", max(1, high.bit_length()))
+
     @property
     def signed(self) -> bool:
         return self.kind == "int"

@@ -59,7 +59,7 @@ class Add(Join):
         low, high = self._ends([source.dtype.min for source in sources], [source.dtype.max for source in sources])
         if max(-low, high) >= 1 << 63:
             raise FewbitError(f"{self.label}: sums up to {max(low, high, key=abs)} need more than 64 bits")
-        dtype = DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))
+        dtype = DType.spanning(low, high)
         return TensorType(dtype, sources[0].shape)
 
     @cached_property
@@ -109,7 +109,7 @@ class Concat(Join):
         dtype = kinds.pop()
         if kinds:
             low, high = (pick(getattr(source.dtype, pick.__name__) for source in sources) for pick in (min, max))
-            dtype = DType.holding(low, high) if low < 0 else DType("uint", high.bit_length())
+            dtype = DType.spanning(low, high)
         return TensorType(dtype, (sum(source.shape[0] for source in sources), *sources[0].shape[1:]))
 
     def step_of(self, sources: Sequence[TensorType], tensors: Sequence[Ints], quality: int | None = None) -> Ints:

@@ -144,7 +144,7 @@ class Pool(OneInput):
             least, most = elements * dtype.min, elements * dtype.max
             if max(-least, most) >= 1 << 63:
                 raise FewbitError(f"{self._label()}: sums up to {most} need more than 64 bits")
-            dtype = DType.holding(least, most) if least < 0 else DType("uint", most.bit_length())
+            dtype = DType.spanning(least, most)
         return TensorType(dtype, (source.shape[0], *positions))
 
     def step(self, source: TensorType, x: Ints, quality: int | None = None) -> Ints:

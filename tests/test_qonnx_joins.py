@@ -45,10 +45,8 @@ ENDS: dict[str, Callable[[GraphBuilder], Any]] = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("op", ["Add", "Sub", "Concat"])
-@pytest.mark.parametrize("sides", SIDES)
-def test_residual_branches(sides: str, op: str, end: str, tmp_path: Path) -> None:
+def residual(sides: str, op: str) -> GraphBuilder:
+    """A dense layer and a connection around it, joined."""
     graph = started(4)
     skip = graph.x
     graph.dense(SQUARE)
@@ -56,6 +54,14 @@ def test_residual_branches(sides: str, op: str, end: str, tmp_path: Path) -> Non
     branch, graph.x = graph.x, skip
     SIDES[sides][1](graph)
     graph.node(op, branch, graph.x, **({"axis": 1} if op == "Concat" else {}))
+    return graph
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("op", ["Add", "Sub", "Concat"])
+@pytest.mark.parametrize("sides", SIDES)
+def test_residual_branches(sides: str, op: str, end: str, tmp_path: Path) -> None:
+    graph = residual(sides, op)
     ENDS[end](graph)
     agrees(graph, tmp_path)
 
@@ -63,13 +69,7 @@ def test_residual_branches(sides: str, op: str, end: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("sides", ["scales of a ratio of 3 to 4", "a scale a channel", "a bias on each side"])
 @pytest.mark.parametrize("op", ["Add", "Concat"])
 def test_residual_branches_in_hardware(sides: str, op: str, tmp_path: Path) -> None:
-    graph = started(4)
-    skip = graph.x
-    graph.dense(SQUARE)
-    SIDES[sides][0](graph)
-    branch, graph.x = graph.x, skip
-    SIDES[sides][1](graph)
-    graph.node(op, branch, graph.x, **({"axis": 1} if op == "Concat" else {}))
+    graph = residual(sides, op)
     graph.quant(0.5, bits=3)
     graph.dense(np.resize(SQUARE, (8 if op == "Concat" else 4, 3)))
     frames = frames_of(graph, 20)

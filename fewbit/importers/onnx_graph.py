@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.golden.budget import Budget, check_file_size, check_shape
+from fewbit.golden.budget import Budget, check_shape
 from fewbit.golden.errors import FewbitError
+from fewbit.importers.content import content_of
 
 Array = NDArray[Any]
 
@@ -136,14 +137,7 @@ def read(path: Path) -> Graph:
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         raise FewbitError(f"{path}: reading ONNX needs the onnx package: pip install onnx") from None
-    try:
-        check_file_size(path.stat().st_size)
-        content = path.read_bytes()
-    except FewbitError as error:
-        raise FewbitError(f"{path}: {error}") from None
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise FewbitError(f"{path}: {reason}") from None
+    content = content_of(path)
     try:
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError, RecursionError):

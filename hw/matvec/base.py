@@ -118,7 +118,8 @@ class FoldedMatVec(wiring.Component, ABC):
         self.front, self.lanes = self._datapath(taken)
         self.step, self.bias = self._left_out()
         low, high = layer.bounds(activation)
-        self._plain = holding(int(((low - self.bias) // self.step).min()), int(((high - self.bias) // self.step).max()))
+        least, most = (low - self.bias) // self.step, (high - self.bias) // self.step
+        self._plain = DType.spanning(int(least.min()), int(most.max()))
         self.sum = layer.sum_kind(activation) if exact else self._plain
         dial = {"quality": In(layer.digits.bit_length())} if layer.digits else {}
         dial |= fill_member(layer, memory, self.stored)
@@ -254,11 +255,6 @@ def fold_words(layer: Dense, lanes: Lanes, pe: int, words: int, scales: Ints | N
 
     rows = folded(layer.weights.reshape(-1, lanes.simd))
     return join_words(lanes.words(rows, None if scales is None else folded(scales)), lanes.w_bits, pe)
-
-
-def holding(low: int, high: int) -> DType:
-    """The narrowest kind that holds every integer from ``low`` to ``high``, unsigned if ``low`` is not negative."""
-    return DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))
 
 
 def start_values(m: Module, bias: Ints, step: int, pe: int, done: Value) -> list[tuple[Value, Value]]:

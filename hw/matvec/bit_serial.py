@@ -13,7 +13,7 @@ from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.fabric.accumulate import accumulate
 from fewbit.hw.lanes.one_bit import CountLanes, GateLanes
-from fewbit.hw.matvec.base import FoldedMatVec, holding, start_values
+from fewbit.hw.matvec.base import FoldedMatVec, start_values
 from fewbit.hw.memory.kinds import place
 
 BIT = DType("uint", 1)
@@ -115,7 +115,7 @@ class BitSerialMatVec(FoldedMatVec):
         rows = self._rows()
         correction = self.lanes[0].correction(rows)
         low, high = -(rows < 0).sum(1) - correction, (rows > 0).sum(1) - correction
-        return holding(self._most() * int(low.min()), self._most() * int(high.max()))
+        return DType.spanning(self._most() * int(low.min()), self._most() * int(high.max()))
 
     def elaborate(self, platform: object) -> Module:
         # `issue` starts a plane; at the first one of a word, `begin`, it also requests the word. A cycle later the

@@ -288,7 +288,7 @@ class Builder:
         base = int(start) if start.denominator == 1 and abs(start) < _LADDER else 0
         if count >= _LADDER:
             raise Refusal(f"{what} is a Relu or Clip that cuts between two levels")
-        dtype = DType("uint", (base + count).bit_length()) if base >= 0 else DType.holding(base, base + count)
+        dtype = DType.spanning(base, base + count)
         table = np.array([[int((value - ladder[0]) / unit)] for value in reals])
         folded = table_thresholds(table, np.array(values), count)
         assert folded is not None

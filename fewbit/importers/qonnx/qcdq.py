@@ -86,7 +86,7 @@ def dequantize_linear(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         Quantizer(
             boundaries=[[rounding_boundary("ROUND", n - offset) for n in levels]],
             level=level,
-            dtype=DType("uint", codes.high.bit_length()) if codes.low >= 0 else DType.holding(codes.low, codes.high),
+            dtype=DType.spanning(codes.low, codes.high),
             base=codes.low,
             out_scale=real,
             out_shift=-offset * real,

@@ -148,7 +148,7 @@ def multi_threshold(thresholds: Floats, out_scale: float, out_bias: float) -> Qu
     elif ratio.denominator == 1 and abs(ratio) < 1 << ACTIVATION_BITS:
         base = int(ratio)
         top = base + count
-        dtype = DType("uint", top.bit_length()) if base >= 0 else DType.holding(base, top)
+        dtype = DType.spanning(base, top)
     else:
         dtype, base, shift = DType("uint", count.bit_length()), 0, Fraction(out_bias)
     boundaries = [

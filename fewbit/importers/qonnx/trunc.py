@@ -73,7 +73,7 @@ def trunc(node: Node, parameters: list[Array], vector: Vector, real_range: tuple
         zero=zero,
         boundaries=[[_boundary(mode, level, factor) for level in range(base + 1, top + 1)]],
         level=level32,
-        dtype=DType("uint", top.bit_length()) if base >= 0 else DType.holding(base, top),
+        dtype=DType.spanning(base, top),
         base=base,
         out_scale=out_scale,
         out_shift=-out_zero * out_scale,

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fewbit.golden.budget import Budget, check_file_size, check_shape
+from fewbit.golden.budget import Budget, check_shape
 from fewbit.golden.dtype import Ints
-from fewbit.golden.errors import FewbitError, reason
+from fewbit.golden.errors import FewbitError
+from fewbit.importers.content import content_of
 
 IDENTIFIER = b"TFL3"
 
@@ -86,13 +87,7 @@ def read(path: Path) -> Model:
         raise FewbitError(
             f"{path}: TensorFlow Lite files are read with the package tflite: pip install fewbit[tflite]"
         ) from None
-    try:
-        check_file_size(path.stat().st_size)
-        content = path.read_bytes()
-    except FewbitError as error:
-        raise FewbitError(f"{path}: {error}") from None
-    except OSError as error:
-        raise FewbitError(f"{path}: {reason(error)}") from None
+    content = content_of(path)
     if content[4:8] != IDENTIFIER:
         raise FewbitError(f"{path}: not a TensorFlow Lite file")
     try:

@@ -92,10 +92,6 @@ def curve_of(tensor: file.Tensor) -> Curve:
     return Curve().scaled(exact(tensor.scale.astype(np.float64)), exact([0]))
 
 
-def _kind(low: int, high: int) -> DType:
-    return DType.holding(low, high) if low < 0 else DType("uint", max(1, high.bit_length()))
-
-
 def _limits(call: Call) -> tuple[int, int]:
     """Ends of the output after its fused activation, which rounds half away from zero."""
     low, high = ends(call.output)
@@ -139,7 +135,7 @@ def rounded(call: Call, tensor: Tensor, function: Callable[[Ints], Ints], limits
         name=call.builder.name(Threshold),
         thresholds=thresholds,
         sign=np.ones(rows, np.int64),
-        dtype=_kind(low - zero, high - zero),
+        dtype=DType.spanning(low - zero, high - zero),
         base=low - zero,
     )
     result = call.builder.add(layer, tensor, curve=curve_of(call.output), chain=None, quantized=True)
@@ -366,31 +362,12 @@ def _add(call: Call) -> Tensor:
     if found is None:
         raise Refusal("no integer gains give the sums of its kernel; scale its inputs alike")
     gains, thresholds = found
-    layer = Add(name=call.builder.name(Add), gains=np.array(gains), inputs=_names(tensors))
-    joined = join(call.builder, layer, tensors)
+    joined = call.builder.join(partial(Add, gains=np.array(gains)), tensors, curve=Curve(), chain=None)
     threshold = Threshold(
         name=call.builder.name(Threshold), thresholds=thresholds[None], sign=np.array([1]),
-        dtype=_kind(low - zero, high - zero), base=low - zero,
+        dtype=DType.spanning(low - zero, high - zero), base=low - zero,
     )  # fmt: skip
     return call.builder.add(threshold, joined, curve=curve_of(output), chain=None, quantized=True)
-
-
-def _names(tensors: Sequence[Tensor]) -> tuple[str, ...]:
-    return tuple(tensor.layer or "input" for tensor in tensors)
-
-
-def join(builder: Builder, layer: Add | Concat, tensors: Sequence[Tensor]) -> Tensor:
-    """The output of a layer that reads several tensors."""
-    sources = [tensor.type for tensor in tensors]
-    output = layer.output_of(sources)
-    low, high = layer.output_range_of(
-        sources, [partial(lambda edges: edges, (tensor.low, tensor.high)) for tensor in tensors]
-    )
-    builder.layers.append(layer)
-    return replace(
-        tensors[0], layer=layer.name, frame=output.shape, dtype=output.dtype, low=np.atleast_1d(low),
-        high=np.atleast_1d(high), curve=Curve(), chain=None,
-    )  # fmt: skip
 
 
 def _concat(call: Call) -> Tensor:
@@ -400,8 +377,7 @@ def _concat(call: Call) -> Tensor:
     axes = len(call.output.shape)
     if call.option("Axis") % axes != axes - 1:
         raise Refusal("joins along another axis than the channels")
-    layer = Concat(name=call.builder.name(Concat), inputs=_names(tensors))
-    return replace(join(call.builder, layer, tensors), curve=curve_of(call.output), quantized=True)
+    return call.builder.join(Concat, tensors, curve=curve_of(call.output), chain=None, quantized=True)
 
 
 def _quantize(call: Call) -> Tensor:

@@ -12,6 +12,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network, Threshold
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.obstacles import Obstacles
 from fewbit.importers.onnx_graph import Refusal
 from fewbit.importers.tflite import model as file
 from fewbit.importers.tflite.operators import OPERATORS, Call, curve_of, ends
@@ -29,19 +30,21 @@ def load(path: Path) -> Network:
     """
     model = file.read(path)
     try:
-        return _walk(model, path.stem)
+        return _walk(model, path)
+    except Obstacles:
+        raise
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
 
 
-def _walk(model: file.Model, name: str) -> Network:
+def _walk(model: file.Model, path: Path) -> Network:
     obstacles = [
         f"{label(operator, model)}: this operator is not supported"
         for operator in model.operators
         if operator.name not in OPERATORS
     ]
     if obstacles:
-        raise FewbitError("; ".join(dict.fromkeys(obstacles)))
+        raise Obstacles(str(path), obstacles)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise FewbitError(f"has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one of each is supported")
     source = model.tensors[model.inputs[0]]
@@ -59,7 +62,7 @@ def _walk(model: file.Model, name: str) -> Network:
     if model.outputs[0] not in active:
         raise FewbitError("its output does not depend on its input")
     result = active[model.outputs[0]]
-    network = builder.network(name, replace(result, shape=(1, *result.frame)))
+    network = builder.network(path.stem, replace(result, shape=(1, *result.frame)))
     if len(source.shape) == 4:  # the file's order is channels last
         network = replace(network, input_shape=source.shape[1:], input_order=(2, 0, 1))
     if model.operators and model.operators[-1].name == "SOFTMAX":
@@ -92,7 +95,7 @@ def _centred(builder: Builder, tensor: Tensor, source: file.Tensor) -> Tensor:
     if zero == 0:
         return tensor
     low, high = ends(source)
-    kind = DType.holding(low - zero, high - zero) if low < zero else DType("uint", (high - zero).bit_length())
+    kind = DType.spanning(low - zero, high - zero)
     layer = Threshold(
         name=builder.name(Threshold), thresholds=np.arange(low + 1, high + 1)[None], sign=np.array([1]), dtype=kind,
         base=low - zero,
