@@ -17,7 +17,11 @@ from fewbit.golden.network import Add, ArgMax, Conv, Dense, Flatten, Join, Netwo
 from fewbit.golden.run import run
 from fewbit.hw.chain import timing, with_buffers
 from fewbit.hw.emit import verilog
+from fewbit.hw.fabric.devices import Target, target
 from fewbit.hw.fold import Folding, JoinFold, MatVecFold, ThresholdFold, WindowFold
+from fewbit.hw.planner import plan as planning
+from fewbit.hw.planner.constraints import Constraints
+from fewbit.hw.planner.plan import plan
 from fewbit.hw.streams import to_stream
 from fewbit.hw.top import Top
 from fewbit.sim.compile import PATTERNS, compile_design
@@ -172,3 +176,50 @@ def test_lanes_that_do_not_divide_are_refused():
     network, folding = residual()
     with pytest.raises(FewbitError, match=r"^layer 'add': lanes must divide the 2 consecutive elements .*, not 4$"):
         Top(network, replace(folding, folds=folding.folds | {"add": JoinFold(lanes=4)}))
+
+
+def test_depthwise_pointwise_and_strided_branches_join():
+    rng = np.random.default_rng(4)
+
+    def conv(name: str, shape: tuple[int, ...], padding: int, groups: int) -> Conv:
+        return Conv(name=name, weights=rng.choice(TERNARY.levels, shape), code=TERNARY, stride=(2, 2),
+                    padding=(padding,) * 4, groups=groups, inputs=("input",))  # fmt: skip
+
+    layers = (
+        conv("depthwise", (4, 1, 3, 3), 1, 4), conv("pointwise", (4, 4, 1, 1), 0, 1),
+        Add(name="add", gains=[1, 2], inputs=("depthwise", "pointwise")),
+    )  # fmt: skip
+    network = Network(name="branches", input=TensorType(UINT2, (4, 7, 7)), layers=layers)
+    folds = {
+        "depthwise": MatVecFold(simd=3), "pointwise": MatVecFold(pe=2, simd=4, window=WindowFold(lanes=4)),
+        "add": JoinFold(lanes=2),
+    }  # fmt: skip
+    x = random_frames(rng, UINT2, (3, 4, 7, 7))
+    folding = Folding(input_lanes=2, folds=folds)
+    vectors = network_vectors(network, x, input_lanes=2)
+    trace = simulate(Top(network, folding), vectors.words, len(vectors.expected), patience=5000)
+    assert trace.words == vectors.expected
+
+
+def test_a_plan_has_room_for_the_exact_buffers(monkeypatch):
+    """An estimate that is far too small is corrected by the schedule; where nothing is left, that is said."""
+    network, _ = residual()
+    device, constraints = target("up5k"), Constraints(clock_hz=12e6)
+    monkeypatch.setattr(planning, "early_elements", lambda network, layer: [0] * len(layer.inputs))
+    least = _least(network, device)
+    assert plan(network, device, replace(constraints, max_cells=least)).cost.cells <= least
+    with pytest.raises(FewbitError, match=r"(buffers where its branches meet|logic cells where)"):
+        plan(network, device, replace(constraints, max_cells=least - 1))
+
+
+def _least(network: Network, device: Target) -> int:
+    """The fewest logic cells for which there is a plan, found by bisection."""
+    low, high = 1, plan(network, device, Constraints(clock_hz=12e6)).cost.cells
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            plan(network, device, Constraints(clock_hz=12e6, max_cells=middle))
+            high = middle
+        except FewbitError:
+            low = middle + 1
+    return low

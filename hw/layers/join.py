@@ -13,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Add, Concat, Join, TensorType
+from fewbit.hw.cost import Cost
 from fewbit.hw.memory.fifo import Fifo
 from fewbit.hw.memory.rom import BLOCK
 from fewbit.hw.schedule import JoinStep, Register, Step
@@ -80,6 +81,11 @@ class JoinUnit(wiring.Component):
         """The input streams, in order."""
         return [getattr(self, f"i_{side}") for side in range(len(self.sources))]
 
+    @classmethod
+    @abstractmethod
+    def cost(cls, layer: Join, sources: Sequence[TensorType], lanes: int) -> Cost:
+        """Estimated cost without buffers."""
+
     @property
     @abstractmethod
     def turns(self) -> list[tuple[int, ...]]:
@@ -124,6 +130,13 @@ class AddUnit(JoinUnit):
     """
 
     layer: Add
+
+    @classmethod
+    def cost(cls, layer: Join, sources: Sequence[TensorType], lanes: int) -> Cost:
+        assert isinstance(layer, Add)
+        adders = max(1, len(layer.terms) - 1)
+        bits = lanes * layer.output_of(sources).dtype.bits * adders
+        return Cost(cells=bits + 4, ffs=bits + adders.bit_length())
 
     @property
     def turns(self) -> list[tuple[int, ...]]:
@@ -190,6 +203,12 @@ class ConcatUnit(JoinUnit):
     """
 
     layer: Concat
+
+    @classmethod
+    def cost(cls, layer: Join, sources: Sequence[TensorType], lanes: int) -> Cost:
+        count = sum(run_length(source) // lanes for source in sources).bit_length()
+        bits = lanes * layer.output_of(sources).dtype.bits
+        return Cost(cells=bits * (len(sources) - 1) + 3 * count + 4, ffs=bits + count + 1)
 
     @property
     def turns(self) -> list[tuple[int, ...]]:

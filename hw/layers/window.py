@@ -84,6 +84,12 @@ class Geometry:
         return self.kernel[0] + self.stride[0]
 
 
+def window_delay(layer: Conv | Pool, source: TensorType) -> float:
+    """Estimate of the part of a map that is read before the first window: the rows that are held."""
+    rows = layer.kernel[0] + layer.stride[0] if layer.kernel != (1, 1) else 0
+    return min(1.0, rows / source.shape[1])
+
+
 def inside(start: int, length: int, extent: int) -> tuple[int, int]:
     """Of ``length`` positions from ``start`` on, the first one in ``0 .. extent - 1``, and the one after the last."""
     return max(0, -start), min(length, extent - start)

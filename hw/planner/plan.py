@@ -35,6 +35,7 @@ from fewbit.hw.planner.stages import (
     Stream,
     buffers_cost,
     buffers_memory,
+    early_elements,
     fork_cost,
     stages_of,
     waiting_cost,
@@ -51,6 +52,9 @@ LOADING = Cost(cells=175, ffs=90)
 
 FILL = 0.98
 """Share of a device's logic cells that a plan may use: predictions may be slightly too low."""
+
+_MOST_SEARCHES = 4
+"""Searches until a plan fits with the exact depths of its buffers, each with better estimates of these."""
 
 MOST_CELLS = 16_000
 """Largest number of logic cells of a plan, unless the constraints allow more: place and route of larger designs takes
@@ -197,16 +201,31 @@ def plan_within(network: Network, target: Target, constraints: Constraints, *, r
         If there is no clock, the network does not fit, a constraint cannot be met, or there is no hardware for a layer.
         The message says what to do.
     """
-    clock_hz, fps = constraints.clock_hz, constraints.fps
+    clock_hz = constraints.clock_hz
     if clock_hz is None:
         raise FewbitError("a plan needs a clock frequency: set Constraints.clock_hz")
-    search = _Search.of(network, target, constraints.timing_margin * clock_hz, constraints.dsp)
     budget = None
     if target.capacity is not None:
         most = constraints.max_cells
         cells = min(int(target.capacity.cells * FILL), MOST_CELLS) if most is None else most
         has = replace(target.capacity, cells=min(cells, target.capacity.cells))
         budget = has - reserve
+    search = _Search.of(network, target, constraints.timing_margin * clock_hz, constraints.dsp)
+    for _ in range(_MOST_SEARCHES):
+        candidate = _plan(search, constraints, budget, reserve)
+        if budget is None or (candidate.cost - reserve).within(budget):
+            return candidate
+        search = search.after(candidate)
+    raise MisfitError(
+        f"network {network.name!r} does not fit {target.title}: the buffers where its branches meet take more than was "
+        "left for them; take a larger board, or a smaller network"
+    )
+
+
+def _plan(search: _Search, constraints: Constraints, budget: Cost | None, reserve: Cost) -> Plan:
+    """The best plan if the buffers of joins hold what ``search`` estimates; its own buffers are exact."""
+    target, clock_hz, fps = search.target, constraints.clock_hz, constraints.fps
+    assert clock_hz is not None
     if fps is not None:
         limit = int(clock_hz / fps * (1 + 1e-12))
         # The cycles of the layers are a lower bound for the cycles of the design: a ring buffer pauses while it moves a
@@ -217,7 +236,7 @@ def plan_within(network: Network, target: Target, constraints: Constraints, *, r
             if cheapest_plan.cycles_per_frame <= limit:
                 return cheapest_plan
             bound = min(bound, max((option.slowest for option in choice.options[1:]), default=bound)) - 1
-        best = plan_within(network, target, replace(constraints, fps=None), reserve=reserve)
+        best = _plan(search, replace(constraints, fps=None), budget, reserve)
         if best.cycles_per_frame <= limit:
             return best
         raise MisfitError(
@@ -233,8 +252,8 @@ class _Search:
 
     Attributes
     ----------
-    waiting : float
-        Factor for the estimated number of elements in the buffers of joins.
+    waiting : dict of list of int
+        By the name of a join: estimates of how many elements of each of its inputs wait in its buffers.
     """
 
     network: Network
@@ -242,7 +261,7 @@ class _Search:
     stages: Sequence[Stage]
     streams: dict[int, Stream]
     options: list[list[StageOption]]
-    waiting: float = 1.0
+    waiting: dict[str, list[int]]
 
     @classmethod
     def of(cls, network: Network, target: Target, clock_hz: float, dsp: bool) -> _Search:
@@ -252,7 +271,19 @@ class _Search:
             list(stage_options(network, stage.layers, target, clock_hz, dsp, on_input=stage is stages[0]))
             for stage in stages
         ]
-        return cls(network, target, stages, streams, options)
+        joins = [layer for layer in network.layers if isinstance(layer, Join)]
+        waiting = {layer.name: early_elements(network, layer) for layer in joins}
+        return cls(network, target, stages, streams, options, waiting)
+
+    def after(self, plan: Plan) -> _Search:
+        """The same search, with at least as many elements in each buffer as in ``plan``."""
+        waiting = dict(self.waiting)
+        for layer in self.network.layers:
+            if isinstance(layer, Join):
+                fold = plan.folding.of(layer, JoinFold)
+                exact = [fold.lanes * words for words in fold.depths or ()]
+                waiting[layer.name] = [max(both) for both in zip(waiting[layer.name], exact)]
+        return replace(self, waiting=waiting)
 
     def fastest(self, budget: Cost | None) -> _Choice:
         """The choice with the fewest cycles per frame within ``budget``. Raises MisfitError if there is none."""
@@ -310,8 +341,8 @@ class _Search:
             for option in _fast_enough(candidates, limit):
                 simd = option.lanes
                 stage_cost = option.cost + fork
-                if isinstance(stage.layers[0], Join):
-                    stage_cost += waiting_cost(network, stage.layers[0], simd, target, self.waiting)
+                if isinstance(join := stage.layers[0], Join):
+                    stage_cost += waiting_cost(network, join, simd, target, self.waiting[join.name])
                 for state, front in fronts.items():
                     lanes = dict(state)
                     cost = stage_cost
@@ -373,7 +404,7 @@ class _Search:
                 assert isinstance(fold, JoinFold)
                 assert fold.depths is not None
                 exact = buffers_cost(network, layer, fold.lanes, fold.depths, target)
-                total += exact - waiting_cost(network, layer, fold.lanes, target, self.waiting)
+                total += exact - waiting_cost(network, layer, fold.lanes, target, self.waiting[layer.name])
                 cost += exact
                 memory = buffers_memory(network, layer, fold.lanes, fold.depths, target)
                 fold = replace(fold, memory=memory)

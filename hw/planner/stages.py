@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fewbit.golden.network import Conv, Dense, Join, Layer, Network, Pool, TensorType
+from fewbit.golden.network import Join, Layer, Network, TensorType
 from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.memory.fifo import fifo_cost, fifo_memory
@@ -87,28 +88,16 @@ def early_elements(network: Network, layer: Join) -> list[int]:
     element of the slowest branch."""
     delays: dict[int, float] = {0: 0.0}
     for index, earlier in enumerate(network.layers):
-        delays[index + 1] = _delay(network, earlier) + max(delays[number] for number in network.reads[index])
+        slowest = max(delays[number] for number in network.reads[index])
+        delays[index + 1] = slowest + unit_of(earlier).delay(network, earlier)
     read = network.reads[network.index(layer)]
     last = max(delays[number] for number in read)
     return [int((last - delays[number]) * network.tensor_types[number].size) for number in read]
 
 
-def _delay(network: Network, layer: Layer) -> float:
-    """Estimated part of a frame that a layer reads before its first output element."""
-    if isinstance(layer, (Conv, Pool)):
-        rows = layer.kernel[0] + layer.stride[0] if layer.kernel != (1, 1) else 0
-        return min(1.0, rows / network.source(layer).shape[1])
-    return 1.5 if isinstance(layer, Dense) else 0.0
-
-
-def waiting_cost(network: Network, layer: Join, lanes: int, target: Target, times: float) -> Cost:
-    """Estimated cost of the buffers of a join, if they hold ``times`` as many elements as :func:`early_elements`."""
-    total = Cost()
-    for elements, source in zip(early_elements(network, layer), network.sources(layer)):
-        words = int(times * elements) // lanes
-        if words:
-            total += fifo_cost(words, lanes * source.dtype.bits, target)
-    return total
+def waiting_cost(network: Network, layer: Join, lanes: int, target: Target, waiting: Sequence[int]) -> Cost:
+    """Cost of the buffers of a join in which so many elements of each input wait."""
+    return buffers_cost(network, layer, lanes, tuple(-(-elements // lanes) for elements in waiting), target)
 
 
 def buffers_cost(network: Network, layer: Join, lanes: int, depths: tuple[int, ...], target: Target) -> Cost:

@@ -106,6 +106,10 @@ class LayerUnit(ABC):
         Raises FewbitError if the fold does not match the layer, or there is no hardware for what the layer computes.
         """
 
+    def delay(self, network: Network, layer: Layer) -> float:
+        """Estimate of the part of a frame that ``layer`` reads before its first output element."""
+        return 0.0
+
 
 class FoldedUnit(LayerUnit):
     """A kind of layer that has folds."""

@@ -7,13 +7,10 @@ from collections.abc import Iterator, Sequence
 from math import gcd
 
 from fewbit.golden.network import (
-    Add,
-    Concat,
     Join,
     Layer,
     Network,
 )
-from fewbit.hw.cost import Cost
 from fewbit.hw.costs.parts import divisors
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import (
@@ -49,22 +46,10 @@ class JoinLayerUnit(StageUnit):
             if lanes > _MOST_LANES:
                 return
             fold = JoinFold(lanes=lanes)
-            cost = joining_cost(layer, network, lanes)
+            cost = self._unit.cost(layer, sources, lanes)
             yield lanes, ((fold, network.types[layer.name].size // lanes, cost),)
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, JoinFold)
         depths = [str(words) for words in fold.depths or () if words]
         return f"buffers of {' and '.join(depths)} words in {fold.memory}" if depths else ""
-
-
-def joining_cost(layer: Join, network: Network, lanes: int) -> Cost:
-    """Cost of a join without its buffers."""
-    bits = network.types[layer.name].dtype.bits
-    if isinstance(layer, Add):
-        adders = max(1, len(layer.terms) - 1)
-        return Cost(cells=lanes * bits * adders + 4, ffs=lanes * bits * adders + adders.bit_length())
-    assert isinstance(layer, Concat)
-    beats = sum(run_length(source) // lanes for source in network.sources(layer))
-    count = beats.bit_length()
-    return Cost(cells=lanes * bits * (len(layer.inputs) - 1) + 3 * count + 4, ffs=lanes * bits + count + 1)

@@ -55,7 +55,7 @@ from fewbit.hw.fold import (
     takes_bias,
 )
 from fewbit.hw.layers.conv import ConvUnit, needs_windows
-from fewbit.hw.layers.window import Geometry
+from fewbit.hw.layers.window import Geometry, window_delay
 from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.bit_serial import BIT, BitSerialMatVec, serves
 from fewbit.hw.matvec.fused_sign import STARTS, SignMatVec, fuses, has_starts, sum_bits
@@ -71,6 +71,10 @@ _MATVECS: dict[str, type[FoldedMatVec]] = {PARALLEL: MatVec, BIT_PLANES: BitSeri
 
 class LinearUnit(StageUnit):
     """Dense and convolutional layers."""
+
+    def delay(self, network: Network, layer: Layer) -> float:
+        # A dense layer reads its whole vector, and gives the first sums while it reads it again.
+        return window_delay(layer, network.source(layer)) if isinstance(layer, Conv) else 1.5
 
     def make(self, place: Place) -> PlacedUnit:
         layer, source = place.layer, place.source

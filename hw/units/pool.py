@@ -20,7 +20,7 @@ from fewbit.hw.fold import (
     WindowFold,
 )
 from fewbit.hw.layers.pool import PoolUnit
-from fewbit.hw.layers.window import Geometry
+from fewbit.hw.layers.window import Geometry, window_delay
 from fewbit.hw.units.base import FoldOption, FollowingUnit, Place, PlacedUnit
 
 
@@ -33,6 +33,10 @@ class PoolLayerUnit(FollowingUnit):
         fold = place.folding.of(layer, WindowFold)
         unit = PoolUnit(layer, place.source, lanes=fold.lanes, rows=fold.rows, memory=fold.memory)
         return PlacedUnit(unit, fold.lanes, fold.lanes)
+
+    def delay(self, network: Network, layer: Layer) -> float:
+        assert isinstance(layer, Pool)
+        return window_delay(layer, network.source(layer))
 
     def options(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[FoldOption]:
         source = network.source(layer)
