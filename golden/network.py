@@ -414,11 +414,6 @@ class Network(Record):
         readers = self.readers[tensor]
         return readers[0] if len(readers) == 1 and len(self.reads[readers[0]]) == 1 else None
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether every layer reads only the output of the layer directly before it."""
-        return all(sources == (index,) for index, sources in enumerate(self.reads))
-
     def with_layers(self, layers: Sequence[Layer]) -> Network:
         """A copy of this network with other ``layers``. All their inputs may be named."""
         return replace(self, layers=unnamed(layers))

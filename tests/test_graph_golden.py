@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,13 +71,7 @@ def test_what_a_layer_reads_and_who_reads_it():
     assert network.after(best) == ()
     assert network.sources(both) == (network.types["add"], network.types["a"])
     assert (network.only_reader(0), network.only_reader(1), network.only_reader(4)) == (None, None, 4)
-    assert not network.is_chain
-    assert replace(network, layers=(dense("a", 4, 4), last_of(4))).is_chain
     assert network.scores == network.types["last"]
-
-
-def last_of(inputs: int) -> Dense:
-    return dense("last", 3, inputs)
 
 
 @pytest.mark.parametrize(
