@@ -2,7 +2,7 @@
 
 A test may do what the functions that it names do: those of its file, the fixtures that it takes, and what they name in
 turn, as far as that is defined in ``tests/``. Where such a name is one of :data:`ENTRIES`, the test may do work of that
-kind, in all of its cases. `conftest.py` fails a quick test that starts a program and of which nothing of this was found.
+kind, in all of its cases. `conftest.py` fails a quick test that starts a program and of which nothing of this is found.
 """
 
 from __future__ import annotations
