@@ -28,10 +28,16 @@ from fewbit.sim.bitstream import unpack
 
 try:
     bitstream.find_icebox()
-except FewbitError as absent:
-    needs_icebox = pytest.mark.skip(reason=str(absent))
+except FewbitError as error:
+    absent = str(error)
 else:
-    needs_icebox = pytest.mark.slow
+    absent = ""
+
+
+def needs_icebox(test):
+    """A slow test, skipped where there is no `icebox_vlog`."""
+    return pytest.mark.slow(pytest.mark.skipif(bool(absent), reason=absent)(test))
+
 
 RNG = np.random.default_rng(1)
 NETWORK = Network(
