@@ -58,7 +58,10 @@ def cheaper(than: Plan, cycles: int) -> Iterator[tuple[int, Folding]]:
     """Logic cells and folding of every choice of folds that takes less than a plan of the device, and promises a frame
     in so many cycles: tried one by one."""
     layers = network().layers
-    conv, dense = ([*stage_options(network(), stage, DEVICE, CLOCK)] for stage in (layers[:3], layers[4:5]))
+    conv, dense = (
+        [option for options in stage_options(network(), stage, DEVICE, CLOCK).values() for option in options]
+        for stage in (layers[:3], layers[4:5])
+    )
     names = [["conv", "act", "pool"], ["dense"]]
     free = DEVICE.capacity - SHELL
     bits, size = network().input.dtype.bits, network().input.size

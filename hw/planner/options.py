@@ -59,16 +59,15 @@ def stage_options(
     dsp: bool = False,
     *,
     on_input: bool = False,
-) -> Iterator[StageOption]:
-    """Yield the useful options of a stage: for each number of input and output lanes, the Pareto front in cycles and
-    all scarce resources. With ``dsp``, products with signed digits may use DSP blocks, too. With ``on_input``, it is
+) -> dict[tuple[int, int], list[StageOption]]:
+    """The useful options of a stage, by the numbers of input and output lanes: the Pareto front in cycles and all
+    scarce resources. With ``dsp``, products with signed digits may use DSP blocks, too. With ``on_input``, it is
     the stage of the layers before all others, which has a single option."""
     if on_input:
         # These thresholds have the lanes of the design's input, and must take a beat a cycle.
         layer_options = [_input_option(network, layer, target, clock_hz) for layer in stage]
         fields = zip(*layer_options) if layer_options else ((), (), ())
-        yield StageOption(1, *(tuple(field) for field in fields))
-        return
+        return {(1, 1): [StageOption(1, *(tuple(field) for field in fields))]}
     first_unit = unit_of(stage[0])
     followers = stage[1:] if isinstance(first_unit, StageUnit) else stage
     prepared = {layer.name: _follower(layer).prepare(network, layer, target, clock_hz) for layer in followers}
@@ -91,8 +90,10 @@ def stage_options(
         for rest in product(*(following(layer, lanes) for layer in stage[len(beginning) :])):
             option = StageOption(lanes_in, *(tuple(field) for field in zip(*beginning, *rest)))
             by_lanes.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
-    for options in by_lanes.values():
-        yield from pareto_front(options, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
+    return {
+        lanes: pareto_front(options, cost=lambda option: option.cost, cycles=lambda option: option.slowest)
+        for lanes, options in by_lanes.items()
+    }
 
 
 def _follower(layer: Layer) -> FollowingUnit:

@@ -20,7 +20,7 @@ from statistics import fmean
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Join, Layer, Linear, Network
 from fewbit.hw.chain import timing, with_buffers
-from fewbit.hw.cost import Cost, pareto_front
+from fewbit.hw.cost import Cost
 from fewbit.hw.costs.bandwidth import WeightReads
 from fewbit.hw.costs.parts import in_cells
 from fewbit.hw.costs.streams import argmax_cost, gearbox_cost
@@ -28,7 +28,7 @@ from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import Fold, Folding, JoinFold, MatVecFold
 from fewbit.hw.memory.kinds import MEMORIES
 from fewbit.hw.planner.constraints import Constraints
-from fewbit.hw.planner.front import Front, Joined
+from fewbit.hw.planner.front import NO_OPTION, Front, Joined, Options
 from fewbit.hw.planner.options import StageOption, stage_options
 from fewbit.hw.planner.stages import (
     Stage,
@@ -252,6 +252,8 @@ class _Search:
 
     Attributes
     ----------
+    options : list of dict of Options
+        For each stage, its options by their input and output lanes.
     waiting : dict of list of int
         By the name of a join: estimates of how many elements of each of its inputs wait in its buffers.
     """
@@ -260,7 +262,7 @@ class _Search:
     target: Target
     stages: Sequence[Stage]
     streams: dict[int, Stream]
-    options: list[list[StageOption]]
+    options: list[dict[tuple[int, int], Options]]
     waiting: dict[str, list[int]]
 
     @classmethod
@@ -268,12 +270,12 @@ class _Search:
         """A search with all options for ``clock_hz``; ``dsp`` is :attr:`Constraints.dsp`."""
         stages, streams = stages_of(network)
         options = [
-            list(stage_options(network, stage.layers, target, clock_hz, dsp, on_input=stage is stages[0]))
-            for stage in stages
+            stage_options(network, stage.layers, target, clock_hz, dsp, on_input=stage is stages[0]) for stage in stages
         ]
         joins = [layer for layer in network.layers if isinstance(layer, Join)]
         waiting = {layer.name: early_elements(network, layer) for layer in joins}
-        return cls(network, target, stages, streams, options, waiting)
+        by_lanes = [{lanes: Options.of(same_lanes) for lanes, same_lanes in stage.items()} for stage in options]
+        return cls(network, target, stages, streams, by_lanes, waiting)
 
     def after(self, plan: Plan) -> _Search:
         """The same search, with at least as many elements in each buffer as in ``plan``."""
@@ -289,7 +291,8 @@ class _Search:
         """The choice with the fewest cycles per frame within ``budget``. Raises MisfitError if there is none."""
         network = self.network
         limits = sorted(
-            {option.slowest for stage in self.options for option in stage} | {network.input.size, network.scores.size}
+            {slowest for stage in self.options for options in stage.values() for slowest in options.slowest.tolist()}
+            | {network.input.size, network.scores.size}
         )
         if budget is None:  # without limits, the plan would compute everything in parallel: stop at 16 cycles per frame
             limits = [limit for limit in limits if limit >= 16] or limits[-1:]
@@ -330,19 +333,19 @@ class _Search:
         source = self.stages[0].gives
         readers_left = {number: stream.readers for number, stream in self.streams.items()}
         fork = fork_cost(readers_left[source])
-        fronts: dict[_Lanes, Front] = {
-            ((source, 0),): Front.of([(option.cost + fork, option) for option in self.options[0]])
-        }
+        (first,) = self.options[0].values()
+        fronts: dict[_Lanes, Front] = {((source, 0),): Front.of(first, fork)}
         for stage, candidates in zip(self.stages[1:], self.options[1:]):
             for number in stage.reads:
                 readers_left[number] -= 1
             fork = fork_cost(self.streams[stage.gives].readers)
             joined: dict[_Lanes, Joined] = {}
-            for option in _fast_enough(candidates, limit):
-                simd = option.lanes
-                stage_cost = option.cost + fork
+            for (simd, lanes_out), options in candidates.items():
+                options = options.within(limit)
+                stage_cost = fork
                 if isinstance(join := stage.layers[0], Join):
                     stage_cost += waiting_cost(network, join, simd, target, self.waiting[join.name])
+                extended: dict[_Lanes, list[tuple[Front, Cost]]] = {}
                 for state, front in fronts.items():
                     lanes = dict(state)
                     cost = stage_cost
@@ -356,14 +359,16 @@ class _Search:
                         common = min(common, gcd(lanes[number], simd))
                     if self.streams[stage.reads[0]].kind.size // common > limit:
                         continue
-                    lanes[stage.gives] = option.folds[-1].lanes_out
+                    lanes[stage.gives] = lanes_out
                     after = tuple((number, count) for number, count in lanes.items() if readers_left[number])
-                    joined.setdefault(after, Joined(budget)).add(front, cost, option)
-            fronts = {state: choices.front() for state, choices in joined.items()}
+                    extended.setdefault(after, []).append((front, cost))
+                for after, bases in extended.items():
+                    joined.setdefault(after, Joined(budget)).add(bases, options)
+            fronts = {state: collected.front() for state, collected in joined.items()}
         ends = Joined(budget)
         for ((_, count),), front in fronts.items():
             if network.scores.size <= limit:
-                ends.add(front, _scores_cost(network, count, target), None)
+                ends.add([(front, _scores_cost(network, count, target))], NO_OPTION)
         choices = [_Choice(cost, options) for cost, options in ends.choices()]
         if budget is not None:
             return min(choices, key=lambda choice: choice.cost.share(budget), default=None)
@@ -426,20 +431,6 @@ def _scores_cost(network: Network, lanes: int, target: Target) -> Cost:
     return gearbox_cost(scores.dtype.bits, max(1, lanes), 1, target) + argmax_cost(
         scores.dtype.bits, scores.size, target
     )
-
-
-def _cost(option: StageOption) -> Cost:
-    return option.cost
-
-
-def _fast_enough(options: list[StageOption], limit: int) -> list[StageOption]:
-    """The options with at most ``limit`` cycles; for each number of input and output lanes, the Pareto front in
-    cost."""
-    by_lanes: dict[tuple[int, int], list[StageOption]] = {}
-    for option in options:
-        if option.slowest <= limit:
-            by_lanes.setdefault((option.lanes, option.folds[-1].lanes_out), []).append(option)
-    return [option for same_lanes in by_lanes.values() for option in pareto_front(same_lanes, _cost)]
 
 
 def _input_lanes(size: int, simd: int, limit: int) -> int:
