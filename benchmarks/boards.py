@@ -1,6 +1,8 @@
-"""Builds shipped networks for boards and prints the resources, clock and frame rate of each.
+"""Builds networks for boards and prints the resources, clock and frame rate of each.
 
-python -m benchmarks.boards [NAME@BOARD[:clock=MHZ][:fps=N] ...]
+    python -m benchmarks.boards [NETWORK@BOARD[:clock=MHZ][:fps=N][:max-lut=N] ...]
+
+A network is the name of a shipped one, or a file.
 """
 
 from __future__ import annotations
@@ -16,22 +18,25 @@ from fewbit.boards import catalogue
 from fewbit.boards.report import Report
 from fewbit.generator import Design
 from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Network
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.plan import Plan
+from fewbit.readers import load
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A shipped network on a board, with constraints on clock and frame rate."""
+    """A network on a board, with constraints on clock, frame rate and logic cells."""
 
     network: str
     board: str
     clock_mhz: float | None = None
     fps: float | None = None
+    max_cells: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Case:
-        """Parse ``NAME@BOARD[:clock=MHZ][:fps=N]``. Raises FewbitError on anything else."""
+        """Parse ``NETWORK@BOARD[:clock=MHZ][:fps=N][:max-lut=N]``. Raises FewbitError on anything else."""
         pair, *limits = text.split(":")
         name, at, board = pair.partition("@")
         limits_by_name = dict(limit.partition("=")[::2] for limit in limits)
@@ -39,33 +44,40 @@ class Case:
             numbers = {key: float(value) for key, value in limits_by_name.items()}
         except ValueError:
             numbers = {"": 0.0}
-        if not at or not set(numbers) <= {"clock", "fps"}:
-            raise FewbitError(f"a build must be NAME@BOARD[:clock=MHZ][:fps=N], not {text!r}")
-        return cls(network=name, board=board, clock_mhz=numbers.get("clock"), fps=numbers.get("fps"))
+        if not at or not set(numbers) <= {"clock", "fps", "max-lut"}:
+            raise FewbitError(f"a build must be NETWORK@BOARD[:clock=MHZ][:fps=N][:max-lut=N], not {text!r}")
+        fields = {"clock_mhz": "clock", "fps": "fps", "max_cells": "max-lut"}
+        return cls(network=name, board=board, **{field: numbers.get(option) for field, option in fields.items()})
 
     @property
     def constraints(self) -> str:
         """The constraints as options of ``fewbit build``."""
-        options = [("--clock", self.clock_mhz), ("--fps", self.fps)]
+        options = [("--clock", self.clock_mhz), ("--fps", self.fps), ("--max-lut", self.max_cells)]
         return " ".join(f"{option} {value:g}" for option, value in options if value is not None)
 
     @property
     def limits(self) -> Constraints:
         """The constraints of the planner."""
-        return Constraints(clock_hz=self.clock_hz, fps=self.fps)
+        cells = None if self.max_cells is None else round(self.max_cells)
+        return Constraints(clock_hz=self.clock_hz, fps=self.fps, max_cells=cells)
 
     @property
     def clock_hz(self) -> int | None:
         """The clock in hertz; None for the board's default."""
         return None if self.clock_mhz is None else round(self.clock_mhz * 1e6)
 
+    def load(self) -> Network:
+        """The network. Raises FewbitError if there is neither such a file nor a shipped network of this name."""
+        path = Path(self.network)
+        return load(path) if path.suffix else shipped(self.network)
+
     def plan(self) -> Plan:
         """The plan that :meth:`build` starts with."""
-        return board_design(shipped(self.network), catalogue.get(self.board), self.limits).plan
+        return board_design(self.load(), catalogue.get(self.board), self.limits).plan
 
     def build(self, out_dir: Path) -> tuple[Design, Report]:
         """Build the bitstream in ``out_dir``; return design and report."""
-        return build(shipped(self.network), self.board, out_dir, self.limits)
+        return build(self.load(), self.board, out_dir, self.limits)
 
 
 CASES = tuple(

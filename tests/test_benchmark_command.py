@@ -13,7 +13,7 @@ from benchmarks.command import command
 @pytest.mark.parametrize(
     "main, argument, said",
     [
-        (boards.main, "mnist-conv", "a build must be NAME@BOARD"),
+        (boards.main, "mnist-conv", "a build must be NETWORK@BOARD"),
         (boards.main, "mnist-conv@icebreaker:fps=-1", "the frame rate must be above 0"),
         (resources.main, "mnist@icebreaker", "there is no network 'mnist', only fashion-conv"),
         (resources.main, "mnist-conv@nowhere", "unknown board 'nowhere'"),

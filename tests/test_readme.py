@@ -70,7 +70,7 @@ def test_table_of_boards_is_what_a_build_gives(case, row):
 
 @pytest.mark.parametrize("text", ["mnist-conv", "mnist-conv@icebreaker:fps", "mnist-conv@icebreaker:speed=3"])
 def test_a_build_that_no_one_can_read_is_refused(text):
-    with pytest.raises(FewbitError, match="a build must be NAME@BOARD"):
+    with pytest.raises(FewbitError, match="a build must be NETWORK@BOARD"):
         boards.Case.parse(text)
 
 
