@@ -23,9 +23,12 @@ FUSED = "fused"
 the fused-sign unit before them."""
 
 PARALLEL, BIT_PLANES, TERMS, FUSED_SIGN = "parallel", "bit planes", "terms", "fused sign"
-UNITS = (PARALLEL, BIT_PLANES, TERMS, FUSED_SIGN)
-"""Names of the matrix-vector units: :mod:`fewbit.hw.matvec.parallel`, ``bit_serial``, ``term_serial`` and
-``fused_sign``."""
+DEPTHWISE = "depthwise"
+UNITS = (PARALLEL, BIT_PLANES, TERMS, FUSED_SIGN, DEPTHWISE)
+"""Names of the matrix-vector units: :mod:`fewbit.hw.matvec.parallel`, ``bit_serial``, ``term_serial``, ``fused_sign``
+and ``depthwise``."""
+
+_WITH_DSP = (PARALLEL, DEPTHWISE)
 
 
 class Fold(Protocol):
@@ -80,7 +83,8 @@ class MatVecFold:
     Parameters
     ----------
     pe, simd : int
-        Outputs and inputs that are processed in parallel.
+        Outputs that are processed in parallel, and inputs of each; in a depthwise unit, every output has an input of
+        its own.
     unit : str
         One of :data:`UNITS`.
     memory : str
@@ -90,14 +94,14 @@ class MatVecFold:
     stages : int
         Pipeline stages of the adder tree of a lane.
     dsp : bool
-        Whether products are computed in DSP blocks; only for the parallel unit.
+        Whether products are computed in DSP blocks; only for the parallel and the depthwise unit.
     window : WindowFold
         Fold of the window unit of a convolution.
 
     Raises
     ------
     FewbitError
-        If there is no such unit, or ``dsp`` is set for a unit other than the parallel one.
+        If there is no such unit, ``dsp`` is set for a unit without multipliers, or SIMD is not 1 for a depthwise unit.
     """
 
     pe: int = 1
@@ -112,12 +116,14 @@ class MatVecFold:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise FewbitError(f"a matrix-vector unit is one of {', '.join(UNITS)}, not {self.unit!r}")
-        if self.dsp and self.unit != PARALLEL:
-            raise FewbitError(f"DSP blocks are for the {PARALLEL} unit, not for {self.unit}")
+        if self.dsp and self.unit not in _WITH_DSP:
+            raise FewbitError(f"DSP blocks are for the units {' and '.join(_WITH_DSP)}, not for {self.unit}")
+        if self.unit == DEPTHWISE and self.simd != 1:
+            raise FewbitError(f"a {DEPTHWISE} unit has a SIMD of 1, not {self.simd}")
 
     @property
     def lanes_in(self) -> int:
-        return self.simd
+        return self.pe if self.unit == DEPTHWISE else self.simd
 
     @property
     def lanes_out(self) -> int:

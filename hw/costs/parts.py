@@ -54,11 +54,7 @@ def memories(
     ``stored`` are the contents of the weight memory; a vector has ``words`` words of ``line`` bits. With ``readers``
     above 0, each of them needs a copy of the vector.
     """
-    weight_options = [
-        (kind.name, kind.cost(stored, target))
-        for kind in MEMORIES.values()
-        if kind.fits(stored, target) and (kind.preloaded or not readers)
-    ]
+    weight_options = weight_memories(stored, target, preloaded=readers > 0)
     styles = [] if readers else [RING]
     styles += [BLOCK] if target.ram_shapes else []
     styles += [DISTRIBUTED] if target.lut_ram else []
@@ -70,6 +66,13 @@ def memories(
         vector_options.append((style, cost + (max(1, readers) - 1) * copy))
     for (memory, weight_cost), (buffer, vector_cost) in product(weight_options, vector_options):
         yield memory, buffer, weight_cost + vector_cost
+
+
+def weight_memories(stored: Contents, target: Target, *, preloaded: bool = False) -> list[tuple[str, Cost]]:
+    """The options for a weight memory with these contents, as names and costs; with ``preloaded`` only those that are
+    loaded with the configuration."""
+    kinds = [kind for kind in MEMORIES.values() if kind.fits(stored, target) and (kind.preloaded or not preloaded)]
+    return [(kind.name, kind.cost(stored, target)) for kind in kinds]
 
 
 def serves_vectors(layer: Linear, pe: int, simd: int) -> bool:

@@ -41,11 +41,10 @@ class ConvUnit(wiring.Component):
     source : TensorType
         The map. Its elements, converted to ``layer.lane_kind``, are the activations of ``unit``.
     unit : FoldedMatVec or SignMatVec
-        The matrix-vector unit for ``layer.position()``, with the groups of ``layer``.
+        The matrix-vector unit for ``layer.position()``, with the groups of ``layer``; or a depthwise unit.
     lanes : int
-        Channels of a window that are processed at a time; they divide the channels of a group. Without windows, the
-        SIMD of
-        ``unit`` is used instead.
+        Channels of a window that are processed at a time; they divide the channels of a group, or of a block of the
+        depthwise unit. Without windows, those of a beat of ``unit`` are used instead.
     rows : int or None
         Rows of the map that are buffered; see :class:`fewbit.hw.layers.window.WindowUnit`.
     memory : ``"block"`` or ``"distributed"``
@@ -78,19 +77,19 @@ class ConvUnit(wiring.Component):
         result: DType | None = None,
     ) -> None:
         self.layer, self.source, self.unit = layer, source, unit
-        geometry = Geometry.of(layer, source, layer.groups)
+        geometry = Geometry.of(layer, source, unit.groups)
         self.cycles_per_frame = geometry.rows * geometry.columns * unit.cycles_per_frame
         self.parts: list[WindowUnit | Gearbox] = []
-        self.lanes = unit.simd
+        self.lanes = unit.lanes_in
         if needs_windows(layer, source):
             self.lanes = lanes
             kind = layer.lane_kind(source.dtype)
             window = WindowUnit(geometry, source.dtype, element=kind, lanes=lanes, rows=rows, memory=memory)
             self.parts.append(window)
-            between = geometry.elements // gcd(lanes, unit.simd)
+            between = geometry.elements // gcd(lanes, unit.lanes_in)
             self.cycles_per_frame = max(self.cycles_per_frame, between)
-            if lanes != unit.simd:
-                self.parts.append(Gearbox(shape_of(kind), lanes, unit.simd))
+            if lanes != unit.lanes_in:
+                self.parts.append(Gearbox(shape_of(kind), lanes, unit.lanes_in))
         results = unit.signature.members["o"].signature if result is None else lane_stream(shape_of(result), unit.pe)
         dial = {name: member for name, member in unit.signature.members.items() if name in ("quality", "fill")}
         super().__init__({"i": In(lane_stream(shape_of(source.dtype), self.lanes)), "o": Out(results)} | dial)

@@ -34,9 +34,13 @@ class MatrixVector(Protocol):
     ----------
     layer : Dense
     pe, simd : int
-        Outputs and inputs that are processed at a time.
+        Outputs that are processed at a time, and inputs of each.
+    lanes_in : int
+        Elements in a beat of the input.
     words : int
         Beats of an input vector.
+    groups : int
+        Input vectors of a frame.
     cycles_per_frame, latency : int
         See the docstring of the unit.
     step : int
@@ -49,7 +53,7 @@ class MatrixVector(Protocol):
 
     Members
     -------
-    i : In(stream of SIMD lanes)
+    i : In(stream of lanes)
     o : Out(stream of PE lanes)
     quality : In
         How many signed digits count in every product; absent if no product uses signed digits.
@@ -63,10 +67,14 @@ class MatrixVector(Protocol):
     pe: int
     simd: int
     words: int
+    groups: int
     cycles_per_frame: int
     step: int
     bias: Ints
     sum: DType
+
+    @property
+    def lanes_in(self) -> int: ...
 
     @property
     def latency(self) -> int: ...
@@ -88,6 +96,10 @@ class FoldedMatVec(wiring.Component, ABC):
     ----------
     planes : int
         Cycles for one word.
+    lanes_in : int
+        Elements in a beat of the input.
+    buffer : VectorBuffer or None
+        Holds the vectors; None in a unit that uses every input once.
     """
 
     def __init__(
@@ -114,7 +126,7 @@ class FoldedMatVec(wiring.Component, ABC):
         taken = self._taken()
         self.words, self.folds = layer.fan_in // simd, layer.outputs // pe
         self.cycles_per_frame = self.words * self.folds * self.planes
-        self.buffer = VectorBuffer(shape_of(activation), simd, self.words, buffer)
+        self.buffer = self._vector_buffer(buffer)
         self.front, self.lanes = self._datapath(taken)
         self.step, self.bias = self._left_out()
         low, high = layer.bounds(activation)
@@ -123,12 +135,19 @@ class FoldedMatVec(wiring.Component, ABC):
         self.sum = layer.sum_kind(activation) if exact else self._plain
         dial = {"quality": In(layer.digits.bit_length())} if layer.digits else {}
         dial |= fill_member(layer, memory, self.stored)
-        streams = {"i": In(lane_stream(shape_of(activation), simd)), "o": Out(lane_stream(shape_of(self.sum), pe))}
-        super().__init__(streams | dial)
+        taken_stream, sums = lane_stream(shape_of(activation), self.lanes_in), lane_stream(shape_of(self.sum), pe)
+        super().__init__({"i": In(taken_stream), "o": Out(sums)} | dial)
 
     @property
     def planes(self) -> int:
         return 1
+
+    @property
+    def lanes_in(self) -> int:
+        return self.simd
+
+    def _vector_buffer(self, style: str) -> Any:
+        return VectorBuffer(shape_of(self.activation), self.simd, self.words, style)
 
     def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
         """The component with ``x`` and ``o`` that all lanes share, or None, and the lanes of each output."""

@@ -284,6 +284,7 @@ class SignMatVec(wiring.Component):
     ) -> None:
         self.unit = SignUnit(layer, threshold, pe=pe, simd=simd, **options)
         self.layer, self.threshold, self.pe, self.simd = layer, threshold, pe, simd
+        self.lanes_in, self.groups = simd, self.unit.groups
         self.words, self.cycles_per_frame, self.latency = self.unit.words, self.unit.cycles_per_frame, self.unit.latency
         self.step, self.bias, self.sum = 1, np.zeros(layer.outputs, np.int64), threshold.dtype
         self.buffer = VectorBuffer(shape_of(BIPOLAR), simd, self.words, buffer)

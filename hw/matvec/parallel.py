@@ -82,13 +82,14 @@ class MatVec(FoldedMatVec):
         If PE or SIMD do not divide the layer or its vectors of scales, a memory is unknown, or no lanes serve the code.
     """
 
+    scaling: ScaleFront | None = None
+
     def _taken(self) -> DType:
         return self.activation
 
     def _datapath(self, taken: DType) -> tuple[Any, list[Lanes]]:
         layer, target = self.layer, self.target
         kind, vector = layer.scale_kind, layer.vector
-        self.scaling: ScaleFront | None = None
         if kind is None:
             return self._plain_lanes(taken)
         side, extent, together = ("PE", layer.outputs, self.pe) if layer.across else ("SIMD", layer.fan_in, self.simd)
@@ -141,21 +142,13 @@ class MatVec(FoldedMatVec):
         # `issue` reads one word of the vector and of the weights; `first` and `last` follow it through the pipeline to
         # the accumulators. All stages advance together, unless a finished beat waits for its receiver.
         m = Module()
-        m.submodules.buffer = buffer = self.buffer
         read = place(m, self, self.target)
-        wiring.connect(m, wiring.flipped(self.i), buffer.i)
 
         advance, issue = Signal(), Signal()
         word = Signal(range(self.words))
         address, last_word = self._walk(m, issue)
-        m.d.comb += [
-            advance.eq(~self.o.valid | self.o.ready),
-            issue.eq(advance & buffer.available),
-            buffer.next.eq(issue),
-            buffer.last.eq(last_word),
-            read.addr.eq(address),
-            read.en.eq(issue),
-        ]
+        x = self._inputs(m, advance, issue, last_word)
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), read.addr.eq(address), read.en.eq(issue)]
         with m.If(issue):
             m.d.sync += word.eq(word + 1)
             with m.If(word == self.words - 1):
@@ -168,7 +161,6 @@ class MatVec(FoldedMatVec):
                 m.d.sync += travelling.eq(Cat(valid, first, last))
             valid, first, last = travelling[0], travelling[1], travelling[2]
 
-        x: Value = buffer.word
         words: Value = read.data
         if self.scaling is not None:
             m.submodules.scaling = scaling = self.scaling
@@ -189,8 +181,19 @@ class MatVec(FoldedMatVec):
         done = advance & valid & last
         starts = start_values(m, self.bias, self.step, self.pe, done) if self.exact else None
         for index in range(self.pe):
-            lanes = self._feed(m, index, x, words, advance)
+            lanes = self._feed(m, index, self._operands(m, x, index), words, advance)
             self._accumulate(m, index, lanes.o, first, advance & valid, starts)
         with m.If(advance):
             m.d.sync += self.o.valid.eq(valid & last)
         return m
+
+    def _inputs(self, m: Module, advance: Value, issue: Signal, last_word: Value) -> Value:
+        """Sets ``issue``, which is high when a word of inputs is read. Returns the word, a cycle later."""
+        m.submodules.buffer = buffer = self.buffer
+        wiring.connect(m, wiring.flipped(self.i), buffer.i)
+        m.d.comb += [issue.eq(advance & buffer.available), buffer.next.eq(issue), buffer.last.eq(last_word)]
+        return buffer.word
+
+    def _operands(self, m: Module, x: Value, index: int) -> Value:
+        """The part of a word of inputs that is for output ``index`` of a group."""
+        return x

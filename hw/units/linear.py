@@ -37,12 +37,14 @@ from fewbit.hw.costs.parts import (
     term_cost,
     term_kind,
     unit_cost,
+    weight_memories,
     window_cost,
 )
 from fewbit.hw.costs.streams import gearbox_cost
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import (
     BIT_PLANES,
+    DEPTHWISE,
     FUSED,
     FUSED_SIGN,
     PARALLEL,
@@ -58,6 +60,7 @@ from fewbit.hw.layers.conv import ConvUnit, needs_windows
 from fewbit.hw.layers.window import Geometry, window_delay
 from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.bit_serial import BIT, BitSerialMatVec, serves
+from fewbit.hw.matvec.depthwise import DepthwiseMatVec
 from fewbit.hw.matvec.fused_sign import STARTS, SignMatVec, fuses, has_starts, sum_bits
 from fewbit.hw.matvec.parallel import MatVec
 from fewbit.hw.matvec.term_serial import TermSerialMatVec, least_simd, term_memory
@@ -66,7 +69,9 @@ from fewbit.hw.units.base import FoldOption, LeftOut, Place, PlacedUnit, StageUn
 
 _MOST_LANES = 1024
 
-_MATVECS: dict[str, type[FoldedMatVec]] = {PARALLEL: MatVec, BIT_PLANES: BitSerialMatVec, TERMS: TermSerialMatVec}
+_MATVECS: dict[str, type[FoldedMatVec]] = {
+    PARALLEL: MatVec, BIT_PLANES: BitSerialMatVec, TERMS: TermSerialMatVec, DEPTHWISE: DepthwiseMatVec,
+}  # fmt: skip
 
 
 class LinearUnit(StageUnit):
@@ -116,12 +121,15 @@ class LinearUnit(StageUnit):
             for option in linear_options(work, pe, simd, target, clock_hz, dsp):
                 yield _lanes_in(option[0], work), (option,)
             yield from fused_options(stage, work, pe, simd, target, clock_hz)
+        for option in depthwise_options(work, target, clock_hz, dsp):
+            yield _lanes_in(option[0], work), (option,)
 
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, MatVecFold)
         rows = f", rows in {fold.window.memory}" if fold.window.rows else ""
-        unit = f", {fold.unit}" if fold.unit in (BIT_PLANES, TERMS) else ""
-        return f"{fold.memory}, vector in {fold.buffer}{rows}{unit}{', DSP blocks' * fold.dsp}"
+        unit = f", {fold.unit}" if fold.unit in (BIT_PLANES, TERMS, DEPTHWISE) else ""
+        vector = "" if fold.unit == DEPTHWISE else f", vector in {fold.buffer}"
+        return f"{fold.memory}{vector}{rows}{unit}{', DSP blocks' * fold.dsp}"
 
 
 def _fused_thresholds(place: Place, fold: MatVecFold) -> Threshold | None:
@@ -254,13 +262,38 @@ def _windowed(work: Work, fold: MatVecFold, cycles: int, cost: Cost, target: Tar
         return fold, cycles, cost
     lanes = divisors(geometry.shape[0] // geometry.groups)
     # The gearbox after the window passes as many elements in a cycle as the greatest common divisor of its lanes.
-    window_cycles = {count: geometry.elements // gcd(count, fold.simd) for count in lanes}
+    window_cycles = {count: geometry.elements // gcd(count, fold.lanes_in) for count in lanes}
     fast_enough = (count for count in lanes if window_cycles[count] <= cycles)
     window = next(fast_enough, min(lanes, key=lambda count: window_cycles[count]))
     rows, memory, added = window_cost(geometry, work.source.dtype, window, target)
-    added += gearbox_cost(work.kind.bits, window, fold.simd, target)
+    added += gearbox_cost(work.kind.bits, window, fold.lanes_in, target)
     windows = WindowFold(lanes=window, rows=rows, memory=memory)
     return replace(fold, window=windows), max(cycles, window_cycles[window]), cost + added
+
+
+def depthwise_options(
+    work: Work, target: Target, clock_hz: float, digits: bool
+) -> Iterator[tuple[MatVecFold, int, Cost]]:
+    """Yield the folds of a depthwise convolution onto the depthwise unit, with their cycles and costs: one for each
+    number of channels that are processed at a time, and each memory for weights."""
+    layer, geometry = work.layer, work.geometry
+    if geometry is None or not work.groups == geometry.shape[0] == layer.outputs or layer.scales is not None:
+        return
+    stages = sum_stages(term_kind(layer, work.kind), 1, target, clock_hz)
+    for pe in divisors(layer.outputs):
+        if pe > _MOST_LANES:
+            return
+        blocks = replace(work, geometry=replace(geometry, groups=layer.outputs // pe))
+        for unit, count in _forms(work, pe, 1, target, digits):
+            if unit != PARALLEL:
+                continue
+            dsp = count > 0
+            datapath = unit_cost(work.product, work.kind, work.exact, pe, 1, stages, target.family, False, dsp)
+            datapath += Cost(dsps=count, ffs=pe * work.kind.bits)
+            for memory, cost in weight_memories(stored_words(work.product, pe, 1), target):
+                fold = MatVecFold(pe=pe, unit=DEPTHWISE, memory=memory, stages=stages, dsp=dsp)
+                cycles = work.positions * dense_cycles(work.product, work.kind, fold)
+                yield _windowed(blocks, fold, cycles, datapath + cost, target)
 
 
 def fused_options(
