@@ -406,8 +406,19 @@ def _qonnx(model: Any, name: str, frame: Any) -> Any:
     from qonnx.transformation.infer_shapes import InferShapes
 
     output = model.graph.output[0].name
+    _as_floats(model)
     shaped = ModelWrapper(model, make_deepcopy=True).transform(InferShapes())
     return execute_onnx(shaped, {name: frame})[output]
+
+
+def _as_floats(model: Any) -> None:
+    """Turns constants of integer types that quantizers read into floats: qonnx computes with a bit width in the type
+    that it has, so that a ``uint8`` of 3 has a least level of 252."""
+    read = {name for node in model.graph.node if node.op_type in ("Quant", "Trunc") for name in node.input}
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if tensor.name in read and array.dtype.kind in "iu":
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
 
 
 def _onnxruntime(model: Any, name: str, frame: Any) -> Any:
