@@ -16,9 +16,9 @@ from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.float_steps import Floats
 from fewbit.importers.lowering.quantizer import QuantizedConstant, Quantizer
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.onnx_call import Call
 from fewbit.importers.onnx_constants import broadcasts
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.call import Call
 from fewbit.importers.qonnx.quantizer import ACTIVATION_BITS, nonzero_scale
 
 

@@ -1,4 +1,4 @@
-"""A node of a QONNX graph together with its inputs, and how an input is read as weights."""
+"""A node of an ONNX graph together with its inputs, and how an input is read as weights."""
 
 from __future__ import annotations
 
