@@ -132,10 +132,10 @@ def _walk(graph: Graph, name: str, source: Tensor, dialect: Dialect) -> tuple[Ne
                     node, [np.empty(tensors[active[0]].shape, np.uint8)], graph.budget
                 )
             elif not active:
-                constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget, dialect)
+                constants[node.outputs[0]] = _constant(Call(node, inputs, graph.narrow), graph.budget, dialect)
             else:
                 output = _output(node, needed)
-                made = _step(builder, Call(node, inputs), [tensors[name] for name in active], dialect)
+                made = _step(builder, Call(node, inputs, graph.narrow), [tensors[name] for name in active], dialect)
                 tensors[output] = replace(made, shared=made.shared or readers[output] > 1)
         except FewbitError as error:
             found.append(f"{node.label}: {error}")

@@ -22,9 +22,9 @@ from fewbit.golden.network import Network
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call, Constant, plain
 from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
+from fewbit.importers.onnx_linear import dequantized_constant
 from fewbit.importers.onnx_walk import Dialect, network_of, source_of
 from fewbit.importers.qonnx.ops import JOINS, NEAREST, STEPS, supported
-from fewbit.importers.qonnx.qcdq import dequantized_constant
 from fewbit.importers.qonnx.quantizer import quantize_constant
 
 
@@ -105,7 +105,7 @@ def _constant(call: Call, budget: Budget) -> Constant | None:
             raise Refusal(f"cannot have {len(arrays)} inputs")
         return quantize_constant(node, arrays[0], arrays[1:], budget)
     if node.op == "DequantizeLinear" and node.domain == "" and len(values) in (2, 3):
-        return dequantized_constant(node, [plain(value) for value in values])
+        return dequantized_constant(node, *(plain(value) for value in values))
     return None
 
 
