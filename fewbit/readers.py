@@ -44,8 +44,8 @@ def _onnx(path: Path, input: str | None) -> Network:
     from fewbit.importers.qonnx import reader as qonnx
 
     graph = read(path)
-    reader = qdq if qdq.recognizes(graph) else qonnx
-    return reader.load_graph(graph, path, input)
+    load_graph = qdq.load_graph if qdq.recognizes(graph) else qonnx.load_graph
+    return load_graph(graph, path, input)
 
 
 def _onnx_source(path: Path) -> FloatNetwork | Network:
@@ -95,8 +95,8 @@ def load(model: str | Path, *, input: str | None = None) -> Network:
     Parameters
     ----------
     model : str or Path
-        A native ``.safetensors`` file, a QONNX or QDQ ``.onnx`` file, a ``.tflite`` file or, if there is no such file, a
-        name such as ``mnist-small``.
+        A native ``.safetensors`` file, a QONNX or QDQ ``.onnx`` file, a ``.tflite`` file or, if there is no such file,
+        a name such as ``mnist-small``.
     input : str, optional
         For ONNX: integers from which a float input is computed, such as ``uint8/255``; see
         :func:`fewbit.importers.qonnx.reader.load`.

@@ -35,10 +35,10 @@ def dequantized_constant(node: Node, levels: Array, scale: Array, zero: Array | 
         raise Refusal(f"takes integers, not {levels.dtype}")
     axis, block, _ = node.settings(axis=1, block_size=0, output_dtype=0)
     zero = np.zeros((), levels.dtype) if zero is None else zero
-    return QuantizedConstant(levels.astype(np.int64), *_parameters(levels.shape, scale, zero, axis, block))
+    return QuantizedConstant(levels.astype(np.int64), *parameters_of(levels.shape, scale, zero, axis, block))
 
 
-def _parameters(shape: tuple[int, ...], scale: Array, zero: Array, axis: int, block: int) -> list[Floats]:
+def parameters_of(shape: tuple[int, ...], scale: Array, zero: Array, axis: int, block: int) -> list[Floats]:
     """``scale`` and ``zero`` of weights of ``shape``, one or one for each entry of ``axis``, as views of that shape."""
     if block:
         raise Refusal("has weights with scales for blocks; one scale, or one for each output, is supported")
@@ -67,14 +67,14 @@ def _quantized_constant(call: Call, value: Array, scale: Array, zero: Array | No
         raise Refusal(f"its zero point must be an integer, not {zero.dtype}")
     dtype = zero_type(call)
     low, high = (dtype.min, dtype.max) if dtype else (np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max)
-    spread, offset = _parameters(value.shape, scale, zero, axis, block)
+    spread, offset = parameters_of(value.shape, scale, zero, axis, block)
     with np.errstate(all="ignore"):
         levels = np.clip(np.rint(float32(value) / spread).astype(np.float64) + offset, low, high)
     return np.asarray(np.nan_to_num(levels).astype(zero.dtype))
 
 
 def zero_type(call: Call, place: int = 2) -> DType | None:
-    """Type of the zero point, input ``place``, where its array is wider: of 2 or 4 bits, or that of ``output_dtype``."""
+    """Type of the zero point, input ``place``, where its array is wider: 2 or 4 bits, or that of ``output_dtype``."""
     from onnx import TensorProto
 
     kind = call.node.attributes.get("output_dtype", 0)

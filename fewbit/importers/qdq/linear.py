@@ -25,7 +25,7 @@ from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call
 from fewbit.importers.onnx_graph import Array, Refusal
 from fewbit.importers.onnx_linear import zero_type
-from fewbit.importers.qdq import sums
+from fewbit.importers.qdq import joins
 
 _WIDEST = 16
 """Most bits of activations."""
@@ -111,11 +111,11 @@ def quantize_linear(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 
 def quantize(builder: Builder, tensor: Tensor, codes: Codes) -> Tensor:
     """``tensor`` as integers, by a Threshold layer, unless it has the very same integers already."""
-    if isinstance(tensor.pending, sums.Sum):
-        made = sums.quantized(builder, tensor, codes.scale, codes.level, codes.dtype, codes.low - codes.zero)
+    if isinstance(tensor.pending, joins.Sum):
+        made = joins.quantized(builder, tensor, codes.scale, codes.level, codes.dtype, codes.low - codes.zero)
         if made is not None:
             return codes.integers(made)
-        tensor = sums.settled(builder, tensor)
+        tensor = joins.settled(builder, tensor)
     if _same_integers(tensor, codes):
         return codes.integers(tensor)
     boundaries = [rounding_boundary("ROUND", n - codes.zero) for n in range(codes.low + 1, codes.high + 1)]

@@ -1,21 +1,18 @@
-"""How each operator of a QDQ file is lowered: as in a QONNX file, but for quantizers, joins and operators on integers."""
+"""How each operator of a QDQ file is lowered: as in QONNX files, but for quantizers, joins and integer operators."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from fewbit.exact import exact
-from fewbit.importers.lowering import joins
 from fewbit.importers.lowering.builder import Builder
-from fewbit.importers.lowering.float_steps import FloatChain
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call
 from fewbit.importers.onnx_graph import QONNX_OPS, Node, Refusal
 from fewbit.importers.onnx_walk import Join, Step
-from fewbit.importers.qdq import integers, sums
+from fewbit.importers.qdq import integers, joins
 from fewbit.importers.qdq.linear import dequantize_linear, quantize_linear
 from fewbit.importers.qonnx import ops
 
@@ -30,7 +27,7 @@ _ON_BOTH = frozenset({"MaxPool", "GlobalMaxPool", "Concat", "ArgMax", "TopK"})
 
 def _settled(step: Step) -> Step:
     def settled_step(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
-        return step(builder, call, sums.settled(builder, tensor))
+        return step(builder, call, joins.settled(builder, tensor))
 
     return settled_step
 
@@ -45,7 +42,7 @@ def _add(builder: Builder, call: Call) -> Tensor:
         tensors[1] = builder.affine(tensors[1], exact([-1]), None, "mul", np.array([-1], np.float32))
     total = tensors[0]
     for tensor in tensors[1:]:
-        total = sums.add(builder, total, tensor)
+        total = joins.add(builder, total, tensor)
     return total
 
 
@@ -53,19 +50,11 @@ def _concat(builder: Builder, call: Call) -> Tensor:
     (axis,) = call.node.settings(axis=None)
     if axis is None:
         raise Refusal("names no axis")
-    return concat(builder, _tensors(builder, call), axis)
-
-
-def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
-    """``tensors`` side by side; what follows is executed in float32 for the integers of each."""
-    joined = joins.concat(builder, tensors, axis)
-    apart = [tensor.frame[0] for tensor in tensors]
-    chain = FloatChain.beside([tensor.chain for tensor in tensors], apart)
-    return replace(joined, chain=chain if sum(apart) == joined.frame[0] else None)
+    return joins.concat(builder, _tensors(builder, call), axis)
 
 
 def _tensors(builder: Builder, call: Call) -> list[Tensor]:
-    tensors = [sums.settled(builder, value) for value in call.inputs if isinstance(value, Tensor)]
+    tensors = [joins.settled(builder, value) for value in call.inputs if isinstance(value, Tensor)]
     if len(tensors) < len(call.inputs):
         raise Refusal("joins branches with constants: only tensors that depend on the input can be joined")
     return tensors

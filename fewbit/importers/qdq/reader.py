@@ -16,12 +16,12 @@ from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Graph
 from fewbit.importers.onnx_linear import constant
 from fewbit.importers.onnx_walk import Dialect, network_of, source_of
-from fewbit.importers.qdq import integers, sums
+from fewbit.importers.qdq import integers, joins
 from fewbit.importers.qdq.operators import JOINS, NEAREST, STEPS, check, supported
 
 DIALECT = Dialect(
     steps=STEPS, joins=JOINS, supported=supported, nearest=NEAREST, check=check, constant=constant,
-    finish=sums.settled,
+    finish=joins.settled,
 )  # fmt: skip
 
 _MARKS = frozenset({
