@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fewbit.exact import Curve, exact, rounding_boundary
+from fewbit.exact import Curve, exact, rounding_boundary, rounding_thresholds
 from fewbit.golden.dtype import DType, Ints
 from fewbit.importers.lowering.builder import Builder, float32
 from fewbit.importers.lowering.float_steps import FloatChain, Floats, level_table
@@ -118,15 +118,26 @@ def quantize(builder: Builder, tensor: Tensor, codes: Codes) -> Tensor:
         tensor = joins.settled(builder, tensor)
     if _same_integers(tensor, codes):
         return codes.integers(tensor)
+    return codes.integers(_rounded(builder, tensor, codes) or _executed(builder, tensor, codes))
+
+
+def _rounded(builder: Builder, tensor: Tensor, codes: Codes) -> Tensor | None:
+    """Sums of a product, by exact thresholds; None for activations and where a limit lies in between."""
+    gains = tensor.curve.scaled(1 / exact(codes.scale), exact([0])).gains
+    if tensor.dtype is None or tensor.chain is not None or gains is None or not all(gains.gain):
+        return None
+    levels = range(codes.low + 1 - codes.zero, codes.high + 1 - codes.zero)
+    thresholds, signs = rounding_thresholds(gains, levels, tensor.low, tensor.high)
+    return builder.threshold(tensor, thresholds, signs, codes.dtype, codes.low - codes.zero, codes.curve)
+
+
+def _executed(builder: Builder, tensor: Tensor, codes: Codes) -> Tensor:
     boundaries = [rounding_boundary("ROUND", n - codes.zero) for n in range(codes.low + 1, codes.high + 1)]
-    made = builder.quantize(
-        tensor,
-        Quantizer(
-            boundaries=[boundaries], level=codes.level, dtype=codes.dtype, base=codes.low - codes.zero,
-            out_scale=exact([1]), scale=codes.scale,
-        ),
+    quantizer = Quantizer(
+        boundaries=[boundaries], level=codes.level, dtype=codes.dtype, base=codes.low - codes.zero,
+        out_scale=exact([1]), scale=codes.scale,
     )  # fmt: skip
-    return codes.integers(made)
+    return builder.quantize(tensor, quantizer)
 
 
 def _same_integers(tensor: Tensor, codes: Codes) -> bool:
