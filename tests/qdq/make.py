@@ -22,7 +22,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from fewbit import arrays, models
 
 HERE = Path(__file__).parent
-CALIBRATION = 100
+CALIBRATION = 60
 """Images that set the scales of activations."""
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -29,7 +29,8 @@ def _batch_normalization(x: Floats, gain: Floats, bias: Floats, mean: Floats, va
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(np.float32(1) / (np.float32(1) + np.exp(-x)), np.float32)
+    power, one = np.exp(-np.abs(x)), np.float32(1)
+    return np.asarray(np.where(x > 0, one, power) / (one + power), np.float32)
 
 
 def _leaky_relu(x: Floats, slope: Floats) -> Floats:

@@ -28,7 +28,7 @@ from fewbit.importers.onnx_constants import (
 )
 from fewbit.importers.onnx_graph import QONNX_OPS, Array, Node, Refusal
 from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
-from fewbit.importers.qonnx.qcdq import clip_codes, dequantize_linear, quantize_linear
+from fewbit.importers.qonnx.qcdq import Codes, clip_codes, dequantize_linear, quantize_linear
 from fewbit.importers.qonnx.quantizer import bipolar_quant, multi_threshold, quant, sign
 from fewbit.importers.qonnx.trunc import trunc
 
@@ -138,7 +138,7 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         limits = [default if limit is None else limit for limit, default in zip(inputs, limits)]
     else:
         call.node.settings()
-    if tensor.pending is not None:
+    if isinstance(tensor.pending, Codes):
         return clip_codes(tensor, *limits)
     return _clipped(tensor, *limits)
 
