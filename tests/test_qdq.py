@@ -80,28 +80,29 @@ def test_files_in_every_tensor(name: str, count: int) -> None:
     assert sum(isinstance(layer, Add) for layer in network.layers) == (2 if "resnet" in name else 0)
 
 
-@pytest.mark.parametrize("name", slow_but(["resnet-uint8"], ["resnet-uint8", "lenet-int4"]))
+@pytest.mark.parametrize(
+    "name", slow_but(["resnet-uint8"], ["resnet-uint8", "resnet-channels", "lenet-uint8", "lenet-int4"])
+)
 def test_files_in_every_tensor_of_float32(name: str) -> None:
     agrees(FILES / f"{name}.onnx", images(200))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QDQ)
-def test_float32_differs_at_ties_alone(name: str) -> None:
-    """The float32 sums of the reference depend on the order of their terms, so that a level near a tie is either one.
+def test_float32_differs_by_its_rounding_alone(name: str) -> None:
+    """A float32 sum depends on the order of its terms, so that a quotient near a tie may become either level.
 
-    In the first tensor that differs, the operands are the same: each difference is one level, at a quotient that is
-    half a level from both.
+    With 16-bit activations, 24 bits of mantissa hold few bits beyond the levels, and the difference is seen more often.
     """
     path, x = FILES / f"{name}.onnx", images(200)
     network, model = load(path), onnx.load(path)
     single = integers(model, x)
     double = integers(in_double(model), network_inputs(network, x) * first_scale(model).astype(np.float64))
-    share = 1e-2 if "int16" in name else 1e-3
+    share, most = (1e-2, 3) if "int16" in name else (1e-5, 1)
     for tensor, wanted in double.items():
         difference = np.abs(wanted - single[tensor])
         assert (difference > 0).mean() <= share, tensor
-        assert difference.max() <= (3 if "int16" in name else 1), tensor
+        assert difference.max() <= most, tensor
 
 
 @pytest.mark.parametrize(
