@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from onnx import TensorProto
 from onnx_models import GraphBuilder
 from qdq_reference import MICROSOFT, in_double, integers
 from test_qonnx_joins import rtl_agrees
-from tiers import slow_but
+from tiers import each_value, slow_but
 
 from fewbit import arrays, models
 from fewbit.engines import network_inputs
@@ -87,8 +88,7 @@ def test_files_in_every_tensor_of_float32(name: str) -> None:
     agrees(FILES / f"{name}.onnx", images(200))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", QDQ)
+@pytest.mark.parametrize("name", slow_but(["resnet-uint8"], QDQ))
 def test_float32_differs_by_its_rounding_alone(name: str) -> None:
     """A float32 sum depends on the order of its terms, so that a quotient near a tie may become either level.
 
@@ -121,15 +121,9 @@ def test_files_with_quantizers_of_onnxruntime(tmp_path: Path) -> None:
             node.domain = MICROSOFT
     model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     onnx.save(model, tmp_path / "m.onnx")
-    ours, wanted = load(tmp_path / "m.onnx"), load(FILES / "lenet-int4.onnx")
+    given, wanted = load(tmp_path / "m.onnx"), load(FILES / "lenet-int4.onnx")
     x = images(3)
-    assert np.array_equal(run(ours, network_inputs(ours, x)).output, run(wanted, network_inputs(wanted, x)).output)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet-uint8", "resnet-channels-operators"])
-def test_residual_network_in_hardware(name: str) -> None:
-    rtl_agrees(load(FILES / f"{name}.onnx"), images(3))
+    assert np.array_equal(run(given, network_inputs(given, x)).output, run(wanted, network_inputs(wanted, x)).output)
 
 
 class Quantized(GraphBuilder):
@@ -182,8 +176,7 @@ def inputs(graph: Quantized, count: int = 40) -> np.ndarray:
     return np.random.default_rng(3).normal(0, 3, (count, *graph.shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", [np.int8, np.uint8])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed, kind", slow_but([(0, np.int8), (3, np.uint8)], product(range(4), [np.int8, np.uint8])))
 def test_convolutions(seed: int, kind: Any, tmp_path: Path) -> None:
     """Zero points everywhere, scales a channel, padding, strides, dilation and groups."""
     g = Quantized(4, 7, 6, seed=seed, kind=kind)
@@ -201,8 +194,7 @@ def test_convolutions(seed: int, kind: Any, tmp_path: Path) -> None:
     agrees_in_double(g.file(tmp_path), inputs(g))
 
 
-@pytest.mark.parametrize("op", ["Gemm", "MatMul"])
-@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("op, axis", each_value(["Gemm", "MatMul"], [None, 1]))
 def test_dense_layers(op: str, axis: int | None, tmp_path: Path) -> None:
     g = Quantized(12)
     g.q()
@@ -227,10 +219,11 @@ STEPS: dict[str, Callable[[Quantized], Any]] = {
 @pytest.mark.parametrize(
     "step, kind",
     slow_but(
-        [("relu", np.int16), *((step, kind) for step in STEPS for kind in (np.int8, np.uint8))],
-        [(step, kind) for step in STEPS for kind in (np.int8, np.uint8, np.int16)],
+        [("the same integers", np.int8), ("relu", np.int16), ("clip", np.uint8), ("sigmoid", np.uint8),
+         ("negative", np.int8)],
+        product(STEPS, [np.int8, np.uint8, np.int16]),
     ),
-)
+)  # fmt: skip
 def test_steps_between_two_quantizers(step: str, kind: Any, tmp_path: Path) -> None:
     """Every integer of an activation, in float32."""
     g = Quantized(1 << 8 if kind != np.int16 else 1 << 14, kind=kind)
@@ -244,8 +237,7 @@ def test_steps_between_two_quantizers(step: str, kind: Any, tmp_path: Path) -> N
     assert len(network.layers) == 1
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("op", ["Add", "Sub"])
+@pytest.mark.parametrize("op, seed", slow_but([("Add", 0), ("Sub", 1)], product(["Add", "Sub"], range(6))))
 def test_sums_of_two_scales(op: str, seed: int, tmp_path: Path) -> None:
     """Every pair of integers, in float32."""
     g = Quantized(2, 1 << 8, 1 << 8, seed=seed, kind=np.int8)
@@ -306,15 +298,27 @@ def test_pools(tmp_path: Path) -> None:
     agrees_in_double(g.file(tmp_path), inputs(g))
 
 
-def test_a_small_network_in_hardware(tmp_path: Path) -> None:
+def small_network(folder: Path) -> Path:
+    """A convolution, and its input added to it."""
     g = Quantized(1, 4, 4, seed=2)
     skip = g.q(0.05, 100)
     g.node("Conv", g.x, g.weights((1, 1, 3, 3)), g.bias(1), pads=[1, 1, 1, 1])
     g.node("Add", g.q(0.09, 120), skip)
     g.op("Relu")
     g.q(0.06, 0)
-    frames = inputs(g, 6)
-    rtl_agrees(agrees_in_double(g.file(tmp_path), frames), frames)
+    return g.file(folder)
+
+
+@pytest.mark.parametrize("name", slow_but(["small"], ["small", "resnet-uint8", "resnet-channels-operators"]))
+def test_networks_in_hardware(name: str, tmp_path: Path) -> None:
+    network = load(small_network(tmp_path) if name == "small" else FILES / f"{name}.onnx")
+    frames = np.random.default_rng(4).normal(0, 3, (6, 1, 4, 4)).astype(np.float32) if name == "small" else images(3)
+    rtl_agrees(network, frames)
+
+
+def test_a_small_network(tmp_path: Path) -> None:
+    path = small_network(tmp_path)
+    agrees_in_double(path, np.random.default_rng(4).normal(0, 3, (40, 1, 4, 4)).astype(np.float32))
 
 
 def test_which_files_are_of_this_kind(tmp_path: Path) -> None:
