@@ -29,6 +29,9 @@ _MOST_STEPS = 128
 _MOST_DIGITS = 1 << 13
 """Largest number of bits of a numerator or denominator. A batch normalization adds about 500."""
 _MOST_THRESHOLDS = 1 << 21
+"""Largest number of thresholds of a layer that are computed one by one."""
+_MOST_ROUNDED = 1 << 23
+"""Largest number of thresholds of a layer that are computed all at once."""
 _SCORE_PROOF = 1 << 20
 """Largest number of comparisons of scores with which :func:`comparable_scores` proves that fewer bits suffice."""
 
@@ -287,10 +290,10 @@ def _of_channels(values: Reals, channels: Ints) -> Reals:
     return values[channels] if values.size > 1 else values
 
 
-def check_thresholds(channels: int, levels: int) -> None:
-    """Raises FewbitError if a layer has more than 2**21 thresholds."""
-    if channels * levels > _MOST_THRESHOLDS:
-        raise FewbitError(f"needs {levels} thresholds in {channels} channels, more than {_MOST_THRESHOLDS:,} in all")
+def check_thresholds(channels: int, levels: int, most: int = _MOST_THRESHOLDS) -> None:
+    """Raises FewbitError if a layer has more than ``most`` thresholds."""
+    if channels * levels > most:
+        raise FewbitError(f"needs {levels} thresholds in {channels} channels, more than {most:,} in all")
 
 
 def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, high: Ints) -> tuple[Ints, Ints]:
@@ -332,6 +335,46 @@ def fold_thresholds(curve: Curve, boundaries: list[list[Boundary]], low: Ints, h
         for row, (lo, hi) in zip(rows, ends)
     ]
     return np.array(clipped, np.int64), np.array(signs, np.int64)
+
+
+def rounding_thresholds(gain: Gain, levels: range, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """As :func:`fold_thresholds` for ``gain * x + shift`` rounded half to even, which reaches each of ``levels``.
+
+    They are computed in float64 for all levels at once. Where its error could matter, they are computed exactly.
+
+    Parameters
+    ----------
+    gain : Gain
+        Not 0 in any channel.
+    levels : range
+        Consecutive integers.
+    low, high : int arrays (1,) or (channels,)
+        Range of x.
+
+    Returns
+    -------
+    thresholds, sign : int64 arrays (rows, levels) and (rows,)
+    """
+    rows = max(gain.gain.size, gain.shift.size)
+    check_thresholds(rows, len(levels), _MOST_ROUNDED)
+    curve, at = Curve((gain,)), np.arange(levels.start, levels.stop) - 0.5
+    thresholds, signs = np.empty((rows, len(levels)), np.int64), np.empty(rows, np.int64)
+    for channel in range(rows):
+        factor, shift = _pick(gain.gain, channel), _pick(gain.shift, channel)
+        signs[channel] = sign = 1 if factor > 0 else -1
+        ends = (low[channel], high[channel]) if low.size == rows else (low.min(), high.max())
+        least, most = sorted(sign * int(end) for end in ends)
+        slope, offset = abs(float(factor)), float(shift)
+        with np.errstate(all="ignore"):
+            reals = (at - offset) / slope
+            error = ((np.abs(at) + abs(offset)) / slope + np.abs(reals)) * 2.0**-50
+            near = np.abs(reals - np.rint(reals)) <= error
+        row = np.ceil(np.clip(np.nan_to_num(reals), least, most + 1)).astype(np.int64)
+        unsure = ~np.isfinite(reals) | (near & (reals > least - 1) & (reals < most + 2))
+        for place in np.flatnonzero(unsure):
+            row[place] = curve.integer_threshold(channel, rounding_boundary("ROUND", levels[int(place)]))
+        thresholds[channel] = np.clip(row, least, most + 1)
+    return thresholds, signs
 
 
 def comparable_scores(gain: Reals, shift: Reals, low: Ints, high: Ints) -> tuple[list[int], list[int]]:

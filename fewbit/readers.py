@@ -38,18 +38,24 @@ def _native(path: Path, input: str | None = None) -> Network:
     return file.load(path)
 
 
-def _qonnx(path: Path, input: str | None) -> Network:
-    from fewbit.importers.qonnx import reader
+def _onnx(path: Path, input: str | None) -> Network:
+    from fewbit.importers.onnx_graph import read
+    from fewbit.importers.qdq import reader as qdq
+    from fewbit.importers.qonnx import reader as qonnx
 
-    return reader.load(path, input=input)
+    graph = read(path)
+    load_graph = qdq.load_graph if qdq.recognizes(graph) else qonnx.load_graph
+    return load_graph(graph, path, input)
 
 
 def _onnx_source(path: Path) -> FloatNetwork | Network:
     from fewbit.importers.float_onnx import reader
     from fewbit.importers.onnx_graph import read
+    from fewbit.importers.qdq.reader import recognizes
 
-    quantized = any(node.is_qonnx for node in read(path).nodes)
-    return _qonnx(path, None) if quantized else reader.load(path)
+    graph = read(path)
+    quantized = recognizes(graph) or any(node.is_qonnx for node in graph.nodes)
+    return _onnx(path, None) if quantized else reader.load(path)
 
 
 def _tflite(path: Path, input: str | None = None) -> Network:
@@ -62,7 +68,7 @@ def _tflite(path: Path, input: str | None = None) -> Network:
 
 READERS = {
     ".safetensors": Reader(_native, _native),
-    ".onnx": Reader(_qonnx, _onnx_source),
+    ".onnx": Reader(_onnx, _onnx_source),
     ".tflite": Reader(_tflite, _tflite),
 }
 """Readers by file suffix."""
@@ -72,12 +78,14 @@ def supported_operators() -> dict[str, list[str]]:
     """The ONNX operators that each reader takes, from its own table, by what the reader reads."""
     from fewbit.importers.float_onnx import reader
     from fewbit.importers.onnx_constants import constant_operators
+    from fewbit.importers.qdq import operators as qdq
     from fewbit.importers.qonnx import ops
 
     return {
         "QONNX networks": ops.operators(),
+        "QDQ networks, and those of operators on integers": qdq.operators(),
         "float ONNX networks, for fewbit quantize": reader.operators(),
-        "constants of both": constant_operators(),
+        "constants of all": constant_operators(),
     }
 
 
@@ -87,8 +95,8 @@ def load(model: str | Path, *, input: str | None = None) -> Network:
     Parameters
     ----------
     model : str or Path
-        A native ``.safetensors`` file, a QONNX ``.onnx`` file or, if there is no such file, a name such as
-        ``mnist-small``.
+        A native ``.safetensors`` file, a QONNX or QDQ ``.onnx`` file, a ``.tflite`` file or, if there is no such file,
+        a name such as ``mnist-small``.
     input : str, optional
         For ONNX: integers from which a float input is computed, such as ``uint8/255``; see
         :func:`fewbit.importers.qonnx.reader.load`.

@@ -58,12 +58,15 @@ def test_many_obstacles_are_counted(tmp_path: Path) -> None:
 
 
 def test_supported_operators_are_those_of_the_readers(capsys: pytest.CaptureFixture[str]) -> None:
+    from fewbit.importers.qdq import operators as qdq
     from fewbit.importers.qonnx.ops import JOINS, STEPS
 
     with pytest.raises(SystemExit) as end:
         main(["info", "--supported"])
     assert end.value.code == 0
     said = capsys.readouterr().out
-    first = said.partition("float ONNX networks, for fewbit quantize:")[0]
+    first, _, rest = said.partition("QDQ networks, and those of operators on integers:")
     listed = first.removeprefix("QONNX networks:").replace(",", " ").split()
     assert sorted(listed) == sorted(STEPS.keys() | JOINS.keys() | {"Shape"})
+    listed = rest.partition("float ONNX networks, for fewbit quantize:")[0].replace(",", " ").split()
+    assert sorted(listed) == sorted(qdq.STEPS.keys() | qdq.JOINS.keys() | {"Shape"})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_models import GraphBuilder, agrees, frames_of, kinds, started
+from tiers import each_value
 
 from fewbit.engines import network_inputs, run_rtl
 from fewbit.generator import design
@@ -57,17 +58,17 @@ def residual(sides: str, op: str) -> GraphBuilder:
     return graph
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("op", ["Add", "Sub", "Concat"])
-@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("sides, op, end", each_value(SIDES, ["Add", "Sub", "Concat"], ENDS))
 def test_residual_branches(sides: str, op: str, end: str, tmp_path: Path) -> None:
     graph = residual(sides, op)
     ENDS[end](graph)
     agrees(graph, tmp_path)
 
 
-@pytest.mark.parametrize("sides", ["scales of a ratio of 3 to 4", "a scale a channel", "a bias on each side"])
-@pytest.mark.parametrize("op", ["Add", "Concat"])
+@pytest.mark.parametrize(
+    "sides, op",
+    each_value(["scales of a ratio of 3 to 4", "a scale a channel", "a bias on each side"], ["Add", "Concat"]),
+)
 def test_residual_branches_in_hardware(sides: str, op: str, tmp_path: Path) -> None:
     graph = residual(sides, op)
     graph.quant(0.5, bits=3)

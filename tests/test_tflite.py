@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from tiers import slow_but
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Add
 from fewbit.golden.run import run
+from fewbit.importers.lowering.sums import integer_gains
 from fewbit.importers.obstacles import Obstacles
-from fewbit.importers.tflite.sums import integer_gains
 from fewbit.readers import load
 
 MODELS = Path(__file__).parent / "tflite"
@@ -204,10 +205,11 @@ def test_concatenation_reshape_and_relu6(tmp_path):
 
 def test_gains_that_give_every_level_of_a_sum():
     x = np.arange(-128, 128)
-    gains, thresholds = integer_gains((x, 3000 * x), (x, 1000 * x), np.array([-5000, 1, 7001]))
+    levels = np.searchsorted([-5000, 1, 7001], 3000 * x[:, None] + 1000 * x, side="right")
+    gains, thresholds = integer_gains(x, x, levels, 3, Fraction(3))
     assert gains == (3, 1)
     assert thresholds.tolist() == [-5, 1, 8]
-    assert integer_gains((x, x * x), (x, x), np.array([4])) is None  # no straight line
+    assert integer_gains(x, x, (x[:, None] ** 2 + x > 4).astype(int), 1, Fraction(1)) is None  # no straight line
 
 
 @pytest.mark.parametrize(

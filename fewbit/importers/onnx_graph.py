@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.golden.budget import Budget, check_shape
+from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.importers.content import content_of
 
@@ -24,6 +25,9 @@ QONNX_OPS = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "T
 """Operators that QONNX adds."""
 DEFAULT_OPSET = 13
 """Version of the standard operators in a file that states none."""
+
+_NARROW = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4}
+"""Bits of the integer types that are packed in bytes."""
 
 _ATTRIBUTE_KINDS: dict[str, type] = {
     "axes": list,
@@ -108,7 +112,9 @@ class Graph:
     nodes : tuple of Node
         In topological order.
     constants : dict
-        Initializers by name.
+        Initializers by name. Those of 2 or 4 bits are int8 or uint8 arrays.
+    narrow : dict
+        Number type of the initializers of 2 or 4 bits, by name.
     budget : Budget
         Memory that the constants take so far, and its limit.
     """
@@ -122,6 +128,7 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: dict[str, Array]
     budget: Budget
+    narrow: Mapping[str, DType] = field(default_factory=dict)
 
 
 def read(path: Path) -> Graph:
@@ -201,6 +208,11 @@ def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
         nodes=nodes,
         constants={name: _array(tensor, folder, budget) for name, tensor in tensors.items() if name in used},
         budget=budget,
+        narrow={
+            name: DType.parse(kind)
+            for name, tensor in tensors.items()
+            if name in used and (kind := _type_name(tensor.data_type)) in _NARROW
+        },
     )
 
 
@@ -325,16 +337,23 @@ def _array(tensor: Any, folder: Path | None, budget: Budget) -> Array:
         kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except (KeyError, TypeError, ValueError):
         raise FewbitError(f"tensor {tensor.name!r}: its element type {tensor.data_type} is not known") from None
-    if not numeric(kind):
+    narrow = _type_name(tensor.data_type) in _NARROW
+    if not numeric(kind) and not narrow:
         raise FewbitError(
             f"tensor {tensor.name!r}: its element type {_type_name(tensor.data_type)} is not supported, only "
             "integers, floats and booleans"
         )
     budget.take(list(tensor.dims), kind.itemsize, f"tensor {tensor.name!r}")
     if external:
-        _check_external(tensor, math.prod(tensor.dims) * kind.itemsize)
+        size = math.prod(tensor.dims)
+        _check_external(
+            tensor, -(-size * _NARROW[_type_name(tensor.data_type)] // 8) if narrow else size * kind.itemsize
+        )
     try:
-        return np.asarray(numpy_helper.to_array(tensor, "" if folder is None else str(folder)))
+        values = np.asarray(numpy_helper.to_array(tensor, "" if folder is None else str(folder)))
+        return (
+            values.astype(np.int8 if _type_name(tensor.data_type).startswith("int") else np.uint8) if narrow else values
+        )
     except (ValueError, TypeError, LookupError, OSError, ArithmeticError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FewbitError(f"tensor {tensor.name!r} cannot be read: {reason}") from None
@@ -345,9 +364,13 @@ def _array(tensor: Any, folder: Path | None, budget: Budget) -> Array:
 
 
 def _type_name(number: int) -> str:
+    """Name of an element type; its number if it has none."""
     from onnx import TensorProto
 
-    return str(TensorProto.DataType.Name(number).lower())
+    try:
+        return str(TensorProto.DataType.Name(number).lower())
+    except ValueError:
+        return str(number)
 
 
 def _check_external(tensor: Any, size: int) -> None:

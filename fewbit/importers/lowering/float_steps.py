@@ -7,7 +7,7 @@ finds the float32 numbers at which the level rises.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ def _batch_normalization(x: Floats, gain: Floats, bias: Floats, mean: Floats, va
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(np.float32(1) / (np.float32(1) + np.exp(-x)), np.float32)
+    power, one = np.exp(-np.abs(x)), np.float32(1)
+    return np.asarray(np.where(x > 0, one, power) / (one + power), np.float32)
 
 
 def _leaky_relu(x: Floats, slope: Floats) -> Floats:
@@ -68,6 +69,24 @@ class FloatChain:
         return FloatChain(
             tuple((step, tuple(c[channels] if c.size > 1 else c for c in constants)) for step, constants in self.steps)
         )
+
+    @staticmethod
+    def beside(chains: Sequence[FloatChain | None], channels: Sequence[int]) -> FloatChain | None:
+        """The steps of tensors side by side, of so many ``channels`` each; None if their kinds of steps differ."""
+        known = [chain.steps for chain in chains if chain is not None]
+        if len(known) < len(chains) or len({tuple(step for step, _ in steps) for steps in known}) > 1:
+            return None
+        merged = FloatChain()
+        for step, *others in zip(*known):
+            sides = [step, *others]
+            constants = [
+                np.concatenate([np.resize(values, count) for values, count in zip(same, channels)])
+                for same in zip(*(constants for _, constants in sides))
+            ]
+            merged = merged.then(
+                step[0], *(values[:1] if (values == values[0]).all() else values for values in constants)
+            )
+        return merged
 
     def run(self, x: Floats) -> Floats:
         """# (K,) -> (K, 1) or (K, channels)"""

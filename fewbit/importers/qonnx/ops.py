@@ -15,6 +15,7 @@ from fewbit.importers.lowering import joins
 from fewbit.importers.lowering.builder import Builder, float32
 from fewbit.importers.lowering.products import dense
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.onnx_call import Call, matrix, plain
 from fewbit.importers.onnx_constants import (
     axes_of,
     broadcasts,
@@ -26,9 +27,8 @@ from fewbit.importers.onnx_constants import (
     whole_numbers,
 )
 from fewbit.importers.onnx_graph import QONNX_OPS, Array, Node, Refusal
-from fewbit.importers.qonnx.call import Call, matrix, plain
 from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
-from fewbit.importers.qonnx.qcdq import clip_codes, dequantize_linear, quantize_linear
+from fewbit.importers.qonnx.qcdq import Codes, clip_codes, dequantize_linear, quantize_linear
 from fewbit.importers.qonnx.quantizer import bipolar_quant, multi_threshold, quant, sign
 from fewbit.importers.qonnx.trunc import trunc
 
@@ -138,7 +138,7 @@ def _limit(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         limits = [default if limit is None else limit for limit, default in zip(inputs, limits)]
     else:
         call.node.settings()
-    if tensor.pending is not None:
+    if isinstance(tensor.pending, Codes):
         return clip_codes(tensor, *limits)
     return _clipped(tensor, *limits)
 
@@ -423,10 +423,6 @@ NEAREST = {
     "LpPool": "use MaxPool or AveragePool",
 }
 """What works in place of an op that is not supported."""
-AFTER_FUNCTION = frozenset({"ArgMax", "TopK"})
-"""Ops that may follow a softmax: they need the scores only."""
-RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
-"""Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
 
 
 def operators() -> list[str]:

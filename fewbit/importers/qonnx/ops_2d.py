@@ -10,10 +10,10 @@ from fewbit.importers.lowering import pools as network_pools
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.products import conv
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.onnx_call import Call, weights
 from fewbit.importers.onnx_constants import whole_numbers
 from fewbit.importers.onnx_graph import Refusal
 from fewbit.importers.onnx_window import Window
-from fewbit.importers.qonnx.call import Call, weights
 
 _LARGEST_DILATION = 64
 

@@ -14,11 +14,10 @@ from fewbit.exact import exact, rounding_boundary
 from fewbit.golden.dtype import DType
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.float_steps import Floats
-from fewbit.importers.lowering.quantizer import QuantizedConstant, Quantizer
+from fewbit.importers.lowering.quantizer import Quantizer
 from fewbit.importers.lowering.tensor import Tensor
-from fewbit.importers.onnx_constants import broadcasts
-from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.qonnx.call import Call
+from fewbit.importers.onnx_call import Call
+from fewbit.importers.onnx_graph import Array, Refusal
 from fewbit.importers.qonnx.quantizer import ACTIVATION_BITS, nonzero_scale
 
 
@@ -93,20 +92,3 @@ def dequantize_linear(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
             scale=step,
         ),
     )
-
-
-def dequantized_constant(node: Node, values: list[Array]) -> QuantizedConstant:
-    """DequantizeLinear of stored integers: weights that stay integers."""
-    (axis,) = node.settings(axis=1)
-    levels, scale, *rest = values
-    zero = rest[0] if rest else np.zeros((), levels.dtype)
-    spread = []
-    for parameter in (nonzero_scale(scale), zero):
-        if parameter.size > 1 and levels.ndim > 1 and -levels.ndim <= axis < levels.ndim:
-            column = [1] * levels.ndim
-            column[axis] = parameter.size
-            parameter = parameter.reshape(column)
-        if not broadcasts(parameter, levels.shape):
-            raise Refusal(f"its parameters do not fit weights of shape {levels.shape}")
-        spread.append(np.broadcast_to(parameter.astype(np.float32), levels.shape))
-    return QuantizedConstant(levels.astype(np.int64), *spread)

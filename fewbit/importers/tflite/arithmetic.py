@@ -1,4 +1,4 @@
-"""The integer arithmetic of TensorFlow Lite's reference kernels, and its inverse: from which sum on a level is reached.
+"""The integer arithmetic of TensorFlow Lite's reference kernels.
 
 A kernel multiplies a sum by a real number, given as ``multiplier * 2**(shift - 31)`` with a 31-bit multiplier. Most
 round twice: the product is rounded to a multiple of ``2**31``, a half up (towards zero where it is negative), and
@@ -15,7 +15,6 @@ Inference", arXiv 1712.05877, sections 2.2 and 2.4; TensorFlow Lite's ``quantiza
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,28 +78,3 @@ def _quantized(real: float) -> tuple[int, int]:
     if shift < -31:
         return 0, 0
     return multiplier, shift
-
-
-def first_reaching(function: Callable[[Ints], Ints], levels: Ints, low: Ints, high: Ints) -> Ints:
-    """The least x from ``low`` to ``high`` with ``function(x) >= level``, ``high + 1`` where there is none.
-
-    Parameters
-    ----------
-    function : callable
-        Never falls; takes and gives (channels, n) int64.
-    levels : int64 array (n,)
-    low, high : int64 array (channels,)
-        Ends of x.
-
-    Returns
-    -------
-    int64 array (channels, n)
-    """
-    least = np.repeat(np.asarray(low, np.int64)[:, None], len(levels), 1)
-    most = np.repeat(np.asarray(high, np.int64)[:, None] + 1, len(levels), 1)
-    while (least < most).any():
-        middle = (least + most) >> 1
-        reached = function(np.minimum(middle, np.asarray(high)[:, None])) >= levels
-        reached |= middle > np.asarray(high)[:, None]
-        least, most = np.where(reached, least, middle + 1), np.where(reached, middle, most)
-    return least

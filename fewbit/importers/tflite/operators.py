@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -28,12 +29,13 @@ from fewbit.golden.network import (
     Threshold,
 )
 from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.levels import first_reaching, levels_of
 from fewbit.importers.lowering.products import narrowest_code
+from fewbit.importers.lowering.sums import integer_gains
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_graph import Refusal
 from fewbit.importers.tflite import model as file
-from fewbit.importers.tflite.arithmetic import Multiplier, first_reaching
-from fewbit.importers.tflite.sums import integer_gains
+from fewbit.importers.tflite.arithmetic import Multiplier
 
 _ENDS = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(1 << 15), (1 << 15) - 1)}
 
@@ -122,23 +124,9 @@ def rounded(call: Call, tensor: Tensor, function: Callable[[Ints], Ints], limits
     rows : int
         1, or the channels where each has a function of its own.
     """
-    low, high = limits
     zero = int(call.output.zero[0])
-    count = high - low
     shape = tensor.shape[: -len(tensor.frame)] + tensor.frame if tensor.frame else tensor.shape
-    least, most = (np.broadcast_to(edge, rows) if edge.size in (1, rows) else np.full(rows, pick(edge))
-                   for edge, pick in ((tensor.low, np.min), (tensor.high, np.max)))  # fmt: skip
-    if count < 1:
-        raise Refusal("its output has one level only")
-    thresholds = first_reaching(function, np.arange(low + 1, high + 1), least, most)
-    layer = Threshold(
-        name=call.builder.name(Threshold),
-        thresholds=thresholds,
-        sign=np.ones(rows, np.int64),
-        dtype=DType.spanning(low - zero, high - zero),
-        base=low - zero,
-    )
-    result = call.builder.add(layer, tensor, curve=curve_of(call.output), chain=None, quantized=True)
+    result = levels_of(call.builder, tensor, function, limits, zero, rows, curve_of(call.output))
     return replace(result, shape=shape)
 
 
@@ -358,7 +346,9 @@ def _add(call: Call) -> Tensor:
     borders = first_reaching(
         lambda total: last(total) + zero, np.arange(low + 1, high + 1), *(np.array([end]) for end in totals)
     )[0]
-    found = integer_gains(tables[0], tables[1], borders)
+    levels = np.searchsorted(borders, tables[0][1][:, None] + tables[1][1][None], side="right")
+    ratio = _slope(*tables[0]) / _slope(*tables[1])
+    found = integer_gains(tables[0][0], tables[1][0], levels, len(borders), ratio)
     if found is None:
         raise Refusal("no integer gains give the sums of its kernel; scale its inputs alike")
     gains, thresholds = found
@@ -368,6 +358,10 @@ def _add(call: Call) -> Tensor:
         dtype=DType.spanning(low - zero, high - zero), base=low - zero,
     )  # fmt: skip
     return call.builder.add(threshold, joined, curve=curve_of(output), chain=None, quantized=True)
+
+
+def _slope(x: Ints, scaled: Ints) -> Fraction:
+    return Fraction(int(scaled[-1] - scaled[0]), max(1, int(x[-1] - x[0])))
 
 
 def _concat(call: Call) -> Tensor:

@@ -1,11 +1,13 @@
-"""A node of a QONNX graph together with its inputs, and how an input is read as weights."""
+"""A node of an ONNX graph together with its inputs, and how an input is read as weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from fewbit.golden.dtype import DType
 from fewbit.importers.lowering.builder import float32
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
@@ -16,10 +18,14 @@ Constant = Array | QuantizedConstant
 
 @dataclass(frozen=True)
 class Call:
-    """A node and its inputs: constants, tensors that depend on the graph's input, and None for an omitted input."""
+    """A node and its inputs: constants, tensors that depend on the graph's input, and None for an omitted input.
+
+    ``narrow`` has the number types of the constants of 2 or 4 bits, by name.
+    """
 
     node: Node
     inputs: tuple[Constant | Tensor | None, ...]
+    narrow: Mapping[str, DType] = field(default_factory=dict)
 
     def parameters(self, least: int, most: int) -> list[Array | None]:
         """The inputs after the first as ``most`` constants, at least ``least`` of them present, the others None."""

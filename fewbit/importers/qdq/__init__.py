@@ -1,0 +1,1 @@
+"""Quantized ONNX networks as onnxruntime writes them: QuantizeLinear and DequantizeLinear, or operators on integers."""
