@@ -20,6 +20,9 @@ Array = NDArray[Any]
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx", "finn", "")
 """Domains of the operators that QONNX adds, today's first. Older exports have other names, or no domain at all; ONNX
 itself has no operator of the same name."""
+CODE_KEY = "fewbit_code"
+"""Key of the annotation of quantized weights with the name of their weight code, which :mod:`fewbit.exporters.qonnx`
+writes."""
 QONNX_OPS = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
 """Operators that QONNX adds."""
 DEFAULT_OPSET = 13
@@ -105,6 +108,8 @@ class Graph:
         Extent of the batch axis in the file; 1 if it is symbolic.
     annotation : str or None
         The input's ``finn_datatype``, if the file annotates one.
+    codes : dict
+        Names of the weight codes that the file annotates (:data:`CODE_KEY`), by tensor.
     nodes : tuple of Node
         In topological order.
     constants : dict
@@ -119,6 +124,7 @@ class Graph:
     input_shape: tuple[int, ...]
     batch: int
     annotation: str | None
+    codes: Mapping[str, str]
     nodes: tuple[Node, ...]
     constants: dict[str, Array]
     budget: Budget
@@ -198,6 +204,12 @@ def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
         input_shape=(1, *shape[1:]),
         batch=max(1, shape[0]),
         annotation=annotations.pop() if annotations else None,
+        codes={
+            _text(annotation.tensor_name): _text(entry.value)
+            for annotation in graph.quantization_annotation
+            for entry in annotation.quant_parameter_tensor_names
+            if entry.key == CODE_KEY
+        },
         nodes=nodes,
         constants={name: _array(tensor, folder, budget) for name, tensor in tensors.items() if name in used},
         budget=budget,

@@ -41,6 +41,8 @@ def add(builder: Builder, first: Tensor, second: Tensor) -> Tensor:
     """
     if first.shape != second.shape:
         raise Refusal(f"adds branches of shapes {first.shape} and {second.shape}; they must have one shape")
+    if first.order != second.order:
+        first, second = (builder.transposed_input(tensor) for tensor in (first, second))
     sides = [_integers(builder, tensor) for tensor in (first, second)]
     if sides[0].frame != sides[1].frame:
         sides = [builder.flat(tensor) for tensor in sides]
@@ -79,6 +81,11 @@ def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
     rank = len(tensors[0].shape)
     if not -rank <= axis < rank or any(len(tensor.shape) != rank for tensor in tensors):
         raise Refusal(f"has no axis {axis} in each of {_shapes(tensors)}")
+    if len({tensor.order for tensor in tensors}) > 1:
+        tensors = [builder.transposed_input(tensor) for tensor in tensors]
+    order = tensors[0].order
+    if order:  # as they lie in their frames
+        tensors, axis = [tensor.transposed(tuple(np.argsort(order))) for tensor in tensors], order[axis]
     axis %= rank
     outer = [{*tensor.shape[:axis]} - {1} for tensor in tensors]
     if axis == 0 or any(outer) or len({tensor.shape[axis + 1 :] for tensor in tensors}) > 1:
@@ -98,7 +105,8 @@ def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
     shape = (*tensors[0].shape[:axis], extent, *tensors[0].shape[axis + 1 :])
     quantized = all(tensor.quantized for tensor in sides)
     curve = Curve().scaled(gain, shift)
-    return builder.join(Concat, sides, shape=shape, curve=curve, chain=None, quantized=quantized)
+    joined = builder.join(Concat, sides, shape=shape, curve=curve, chain=None, quantized=quantized)
+    return joined.transposed(order) if order else joined
 
 
 def _integers(builder: Builder, tensor: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def _soft_max(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         raise Refusal("its input is not quantized: put a Quant before it")
     if extent == math.prod(tensor.shape):
         tensor = builder.flat(tensor)
-    elif first or axis != 1 or tensor.frame != tensor.shape[1:]:
+    elif first or tensor.axis(axis) != 1 or tensor.frame != tensor.shape[1:]:
         raise Refusal(
             f"must run over all scores of a frame, or over the channels, not over axis {axis} of {tensor.shape}"
         )
@@ -281,8 +281,19 @@ def _same(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _round(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Round of whole numbers, which float32 may have missed by little: a sum as the mean times its count."""
+    call.node.settings()
+    gains = tensor.curve.gains
+    if tensor.dtype is None or gains is None or any(x.denominator > 1 for x in (*gains.gain, *gains.shift)):
+        raise Refusal("rounds what are not whole numbers already: put a Quant in its place, which has limits")
+    return replace(tensor, chain=None)
+
+
 def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """Reshape, Flatten, Squeeze, Unsqueeze."""
+    if tensor.order:
+        tensor = builder.flat(tensor)
     if call.node.op == "Reshape":
         (allow_zero,) = call.node.settings(allowzero=0)
         (target,) = call.constants(1)
@@ -313,12 +324,13 @@ def _transpose(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     perm = list(range(len(tensor.shape)))[::-1] if perm is None else list(perm)
     if sorted(perm) != list(range(len(tensor.shape))):
         raise Refusal(f"its perm {perm} does not fit activations of shape {tensor.shape}")
-    moved = [axis for axis in perm if tensor.shape[axis] > 1]
-    if moved != sorted(moved):
-        if perm[0] != 0:
+    if tensor.index:
+        return replace(tensor, shape=tuple(tensor.shape[axis] for axis in perm))
+    if perm[0] != 0:
+        _with_batch(tensor, tuple(tensor.shape[axis] for axis in perm))
+        if [axis for axis in perm if tensor.shape[axis] > 1] != sorted(axis for axis in perm if tensor.shape[axis] > 1):
             raise Refusal("moves the batch axis")
-        return builder.transposed_input(tensor, tuple(axis - 1 for axis in perm[1:]))
-    return replace(tensor, shape=_with_batch(tensor, tuple(tensor.shape[axis] for axis in perm)))
+    return builder.transposed(tensor, tuple(perm))
 
 
 def _top_k(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -350,6 +362,7 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
     "Div": _arithmetic,
     "Neg": _neg,
     "BatchNormalization": _batch_normalization,
+    "Round": _round,
     "Relu": _limit,
     "Clip": _limit,
     "QuantizeLinear": quantize_linear,

@@ -109,4 +109,4 @@ def dequantized_constant(node: Node, values: list[Array]) -> QuantizedConstant:
         if not broadcasts(parameter, levels.shape):
             raise Refusal(f"its parameters do not fit weights of shape {levels.shape}")
         spread.append(np.broadcast_to(parameter.astype(np.float32), levels.shape))
-    return QuantizedConstant(levels.astype(np.int64), *spread)
+    return QuantizedConstant(levels.astype(np.int64), spread[0], spread[1])

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 
 from fewbit.exact import Curve, exact
-from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
@@ -109,7 +108,7 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
     found: list[str] = []
     source = _source(graph, option)
     readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
-    source = replace(source, shared=readers[graph.input] > 1)
+    source = _read_by(source, readers[graph.input])
     builder = Builder(source, graph.batch)
     tensors: dict[str, Tensor] = {graph.input: source}
     constants: dict[str, Constant] = dict(graph.constants)
@@ -130,11 +129,11 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
                     node, [np.empty(tensors[active[0]].shape, np.uint8)], graph.budget
                 )
             elif not active:
-                constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget)
+                constants[node.outputs[0]] = _constant(Call(node, inputs), graph)
             else:
                 output = _output(node, needed)
                 made = _step(builder, Call(node, inputs), [tensors[name] for name in active])
-                tensors[output] = replace(made, shared=made.shared or readers[output] > 1)
+                tensors[output] = _read_by(made, readers[output])
         except FewbitError as error:
             found.append(f"{node.label}: {error}")
             unknown.update(node.outputs)
@@ -143,6 +142,11 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
     if graph.output not in tensors:
         raise FewbitError(f"the output {graph.output!r} does not depend on the input")
     return builder.network(name, tensors[graph.output]), []
+
+
+def _read_by(tensor: Tensor, readers: int) -> Tensor:
+    several = readers > 1
+    return replace(tensor, shared=tensor.shared or several, forked=tensor.forked or several)
 
 
 def _output(node: Node, needed: Collection[str]) -> str:
@@ -192,7 +196,7 @@ def _check_supported(node: Node) -> None:
     raise Refusal("this op is not supported" + (f": {instead}" if instead else ""))
 
 
-def _constant(call: Call, budget: Budget) -> Constant:
+def _constant(call: Call, graph: Graph) -> Constant:
     """The result of a node whose inputs are all constant. Quantized weights stay quantized when they are reshaped."""
     node = call.node
     values = [value for value in call.inputs if value is not None]
@@ -200,10 +204,11 @@ def _constant(call: Call, budget: Budget) -> Constant:
         arrays = [plain(value) for value in values]
         if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
             raise Refusal(f"cannot have {len(arrays)} inputs")
-        return quantize_constant(node, arrays[0], arrays[1:], budget)
+        quantized = quantize_constant(node, arrays[0], arrays[1:], graph.budget)
+        return replace(quantized, code=graph.codes.get(node.outputs[0], ""))
     if node.op == "DequantizeLinear" and node.domain == "" and len(values) in (2, 3):
         return dequantized_constant(node, [plain(value) for value in values])
     if values and isinstance(first := values[0], QuantizedConstant) and node.op in RESHAPING - {"Cast", "Dropout"}:
         rest = [plain(value) for value in values[1:]]
-        return first.map(lambda part: constant_result(node, [part, *rest], budget))
-    return constant_result(node, [plain(value) for value in values], budget)
+        return first.map(lambda part: constant_result(node, [part, *rest], graph.budget))
+    return constant_result(node, [plain(value) for value in values], graph.budget)
