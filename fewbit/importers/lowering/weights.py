@@ -10,7 +10,7 @@ import numpy as np
 
 from fewbit.exact import Reals, exact
 from fewbit.golden import csd
-from fewbit.golden.codes import BINARY, QUINARY, TERNARY, Code, CsdCode, integer, shift3
+from fewbit.golden.codes import BINARY, QUINARY, TERNARY, Code, codebook, integer, shift3
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.importers.lowering.builder import common_unit, one_if_alike
@@ -21,8 +21,8 @@ _WIDEST = 16
 """Most bits of an integer weight."""
 _LARGEST_ZERO = 1 << 16
 """Largest zero point of weights: with a larger one no weight fits the widest code."""
-_MOST_DIGITS = 3
-"""Most signed digits of weights for which a ``csd`` code is looked for."""
+_MOST_POWERS = 2 * _WIDEST
+"""More levels than there are powers of two with either sign."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,11 @@ class IntegerWeights:
 
 
 def narrowest_code(levels: Ints) -> Code:
-    """The code of fewest bits that contains all ``levels``; of equal ones, the one with the simplest lanes."""
+    """The code of fewest bits that contains all ``levels``; of equal ones, the one with the simplest lanes.
+
+    Weights that are powers of two are stored as ``quinary`` or ``shift3``, or as indices of their levels. A ``csd`` code
+    is never chosen: the memory holds its digits one by one, which takes more than the integers.
+    """
     code = _narrowest(levels)
     if code is None:
         low, high = int(levels.min()), int(levels.max())
@@ -124,16 +128,9 @@ def _narrowest(levels: Ints) -> Code | None:
     candidates = [code for code in (QUINARY, shift3()) if code.contains(known)]  # the simpler lanes first
     if bits <= _WIDEST:
         candidates.append(integer(bits))
-    if bits <= csd.WIDEST:
-        candidates += _few_digits(known)
+    if bits <= _WIDEST and len(known) <= _MOST_POWERS and not (np.abs(known) & np.abs(known) - 1).any():
+        candidates.append(codebook(*known.tolist()))  # powers of two
     return min(candidates, key=lambda code: code.bits, default=None)
-
-
-def _few_digits(known: Ints) -> list[Code]:
-    """The ``csd`` code of the levels ``known``, if they have few signed digits."""
-    nonzero = csd.recode(known, csd.WIDEST) != 0
-    terms, exponents = int(nonzero.sum(-1).max()), int(np.flatnonzero(nonzero.any(0)).max()) + 1
-    return [CsdCode(terms, exponents)] if terms <= _MOST_DIGITS and exponents <= _WIDEST else []
 
 
 def _stated_code(name: str, levels: Ints) -> Code | None:
