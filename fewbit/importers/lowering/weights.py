@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class IntegerWeights:
 
     @staticmethod
     def of(weights: QuantizedConstant) -> IntegerWeights:
-        """``weights`` with their zero point subtracted.
+        """``weights`` with their zero point subtracted, and divided by what divides them all.
 
         Raises
         ------
@@ -58,9 +59,12 @@ class IntegerWeights:
         if (np.abs(weights.zero) > _LARGEST_ZERO).any():
             raise Refusal(f"the zero point of its weights is beyond {_LARGEST_ZERO}")
         levels = weights.levels - weights.zero.astype(np.int64)
+        common = Fraction(1)
+        if not weights.code and (divisor := int(np.gcd.reduce(levels, axis=None))) > 1:
+            levels, common = levels // divisor, Fraction(divisor)
         scale = weights.scale.reshape(len(weights.scale), -1)
         if (scale == scale[:, :1]).all():
-            return IntegerWeights(levels, None, exact(one_if_alike(scale[:, 0])), weights.code)
+            return IntegerWeights(levels, None, exact(one_if_alike(scale[:, 0])) * common, weights.code)
         known, places = np.unique(weights.scale, return_inverse=True)
         reals = exact(known)
         unit = common_unit([abs(real) for real in reals])
@@ -73,7 +77,7 @@ class IntegerWeights:
                 "scales of few bits"
             )
         factors = np.array(multiples, np.int64)[places].reshape(levels.shape)
-        return IntegerWeights(levels, factors, exact([unit]), weights.code)
+        return IntegerWeights(levels, factors, exact([unit]) * common, weights.code)
 
     def times(self, multiples: Ints) -> IntegerWeights:
         """Every level times an integer of its own."""
@@ -109,8 +113,8 @@ class IntegerWeights:
 def narrowest_code(levels: Ints) -> Code:
     """The code of fewest bits that contains all ``levels``; of equal ones, the one with the simplest lanes.
 
-    Weights that are powers of two are stored as ``quinary`` or ``shift3``, or as indices of their levels. A ``csd`` code
-    is never chosen: the memory holds its digits one by one, which takes more than the integers.
+    Weights that are powers of two are stored as ``quinary`` or ``shift3``, or else as indices of their levels. A
+    ``csd`` code is never chosen: the memory holds its digits one by one, which takes more than the integers.
     """
     code = _narrowest(levels)
     if code is None:
@@ -126,10 +130,9 @@ def _narrowest(levels: Ints) -> Code | None:
         return TERNARY if 0 in known else BINARY
     bits = DType.holding(int(known.min()), int(known.max())).bits
     candidates = [code for code in (QUINARY, shift3()) if code.contains(known)]  # the simpler lanes first
+    powers = 2 <= len(known) <= _MOST_POWERS and not (np.abs(known) & np.abs(known) - 1).any()
     if bits <= _WIDEST:
-        candidates.append(integer(bits))
-    if bits <= _WIDEST and len(known) <= _MOST_POWERS and not (np.abs(known) & np.abs(known) - 1).any():
-        candidates.append(codebook(*known.tolist()))  # powers of two
+        candidates += [integer(bits), *([codebook(*known.tolist())] if powers and not candidates else [])]
     return min(candidates, key=lambda code: code.bits, default=None)
 
 
