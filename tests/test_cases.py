@@ -17,10 +17,6 @@ from fewbit.readers import load
 
 FOLDER = Path(__file__).parent / "cases"
 REFUSED: dict[str, list[str]] = {
-    "linear_over_3d": [
-        "node '/1/MatMul' (MatMul): takes one row of activations a frame, not shape (1, 6, 8): "
-        "over a sequence, export it as a Conv with a kernel of 1 and the features as channels"
-    ],
     "resize_nearest": [
         "node 'up' (Resize): this op is not supported: hardware makes no map larger; end the network in front of it "
         "and let the host repeat pixels, or train with a convolution on the small map"

@@ -180,8 +180,8 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         "node 'MatMul_1' (MatMul): its weights are floats: quantize them first",
     ),
     (
-        make("MatMul", np.full((4, 1), 40000)),
-        "node 'MatMul_1' (MatMul): its weights, 40000 to 40000, need 17 bits, 16 are the most",
+        make("MatMul", [[1], [0], [0], [40000]]),
+        "node 'MatMul_1' (MatMul): its weights, 0 to 40000, need 17 bits, 16 are the most",
     ),
     (
         make("MatMul", np.ones((3, 2))),
@@ -284,8 +284,13 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         "input: export the network with channels first",
     ),
     (
-        lambda g: (g.node("Reshape", g.x, g.constant([1, 2, 2], np.int64)), g.dense(np.ones((2, 1)))),
-        "node 'MatMul_2' (MatMul): takes one row of activations a frame, not shape (1, 2, 2): "
+        lambda g: (
+            g.dense(np.ones((4, 4))),
+            g.quant(),
+            g.node("Reshape", g.x, g.constant([1, 2, 2], np.int64)),
+            g.dense(np.ones((2, 1))),
+        ),
+        "node 'MatMul_4' (MatMul): takes one row of activations a frame, not shape (1, 2, 2): "
         "over a sequence, export it as a Conv with a kernel of 1 and the features as channels",
     ),
     (use_the_mask, "node 'Dropout_1' (Dropout): its output 't1b' is not supported"),

@@ -25,6 +25,8 @@ CODE_KEY = "fewbit_code"
 writes."""
 QONNX_OPS = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
 """Operators that QONNX adds."""
+CHANNELS_LAST_DOMAIN = "qonnx.custom_op.channels_last"
+"""Domain of the standard operators that qonnx wraps for activations, and kernels, with channels last."""
 DEFAULT_OPSET = 13
 """Version of the standard operators in a file that states none."""
 

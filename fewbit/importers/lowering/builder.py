@@ -94,6 +94,8 @@ class Builder:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
         function = tensor.function
         if tensor.order:
+            if function is not None:
+                raise Refusal("ends in a softmax over channels that come last: export it with channels first")
             tensor = self.flat(tensor)
         if not tensor.index:
             if function is None and tensor.curve.end is not None:

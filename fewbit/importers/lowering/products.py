@@ -11,7 +11,7 @@ from fewbit.exact import Curve, Reals, exact
 from fewbit.golden.linear import Linear
 from fewbit.golden.network import Conv, Dense
 from fewbit.golden.quantizers.rules import Quantized
-from fewbit.importers.lowering.builder import Builder, common_unit, one_if_alike
+from fewbit.importers.lowering.builder import Builder, channels_last_order, common_unit, one_if_alike
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.lowering.weights import IntegerWeights
@@ -25,15 +25,29 @@ def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tenso
     """``tensor @ weights``, weights (inputs, outputs)."""
     _check_quantized(tensor)
     if int(np.prod(tensor.shape[:-1])) != 1:
-        raise Refusal(
-            f"takes one row of activations a frame, not shape {tensor.shape}: over a sequence, export it as a Conv "
-            "with a kernel of 1 and the features as channels"
-        )
+        return _dense_at_every_place(builder, tensor, weights)
     if tensor.shape[-1] != weights.levels.shape[0]:
         raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
     tensor = builder.affine_levels(builder.flat(tensor), "its input")
     tensor, integers = _one_gain(tensor, IntegerWeights.of(weights.map(np.transpose)), 1)
     return product(builder, tensor, Dense(name=builder.name(Dense), **integers.fields()), integers.scale)
+
+
+def _dense_at_every_place(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
+    """``tensor @ weights`` over the last axis of a sequence or map: a convolution with a kernel of 1."""
+    rank = len(tensor.shape)
+    try:
+        if rank not in (3, 4) or tensor.shape[0] != 1:
+            raise Refusal("has no channels")
+        maps = builder.channels_first(tensor)
+    except Refusal:
+        raise Refusal(
+            f"takes one row of activations a frame, not shape {tensor.shape}: over a sequence, export it as a Conv "
+            "with a kernel of 1 and the features as channels"
+        ) from None
+    kernels = weights.map(lambda part: part.T[:, :, None, None])
+    sums = conv(builder, maps.with_height(), kernels, (1, 1), (0, 0, 0, 0), 1)
+    return builder.transposed(sums.without_height() if rank == 3 else sums, channels_last_order(rank))
 
 
 def conv(

@@ -98,6 +98,16 @@ class Tensor:
         long = [place for extent, place in zip(shape, order) if extent > 1]
         return replace(self, shape=shape, order=() if long == sorted(long) else order)
 
+    def with_height(self) -> Tensor:
+        """A map with one axis, (1, channels, length), as a map of height 1; any other tensor as it is."""
+        if len(self.shape) != 3 or self.order:
+            return self
+        return replace(self, shape=(*self.shape[:2], 1, self.shape[2]))
+
+    def without_height(self) -> Tensor:
+        """The inverse of :meth:`with_height`."""
+        return replace(self, shape=(*self.shape[:2], self.shape[3]))
+
     def in_frame(self, values: Any) -> Any:
         """``values`` of the shape of this tensor, in the shape of its frame.  # shape -> frame"""
         return (values.transpose(np.argsort(self.order)) if self.order else values).reshape(self.frame)

@@ -12,8 +12,9 @@ import numpy as np
 from fewbit.exact import exact, square_root
 from fewbit.golden.budget import check_shape
 from fewbit.importers.lowering import joins
-from fewbit.importers.lowering.builder import Builder, float32
+from fewbit.importers.lowering.builder import Builder, channels_last_order, float32
 from fewbit.importers.lowering.products import dense
+from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_constants import (
     axes_of,
@@ -25,7 +26,7 @@ from fewbit.importers.onnx_constants import (
     unsqueezed,
     whole_numbers,
 )
-from fewbit.importers.onnx_graph import QONNX_OPS, Array, Node, Refusal
+from fewbit.importers.onnx_graph import CHANNELS_LAST_DOMAIN, QONNX_OPS, Array, Node, Refusal
 from fewbit.importers.qonnx.call import Call, matrix, plain
 from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
 from fewbit.importers.qonnx.qcdq import clip_codes, dequantize_linear, quantize_linear
@@ -442,13 +443,36 @@ RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squ
 """Ops that change no value: tensors of integer type and the result of the arg-max may pass through them."""
 
 
+CHANNELS_LAST = frozenset({"Conv", "MaxPool", "BatchNormalization"})
+"""Ops that qonnx wraps for channels last."""
+
+
+def channels_last(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """An op of :data:`CHANNELS_LAST`: the op itself on ``tensor`` with channels first, and for Conv on its kernels."""
+    rank = len(tensor.shape)
+    if rank not in (3, 4):
+        raise Refusal(f"takes maps with their channels last, not shape {tensor.shape}")
+    inputs = list(call.inputs)
+    if call.node.op == "Conv" and isinstance(kernels := call.inputs[1], QuantizedConstant | np.ndarray):
+
+        def first(part: Array) -> Array:
+            return np.moveaxis(part, -1, 1) if part.ndim == rank else part
+
+        inputs[1] = kernels.map(first) if isinstance(kernels, QuantizedConstant) else first(kernels)
+    wrapped = Call(replace(call.node, domain=""), tuple(inputs))
+    result = STEPS[call.node.op](builder, wrapped, builder.channels_first(tensor))
+    return builder.transposed(result, channels_last_order(rank))
+
+
 def operators() -> list[str]:
     """Operators that a tensor which depends on the input can go through."""
     return sorted(STEPS.keys() | JOINS.keys() | {"Shape"})
 
 
 def supported(node: Node) -> bool:
-    """Whether :data:`STEPS` or :data:`JOINS` takes this op of this domain."""
+    """Whether :data:`STEPS` or :data:`JOINS` takes this op of this domain, or it is one of :data:`CHANNELS_LAST`."""
+    if node.domain == CHANNELS_LAST_DOMAIN:
+        return node.op in CHANNELS_LAST
     return (node.op in STEPS or node.op in JOINS) and (
         node.is_qonnx or (node.domain == "" and node.op not in QONNX_OPS)
     )

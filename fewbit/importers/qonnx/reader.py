@@ -29,9 +29,9 @@ from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.obstacles import Obstacles
 from fewbit.importers.onnx_constants import constant_result
-from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
+from fewbit.importers.onnx_graph import CHANNELS_LAST_DOMAIN, Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
-from fewbit.importers.qonnx.ops import AFTER_FUNCTION, JOINS, NEAREST, RESHAPING, STEPS, supported
+from fewbit.importers.qonnx.ops import AFTER_FUNCTION, JOINS, NEAREST, RESHAPING, STEPS, channels_last, supported
 from fewbit.importers.qonnx.qcdq import dequantized_constant
 from fewbit.importers.qonnx.quantizer import quantize_constant
 from fewbit.input_kind import InputKind
@@ -183,6 +183,8 @@ def _step(builder: Builder, call: Call, tensors: list[Tensor]) -> Tensor:
             "takes two tensors that both depend on the input, and hardware is made for sums (Add) and concatenations "
             "(Concat) of such only"
         )
+    if node.domain == CHANNELS_LAST_DOMAIN:
+        return channels_last(builder, call, tensors[0])
     if node.op not in STEPS:
         raise Refusal("joins branches with constants: only tensors that depend on the input can be joined")
     return STEPS[node.op](builder, call, tensors[0])
