@@ -48,7 +48,7 @@ def _onnx_source(path: Path) -> FloatNetwork | Network:
     from fewbit.importers.float_onnx import reader
     from fewbit.importers.onnx_graph import read
 
-    quantized = any(node.is_qonnx for node in read(path).nodes)
+    quantized = any(node.is_qonnx for node in read(path, several_outputs=True).nodes)
     return _qonnx(path, None) if quantized else reader.load(path)
 
 

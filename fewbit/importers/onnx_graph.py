@@ -96,12 +96,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The part of a file's graph that its one output depends on.
+    """The part of a file's graph that its outputs depend on.
 
     Attributes
     ----------
-    input, output : str
-        Names of the one input and the one output tensor.
+    input : str
+        Name of the one input tensor.
+    outputs : tuple of str
+        Names of the output tensors.
     input_type : str
         Element type of the input as NumPy names it: ``float32``, ``uint8``.
     input_shape : tuple of int
@@ -121,7 +123,7 @@ class Graph:
     """
 
     input: str
-    output: str
+    outputs: tuple[str, ...]
     input_type: str
     input_shape: tuple[int, ...]
     batch: int
@@ -131,14 +133,21 @@ class Graph:
     constants: dict[str, Array]
     budget: Budget
 
+    @property
+    def output(self) -> str:
+        """Name of the only output tensor."""
+        (output,) = self.outputs
+        return output
 
-def read(path: Path) -> Graph:
+
+def read(path: Path, several_outputs: bool = False) -> Graph:
     """The graph in the ONNX file ``path``.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or no ONNX file, or its graph has more than one input or output.
+        If the file is missing, truncated or no ONNX file, or its graph has more than one input, or more than one output
+        without ``several_outputs``.
     """
     try:
         import onnx
@@ -158,7 +167,7 @@ def read(path: Path) -> Graph:
     if model.functions:
         raise FewbitError(f"{path}: model functions are not supported: inline them first")
     try:
-        return _index(model.graph, path.parent, versions)
+        return _index(model.graph, path.parent, versions, several_outputs)
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
 
@@ -175,7 +184,7 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
+def _index(graph: Any, folder: Path, versions: Mapping[str, int], several_outputs: bool) -> Graph:
     if graph.sparse_initializer:
         raise FewbitError("sparse initializers are not supported")
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -184,10 +193,11 @@ def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
     budget = Budget()
     inputs = [value for value in graph.input if value.name not in tensors]
     for what, values in (("input", inputs), ("output", graph.output)):
-        if len(values) != 1:
+        if len(values) != 1 and not (several_outputs and what == "output" and values):
             raise FewbitError(_not_one(what, [value.name for value in values]))
-    source, sink = inputs[0], graph.output[0]
-    nodes = _reachable(graph.node, sink.name, {source.name, *tensors}, versions, budget)
+    source, sinks = inputs[0], [value.name for value in graph.output]
+    _refuse_twice("outputs are named", sinks)
+    nodes = _reachable(graph.node, sinks, {source.name, *tensors}, versions, budget)
     used = {name for node in nodes for name in node.inputs}
     shape = _shape(source)
     annotations = {
@@ -201,7 +211,7 @@ def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
         raise FewbitError(f"input {source.name!r}: is annotated as {' and as '.join(sorted(annotations))}")
     return Graph(
         input=source.name,
-        output=sink.name,
+        outputs=tuple(sinks),
         input_type=_element_type(source),
         input_shape=(1, *shape[1:]),
         batch=max(1, shape[0]),
@@ -239,9 +249,9 @@ def _refuse_twice(what: str, names: Iterable[str]) -> None:
 
 
 def _reachable(
-    protos: Any, output: str, sources: set[str], versions: Mapping[str, int], budget: Budget
+    protos: Any, outputs: list[str], sources: set[str], versions: Mapping[str, int], budget: Budget
 ) -> tuple[Node, ...]:
-    """The nodes that ``output`` depends on, in topological order; ``sources`` are the input and the constants."""
+    """The nodes that ``outputs`` depend on, in topological order; ``sources`` are the input and the constants."""
     makers: dict[str, int] = {}
     for index, proto in enumerate(protos):
         for name in proto.output:
@@ -249,10 +259,11 @@ def _reachable(
                 raise FewbitError(f"{_label(proto, index)}: the tensor {name!r} is made twice")
             if name:
                 makers[name] = index
-    if output not in makers:
-        raise FewbitError(f"no node makes the output {output!r}")
+    for output in outputs:
+        if output not in makers:
+            raise FewbitError(f"no node makes the output {output!r}")
     order: dict[int, None] = {}
-    pending = [(makers[output], False)]
+    pending = [(makers[output], False) for output in reversed(outputs)]
     open_nodes: set[int] = set()
     while pending:
         index, done = pending.pop()

@@ -87,8 +87,9 @@ class Builder:
         self.input_quantizer: InputQuantizer | None = None
         self.input = TensorType(source.dtype or DType("uint", 1), source.frame)
 
-    def network(self, name: str, tensor: Tensor) -> Network:
-        """The network whose output is ``tensor``."""
+    def network(self, name: str, tensor: Tensor, sizes: tuple[int, ...] = ()) -> Network:
+        """The network whose output is ``tensor``; ``sizes`` where it holds several output tensors of the source graph
+        (:func:`fewbit.importers.lowering.joins.outputs`)."""
         scale, bias = exact([1]), exact([0])
         if tensor.dtype is None:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
@@ -119,6 +120,7 @@ class Builder:
             input_shape=self.input_shape,
             input_order=self.input_order,
             output_function=None if tensor.index else function,
+            output_sizes=sizes,
         )
 
     def _layers_before(self, tensor: Tensor) -> tuple[Layer, ...]:

@@ -109,6 +109,31 @@ def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
     return joined.transposed(order) if order else joined
 
 
+def outputs(builder: Builder, tensors: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:
+    """Several outputs of a graph as one tensor, one after another, and the number of elements of each.
+
+    Raises
+    ------
+    Refusal
+        If an output is not quantized, is the result of an arg-max or of a function that the host applies, or two are
+        computed from the same integers.
+    """
+    parts = []
+    for tensor in tensors:
+        if tensor.index or tensor.function is not None or tensor.curve.end is not None:
+            raise Refusal(
+                "one of several outputs is an arg-max, or a function that the host applies, such as a softmax: end the "
+                "graph in the scores in front of it"
+            )
+        if tensor.dtype is None:
+            raise Refusal("one of several outputs is not quantized anywhere: there is nothing to compute")
+        part = builder.flat(_integers(builder, tensor))
+        parts.append(replace(part, shape=(1, *part.frame)))
+    if len({part.layer for part in parts}) < len(parts):
+        raise Refusal("two outputs are computed from the same integers: keep one of them")
+    return concat(builder, parts, 1), tuple(part.frame[0] for part in parts)
+
+
 def _integers(builder: Builder, tensor: Tensor) -> Tensor:
     """``tensor`` with one gain and one offset a channel."""
     if tensor.dtype is None:

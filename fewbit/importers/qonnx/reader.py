@@ -23,6 +23,7 @@ from fewbit.exact import Curve, exact
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
+from fewbit.importers.lowering import joins
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.float_steps import FloatChain
 from fewbit.importers.lowering.quantizer import QuantizedConstant
@@ -56,7 +57,7 @@ def load(path: str | Path, *, input: str | None = None) -> Network:
         node that stands in the way.
     """
     path = Path(path)
-    graph = read(path)
+    graph = read(path, several_outputs=True)
     try:
         network, found = _walk(graph, path.stem, input)
     except FewbitError as error:
@@ -107,7 +108,7 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
     unknown: set[str] = set()
     found: list[str] = []
     source = _source(graph, option)
-    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
+    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter(graph.outputs)
     source = _read_by(source, readers[graph.input])
     builder = Builder(source, graph.batch)
     tensors: dict[str, Tensor] = {graph.input: source}
@@ -139,9 +140,13 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
             unknown.update(node.outputs)
     if found:
         return None, found
-    if graph.output not in tensors:
-        raise FewbitError(f"the output {graph.output!r} does not depend on the input")
-    return builder.network(name, tensors[graph.output]), []
+    for output in graph.outputs:
+        if output not in tensors:
+            raise FewbitError(f"the output {output!r} does not depend on the input")
+    results = [tensors[output] for output in graph.outputs]
+    if len(results) == 1:
+        return builder.network(name, results[0]), []
+    return builder.network(name, *joins.outputs(builder, results)), []
 
 
 def _read_by(tensor: Tensor, readers: int) -> Tensor:
