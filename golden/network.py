@@ -340,7 +340,8 @@ class Network(Record):
                 raise FewbitError(f"network {self.name!r}: an arg-max has no output_function")
         if self.output_sizes and (min(self.output_sizes) < 1 or sum(self.output_sizes) != output.size):
             raise FewbitError(
-                f"network {self.name!r}: output tensors of {self.output_sizes} elements are not its {output.size} outputs"
+                f"network {self.name!r}: output tensors of {self.output_sizes} elements are not its {output.size} "
+                "outputs"
             )
         given = self.input.shape if self.input_shape is None else self.input_shape
         check_shape(given, f"network {self.name!r}: its input_shape")
