@@ -95,7 +95,7 @@ def compared(graph: Field, path: Path, frames: Any, **options: Any) -> Network:
     """The network in ``path``: its predictions are those of qonnx, and so are its scores up to float32 rounding."""
     network = load(path, **options)
     wanted = np.concatenate([execute(graph, part)[graph.x] for part in np.array_split(frames, -(-len(frames) // 500))])
-    integers = network_inputs(network, frames)
+    integers = network_inputs(network, frames if network.input_quantizer else frames.astype(np.int64))
     got = golden.dequantize_output(network, golden.run(network, integers).output)
     assert got.shape == wanted.shape
     assert np.array_equal(got.argmax(1), wanted.argmax(1))
@@ -118,7 +118,8 @@ def test_all_test_images(name: str, count: int, tmp_path: Path) -> None:
     compared(graph, written(graph, "qonnx, version 1", tmp_path / "graph.onnx"), images(graph, count))
 
 
-@pytest.mark.parametrize("name", slow_but(["keras lenet"], NETWORKS))
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_hardware(name: str, tmp_path: Path) -> None:
     graph = NETWORKS[name]()
     network = load(written(graph, "qonnx, version 1", tmp_path / "graph.onnx"))
