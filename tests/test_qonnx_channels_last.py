@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_models import GraphBuilder, agrees, execute, frames_of, onnx, outputs
+from tiers import slow_but
 
 from fewbit.engines import network_inputs, run_rtl
 from fewbit.generator import design
@@ -187,7 +188,7 @@ def test_channels_last_inside_a_network(make: Callable[[Maps], None], tmp_path: 
     assert file.load(tmp_path / "saved.safetensors") == network
 
 
-@pytest.mark.parametrize("make", [wrappers, joined, mean, everywhere], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", slow_but([wrappers], [wrappers, joined, mean, everywhere]))
 def test_channels_last_from_the_input_on(make: Callable[[Maps], None], tmp_path: Path) -> None:
     """Without the first Transpose: the frames themselves have their channels last."""
     graphs = [Maps(4, 5, 2, spelled=spelled) for spelled in (False, True)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_models import WEIGHTS, GraphBuilder, agrees, frames_of, kinds, started
+from tiers import slow_but
 
 from fewbit.engines import network_inputs, run_rtl
 from fewbit.generator import design
@@ -115,7 +116,7 @@ POOLS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", slow_but(["MaxPool", "AveragePool"], POOLS))
 def test_pooling_along_one_axis(pool: str, tmp_path: Path) -> None:
     graph = started(2, 9)
     graph.conv(np.random.default_rng(1).integers(-2, 3, (3, 2, 2)))
