@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fewbit.quantization.recipe import Recipe
     from fewbit.readers import load
     from fewbit.version import __version__
+    from fewbit.writers import export
 
 __getattr__, __dir__, _names = lazy(
     __name__,
@@ -52,6 +53,7 @@ __getattr__, __dir__, _names = lazy(
         "__version__": "fewbit.version",
         "build": "fewbit.bitstreams",
         "design": "fewbit.generator",
+        "export": "fewbit.writers",
         "load": "fewbit.readers",
         "quantize": "fewbit.quantization.quantize",
         "run": "fewbit.engines",
@@ -61,5 +63,6 @@ __getattr__, __dir__, _names = lazy(
 
 __all__ = [
     "Code", "Constraints", "DType", "Design", "FewbitError", "Misfit", "MisfitError", "Network", "Quantization",
-    "Recipe", "Run", "TensorType", "TimingMiss", "__version__", "build", "design", "load", "quantize", "run", "save",
+    "Recipe", "Run", "TensorType", "TimingMiss", "__version__", "build", "design", "export", "load", "quantize", "run",
+    "save",
 ]  # fmt: skip

@@ -12,7 +12,6 @@ from fewbit.bitstreams import board_design, build
 from fewbit.boards import catalogue
 from fewbit.boards.report import Report
 from fewbit.engines import Run, differing_frames, network_inputs, run_golden, run_rtl
-from fewbit.export import export
 from fewbit.generator import Design
 from fewbit.golden.dtype import Ints
 from fewbit.golden.errors import FewbitError
@@ -22,6 +21,7 @@ from fewbit.hw.planner.constraints import Constraints
 from fewbit.progress import Reporter
 from fewbit.readers import load
 from fewbit.report import describe_network, describe_plan, table
+from fewbit.verilog import write_verilog
 
 
 class Mismatch(FewbitError):
@@ -79,7 +79,7 @@ def demo(
         building = pool.submit(build, network, board, out_dir, on_progress=step)
         checked = _check(planned, frames, labels, min(rtl_frames, len(frames)))
         _, report = building.result()
-    export(planned, out_dir / "verilog", images[:16])
+    write_verilog(planned, out_dir / "verilog", images[:16])
     page = _page(name, network, planned, checked, report, out_dir)
     write(out_dir / "demo.txt", f"{page}\n".encode())
     return page

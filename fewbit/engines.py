@@ -430,6 +430,8 @@ def _classes(network: Network, scores: Ints) -> Ints | None:
 
 
 def _gives_classes(network: Network) -> bool:
-    """Whether the network classifies: it has several scores on one axis, or ends in an arg-max."""
+    """Whether the network classifies: it has several scores on one axis, of one output tensor, or ends in an
+    arg-max."""
     scores = network.scores
-    return len(scores.shape) == 1 and (scores.size > 1 or isinstance(network.layers[-1], ArgMax))
+    several = scores.size > 1 or isinstance(network.layers[-1], ArgMax)
+    return several and len(scores.shape) == 1 and not network.output_sizes

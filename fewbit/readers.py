@@ -43,7 +43,7 @@ def _onnx(path: Path, input: str | None) -> Network:
     from fewbit.importers.qdq import reader as qdq
     from fewbit.importers.qonnx import reader as qonnx
 
-    graph = read(path)
+    graph = read(path, several_outputs=True)
     load_graph = qdq.load_graph if qdq.recognizes(graph) else qonnx.load_graph
     return load_graph(graph, path, input)
 
@@ -53,7 +53,7 @@ def _onnx_source(path: Path) -> FloatNetwork | Network:
     from fewbit.importers.onnx_graph import read
     from fewbit.importers.qdq.reader import recognizes
 
-    graph = read(path)
+    graph = read(path, several_outputs=True)
     quantized = recognizes(graph) or any(node.is_qonnx for node in graph.nodes)
     return _onnx(path, None) if quantized else reader.load(path)
 

@@ -26,7 +26,7 @@ CHAIN, GRAPH = 1, 2
 """Versions of the format. In version 1 each layer reads the one before it; in version 2 layers may name their inputs,
 and the host may arrange inputs and outputs. :func:`save` uses version 1 if possible, since older releases can read
 it."""
-_HOST = {"input_batch", "input_order", "input_shape", "output_function"}
+_HOST = {"input_batch", "input_order", "input_shape", "output_function", "output_sizes"}
 """Fields of a network that say what the host does with inputs and outputs. The file has them only if they are set."""
 _MOST_HEADER = 1 << 20
 """Largest header in bytes: names, shapes and the description. A layer takes about 300 bytes."""

@@ -277,6 +277,9 @@ class Network(Record):
     output_function : str or None
         What the host applies to the source model's output tensor at last, in float: one of :data:`OUTPUT_FUNCTIONS`.
         A softmax runs over the first axis of a frame. None of them changes which score is the largest.
+    output_sizes : tuple of int
+        Where the source model has several output tensors, the number of elements of each: the network's output is all
+        of them, one after another. Empty for one output tensor.
     input_batch : int
         Frames that one input tensor of the source model holds.
     input_shape : tuple of int or None
@@ -298,6 +301,7 @@ class Network(Record):
     output_bias: Ints = (0.0,)  # type: ignore[assignment]
     output_shape: tuple[int, ...] | None = None
     output_function: str | None = None
+    output_sizes: tuple[int, ...] = ()
     input_batch: int = 1
     input_shape: tuple[int, ...] | None = None
     input_order: tuple[int, ...] = ()
@@ -334,6 +338,11 @@ class Network(Record):
                 )
             if isinstance(self.layers[-1], ArgMax):
                 raise FewbitError(f"network {self.name!r}: an arg-max has no output_function")
+        if self.output_sizes and (min(self.output_sizes) < 1 or sum(self.output_sizes) != output.size):
+            raise FewbitError(
+                f"network {self.name!r}: output tensors of {self.output_sizes} elements are not its {output.size} "
+                "outputs"
+            )
         given = self.input.shape if self.input_shape is None else self.input_shape
         check_shape(given, f"network {self.name!r}: its input_shape")
         if math.prod(given) != self.input.size or min(given, default=1) < 1:
@@ -450,7 +459,9 @@ class Network(Record):
     @property
     def classifies(self) -> bool:
         """Whether the index of the largest integer score is the predicted class: the network ends in an ArgMax, or all
-        scores have the same positive scale and the same bias."""
+        scores are of one output tensor and have the same positive scale and the same bias."""
+        if self.output_sizes:
+            return False
         if isinstance(self.layers[-1], ArgMax):
             return True
         same_scale = (self.output_scale == self.output_scale[0]).all() and self.output_scale[0] > 0

@@ -163,8 +163,8 @@ def test_verilog_refuses_a_simulator_before_it_writes(refused, tiny, tmp_path):
 
 
 def test_verilog_bench_sees_a_fault(fewbit, tiny, tmp_path):
-    from fewbit.export import run_exported_bench
     from fewbit.sim.cocotb_run import BenchFailure
+    from fewbit.verilog import run_exported_bench
 
     out_dir = tmp_path / "out"
     fewbit("verilog", tiny, "-o", out_dir)

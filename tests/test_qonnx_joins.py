@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx_models import GraphBuilder, agrees, frames_of, kinds, started
+from onnx_models import GraphBuilder, agrees, execute, frames_of, kinds, onnx, outputs, started
 from tiers import each_value
 
+from fewbit import engines
 from fewbit.engines import network_inputs, run_rtl
 from fewbit.generator import design
+from fewbit.golden import file
 from fewbit.golden import run as golden
-from fewbit.golden.network import Add, Conv, Dense, Network
+from fewbit.golden.codes import Code
+from fewbit.golden.dtype import DType
+from fewbit.golden.errors import FewbitError
+from fewbit.golden.network import Add, Conv, Dense, Network, TensorType
+from fewbit.importers.qonnx.reader import load
 
 SQUARE = np.array([[1, -2, 1, 0], [-1, -1, 3, 1], [1, 1, -1, 2], [1, -1, -1, -3]], np.float32)
 
@@ -211,3 +218,48 @@ def test_gains_of_any_float32_scales_are_exact(tmp_path: Path) -> None:
         frames = rng.normal(size=(200, 4)).astype(np.float32)
         network = agrees(graph, tmp_path, frames, exact=False)
         assert isinstance(network.layers[-1], Add)
+
+
+def two_heads() -> tuple[GraphBuilder, list[str]]:
+    graph = started(4)
+    graph.dense(SQUARE)
+    body = graph.quant(1, bits=3)
+    first = graph.dense(SQUARE[:, :3])
+    graph.x = body
+    graph.dense(SQUARE)
+    second = graph.op("Mul", [0.5, 2, -1, 0.25])
+    graph.extra_outputs = [onnx.helper.make_tensor_value_info(first, onnx.TensorProto.FLOAT, None)]
+    return graph, [second, first]
+
+
+def test_several_outputs_come_one_after_another(tmp_path: Path) -> None:
+    graph, names = two_heads()
+    frames = frames_of(graph, 20)
+    network = load(graph.save(tmp_path / "graph.onnx"))
+    tensors = execute(graph, frames)
+    assert np.array_equal(outputs(network, frames), np.concatenate([tensors[name] for name in names], 1))
+    assert (network.output_sizes, network.classifies) == ((4, 3), False)
+    file.save(network, tmp_path / "saved.safetensors")
+    assert file.load(tmp_path / "saved.safetensors") == network
+    assert engines.run(network, frames).classes is None
+    rtl_agrees(network, frames)
+
+
+def test_an_arg_max_beside_another_output_is_refused(tmp_path: Path) -> None:
+    graph, _ = two_heads()
+    graph.node("ArgMax", graph.x, axis=1)
+    graph.result = onnx.TensorProto.INT64
+    with pytest.raises(FewbitError, match="one of several outputs is an arg-max, or a function that the host applies"):
+        load(graph.save(tmp_path / "graph.onnx"))
+
+
+def test_sizes_of_outputs_that_do_not_fit() -> None:
+    network = Network(
+        name="two",
+        input=TensorType(DType("uint", 2), (3,)),
+        layers=(Dense(name="d", weights=np.ones((4, 3)), code=Code.parse("binary")),),
+        output_sizes=(1, 3),
+    )
+    with pytest.raises(FewbitError) as error:
+        replace(network, output_sizes=(2, 3))
+    assert str(error.value) == "network 'two': output tensors of (2, 3) elements are not its 4 outputs"

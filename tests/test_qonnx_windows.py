@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_models import WEIGHTS, GraphBuilder, agrees, frames_of, kinds, started
+from tiers import slow_but
 
 from fewbit.engines import network_inputs, run_rtl
 from fewbit.generator import design
@@ -104,3 +105,52 @@ def test_quantizer_that_is_not_completed(tmp_path: Path) -> None:
         spoil(graph)
         with pytest.raises(FewbitError, match=r"\(\w+\): " + reason.replace("(", r"\(").replace(")", r"\)")):
             load(graph.save(tmp_path / "graph.onnx"))
+
+
+POOLS: dict[str, Any] = {
+    "MaxPool": {"kernel_shape": [3], "strides": [2], "pads": [1, 0]},
+    "MaxPool, ceil": {"kernel_shape": [2], "strides": [3], "ceil_mode": 1},
+    "AveragePool": {"kernel_shape": [4], "strides": [2]},
+    "GlobalMaxPool": {},
+    "GlobalAveragePool": {},
+}
+
+
+@pytest.mark.parametrize("pool", slow_but(["MaxPool", "AveragePool"], POOLS))
+def test_pooling_along_one_axis(pool: str, tmp_path: Path) -> None:
+    graph = started(2, 9)
+    graph.conv(np.random.default_rng(1).integers(-2, 3, (3, 2, 2)))
+    graph.quant(2, bits=3)
+    graph.node(pool.partition(",")[0], graph.x, **POOLS[pool])
+    graph.op("Mul", [[[1], [2], [0.5]]])
+    assert kinds(agrees(graph, tmp_path, frames_of(graph, 20))) == ["conv", "threshold", "pool"]
+
+
+@pytest.mark.parametrize("axes", [[2], [1]])
+def test_a_mean_along_one_axis(axes: list[int], tmp_path: Path) -> None:
+    """Over the length of a map with channels first, and with channels last."""
+    graph = started(2, 9)
+    graph.conv(np.random.default_rng(1).integers(-2, 3, (3, 2, 2)))
+    graph.quant(2, bits=3)
+    if axes == [1]:
+        graph.node("Transpose", graph.x, perm=[0, 2, 1])
+    graph.op("ReduceMean", axes=axes, keepdims=0)
+    assert kinds(agrees(graph, tmp_path, frames_of(graph, 20))) == ["conv", "threshold", "pool"]
+
+
+@pytest.mark.parametrize("behind", ["a convolution", "the input"])
+def test_a_dense_layer_at_every_place_of_a_sequence(behind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    graph = started(*((2, 9) if behind == "a convolution" else (8, 3)))
+    if behind == "a convolution":
+        graph.conv(rng.integers(-2, 3, (3, 2, 2)))
+        graph.quant(2, bits=3)
+        graph.node("Transpose", graph.x, perm=[0, 2, 1])
+    graph.dense(rng.integers(-2, 3, (3, 4)))
+    graph.op("Add", [1, -2, 0, 3])
+    graph.quant(1, bits=3)
+    graph.flatten()
+    graph.dense(rng.integers(-2, 3, (32, 3)))
+    network = agrees(graph, tmp_path, frames_of(graph, 20))
+    assert kinds(network)[-4:] == ["conv", "threshold", "flatten", "dense"]
+    assert network.input_order == (() if behind == "a convolution" else (1, 0))

@@ -17,12 +17,12 @@ from tiers import slow_but, slow_but_at
 
 from benchmarks.models import shipped
 from fewbit import models
-from fewbit.export import export, run_exported_bench
 from fewbit.generator import MODULE, Design, design
 from fewbit.golden.errors import FewbitError
 from fewbit.ip import ip
 from fewbit.sim.cocotb_run import SIMULATORS, available
 from fewbit.stimulus import choose
+from fewbit.verilog import run_exported_bench, write_verilog
 
 QUICK = ("mnist-conv", "mnist-small")
 NETWORKS = slow_but(QUICK, models.shipped())
@@ -109,6 +109,6 @@ def test_networks_run_alike(name, simulator, tmp_path, monkeypatch):
     if not available(simulator):
         pytest.skip(f"{simulator} is not installed; Icarus Verilog: apt-get install iverilog")
     monkeypatch.setenv("COCOTB_TEST_FILTER", "cycles_as_planned|idle_gaps")
-    export(made(name), tmp_path, choose(made(name).network, most=1, effort=1).frames)
+    write_verilog(made(name), tmp_path, choose(made(name).network, most=1, effort=1).frames)
     results = run_exported_bench(tmp_path, simulator=simulator)
     assert sorted(result.name for result in results) == ["cycles_as_planned", "idle_gaps"]

@@ -24,7 +24,6 @@ from tiers import slow_but, slow_but_at
 from fewbit import arrays, engines, models
 from fewbit.bitstreams import board_design
 from fewbit.boards import catalogue
-from fewbit.export import export, run_exported_bench
 from fewbit.generator import MODULE, Design, design
 from fewbit.golden.codes import BINARY, Code
 from fewbit.golden.dtype import BIPOLAR, DType
@@ -47,6 +46,7 @@ from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist
 from fewbit.stimulus import choose
+from fewbit.verilog import run_exported_bench, write_verilog
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -446,7 +446,7 @@ def test_the_largest_network_on_an_icebreaker():
 def test_the_exported_bench(tmp_path):
     """It loads the design, and everything in it is as with other designs: cycles, resets in mid-frame, stalls."""
     made = moved(folded(*planes()))
-    export(made, tmp_path, choose(made.network, most=8, effort=4).frames)
+    write_verilog(made, tmp_path, choose(made.network, most=8, effort=4).frames)
     assert len(run_exported_bench(tmp_path)) > 5
     vectors = json.loads((tmp_path / "vectors.json").read_text())
     vectors["image"][3] ^= 1

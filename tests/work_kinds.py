@@ -27,7 +27,7 @@ ENTRIES = {
     "synthesis": {"run_yosys", "netlist", "mapped", "measure", "compare", "yosys_version", "ours", "dial", "Bench"},
     "board build": {"build", "flow"},
     "command": {"cli", "main", "demo"},
-    "Verilog": {"verilog", "mapped_verilog", "ip", "write_ip", "check_ip", "export", "doctest"},
+    "Verilog": {"verilog", "mapped_verilog", "ip", "write_ip", "check_ip", "write_verilog", "doctest"},
     "Amaranth simulation": {"Simulator", "doctest"},
     "other process": {"subprocess", "child", "tools", "flash"},
 }  # fmt: skip

@@ -278,12 +278,12 @@ def verilog(
     """Write MODEL as Verilog, with a cocotb bench and test vectors from the golden model."""
     from fewbit import arrays
     from fewbit.engines import network_inputs
-    from fewbit.export import export, run_exported_bench
     from fewbit.generator import design
     from fewbit.golden.write import check_folder
     from fewbit.hw.planner.constraints import Constraints
     from fewbit.readers import load
     from fewbit.sim.cocotb_run import choose
+    from fewbit.verilog import run_exported_bench, write_verilog
 
     if simulator is not None and not check:
         raise FewbitError("--simulator is the simulator of --check: add --check, or leave out --simulator")
@@ -295,7 +295,7 @@ def verilog(
     planned = design(network, target, Constraints(**constraints))
     reporter = Reporter(quiet)
     stimulus = _stimulus(planned.network, candidates, frames, coverage, reporter)
-    files = export(planned, out_dir, stimulus.frames, notes=str(stimulus))
+    files = write_verilog(planned, out_dir, stimulus.frames, notes=str(stimulus))
     print(stimulus)
     for file in files:
         print(f"wrote {file}")
@@ -304,6 +304,30 @@ def verilog(
             step("simulating")
             results = run_exported_bench(out_dir, simulator=simulator)
         print(f"bench: {len(results)} passed")
+
+
+@cli.command()
+@model_argument
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A .onnx file (QONNX) or a .safetensors file (native).",
+)
+@input_option
+def export(model: str, out: Path, input_kind: str | None) -> None:
+    """Write MODEL as QONNX, which qonnx executes with the same integers and Netron draws, or in the native format."""
+    from fewbit import writers
+    from fewbit.golden.write import check_writable
+    from fewbit.readers import load
+
+    writers.check_suffix(out)
+    check_writable(out)
+    network = load(model, input=input_kind)
+    writers.export(network, out)
+    print(f"wrote {out}: {network.name}, {network.input} to {network.output}")
 
 
 @cli.command()

@@ -21,8 +21,13 @@ Array = NDArray[Any]
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx", "finn", "")
 """Domains of the operators that QONNX adds, today's first. Older exports have other names, or no domain at all; ONNX
 itself has no operator of the same name."""
+CODE_KEY = "fewbit_code"
+"""Key of the annotation of quantized weights with the name of their weight code, which :mod:`fewbit.exporters.qonnx`
+writes."""
 QONNX_OPS = frozenset({"Quant", "IntQuant", "BipolarQuant", "MultiThreshold", "Trunc"})
 """Operators that QONNX adds."""
+CHANNELS_LAST_DOMAIN = "qonnx.custom_op.channels_last"
+"""Domain of the standard operators that qonnx wraps for activations, and kernels, with channels last."""
 DEFAULT_OPSET = 13
 """Version of the standard operators in a file that states none."""
 
@@ -95,12 +100,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The part of a file's graph that its one output depends on.
+    """The part of a file's graph that its outputs depend on.
 
     Attributes
     ----------
-    input, output : str
-        Names of the one input and the one output tensor.
+    input : str
+        Name of the one input tensor.
+    outputs : tuple of str
+        Names of the output tensors.
     input_type : str
         Element type of the input as NumPy names it: ``float32``, ``uint8``.
     input_shape : tuple of int
@@ -109,6 +116,8 @@ class Graph:
         Extent of the batch axis in the file; 1 if it is symbolic.
     annotation : str or None
         The input's ``finn_datatype``, if the file annotates one.
+    codes : dict
+        Names of the weight codes that the file annotates (:data:`CODE_KEY`), by tensor.
     nodes : tuple of Node
         In topological order.
     constants : dict
@@ -120,24 +129,32 @@ class Graph:
     """
 
     input: str
-    output: str
+    outputs: tuple[str, ...]
     input_type: str
     input_shape: tuple[int, ...]
     batch: int
     annotation: str | None
+    codes: Mapping[str, str]
     nodes: tuple[Node, ...]
     constants: dict[str, Array]
     budget: Budget
     narrow: Mapping[str, DType] = field(default_factory=dict)
 
+    @property
+    def output(self) -> str:
+        """Name of the only output tensor."""
+        (output,) = self.outputs
+        return output
 
-def read(path: Path) -> Graph:
+
+def read(path: Path, several_outputs: bool = False) -> Graph:
     """The graph in the ONNX file ``path``.
 
     Raises
     ------
     FewbitError
-        If the file is missing, truncated or no ONNX file, or its graph has more than one input or output.
+        If the file is missing, truncated or no ONNX file, or its graph has more than one input, or more than one output
+        without ``several_outputs``.
     """
     try:
         import onnx
@@ -157,7 +174,7 @@ def read(path: Path) -> Graph:
     if model.functions:
         raise FewbitError(f"{path}: model functions are not supported: inline them first")
     try:
-        return _index(model.graph, path.parent, versions)
+        return _index(model.graph, path.parent, versions, several_outputs)
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
 
@@ -174,7 +191,7 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
+def _index(graph: Any, folder: Path, versions: Mapping[str, int], several_outputs: bool) -> Graph:
     if graph.sparse_initializer:
         raise FewbitError("sparse initializers are not supported")
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -183,10 +200,11 @@ def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
     budget = Budget()
     inputs = [value for value in graph.input if value.name not in tensors]
     for what, values in (("input", inputs), ("output", graph.output)):
-        if len(values) != 1:
+        if len(values) != 1 and not (several_outputs and what == "output" and values):
             raise FewbitError(_not_one(what, [value.name for value in values]))
-    source, sink = inputs[0], graph.output[0]
-    nodes = _reachable(graph.node, sink.name, {source.name, *tensors}, versions, budget)
+    source, sinks = inputs[0], [value.name for value in graph.output]
+    _refuse_twice("outputs are named", sinks)
+    nodes = _reachable(graph.node, sinks, {source.name, *tensors}, versions, budget)
     used = {name for node in nodes for name in node.inputs}
     shape = _shape(source)
     annotations = {
@@ -200,11 +218,17 @@ def _index(graph: Any, folder: Path, versions: Mapping[str, int]) -> Graph:
         raise FewbitError(f"input {source.name!r}: is annotated as {' and as '.join(sorted(annotations))}")
     return Graph(
         input=source.name,
-        output=sink.name,
+        outputs=tuple(sinks),
         input_type=_element_type(source),
         input_shape=(1, *shape[1:]),
         batch=max(1, shape[0]),
         annotation=annotations.pop() if annotations else None,
+        codes={
+            _text(annotation.tensor_name): _text(entry.value)
+            for annotation in graph.quantization_annotation
+            for entry in annotation.quant_parameter_tensor_names
+            if entry.key == CODE_KEY
+        },
         nodes=nodes,
         constants={name: _array(tensor, folder, budget) for name, tensor in tensors.items() if name in used},
         budget=budget,
@@ -237,9 +261,9 @@ def _refuse_twice(what: str, names: Iterable[str]) -> None:
 
 
 def _reachable(
-    protos: Any, output: str, sources: set[str], versions: Mapping[str, int], budget: Budget
+    protos: Any, outputs: list[str], sources: set[str], versions: Mapping[str, int], budget: Budget
 ) -> tuple[Node, ...]:
-    """The nodes that ``output`` depends on, in topological order; ``sources`` are the input and the constants."""
+    """The nodes that ``outputs`` depend on, in topological order; ``sources`` are the input and the constants."""
     makers: dict[str, int] = {}
     for index, proto in enumerate(protos):
         for name in proto.output:
@@ -247,10 +271,11 @@ def _reachable(
                 raise FewbitError(f"{_label(proto, index)}: the tensor {name!r} is made twice")
             if name:
                 makers[name] = index
-    if output not in makers:
-        raise FewbitError(f"no node makes the output {output!r}")
+    for output in outputs:
+        if output not in makers:
+            raise FewbitError(f"no node makes the output {output!r}")
     order: dict[int, None] = {}
-    pending = [(makers[output], False)]
+    pending = [(makers[output], False) for output in reversed(outputs)]
     open_nodes: set[int] = set()
     while pending:
         index, done = pending.pop()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import DType
 from fewbit.importers.lowering.builder import float32
 from fewbit.importers.lowering.float_steps import Floats
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.onnx_call import Call, Constant, plain
 from fewbit.importers.onnx_constants import broadcasts
-from fewbit.importers.onnx_graph import Array, Node, Refusal
+from fewbit.importers.onnx_graph import Array, Graph, Node, Refusal
 
 
-def constant(call: Call, budget: Budget) -> Constant | None:
+def constant(call: Call, graph: Graph) -> Constant | None:
     """Weights and biases through QuantizeLinear or DequantizeLinear; None for other operators."""
     node = call.node
     if node.op not in ("QuantizeLinear", "DequantizeLinear"):
@@ -23,7 +22,7 @@ def constant(call: Call, budget: Budget) -> Constant | None:
         raise Refusal(f"cannot have {len(call.inputs)} inputs")
     value, scale = plain(call.inputs[0]), plain(call.inputs[1])
     zero = plain(call.inputs[2]) if len(call.inputs) > 2 and call.inputs[2] is not None else None
-    budget.take(value.shape, np.dtype(np.int64).itemsize, "its result")
+    graph.budget.take(value.shape, np.dtype(np.int64).itemsize, "its result")
     if node.op == "QuantizeLinear":
         return _quantized_constant(call, value, scale, zero)
     return dequantized_constant(node, value, scale, zero)
@@ -35,7 +34,8 @@ def dequantized_constant(node: Node, levels: Array, scale: Array, zero: Array | 
         raise Refusal(f"takes integers, not {levels.dtype}")
     axis, block, _ = node.settings(axis=1, block_size=0, output_dtype=0)
     zero = np.zeros((), levels.dtype) if zero is None else zero
-    return QuantizedConstant(levels.astype(np.int64), *parameters_of(levels.shape, scale, zero, axis, block))
+    scales, zeros = parameters_of(levels.shape, scale, zero, axis, block)
+    return QuantizedConstant(levels.astype(np.int64), scales, zeros)
 
 
 def parameters_of(shape: tuple[int, ...], scale: Array, zero: Array, axis: int, block: int) -> list[Floats]:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fewbit.exact import Curve, exact
-from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
+from fewbit.importers.lowering import joins
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.float_steps import FloatChain
 from fewbit.importers.lowering.quantizer import QuantizedConstant
@@ -45,16 +45,18 @@ class Dialect:
         The function that lowers each operator on one tensor that depends on the graph's input.
     joins : mapping
         The function that lowers each operator on several such tensors.
+    wrappers : mapping
+        The function that lowers the operators of a domain, in place of ``steps``.
     supported : callable
         Whether ``steps`` or ``joins`` takes the operator of a node, which its domain decides too.
     nearest : mapping
         What works in place of an operator that is not supported.
     check : callable (node, tensors)
         Raises Refusal if the integer types of ``tensors`` do not let ``node`` take them.
-    constant : callable (call, budget)
+    constant : callable (call, graph)
         The result of a node whose inputs are all constant; None if it is that of ONNX, an array.
     finish : callable (builder, tensor)
-        Completes the tensor that is the graph's output.
+        Completes a tensor that is an output of the graph.
     """
 
     steps: Mapping[str, Step]
@@ -62,7 +64,8 @@ class Dialect:
     supported: Callable[[Node], bool]
     nearest: Mapping[str, str]
     check: Callable[[Node, Sequence[Tensor]], None]
-    constant: Callable[[Call, Budget], Constant | None]
+    constant: Callable[[Call, Graph], Constant | None]
+    wrappers: Mapping[str, Step] = field(default_factory=dict)
     finish: Callable[[Builder, Tensor], Tensor] = lambda builder, tensor: tensor
 
 
@@ -110,8 +113,8 @@ def _walk(graph: Graph, name: str, source: Tensor, dialect: Dialect) -> tuple[Ne
     """
     unknown: set[str] = set()
     found: list[str] = []
-    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
-    source = replace(source, shared=readers[graph.input] > 1)
+    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter(graph.outputs)
+    source = _read_by(source, readers[graph.input])
     builder = Builder(source, graph.batch)
     tensors: dict[str, Tensor] = {graph.input: source}
     constants: dict[str, Constant] = dict(graph.constants)
@@ -132,19 +135,28 @@ def _walk(graph: Graph, name: str, source: Tensor, dialect: Dialect) -> tuple[Ne
                     node, [np.empty(tensors[active[0]].shape, np.uint8)], graph.budget
                 )
             elif not active:
-                constants[node.outputs[0]] = _constant(Call(node, inputs, graph.narrow), graph.budget, dialect)
+                constants[node.outputs[0]] = _constant(Call(node, inputs, graph.narrow), graph, dialect)
             else:
                 output = _output(node, needed)
                 made = _step(builder, Call(node, inputs, graph.narrow), [tensors[name] for name in active], dialect)
-                tensors[output] = replace(made, shared=made.shared or readers[output] > 1)
+                tensors[output] = _read_by(made, readers[output])
         except FewbitError as error:
             found.append(f"{node.label}: {error}")
             unknown.update(node.outputs)
     if found:
         return None, found
-    if graph.output not in tensors:
-        raise FewbitError(f"the output {graph.output!r} does not depend on the input")
-    return builder.network(name, dialect.finish(builder, tensors[graph.output])), []
+    for output in graph.outputs:
+        if output not in tensors:
+            raise FewbitError(f"the output {output!r} does not depend on the input")
+    results = [dialect.finish(builder, tensors[output]) for output in graph.outputs]
+    if len(results) == 1:
+        return builder.network(name, results[0]), []
+    return builder.network(name, *joins.outputs(builder, results)), []
+
+
+def _read_by(tensor: Tensor, readers: int) -> Tensor:
+    several = readers > 1
+    return replace(tensor, shared=tensor.shared or several, forked=tensor.forked or several)
 
 
 def _output(node: Node, needed: Collection[str]) -> str:
@@ -174,6 +186,8 @@ def _step(builder: Builder, call: Call, tensors: list[Tensor], dialect: Dialect)
             "takes two tensors that both depend on the input, and hardware is made for sums (Add) and concatenations "
             "(Concat) of such only"
         )
+    if node.domain in dialect.wrappers:
+        return dialect.wrappers[node.domain](builder, call, tensors[0])
     if node.op not in dialect.steps:
         raise Refusal("joins branches with constants: only tensors that depend on the input can be joined")
     return dialect.steps[node.op](builder, call, tensors[0])
@@ -187,14 +201,14 @@ def _check_supported(node: Node, dialect: Dialect) -> None:
     raise Refusal("this op is not supported" + (f": {instead}" if instead else ""))
 
 
-def _constant(call: Call, budget: Budget, dialect: Dialect) -> Constant:
+def _constant(call: Call, graph: Graph, dialect: Dialect) -> Constant:
     """The result of a node whose inputs are all constant. Quantized weights stay quantized when they are reshaped."""
     node = call.node
-    special = dialect.constant(call, budget)
+    special = dialect.constant(call, graph)
     if special is not None:
         return special
     values = [value for value in call.inputs if value is not None]
     if values and isinstance(first := values[0], QuantizedConstant) and node.op in RESHAPING - {"Cast", "Dropout"}:
         rest = [plain(value) for value in values[1:]]
-        return first.map(lambda part: constant_result(node, [part, *rest], budget))
-    return constant_result(node, [plain(value) for value in values], budget)
+        return first.map(lambda part: constant_result(node, [part, *rest], graph.budget))
+    return constant_result(node, [plain(value) for value in values], graph.budget)

@@ -26,7 +26,14 @@ class Window:
         auto_pad: str,
         ceil_mode: int = 0,
     ) -> Window:
-        """The window over activations of ``shape``; ``auto_pad`` becomes explicit padding."""
+        """The window over activations of ``shape``; ``auto_pad`` becomes explicit padding.
+
+        A window along one axis is one over a map of height 1.
+        """
+        if len(shape) == 3:
+            kernel = _beside(1, kernel, 1)
+            strides, dilations, pads = _beside(1, strides, 1), _beside(1, dilations, 1), _beside(0, pads, 2)
+            shape = (*shape[:2], 1, shape[2])
         if len(shape) != 4:
             raise Refusal(f"takes maps of shape (1, channels, height, width), not {shape}")
         rows, columns = _numbers("kernel_shape", kernel, 2, 1)
@@ -80,11 +87,21 @@ class Window:
 
     def positions(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Rows and columns of windows over activations of ``shape``. Raises Refusal if there are none."""
+        if len(shape) != 4:
+            raise Refusal(f"takes maps of shape (1, channels, height, width), not {shape}")
         top, left, bottom, right = self.padding
         height, width = shape[2] + top + bottom, shape[3] + left + right
         if self.kernel[0] > height or self.kernel[1] > width:
             raise Refusal(f"its kernel of {self.kernel[0]}x{self.kernel[1]} is larger than its input of shape {shape}")
         return (height - self.kernel[0]) // self.stride[0] + 1, (width - self.kernel[1]) // self.stride[1] + 1
+
+
+def _beside(height: int, values: Any, count: int) -> Any:
+    """Attribute of a window along one axis, ``count`` numbers, with that of the height before each; what is not such
+    an attribute as it is."""
+    if values is None or len(values) != count:
+        return values
+    return [number for value in values for number in (height, value)]
 
 
 def _numbers(name: str, values: Any, count: int, least: int) -> list[int]:

@@ -87,12 +87,17 @@ class Builder:
         self.input_quantizer: InputQuantizer | None = None
         self.input = TensorType(source.dtype or DType("uint", 1), source.frame)
 
-    def network(self, name: str, tensor: Tensor) -> Network:
-        """The network whose output is ``tensor``."""
+    def network(self, name: str, tensor: Tensor, sizes: tuple[int, ...] = ()) -> Network:
+        """The network whose output is ``tensor``; ``sizes`` where it holds several output tensors of the source graph
+        (:func:`fewbit.importers.lowering.joins.outputs`)."""
         scale, bias = exact([1]), exact([0])
         if tensor.dtype is None:
             raise Refusal("the output is not quantized anywhere: there is nothing to compute")
         function = tensor.function
+        if tensor.order:
+            if function is not None:
+                raise Refusal("ends in a softmax over channels that come last: export it with channels first")
+            tensor = self.flat(tensor)
         if not tensor.index:
             if function is None and tensor.curve.end is not None:
                 function = tensor.curve.end
@@ -115,6 +120,7 @@ class Builder:
             input_shape=self.input_shape,
             input_order=self.input_order,
             output_function=None if tensor.index else function,
+            output_sizes=sizes,
         )
 
     def _layers_before(self, tensor: Tensor) -> tuple[Layer, ...]:
@@ -128,6 +134,12 @@ class Builder:
 
     def flat(self, tensor: Tensor, channels_last: bool = False) -> Tensor:
         """``tensor`` with its frame on one axis, by a Flatten layer if needed; its shape in the source graph stays."""
+        if tensor.order:
+            last = channels_last_order(len(tensor.shape)) == tensor.order and len(tensor.frame) == 3
+            if tensor.dtype is None or not last:
+                tensor = self.transposed_input(tensor)
+            else:
+                tensor, channels_last = replace(tensor, order=()), True
         if len(tensor.frame) == 1:
             return tensor
         size = math.prod(tensor.frame)
@@ -157,20 +169,24 @@ class Builder:
             if not broadcasts(constant, tensor.shape):
                 raise Refusal(f"a constant of shape {constant.shape} does not fit activations of shape {tensor.shape}")
             spread.append(np.broadcast_to(constant, tensor.shape))
-        wide = [values.reshape(tensor.frame) for values in spread if values.size > 1]
+        if self._channels_behind(tensor, spread):
+            tensor = self.channels_first(tensor).transposed(channels_last_order(len(tensor.shape)))
+        wide = [tensor.in_frame(values) for values in spread if values.size > 1]
         for values in wide:
             _check_channels(values.shape[0])
         if any((values != values[(slice(None), *[slice(1)] * (values.ndim - 1))]).any() for values in wide):
             _check_channels(math.prod(tensor.frame))
             tensor = self.flat(tensor)
         return tensor, [
-            values if values.size == 1 else one_if_alike(values.reshape(tensor.frame[0], -1)[:, 0]) for values in spread
+            values if values.size == 1 else one_if_alike(tensor.in_frame(values).reshape(tensor.frame[0], -1)[:, 0])
+            for values in spread
         ]
 
     def map(self, tensor: Tensor) -> Tensor:
         """``tensor`` with a frame of (channels, height, width), its shape in the source graph."""
         if len(tensor.shape) != 4:
             raise Refusal(f"takes maps of shape (1, channels, height, width), not {tensor.shape}")
+        tensor = self.transposed_input(tensor)
         frame = tensor.shape[1:]
         if tensor.frame == frame:
             return tensor
@@ -183,24 +199,69 @@ class Builder:
         self.input = TensorType(self.input.dtype, frame)
         return replace(tensor, frame=frame)
 
-    def transposed_input(self, tensor: Tensor, order: tuple[int, ...]) -> Tensor:
-        """``tensor`` with the axes of a frame in ``order``, which the host gives to the network's input.
+    def transposed(self, tensor: Tensor, perm: tuple[int, ...]) -> Tensor:
+        """``tensor`` with the axes of its shape in the order ``perm``.
+
+        Channels become the last axis in the shape only: the frame of the network keeps them first. Any other order is
+        left to the host, at the input.
 
         Raises
         ------
         Refusal
-            If more than elementwise steps stand between the input and ``tensor``, or another branch reads the input.
+            If that is not possible (:meth:`transposed_input`).
         """
-        elementwise = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
-        if not elementwise or tensor.channels > 1 or tensor.shared or self.input_order or tensor.index:
+        moved = tensor.transposed(perm)
+        last = moved.order == channels_last_order(len(perm)) and len(moved.frame) == 3
+        if last and not (len(perm) == 3 and self._can_transpose(moved)):
+            return moved
+        return self.transposed_input(moved)
+
+    def channels_first(self, tensor: Tensor) -> Tensor:
+        """``tensor`` with the last axis of its shape as the second."""
+        rank = len(tensor.shape)
+        return self.transposed(tensor, (0, rank - 1, *range(1, rank - 1)))
+
+    def transposed_input(self, tensor: Tensor) -> Tensor:
+        """``tensor`` with a frame in the order of its shape, which the host gives to the network's input.
+
+        Raises
+        ------
+        Refusal
+            If the orders differ, and more than elementwise steps that are alike for all channels stand between the
+            input and ``tensor``, or another branch reads one of these.
+        """
+        if not tensor.order:
+            return tensor
+        if not self._can_transpose(tensor):
             raise Refusal(
                 "reorders the activations of a frame, which only the host can do, at the input: export the network "
                 "with channels first"
             )
-        self.input_shape, self.input_order = tensor.shape[1:], order
-        frame = tuple(tensor.shape[1 + axis] for axis in order)
+        order = tuple(place - 1 for place in tensor.order[1:])
+        given = self.input_order or tuple(range(len(order)))
+        if self.input_shape is None:
+            canonical = [0] * len(order)
+            for extent, place in zip(tensor.shape[1:], order):
+                canonical[place] = extent
+            self.input_shape = tuple(canonical)
+        self.input_order = tuple(given[place] for place in order)
+        if self.input_order == tuple(range(len(order))):
+            self.input_shape, self.input_order = None, ()
+        frame = tensor.shape[1:]
         self.input = TensorType(self.input.dtype, frame)
-        return replace(tensor, shape=(1, *frame), frame=frame)
+        return replace(tensor, frame=frame, order=())
+
+    def _can_transpose(self, tensor: Tensor) -> bool:
+        elementwise = all(isinstance(layer, Threshold) and layer.channels == 1 for layer in self.layers)
+        return elementwise and tensor.channels == 1 and not tensor.forked and not tensor.index
+
+    def _channels_behind(self, tensor: Tensor, spread: Sequence[Floats]) -> bool:
+        """Whether ``spread``, constants of the shape of ``tensor``, differ along its last axis only, so that this is
+        the axis of its channels, and the host can make it the first."""
+        wide = [values for values in spread if values.size > 1 and (values != values.flat[0]).any()]
+        if not wide or (len(tensor.shape), len(tensor.frame)) != (4, 3) or tensor.order:
+            return False
+        return self._can_transpose(tensor) and all((values == values[:, :1, :1]).all() for values in wide)
 
     def affine(
         self, tensor: Tensor, gain: Reals | None = None, shift: Reals | None = None, step: str = "", *constants: Floats
@@ -375,6 +436,15 @@ class Builder:
         self.layers.append(layer)
         fields: dict[str, Any] = {"layer": layer.name, "frame": output.shape, "dtype": output.dtype, "shared": False}
         return replace(tensors[0], **(fields | changes))
+
+
+def channels_last_order(rank: int) -> tuple[int, ...]:
+    """The order of axes with channels, the second one, last.
+
+    >>> channels_last_order(4)
+    (0, 2, 3, 1)
+    """
+    return (0, *range(2, rank), 1)
 
 
 def _range(tensor: Tensor) -> tuple[Ints, Ints]:

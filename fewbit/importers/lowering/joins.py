@@ -41,6 +41,8 @@ def add(builder: Builder, first: Tensor, second: Tensor) -> Tensor:
     """
     if first.shape != second.shape:
         raise Refusal(f"adds branches of shapes {first.shape} and {second.shape}; they must have one shape")
+    if first.order != second.order:
+        first, second = (builder.transposed_input(tensor) for tensor in (first, second))
     sides = [_integers(builder, tensor) for tensor in (first, second)]
     if sides[0].frame != sides[1].frame:
         sides = [builder.flat(tensor) for tensor in sides]
@@ -79,6 +81,11 @@ def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
     rank = len(tensors[0].shape)
     if not -rank <= axis < rank or any(len(tensor.shape) != rank for tensor in tensors):
         raise Refusal(f"has no axis {axis} in each of {_shapes(tensors)}")
+    if len({tensor.order for tensor in tensors}) > 1:
+        tensors = [builder.transposed_input(tensor) for tensor in tensors]
+    order = tensors[0].order
+    if order:  # as they lie in their frames
+        tensors, axis = [tensor.transposed(tuple(np.argsort(order))) for tensor in tensors], order[axis]
     axis %= rank
     outer = [{*tensor.shape[:axis]} - {1} for tensor in tensors]
     if axis == 0 or any(outer) or len({tensor.shape[axis + 1 :] for tensor in tensors}) > 1:
@@ -98,7 +105,33 @@ def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
     shape = (*tensors[0].shape[:axis], extent, *tensors[0].shape[axis + 1 :])
     quantized = all(tensor.quantized for tensor in sides)
     curve = Curve().scaled(gain, shift)
-    return builder.join(Concat, sides, shape=shape, curve=curve, chain=None, quantized=quantized)
+    joined = builder.join(Concat, sides, shape=shape, curve=curve, chain=None, quantized=quantized)
+    return joined.transposed(order) if order else joined
+
+
+def outputs(builder: Builder, tensors: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:
+    """Several outputs of a graph as one tensor, one after another, and the number of elements of each.
+
+    Raises
+    ------
+    Refusal
+        If an output is not quantized, is the result of an arg-max or of a function that the host applies, or two are
+        computed from the same integers.
+    """
+    parts = []
+    for tensor in tensors:
+        if tensor.index or tensor.function is not None or tensor.curve.end is not None:
+            raise Refusal(
+                "one of several outputs is an arg-max, or a function that the host applies, such as a softmax: end the "
+                "graph in the scores in front of it"
+            )
+        if tensor.dtype is None:
+            raise Refusal("one of several outputs is not quantized anywhere: there is nothing to compute")
+        part = builder.flat(_integers(builder, tensor))
+        parts.append(replace(part, shape=(1, *part.frame)))
+    if len({part.layer for part in parts}) < len(parts):
+        raise Refusal("two outputs are computed from the same integers: keep one of them")
+    return concat(builder, parts, 1), tuple(part.frame[0] for part in parts)
 
 
 def _integers(builder: Builder, tensor: Tensor) -> Tensor:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from fewbit.exact import Curve, exact
+from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.linear import Linear
 from fewbit.golden.network import Affine, Pool
 from fewbit.importers.lowering.builder import Builder
-from fewbit.importers.lowering.products import narrowest_code
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.lowering.weights import narrowest_code
 from fewbit.importers.onnx_graph import Refusal
 
 
@@ -77,6 +78,11 @@ def pool(
     return replace(pooled, shape=(*tensor.shape[:-3], *pooled.frame))
 
 
+def _code(layer: Linear, weights: Ints) -> Code:
+    """The code of ``layer`` if it contains these weights, else the narrowest that does."""
+    return layer.code if layer.code.contains(weights) else narrowest_code(weights)
+
+
 def _signs(tensor: Tensor) -> Ints:
     return np.array([tensor.curve.sign(channel) for channel in range(tensor.curve.channels)])
 
@@ -92,15 +98,16 @@ def _rising(builder: Builder, tensor: Tensor) -> Tensor:
     signs = _signs(tensor)
     if (signs > 0).all():
         return tensor
-    if not tensor.quantized and tensor.shared:
+    place = next((i for i, layer in enumerate(builder.layers) if layer.name == tensor.layer), None)
+    last = None if place is None else builder.layers[place]
+    if not tensor.quantized and (tensor.shared or (isinstance(last, Linear) and last.negative_scales is not None)):
         turn = np.resize(signs, tensor.frame[0])
         layer = Affine(name=builder.name(Affine), scale=turn, bias=0 * turn)
         negated = exact(signs)
         return builder.add(layer, tensor, curve=tensor.curve.of_multiple(negated))
-    place = next((i for i, layer in enumerate(builder.layers) if layer.name == tensor.layer), None)
-    if not tensor.quantized and place is not None and isinstance(last := builder.layers[place], Linear):
+    if not tensor.quantized and place is not None and isinstance(last, Linear):
         weights = last.weights.astype(np.int64) * signs.reshape(-1, *[1] * (last.weights.ndim - 1))
-        builder.layers[place] = replace(last, weights=weights, code=narrowest_code(weights))
+        builder.layers[place] = replace(last, weights=weights, code=_code(last, weights))
         low, high = np.sort([signs * tensor.low, signs * tensor.high], axis=0)
         dtype = DType.holding(int(low.min()), int(high.max()))
         return replace(tensor, dtype=dtype, low=low, high=high, curve=tensor.curve.of_multiple(exact(signs)))

@@ -8,36 +8,46 @@ from typing import Any
 import numpy as np
 
 from fewbit.exact import Curve, Reals, exact
-from fewbit.golden.codes import BINARY, TERNARY, Code, integer
-from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.linear import Linear
 from fewbit.golden.network import Conv, Dense
 from fewbit.golden.quantizers.rules import Quantized
-from fewbit.importers.lowering.builder import Builder, common_unit, one_if_alike
+from fewbit.importers.lowering.builder import Builder, channels_last_order, common_unit, one_if_alike
 from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.lowering.weights import IntegerWeights
 from fewbit.importers.onnx_graph import Refusal
 
 _LARGEST_MULTIPLE = 1 << 12
 """Largest integer by which weights are multiplied to make up for a larger scale of their input."""
-_LARGEST_ZERO = 1 << 16
-"""Largest zero point of weights: with a larger one no weight fits the widest code."""
 
 
 def dense(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
     """``tensor @ weights``, weights (inputs, outputs)."""
     _check_quantized(tensor)
     if int(np.prod(tensor.shape[:-1])) != 1:
-        raise Refusal(
-            f"takes one row of activations a frame, not shape {tensor.shape}: over a sequence, export it as a Conv "
-            "with a kernel of 1 and the features as channels"
-        )
+        return _dense_at_every_place(builder, tensor, weights)
     if tensor.shape[-1] != weights.levels.shape[0]:
         raise Refusal(f"weights of shape {weights.levels.shape} do not fit activations of shape {tensor.shape}")
     tensor = builder.affine_levels(builder.flat(tensor), "its input")
-    levels, scale = _levels(weights.map(np.transpose))
-    tensor, levels = _one_gain(tensor, levels, 1)
-    return product(builder, tensor, Dense(name=builder.name(Dense), weights=levels, code=narrowest_code(levels)), scale)
+    tensor, integers = _one_gain(tensor, IntegerWeights.of(weights.map(np.transpose)), 1)
+    return product(builder, tensor, Dense(name=builder.name(Dense), **integers.fields()), integers.scale)
+
+
+def _dense_at_every_place(builder: Builder, tensor: Tensor, weights: QuantizedConstant) -> Tensor:
+    """``tensor @ weights`` over the last axis of a sequence or map: a convolution with a kernel of 1."""
+    rank = len(tensor.shape)
+    try:
+        if rank not in (3, 4) or tensor.shape[0] != 1:
+            raise Refusal("has no channels")
+        maps = builder.channels_first(tensor)
+    except Refusal:
+        raise Refusal(
+            f"takes one row of activations a frame, not shape {tensor.shape}: over a sequence, export it as a Conv "
+            "with a kernel of 1 and the features as channels"
+        ) from None
+    kernels = weights.map(lambda part: part.T[:, :, None, None])
+    sums = conv(builder, maps.with_height(), kernels, (1, 1), (0, 0, 0, 0), 1)
+    return builder.transposed(sums.without_height() if rank == 3 else sums, channels_last_order(rank))
 
 
 def conv(
@@ -66,25 +76,11 @@ def conv(
             else f"weights of shape {shape} do not fit activations of shape {tensor.shape}"
         )
     tensor = builder.affine_levels(tensor, "its input", zero=any(padding))
-    levels, scale = _levels(weights)
-    tensor, levels = _one_gain(tensor, _dilated(levels, dilation), groups)
+    tensor, integers = _one_gain(tensor, IntegerWeights.of(weights).dilated(dilation), groups)
     layer = Conv(
-        name=builder.name(Conv),
-        weights=levels,
-        code=narrowest_code(levels),
-        stride=stride,
-        padding=padding,
-        groups=groups,
-    )
-    return product(builder, tensor, layer, scale)
-
-
-def _dilated(levels: Ints, dilation: tuple[int, int]) -> Ints:
-    """Kernels with ``dilation - 1`` zeros between their weights.  # (O, I, U, V) -> (O, I, U', V')"""
-    extents = [(extent - 1) * step + 1 for extent, step in zip(levels.shape[2:], dilation)]
-    result = np.zeros((*levels.shape[:2], *extents), levels.dtype)
-    result[:, :, :: dilation[0], :: dilation[1]] = levels
-    return result
+        name=builder.name(Conv), stride=stride, padding=padding, groups=groups, **integers.fields()
+    )  # fmt: skip
+    return product(builder, tensor, layer, integers.scale)
 
 
 def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Tensor:
@@ -106,26 +102,26 @@ def _check_quantized(tensor: Tensor) -> None:
         raise Refusal("its activations are not quantized: put a Quant before it")
 
 
-def _one_gain(tensor: Tensor, levels: Ints, groups: int) -> tuple[Tensor, Ints]:
-    """``tensor`` with one gain for all inputs of an output, and ``levels`` (outputs, inputs, ...) that make up for it.
+def _one_gain(tensor: Tensor, weights: IntegerWeights, groups: int) -> tuple[Tensor, IntegerWeights]:
+    """``tensor`` with one gain for all inputs of an output, and ``weights`` that make up for it.
 
     Where gains differ between channels, as behind a concatenation, each is an integer multiple of a common unit. The
     weights of the channel are multiplied by that integer.
     """
     gain = tensor.gains.gain
-    inputs = levels.shape[1]
+    outputs, inputs, *kernel = weights.levels.shape
     by_group = np.resize(gain, tensor.frame[0]).reshape(groups, inputs)
     if gain.size == 1 or not (by_group != by_group[:, :1]).any():
-        return tensor, levels
+        return tensor, weights
     if all(gain):
         unit = common_unit([abs(value) for value in gain])
         whole = [int(value / unit) for value in gain]
         if max(map(abs, whole)) <= _LARGEST_MULTIPLE:
-            group = np.arange(len(levels)) // (len(levels) // groups)
+            group = np.repeat(np.arange(groups), outputs // groups)
             multiples = np.array(whole, np.int64).reshape(groups, inputs)[group]
             shift = exact([value / k for value, k in zip(np.resize(tensor.gains.shift, len(whole)), whole)])
             curve = Curve().scaled(exact([unit]), one_if_alike(shift))
-            return replace(tensor, curve=curve), levels * multiples.reshape(*multiples.shape, *[1] * (levels.ndim - 2))
+            return replace(tensor, curve=curve), weights.times(multiples.reshape(*multiples.shape, *[1] * len(kernel)))
     raise Refusal(
         "the scale of its activations differs between its inputs, which no integer product can take: give them one "
         "scale, or scales that are small integer multiples of one"
@@ -149,29 +145,6 @@ def _gain_and_shift(tensor: Tensor, layer: Linear) -> tuple[Reals, Reals]:
     offsets = np.resize(offset, tensor.frame[0]).reshape(groups, inputs)
     # An output at a time: one object a weight would take a hundred bytes each.
     return gain, exact([np.dot(row.astype(object), offsets[share]) for row, share in zip(by_channel, group)])
-
-
-def _levels(weights: QuantizedConstant) -> tuple[Ints, Reals]:
-    """Integer weights (outputs, ...) with the zero point subtracted, and the scale of each output."""
-    scale = weights.scale.reshape(len(weights.scale), -1)
-    if (scale != scale[:, :1]).any():
-        raise Refusal("the scale of its weights differs between its inputs, which no integer product can take")
-    if (weights.zero != np.floor(weights.zero)).any():
-        raise Refusal("the zero point of its weights must be whole")
-    if (np.abs(weights.zero) > _LARGEST_ZERO).any():
-        raise Refusal(f"the zero point of its weights is beyond {_LARGEST_ZERO}")
-    return weights.levels - weights.zero.astype(np.int64), exact(one_if_alike(scale[:, 0]))
-
-
-def narrowest_code(levels: Ints) -> Code:
-    """The code of fewest bits that contains all ``levels``."""
-    low, high = int(levels.min()), int(levels.max())
-    if low >= -1 and high <= 1:
-        return BINARY if (levels != 0).all() else TERNARY
-    bits = DType.holding(low, high).bits
-    if bits > 16:
-        raise Refusal(f"its weights, {low} to {high}, need {bits} bits, 16 are the most")
-    return integer(bits)
 
 
 def stores_scales(weights: Quantized) -> bool:

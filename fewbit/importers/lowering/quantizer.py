@@ -49,12 +49,14 @@ class Quantizer:
 class QuantizedConstant:
     """Weights as integers: the real is ``scale * (levels - zero)``.
 
-    ``scale`` and ``zero`` have the shape of ``levels`` (as broadcast views).
+    ``scale`` and ``zero`` have the shape of ``levels`` (as broadcast views). ``code`` is the name of the weight code of
+    which the source graph says that the levels are; empty if it says nothing.
     """
 
     levels: Ints
     scale: Floats
     zero: Floats
+    code: str = ""
 
     @property
     def value(self) -> Array:
@@ -62,4 +64,4 @@ class QuantizedConstant:
 
     def map(self, reshape: Callable[[Array], Array]) -> QuantizedConstant:
         """Levels, scale and zero point under ``reshape``, which only moves elements."""
-        return QuantizedConstant(reshape(self.levels), reshape(self.scale), reshape(self.zero))
+        return QuantizedConstant(reshape(self.levels), reshape(self.scale), reshape(self.zero), self.code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ class Tensor:
         Shape in the source graph, with the batch axis.
     frame : tuple of int
         Shape of one frame in the network; channels are the first axis.
+    order : tuple of int
+        Where the source graph has the axes in another order than the frame: for each axis of ``shape``, its place in
+        the order of the frame, the batch axis first. (0, 2, 3, 1) is a map with channels last. Empty if the order is
+        the same.
     dtype : DType or None
         Type of the integers; None for a float32 input that nothing has quantized yet.
     low, high : int arrays (1,) or (channels,)
@@ -45,11 +49,14 @@ class Tensor:
         A quantizer whose integers the source graph has here, and that a later node completes; no layer has it yet.
     shared : bool
         Whether several nodes of the source graph read what the layer gives, so that the layer must stay as it is.
+    forked : bool
+        Whether several nodes read this tensor or one that it is computed from, so that the frame must stay as it is.
     """
 
     layer: str = ""
     shape: tuple[int, ...]
     frame: tuple[int, ...]
+    order: tuple[int, ...] = ()
     dtype: DType | None
     low: Ints
     high: Ints
@@ -61,6 +68,7 @@ class Tensor:
     function: str | None = None
     pending: Any = None
     shared: bool = False
+    forked: bool = False
 
     @staticmethod
     def source(
@@ -82,6 +90,32 @@ class Tensor:
             chain=chain,
             integral=integral,
         )
+
+    def transposed(self, perm: tuple[int, ...]) -> Tensor:
+        """The tensor with the axes of its shape in the order ``perm``; the integers stay where they are."""
+        places = self.order or tuple(range(len(self.shape)))
+        shape, order = tuple(self.shape[axis] for axis in perm), tuple(places[axis] for axis in perm)
+        long = [place for extent, place in zip(shape, order) if extent > 1]
+        return replace(self, shape=shape, order=() if long == sorted(long) else order)
+
+    def with_height(self) -> Tensor:
+        """A map with one axis, (1, channels, length), as a map of height 1; any other tensor as it is."""
+        if len(self.shape) != 3 or self.order:
+            return self
+        return replace(self, shape=(*self.shape[:2], 1, self.shape[2]))
+
+    def without_height(self) -> Tensor:
+        """The inverse of :meth:`with_height`."""
+        return replace(self, shape=(*self.shape[:2], self.shape[3]))
+
+    def in_frame(self, values: Any) -> Any:
+        """``values`` of the shape of this tensor, in the shape of its frame.  # shape -> frame"""
+        return (values.transpose(np.argsort(self.order)) if self.order else values).reshape(self.frame)
+
+    def axis(self, place: int) -> int:
+        """The place of axis ``place`` of the shape in the order of the frame, the batch axis first."""
+        place %= len(self.shape)
+        return self.order[place] if self.order else place
 
     @property
     def type(self) -> TensorType:

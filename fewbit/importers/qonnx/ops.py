@@ -12,8 +12,9 @@ import numpy as np
 from fewbit.exact import exact, square_root
 from fewbit.golden.budget import check_shape
 from fewbit.importers.lowering import joins
-from fewbit.importers.lowering.builder import Builder, float32
+from fewbit.importers.lowering.builder import Builder, channels_last_order, float32
 from fewbit.importers.lowering.products import dense
+from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call, matrix, plain
 from fewbit.importers.onnx_constants import (
@@ -26,7 +27,7 @@ from fewbit.importers.onnx_constants import (
     unsqueezed,
     whole_numbers,
 )
-from fewbit.importers.onnx_graph import QONNX_OPS, Array, Node, Refusal
+from fewbit.importers.onnx_graph import CHANNELS_LAST_DOMAIN, QONNX_OPS, Array, Node, Refusal
 from fewbit.importers.qonnx.ops_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
 from fewbit.importers.qonnx.qcdq import Codes, clip_codes, dequantize_linear, quantize_linear
 from fewbit.importers.qonnx.quantizer import bipolar_quant, multi_threshold, quant, sign
@@ -203,7 +204,7 @@ def _soft_max(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         raise Refusal("its input is not quantized: put a Quant before it")
     if extent == math.prod(tensor.shape):
         tensor = builder.flat(tensor)
-    elif first or axis != 1 or tensor.frame != tensor.shape[1:]:
+    elif first or tensor.axis(axis) != 1 or tensor.frame != tensor.shape[1:]:
         raise Refusal(
             f"must run over all scores of a frame, or over the channels, not over axis {axis} of {tensor.shape}"
         )
@@ -281,8 +282,19 @@ def _same(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _round(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """Round of whole numbers, which float32 may have missed by little: a sum as the mean times its count."""
+    call.node.settings()
+    gains = tensor.curve.gains
+    if tensor.dtype is None or gains is None or any(x.denominator > 1 for x in (*gains.gain, *gains.shift)):
+        raise Refusal("rounds what are not whole numbers already: put a Quant in its place, which has limits")
+    return replace(tensor, chain=None)
+
+
 def _reshape(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """Reshape, Flatten, Squeeze, Unsqueeze."""
+    if tensor.order:
+        tensor = builder.flat(tensor)
     if call.node.op == "Reshape":
         (allow_zero,) = call.node.settings(allowzero=0)
         (target,) = call.constants(1)
@@ -313,12 +325,13 @@ def _transpose(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     perm = list(range(len(tensor.shape)))[::-1] if perm is None else list(perm)
     if sorted(perm) != list(range(len(tensor.shape))):
         raise Refusal(f"its perm {perm} does not fit activations of shape {tensor.shape}")
-    moved = [axis for axis in perm if tensor.shape[axis] > 1]
-    if moved != sorted(moved):
-        if perm[0] != 0:
+    if tensor.index:
+        return replace(tensor, shape=tuple(tensor.shape[axis] for axis in perm))
+    if perm[0] != 0:
+        _with_batch(tensor, tuple(tensor.shape[axis] for axis in perm))
+        if [axis for axis in perm if tensor.shape[axis] > 1] != sorted(axis for axis in perm if tensor.shape[axis] > 1):
             raise Refusal("moves the batch axis")
-        return builder.transposed_input(tensor, tuple(axis - 1 for axis in perm[1:]))
-    return replace(tensor, shape=_with_batch(tensor, tuple(tensor.shape[axis] for axis in perm)))
+    return builder.transposed(tensor, tuple(perm))
 
 
 def _top_k(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -350,6 +363,7 @@ STEPS: dict[str, Callable[[Builder, Call, Tensor], Tensor]] = {
     "Div": _arithmetic,
     "Neg": _neg,
     "BatchNormalization": _batch_normalization,
+    "Round": _round,
     "Relu": _limit,
     "Clip": _limit,
     "QuantizeLinear": quantize_linear,
@@ -425,13 +439,36 @@ NEAREST = {
 """What works in place of an op that is not supported."""
 
 
+CHANNELS_LAST = frozenset({"Conv", "MaxPool", "BatchNormalization"})
+"""Ops that qonnx wraps for channels last."""
+
+
+def channels_last(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
+    """An op of :data:`CHANNELS_LAST`: the op itself on ``tensor`` with channels first, and for Conv on its kernels."""
+    rank = len(tensor.shape)
+    if rank not in (3, 4):
+        raise Refusal(f"takes maps with their channels last, not shape {tensor.shape}")
+    inputs = list(call.inputs)
+    if call.node.op == "Conv" and isinstance(kernels := call.inputs[1], QuantizedConstant | np.ndarray):
+
+        def first(part: Array) -> Array:
+            return np.moveaxis(part, -1, 1) if part.ndim == rank else part
+
+        inputs[1] = kernels.map(first) if isinstance(kernels, QuantizedConstant) else first(kernels)
+    wrapped = Call(replace(call.node, domain=""), tuple(inputs))
+    result = STEPS[call.node.op](builder, wrapped, builder.channels_first(tensor))
+    return builder.transposed(result, channels_last_order(rank))
+
+
 def operators() -> list[str]:
     """Operators that a tensor which depends on the input can go through."""
     return sorted(STEPS.keys() | JOINS.keys() | {"Shape"})
 
 
 def supported(node: Node) -> bool:
-    """Whether :data:`STEPS` or :data:`JOINS` takes this op of this domain."""
+    """Whether :data:`STEPS` or :data:`JOINS` takes this op of this domain, or it is one of :data:`CHANNELS_LAST`."""
+    if node.domain == CHANNELS_LAST_DOMAIN:
+        return node.op in CHANNELS_LAST
     return (node.op in STEPS or node.op in JOINS) and (
         node.is_qonnx or (node.domain == "" and node.op not in QONNX_OPS)
     )

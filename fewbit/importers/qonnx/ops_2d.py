@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from fewbit.exact import exact
 from fewbit.importers.lowering import pools as network_pools
 from fewbit.importers.lowering.builder import Builder
@@ -31,41 +33,26 @@ def convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
         raise Refusal(f"its kernel_shape {kernel} is not that of its weights, {list(extents)}")
     if one_axis:
         levels = levels.map(lambda part: part[:, :, None])
-        strides, pads, dilations = _of_height_1(strides, pads, dilations)
+        dilations = [1, *dilations] if dilations is not None and len(dilations) == 1 else dilations
+        strides = [1, *strides] if strides is not None and len(strides) == 1 else strides
+        pads = [0, pads[0], 0, pads[1]] if pads is not None and len(pads) == 2 else pads
     dilation = _steps("dilations", dilations)
     reach = [(extent - 1) * step + 1 for extent, step in zip(levels.levels.shape[2:], dilation)]
-    window = Window.of(_lifted(tensor).shape, reach, strides, pads, None, auto_pad)
-    tensor = conv(builder, _lifted(tensor), levels, window.stride, window.padding, groups, dilation)
-    if bias is None:
-        return _lowered(tensor) if one_axis else tensor
-    outputs = tensor.shape[1]
-    if bias.shape != (outputs,):
-        raise Refusal(f"needs a bias of shape ({outputs},), not {bias.shape}")
-    tensor, (vector,) = builder.vectors(tensor, bias.reshape(1, outputs, 1, 1))
-    tensor = builder.affine(tensor, None, exact(vector))
-    return _lowered(tensor) if one_axis else tensor
+    maps = _maps(builder, tensor)
+    window = Window.of(maps.shape, reach, strides, pads, None, auto_pad)
+    sums = conv(builder, maps, levels, window.stride, window.padding, groups, dilation)
+    if bias is not None:
+        outputs = sums.shape[1]
+        if bias.shape != (outputs,):
+            raise Refusal(f"needs a bias of shape ({outputs},), not {bias.shape}")
+        sums, (vector,) = builder.vectors(sums, bias.reshape(1, outputs, 1, 1))
+        sums = builder.affine(sums, None, exact(vector))
+    return sums.without_height() if one_axis else sums
 
 
-def _lifted(tensor: Tensor) -> Tensor:
-    """A map with one axis, (1, channels, length), as a map of height 1; other tensors as they are."""
-    if len(tensor.shape) != 3:
-        return tensor
-    return replace(tensor, shape=(*tensor.shape[:2], 1, tensor.shape[2]))
-
-
-def _lowered(tensor: Tensor) -> Tensor:
-    """The inverse of :func:`_lifted`."""
-    return replace(tensor, shape=(*tensor.shape[:2], tensor.shape[3]))
-
-
-def _of_height_1(*attributes: Any) -> list[Any]:
-    """Strides, pads and dilations along one axis as those of a map of height 1; what does not fit as it is."""
-    strides, pads, dilations = attributes
-    return [
-        [1, *strides] if strides and len(strides) == 1 else strides,
-        [0, pads[0], 0, pads[1]] if pads and len(pads) == 2 else pads,
-        [1, *dilations] if dilations and len(dilations) == 1 else dilations,
-    ]
+def _maps(builder: Builder, tensor: Tensor) -> Tensor:
+    """``tensor`` with channels first, a map with one axis as a map of height 1."""
+    return builder.transposed_input(tensor).with_height()
 
 
 def _steps(name: str, values: Any) -> tuple[int, int]:
@@ -79,26 +66,31 @@ def max_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """MaxPool; only its values are supported, not its indices."""
     window = Window.maximal(call.node, tensor.shape)
     call.constants(0)
-    return network_pools.max_pool(builder, tensor, window.kernel, window.stride, window.padding)
+    pooled = network_pools.max_pool(builder, _maps(builder, tensor), window.kernel, window.stride, window.padding)
+    return pooled.without_height() if len(tensor.shape) == 3 else pooled
 
 
 def average_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """AveragePool; every window must have the same divisor."""
     window = Window.averaging(call.node, tensor.shape)
     call.constants(0)
-    return network_pools.mean(builder, tensor, window.kernel, window.stride, window.padding)
+    pooled = network_pools.mean(builder, _maps(builder, tensor), window.kernel, window.stride, window.padding)
+    return pooled.without_height() if len(tensor.shape) == 3 else pooled
 
 
 def global_pool(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """GlobalMaxPool and GlobalAveragePool."""
     call.node.settings()
     call.constants(0)
-    if len(tensor.shape) != 4:
+    if len(tensor.shape) not in (3, 4):
         raise Refusal(f"takes maps of shape (1, channels, height, width), not {tensor.shape}")
-    whole = tensor.shape[2], tensor.shape[3]
+    maps = _maps(builder, tensor)
+    whole = maps.shape[2], maps.shape[3]
     if call.node.op == "GlobalAveragePool":
-        return network_pools.mean(builder, tensor, whole, whole)
-    return network_pools.max_pool(builder, tensor, whole, whole, (0, 0, 0, 0))
+        pooled = network_pools.mean(builder, maps, whole, whole)
+    else:
+        pooled = network_pools.max_pool(builder, maps, whole, whole, (0, 0, 0, 0))
+    return pooled.without_height() if len(tensor.shape) == 3 else pooled
 
 
 def reduce_mean(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -109,12 +101,20 @@ def reduce_mean(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     if not axes and nothing:
         return tensor
     rank = len(tensor.shape)
-    chosen = {axis % rank for axis in axes} if axes and all(-rank <= axis < rank for axis in axes) else set()
-    if rank != 4 or not chosen or not chosen <= {2, 3}:
+    given = {axis % rank for axis in axes} if axes and all(-rank <= axis < rank for axis in axes) else set()
+    chosen = {tensor.axis(axis) for axis in given}  # as they lie in the frame
+    if rank not in (3, 4) or not chosen or not chosen <= {2, 3}:
         raise Refusal(f"takes the mean over height and width of a map, not over axes {axes} of shape {tensor.shape}")
-    kernel = tensor.shape[2] if 2 in chosen else 1, tensor.shape[3] if 3 in chosen else 1
-    result = network_pools.mean(builder, tensor, kernel, kernel)
+    order = tensor.order
+    maps = _maps(builder, tensor.transposed(tuple(np.argsort(order))) if order else tensor)
+    heights = {3} if rank == 3 else chosen
+    kernel = maps.shape[2] if 2 in heights else 1, maps.shape[3] if 3 in heights else 1
+    result = network_pools.mean(builder, maps, kernel, kernel)
+    result = result.without_height() if rank == 3 else result
+    result = result.transposed(order) if order else result
     if keep:
         return result
-    shape = tuple(extent for axis, extent in enumerate(result.shape) if axis not in chosen)
+    if result.order:
+        result = builder.flat(result)
+    shape = tuple(extent for axis, extent in enumerate(result.shape) if axis not in given)
     return replace(result, shape=shape)

@@ -190,5 +190,5 @@ def quantize_constant(node: Node, value: Array, parameters: list[Array], budget:
         settings = quant_settings(node, bitwidth, 16)
         with np.errstate(all="ignore"):
             levels = settings.level32(np.asarray(value / nonzero_scale(scale) + zero, np.float32))
-    spread = [np.broadcast_to(parameter, levels.shape) for parameter in (nonzero_scale(scale), zero)]
-    return QuantizedConstant(levels.astype(np.int64), *spread)
+    scale, zero = (np.broadcast_to(parameter, levels.shape) for parameter in (nonzero_scale(scale), zero))
+    return QuantizedConstant(levels.astype(np.int64), scale, zero)

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from fewbit.golden.budget import Budget
 from fewbit.golden.dtype import BIPOLAR, DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call, Constant, plain
-from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
+from fewbit.importers.onnx_graph import CHANNELS_LAST_DOMAIN, Graph, Node, Refusal, read
 from fewbit.importers.onnx_linear import dequantized_constant
 from fewbit.importers.onnx_walk import Dialect, network_of, source_of
-from fewbit.importers.qonnx.ops import JOINS, NEAREST, STEPS, supported
+from fewbit.importers.qonnx.ops import JOINS, NEAREST, STEPS, channels_last, supported
 from fewbit.importers.qonnx.quantizer import quantize_constant
 
 
@@ -47,7 +47,7 @@ def load(path: str | Path, *, input: str | None = None) -> Network:
         node that stands in the way.
     """
     path = Path(path)
-    return load_graph(read(path), path, input)
+    return load_graph(read(path, several_outputs=True), path, input)
 
 
 def load_graph(graph: Graph, path: Path, input: str | None) -> Network:
@@ -95,7 +95,7 @@ def _check(node: Node, tensors: Sequence[Tensor]) -> None:
         raise Refusal("its input is of an integer type: cast it to float32 first")
 
 
-def _constant(call: Call, budget: Budget) -> Constant | None:
+def _constant(call: Call, graph: Graph) -> Constant | None:
     """Weights through a quantizer; None for other operators."""
     node = call.node
     values = [value for value in call.inputs if value is not None]
@@ -103,12 +103,14 @@ def _constant(call: Call, budget: Budget) -> Constant | None:
         arrays = [plain(value) for value in values]
         if len(arrays) != (2 if node.op == "BipolarQuant" else 4):
             raise Refusal(f"cannot have {len(arrays)} inputs")
-        return quantize_constant(node, arrays[0], arrays[1:], budget)
+        quantized = quantize_constant(node, arrays[0], arrays[1:], graph.budget)
+        return replace(quantized, code=graph.codes.get(node.outputs[0], ""))
     if node.op == "DequantizeLinear" and node.domain == "" and len(values) in (2, 3):
         return dequantized_constant(node, *(plain(value) for value in values))
     return None
 
 
 DIALECT = Dialect(
-    steps=STEPS, joins=JOINS, supported=supported, nearest=NEAREST, check=_check, constant=_constant
+    steps=STEPS, joins=JOINS, wrappers={CHANNELS_LAST_DOMAIN: channels_last}, supported=supported, nearest=NEAREST,
+    check=_check, constant=_constant,
 )  # fmt: skip

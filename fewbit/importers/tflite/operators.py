@@ -30,9 +30,9 @@ from fewbit.golden.network import (
 )
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.levels import first_reaching, levels_of
-from fewbit.importers.lowering.products import narrowest_code
 from fewbit.importers.lowering.sums import integer_gains
 from fewbit.importers.lowering.tensor import Tensor
+from fewbit.importers.lowering.weights import narrowest_code
 from fewbit.importers.onnx_graph import Refusal
 from fewbit.importers.tflite import model as file
 from fewbit.importers.tflite.arithmetic import Multiplier

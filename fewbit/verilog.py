@@ -34,7 +34,7 @@ from fewbit.sim.tb_top import *  # noqa: E402, F403
 '''
 
 
-def export(planned: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") -> list[Path]:
+def write_verilog(planned: Design, out_dir: str | Path, frames: Ints, *, notes: str = "") -> list[Path]:
     """Write a design to ``out_dir``: ``fewbit_top.v``, its bench, its test vectors, and its plan as text.
 
     Parameters
@@ -102,7 +102,7 @@ def run_exported_bench(out_dir: str | Path, *, simulator: str | None = None) -> 
     Parameters
     ----------
     out_dir : path
-        Output folder of :func:`export`.
+        Output folder of :func:`write_verilog`.
     simulator : str, optional
         One of :data:`fewbit.sim.cocotb_run.SIMULATORS`; by default that of :func:`fewbit.sim.cocotb_run.choose`.
 

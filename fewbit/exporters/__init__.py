@@ -1,0 +1,1 @@
+"""From networks to files of others. The native format is in :mod:`fewbit.golden.file`."""
