@@ -52,12 +52,13 @@ def buffer_depths(make: Callable[[], list[Node]], beats_in: int, beats_out: int,
         # The deepest fill of an unlimited buffer is an upper bound. A run with too few words ends early, so small
         # depths are tried first.
         most = run(depths, frames, times)[1][place].held(side)
-        low, high = 1, 1
+        # Where at most one word waits, no buffer may be needed: the branches arrive together.
+        low, high = (0, 0) if most == 1 else (1, 1)
         while high < most:
             depths[place][side] = high
             if in_time(depths):
                 break
-            low, high = high + 1, 2 * high
+            low, high = high + 1, max(1, 2 * high)
         high = min(high, most)
         while low < high:
             middle = (low + high) // 2

@@ -410,12 +410,16 @@ class Schedule:
     interval : int
         Cycles from one frame to the next once the pipeline is full.
     times : list of int
-        Cycle of each output beat, up to the frame in which the pipeline is full.
+        Cycle of each output beat, up to the frame in which the pipeline is full, counted from the cycle in which the
+        source first offers a beat.
+    start : int
+        Cycle of the first input transfer.
     """
 
     latency: int
     interval: int
     times: list[int] = field(repr=False, compare=False)
+    start: int = 0
 
 
 _MOST_PASSES = 16
@@ -467,15 +471,18 @@ def schedule_of(
 
 
 def _run(source: Step, sink: Sink, beats_in: int, beats_out: int, fastest: int, most_frames: int) -> Schedule:
-    offered = 0
+    offered = start = 0
     gaps: list[int] = []
-    for _ in range(most_frames):
-        for _ in range(beats_in):
-            offered = source.accept(offered) + 1
+    for frame in range(most_frames):
+        for beat in range(beats_in):
+            taken = source.accept(offered)
+            offered = taken + 1
+            if frame == beat == 0:
+                start = taken
         ends = sink.times[beats_out - 1 :: beats_out]
         gaps = [later - earlier for earlier, later in pairwise(ends)]
         if gaps[-2:] == [fastest, fastest]:
             break
     if not gaps:
         raise TooLate
-    return Schedule(ends[0] + 1, gaps[-1], sink.times)
+    return Schedule(ends[0] - start + 1, gaps[-1], sink.times, start)
