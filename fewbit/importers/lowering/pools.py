@@ -100,7 +100,8 @@ def _rising(builder: Builder, tensor: Tensor) -> Tensor:
     place = next((i for i, layer in enumerate(builder.layers) if layer.name == tensor.layer), None)
     if not tensor.quantized and place is not None and isinstance(last := builder.layers[place], Linear):
         weights = last.weights.astype(np.int64) * signs.reshape(-1, *[1] * (last.weights.ndim - 1))
-        builder.layers[place] = replace(last, weights=weights, code=narrowest_code(weights))
+        code = last.code if last.code.contains(weights) else narrowest_code(weights)
+        builder.layers[place] = replace(last, weights=weights, code=code)
         low, high = np.sort([signs * tensor.low, signs * tensor.high], axis=0)
         dtype = DType.holding(int(low.min()), int(high.max()))
         return replace(tensor, dtype=dtype, low=low, high=high, curve=tensor.curve.of_multiple(exact(signs)))
