@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fewbit.golden.budget import Budget, check_shape
 from fewbit.golden.errors import FewbitError
 from fewbit.importers.content import content_of
+from fewbit.importers.onnx_external import check_external
 
 Array = NDArray[Any]
 
@@ -342,8 +343,8 @@ def _array(tensor: Any, folder: Path | None, budget: Budget) -> Array:
             "integers, floats and booleans"
         )
     budget.take(list(tensor.dims), kind.itemsize, f"tensor {tensor.name!r}")
-    if external:
-        _check_external(tensor, math.prod(tensor.dims) * kind.itemsize)
+    if external and folder is not None:
+        check_external(tensor, folder, math.prod(tensor.dims) * kind.itemsize)
     try:
         return np.asarray(numpy_helper.to_array(tensor, "" if folder is None else str(folder)))
     except (ValueError, TypeError, LookupError, OSError, ArithmeticError) as error:
@@ -359,20 +360,6 @@ def _type_name(number: int) -> str:
     from onnx import TensorProto
 
     return str(TensorProto.DataType.Name(number).lower())
-
-
-def _check_external(tensor: Any, size: int) -> None:
-    """Raises FewbitError if ``tensor`` states another length of its external data than ``size`` bytes.
-
-    A tensor that states no length gets ``size``, so that no more than that is read from a large file.
-    """
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    if "length" not in entries:
-        tensor.external_data.add(key="length", value=str(size))
-    elif entries["length"] != str(size):
-        raise FewbitError(
-            f"tensor {tensor.name!r}: says {entries['length']} bytes of external data, its shape has {size}"
-        )
 
 
 def _element_type(value: Any) -> str:

@@ -111,7 +111,8 @@ class Reading:
                 f"takes maps, but its activations lie in a frame of shape {frame} already: only the input may be "
                 f"reshaped to {value.shape}"
             )
-        self.input_shape = self.source.shape[1:]
+        if [extent for extent in frame if extent > 1] != [extent for extent in shape[1:] if extent > 1]:
+            self.input_shape = self.source.shape[1:]
         self._reframe(shape[1:])
         return value
 
