@@ -12,7 +12,10 @@ from float_models import random_branches, read, reference
 from onnx_models import GraphBuilder
 from tiers import slow_but
 
+from fewbit import arrays, models
+from fewbit.engines import run_golden, run_rtl
 from fewbit.exact import exact
+from fewbit.generator import design
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR
 from fewbit.golden.network import Add, Network, Threshold
@@ -20,7 +23,7 @@ from fewbit.golden.quantizers.weight_vectors import WeightVectors
 from fewbit.golden.run import dequantize_output, run
 from fewbit.importers.float_onnx.layers import Bend, FloatPool, Product, Scale
 from fewbit.quantization.points import points_of
-from fewbit.quantization.quantize import Quantization, quantize
+from fewbit.quantization.quantize import Quantization, accuracy, input_kind, quantize
 from fewbit.quantization.recipe import Recipe
 
 
@@ -120,6 +123,62 @@ def test_scores_stay_near(seed: int, tmp_path: Any) -> None:
     network = quantize(source, recipe(), calibration=frames).network
     got = dequantize_output(network, run(network, frames).output)
     assert np.sqrt(np.mean((got - wanted) ** 2)) < 0.1 * np.sqrt(np.mean(wanted**2))
+
+
+def test_hardware_gives_the_integers(tmp_path: Any) -> None:
+    rng = np.random.default_rng(8)
+    graph = GraphBuilder(1, 4, 3)
+    graph.conv(rng.normal(size=(2, 1, 2, 2)).astype(np.float32))
+    start = graph.op("Relu")
+    graph.conv(rng.normal(size=(2, 2, 1, 1)).astype(np.float32))
+    graph.node("Add", graph.x, start)
+    graph.node("Concat", graph.op("Relu"), start, axis=1)
+    graph.flatten()
+    graph.dense(rng.normal(size=(24, 3)).astype(np.float32))
+    source = read(graph, tmp_path)
+    frames = rng.integers(0, 256, (5, *source.shape))
+    network = quantize(source, recipe("ternary"), activations=3, calibration=frames).network
+    assert {"add", "concat"} <= {layer.kind for layer in network.layers}
+    simulated = run_rtl(design(network, "ecp5-25k"), frames)
+    assert np.array_equal(simulated.scores, run_golden(network, frames).scores)
+
+
+def _residual_digits(features: Any) -> GraphBuilder:
+    """Two residual blocks of random filters and a dense layer with the weights ``features``, (1568, 10), for digits."""
+    rng = np.random.default_rng(9)
+    graph = GraphBuilder(1, 28, 28)
+    graph.conv(rng.normal(size=(32, 1, 5, 5)).astype(np.float32) / 5, strides=[2, 2], pads=[2, 2, 2, 2])
+    graph.op("Relu")
+    for _ in range(2):
+        start = graph.x
+        graph.conv(rng.normal(size=(32, 32, 3, 3)).astype(np.float32) / 17, pads=[1, 1, 1, 1])
+        graph.batch_norm(rng.normal(size=32), rng.normal(size=32), rng.normal(size=32), rng.random(32) + 0.5)
+        graph.op("Relu")
+        graph.conv(rng.normal(size=(32, 32, 1, 1)).astype(np.float32) / 6)
+        graph.node("Add", start, graph.x)
+        graph.op("Relu")
+    graph.op("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    graph.flatten()
+    graph.dense(features)
+    return graph
+
+
+@pytest.mark.slow
+def test_accuracy_of_a_residual_network_stays_near(tmp_path: Any) -> None:
+    """Its last layer is fitted to 3,000 digits by least squares; the accuracy is that on 500 others."""
+    x, labels = (arrays.read(path) for path in models.test_set("lenet5"))
+    x, fitted = x.reshape(-1, 1, 28, 28), 3000
+    reals = read(_residual_digits(np.eye(1568, dtype=np.float32)), tmp_path).run(x[:fitted] / np.float32(255))
+    gram = reals.T @ reals + 0.1 * np.trace(reals.T @ reals) / 1568 * np.eye(1568)
+    weights = np.linalg.solve(gram, reals.T @ np.eye(10)[labels[:fitted]]).astype(np.float32)
+    source = read(_residual_digits(weights), tmp_path)
+    rest = slice(fitted, fitted + 500)
+    kind = input_kind(None)
+    before = accuracy(source, x[rest], labels[rest], kind)
+    assert before > 0.88
+    for code, bits, lost in (("int(8)", 8, 0.01), ("int(4)", 4, 0.05)):
+        made = quantize(source, recipe(code), activations=bits, calibration=x[:100])
+        assert accuracy(made.network, x[rest], labels[rest], kind) > before - lost
 
 
 def test_sides_of_a_sum_are_powers_of_two_apart(tmp_path: Any) -> None:

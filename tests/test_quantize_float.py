@@ -15,6 +15,7 @@ from fewbit.exact import exact
 from fewbit.generator import design
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR, DType
+from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, Conv, Dense, Flatten, Linear, Network, Pool, TensorType, Threshold
 from fewbit.golden.quantizers.weight_vectors import WeightVectors
 from fewbit.golden.run import run
@@ -189,6 +190,20 @@ def test_without_a_relu_activations_are_signed(tmp_path):
         made = quantize(source, Recipe(code=Code.parse("ternary")), activations=bits)
         threshold = next(layer for layer in made.network.layers if isinstance(layer, Threshold))
         assert str(threshold.dtype) == dtype
+
+
+@pytest.mark.parametrize("code, stored", [("binary", "ternary"), ("shift3", "shift3"), ("int(4)", "int(4)")])
+def test_a_dilated_kernel_has_zeros_in_between(code, stored, tmp_path):
+    rng = np.random.default_rng(1)
+    graph = GraphBuilder(1, 6, 6)
+    graph.conv(rng.normal(size=(2, 1, 2, 2)).astype(np.float32), dilations=[2, 3])
+    source = read(graph, tmp_path)
+    made = quantize(source, Recipe(code=Code.parse(code)))
+    (layer,) = (layer for layer in made.network.layers if isinstance(layer, Conv))
+    assert (layer.weights.shape, str(layer.code)) == ((2, 1, 3, 4), stored)
+    assert np.array_equal(layer.weights[:, :, ::2, ::3].ravel(), made.weights["Conv_0"].levels.reshape(2, 4).ravel())
+    with pytest.raises(FewbitError, match="^layer 'Conv_0': is dilated, so that its weights cannot store scales: "):
+        quantize(source, Recipe(code=Code.parse(code), vectors=WeightVectors("inputs", 2)))
 
 
 def test_arg_max_ends_the_network(tmp_path):
