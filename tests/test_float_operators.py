@@ -13,7 +13,6 @@ from onnx import TensorProto
 from onnx_models import GraphBuilder
 
 from fewbit.golden.codes import Code
-from fewbit.golden.network import Network
 from fewbit.golden.quantizers.weight_vectors import WeightVectors
 from fewbit.golden.run import dequantize_output, run, source_frames
 from fewbit.importers.float_onnx.layers import Product, Scale
@@ -331,30 +330,13 @@ def built(name: str) -> GraphBuilder:
     return GRAPHS[name]()
 
 
-def as_float(network: Any, frames: Any) -> Any:
-    """``frames`` of the source graph's shape in the order of the float network."""
-    return np.asarray(source_frames(_Host(network), frames)).reshape(len(frames), *network.shape)
-
-
-class _Host(Network):
-    """What the host does with frames, of a float network."""
-
-    def __init__(self, network: Any) -> None:
-        from fewbit.golden.dtype import DType
-        from fewbit.golden.network import TensorType
-
-        for name in ("input_shape", "input_order", "input_batch"):
-            object.__setattr__(self, name, getattr(network, name))
-        object.__setattr__(self, "input", TensorType(DType.parse("uint8"), network.shape))
-
-
 @pytest.mark.parametrize("name", GRAPHS)
 def test_operator(name: str, tmp_path: Any) -> None:
     graph = built(name)
     integers = np.random.default_rng(5).integers(0, 256, (40, *graph.shape))
     wanted = reference(graph, integers.astype(np.float32) / np.float32(255))
     source = read(graph, tmp_path)
-    got = source.outputs(as_float(source, integers / np.float32(255)).astype(np.float32))
+    got = source.outputs(source.source_frames(integers / np.float32(255)))
     assert got.shape == wanted.shape
     assert got == pytest.approx(wanted, rel=1e-4, abs=1e-4 * float(np.abs(wanted).max()))
     network = quantize(source, INT8, calibration=integers).network

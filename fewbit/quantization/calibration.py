@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbit.golden.run import reordered, shaped
 from fewbit.importers.float_onnx.layers import Floats
 from fewbit.importers.float_onnx.network import BATCH, FloatNetwork
 from fewbit.input_kind import InputKind
@@ -41,9 +40,7 @@ def float_inputs(network: FloatNetwork, kind: InputKind, frames: Floats) -> Floa
 
     Raises FewbitError if their shape or values do not match the network and ``kind``.
     """
-    given = network.shape if network.input_shape is None else network.input_shape
-    frames = reordered(np.asarray(frames), network.shape, given, network.input_order, network.input_batch)
-    return kind.reals(kind.integers(shaped(frames, network.shape)))
+    return kind.reals(kind.integers(network.source_frames(np.asarray(frames))))
 
 
 def choose_activations(

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.golden.run import apply_output_function
+from fewbit.golden.run import apply_output_function, reordered, shaped
 from fewbit.importers.float_onnx.layers import Best, FloatLayer, Floats, Product
 
 BATCH = 250
@@ -62,6 +62,14 @@ class FloatNetwork:
     def classes(self) -> int:
         """Scores of a frame."""
         return self.run(np.zeros((1, *self.shape)), stop=self.scores_at).size
+
+    def source_frames(self, frames: Floats) -> Floats:
+        """``frames``, (N, ...) as the source model takes them, as frames (N, \\*shape) of the network.
+
+        Raises FewbitError if they have another shape.
+        """
+        given = self.shape if self.input_shape is None else self.input_shape
+        return shaped(reordered(frames, self.shape, given, self.input_order, self.input_batch), self.shape)
 
     def readers(self, number: int) -> list[int]:
         """The numbers of the tensors that are made from tensor ``number``; one that is read twice counts twice."""
