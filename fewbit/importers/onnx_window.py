@@ -7,8 +7,6 @@ from typing import Any
 
 from fewbit.importers.onnx_graph import Node, Refusal
 
-_LARGEST_DILATION = 64
-
 
 @dataclass(frozen=True)
 class Window:
@@ -30,12 +28,12 @@ class Window:
     ) -> Window:
         """The window over activations of ``shape``; ``auto_pad`` becomes explicit padding.
 
-        A map with one axis, (1, channels, length), is one of height 1.
+        A window along one axis is one over a map of height 1.
         """
         if len(shape) == 3:
-            kernel, strides, dilations = (_lifted(values) for values in (kernel, strides, dilations))
-            shape = lifted(shape)
-            pads = [0, pads[0], 0, pads[1]] if pads is not None and len(pads) == 2 else pads
+            kernel = _beside(1, kernel, 1)
+            strides, dilations, pads = _beside(1, strides, 1), _beside(1, dilations, 1), _beside(0, pads, 2)
+            shape = (*shape[:2], 1, shape[2])
         if len(shape) != 4:
             raise Refusal(f"takes maps of shape (1, channels, height, width), not {shape}")
         rows, columns = _numbers("kernel_shape", kernel, 2, 1)
@@ -57,24 +55,6 @@ class Window:
         if max(top, bottom) >= rows or max(left, right) >= columns:
             raise Refusal(f"its padding {(top, left, bottom, right)} must be less than its kernel of {rows}x{columns}")
         return Window((rows, columns), (stride[0], stride[1]), (top, left, bottom, right))
-
-    @staticmethod
-    def convolving(node: Node, shape: tuple[int, ...], extents: tuple[int, ...]) -> tuple[Window, tuple[int, int], int]:
-        """The window of a Conv, with the dilated kernel, over activations of ``shape``; its dilation; its groups.
-
-        ``extents`` are those of the kernel in the weights.
-        """
-        auto_pad, dilations, groups, kernel, pads, strides = node.settings(
-            auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None
-        )
-        if kernel is not None and tuple(kernel) != extents:
-            raise Refusal(f"its kernel_shape {kernel} is not that of its weights, {list(extents)}")
-        steps = _numbers("dilations", [1] * len(extents) if dilations is None else dilations, len(extents), 1)
-        if max(steps) > _LARGEST_DILATION:
-            raise Refusal(f"its attribute 'dilations' must be at most {_LARGEST_DILATION}, not {steps}")
-        reach = [(extent - 1) * step + 1 for extent, step in zip(extents, steps)]
-        window = Window.of(shape, reach, strides, pads, None, auto_pad)
-        return window, (1 if len(steps) == 1 else steps[0], steps[-1]), groups
 
     @staticmethod
     def maximal(node: Node, shape: tuple[int, ...]) -> Window:
@@ -107,22 +87,21 @@ class Window:
 
     def positions(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Rows and columns of windows over activations of ``shape``. Raises Refusal if there are none."""
+        if len(shape) != 4:
+            raise Refusal(f"takes maps of shape (1, channels, height, width), not {shape}")
         top, left, bottom, right = self.padding
-        shape = lifted(shape)
         height, width = shape[2] + top + bottom, shape[3] + left + right
         if self.kernel[0] > height or self.kernel[1] > width:
             raise Refusal(f"its kernel of {self.kernel[0]}x{self.kernel[1]} is larger than its input of shape {shape}")
         return (height - self.kernel[0]) // self.stride[0] + 1, (width - self.kernel[1]) // self.stride[1] + 1
 
 
-def lifted(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a map with one axis, (1, channels, length), as that of a map of height 1; others as they are."""
-    return (*shape[:2], 1, shape[2]) if len(shape) == 3 else shape
-
-
-def _lifted(values: Any) -> Any:
-    """Numbers along one axis as those of a map of height 1; what does not fit as it is."""
-    return [1, *values] if values is not None and len(values) == 1 else values
+def _beside(height: int, values: Any, count: int) -> Any:
+    """Attribute of a window along one axis, ``count`` numbers, with that of the height before each; what is not such
+    an attribute as it is."""
+    if values is None or len(values) != count:
+        return values
+    return [number for value in values for number in (height, value)]
 
 
 def _numbers(name: str, values: Any, count: int, least: int) -> list[int]:

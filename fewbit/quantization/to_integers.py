@@ -30,7 +30,7 @@ from fewbit.importers.float_onnx.network import FloatNetwork
 from fewbit.importers.lowering import joins
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.pools import max_pool, mean
-from fewbit.importers.lowering.products import dilated_fields, linear_fields, product
+from fewbit.importers.lowering.products import linear_fields, narrowest_code, product
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.input_kind import InputKind
 from fewbit.quantization.activation_range import Activation, activation_kind
@@ -110,10 +110,14 @@ class _Lowering:
             made = product(self.builder, tensors[0], Dense(name=source.name, **fields), scale)
             return self.builder.affine(made, None, exact(source.bias))
         if source.dilation != (1, 1):
-            try:
-                fields = dilated_fields(fields, source.dilation)
-            except FewbitError as error:
-                raise FewbitError(f"layer {source.name!r}: {error}") from None
+            if fields["scales"] is not None:
+                raise FewbitError(
+                    f"layer {source.name!r}: is dilated, so that its weights cannot store scales: give it one scale "
+                    "for each output (--axis channel)"
+                )
+            levels = source.dilated(fields["weights"])
+            code = fields["code"] if fields["code"].contains(levels) else narrowest_code(levels)
+            fields |= {"weights": levels, "code": code}
         window: dict[str, Any] = {"stride": source.stride, "padding": source.padding, "groups": source.groups}
         made = product(self.builder, tensors[0], Conv(name=source.name, **fields, **window), scale)
         return self.builder.affine(made, None, exact(source.bias))

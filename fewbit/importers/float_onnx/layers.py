@@ -68,6 +68,13 @@ class Product(FloatLayer):
     def with_matrix(self, matrix: Floats) -> Product:
         return replace(self, weights=self.from_matrix(matrix))
 
+    def dilated(self, weights: Any) -> Any:
+        """``weights``, of the shape of :attr:`weights`, with zeros in between: the dilated kernel on the map."""
+        extents = [(extent - 1) * step + 1 for extent, step in zip(weights.shape[2:], self.dilation)]
+        kernel = np.zeros((*weights.shape[:2], *extents), weights.dtype)
+        kernel[:, :, :: self.dilation[0], :: self.dilation[1]] = weights
+        return kernel
+
     def run(self, *inputs: Floats) -> Floats:
         (x,) = inputs
         if not self.convolves:

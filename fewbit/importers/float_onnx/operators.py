@@ -21,7 +21,7 @@ from fewbit.importers.float_onnx.layers import (
     Smooth,
     Sum,
 )
-from fewbit.importers.float_onnx.values import Reading, Value
+from fewbit.importers.float_onnx.values import Reading, Value, lifted
 from fewbit.importers.onnx_constants import (
     axes_of,
     cast_target,
@@ -32,9 +32,10 @@ from fewbit.importers.onnx_constants import (
     whole_numbers,
 )
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.onnx_window import Window, lifted
+from fewbit.importers.onnx_window import Window
 
 Inputs = tuple[Value | Array | None, ...]
+_LARGEST_DILATION = 64
 _ONE, _ZERO = np.ones(1), np.zeros(1)
 
 
@@ -100,14 +101,27 @@ def _convolution(reading: Reading, node: Node, inputs: Inputs, value: Value) -> 
     rank = len(value.shape)
     if rank not in (3, 4):
         raise Refusal(f"takes maps of shape (1, channels, height, width) or (1, channels, length), not {value.shape}")
+    auto_pad, dilations, groups, kernel, pads, strides = node.settings(
+        auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None
+    )
     weights = _weights(inputs, value, rank)
-    window, dilation, groups = Window.convolving(node, value.shape, weights.shape[2:])
+    extents = weights.shape[2:]
+    if kernel is not None and tuple(kernel) != extents:
+        raise Refusal(f"its kernel_shape {kernel} is not that of its weights, {list(extents)}")
+    steps = [1] * len(extents) if dilations is None else dilations
+    if len(steps) != len(extents) or any(not 1 <= step <= _LARGEST_DILATION for step in steps):
+        raise Refusal(
+            f"its attribute 'dilations' must be {len(extents)} whole numbers from 1 to {_LARGEST_DILATION}, not {steps}"
+        )
+    reach = [(extent - 1) * step + 1 for extent, step in zip(extents, steps)]
+    window = Window.of(value.shape, reach, strides, pads, None, auto_pad)
     if groups < 1 or len(weights) % groups or value.shape[1] != weights.shape[1] * groups:
         raise Refusal(f"weights of shape {weights.shape} in {groups} groups do not fit activations of {value.shape}")
-    positions = window.positions(value.shape)
+    positions = window.positions(lifted(value.shape))
     if rank == 3:
         weights = weights[:, :, None]
     shape = (1, len(weights), *positions[4 - rank :])
+    dilation = (1 if rank == 3 else steps[0], steps[-1])
     bias = _parameters(inputs, 2)[1]
     return _product(reading, node, reading.map(value), weights, bias, shape, window, groups, dilation)
 
@@ -263,7 +277,7 @@ def _global_pool(reading: Reading, node: Node, inputs: Inputs, value: Value) -> 
 def _pooled(reading: Reading, value: Value, mode: str, window: Window) -> Value:
     rank = len(value.shape)
     value = reading.map(value)
-    positions = window.positions(value.shape)
+    positions = window.positions(lifted(value.shape))
     layer = FloatPool(mode=mode, kernel=window.kernel, stride=window.stride, padding=window.padding)
     made = reading.add(layer, value, frame=(value.shape[1], *positions))
     return replace(made, shape=(*value.shape[:2], *positions[4 - rank :]))

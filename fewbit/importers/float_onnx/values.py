@@ -12,7 +12,11 @@ from fewbit.importers.float_onnx.draft import Draft
 from fewbit.importers.float_onnx.layers import Bend, Clip, Flat, FloatLayer, Floats, Product, Scale, Smooth
 from fewbit.importers.onnx_constants import broadcasts
 from fewbit.importers.onnx_graph import Array, Graph, Refusal
-from fewbit.importers.onnx_window import lifted
+
+
+def lifted(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a map with one axis, (1, channels, length), as that of a map of height 1; others as they are."""
+    return (*shape[:2], 1, shape[2]) if len(shape) == 3 else shape
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,20 +87,6 @@ def _dilated(levels: Ints, dilation: tuple[int, int]) -> Ints:
     return result
 
 
-def dilated_fields(fields: dict[str, Any], dilation: tuple[int, int]) -> dict[str, Any]:
-    """``fields`` of a convolution, as :func:`linear_fields` gives them, with a dilated kernel.
-
-    The weights in between are 0, which the code must contain; binary weights become ternary.
-    """
-    if fields["scales"] is not None:
-        raise Refusal(
-            "is dilated, so that its weights cannot store scales: give it one scale for each output (--axis channel)"
-        )
-    weights = _dilated(fields["weights"], dilation)
-    code = fields["code"] if fields["code"].contains(weights) else narrowest_code(weights)
-    return fields | {"weights": weights, "code": code}
-
-
 def product(builder: Builder, tensor: Tensor, layer: Linear, scale: Reals) -> Tensor:
     """The sums of ``layer``; a real weight is ``scale``, (1,) or (outputs,), times the integer weight.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.obstacles import Obstacles
 from fewbit.importers.onnx_constants import constant_result
-from fewbit.importers.onnx_graph import Graph, Node, Refusal, carrier, read
+from fewbit.importers.onnx_graph import Graph, Node, Refusal, read
 from fewbit.importers.qonnx.call import Call, Constant, plain
 from fewbit.importers.qonnx.ops import AFTER_FUNCTION, JOINS, NEAREST, RESHAPING, STEPS, supported
 from fewbit.importers.qonnx.qcdq import dequantized_constant
@@ -131,7 +132,7 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
             elif not active:
                 constants[node.outputs[0]] = _constant(Call(node, inputs), graph.budget)
             else:
-                output = carrier(node, needed)
+                output = _output(node, needed)
                 made = _step(builder, Call(node, inputs), [tensors[name] for name in active])
                 tensors[output] = replace(made, shared=made.shared or readers[output] > 1)
         except FewbitError as error:
@@ -142,6 +143,17 @@ def _walk(graph: Graph, name: str, option: str | None) -> tuple[Network | None, 
     if graph.output not in tensors:
         raise FewbitError(f"the output {graph.output!r} does not depend on the input")
     return builder.network(name, tensors[graph.output]), []
+
+
+def _output(node: Node, needed: Collection[str]) -> str:
+    """Name of the output that carries the activations. Refuses a node with another output that is used."""
+    place = 1 if node.op == "TopK" else 0
+    if len(node.outputs) <= place:
+        raise Refusal(f"cannot have {len(node.outputs)} outputs")
+    for index, name in enumerate(node.outputs):
+        if index != place and name in needed:
+            raise Refusal(f"its output {name!r} is not supported")
+    return node.outputs[place]
 
 
 def _step(builder: Builder, call: Call, tensors: list[Tensor]) -> Tensor:
