@@ -202,8 +202,9 @@ def product_of_branches(graph):
         (
             (1, 5, 5),
             lambda g: (conv(g), g.node("Reshape", g.x, g.constant([1, 1, 6, 3], np.int64)), conv(g)),
-            "node 'Conv_2' (Conv): takes maps, but its activations lie in a frame of shape (2, 3, 3) already: "
-            "only the input may be reshaped to (1, 1, 6, 3)",
+            "node 'Conv_2' (Conv): takes maps, but its activations lie in a frame of shape (2, 3, 3) already, "
+            "as behind a reshape or a constant that differs within a channel: only the input may be reshaped to "
+            "(1, 1, 6, 3)",
         ),
     ],
 )

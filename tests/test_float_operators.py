@@ -274,6 +274,77 @@ def old_clip() -> GraphBuilder:
     return graph
 
 
+def input_skip(graph: GraphBuilder) -> None:
+    start = graph.x
+    conv(graph, 2, 2, pads=[1, 1, 1, 1])
+    graph.node("Add", start, graph.x)
+    relu(graph)
+
+
+def input_beside(graph: GraphBuilder) -> None:
+    start = graph.x
+    conv(graph, 2, 2, pads=[1, 1, 1, 1])
+    graph.node("Concat", start, graph.x, axis=-3)
+    conv(graph, 2, 4)
+
+
+def skip_over_a_pool(graph: GraphBuilder) -> None:
+    """As a U-Net."""
+    conv(graph, 3, 2, pads=[1, 1, 1, 1])
+    start = graph.op("Relu")
+    graph.op("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    padded(graph)
+    relu(graph)
+    graph.node("Concat", start, graph.x, axis=1)
+    conv(graph, 2, 6, 1)
+
+
+def pools_beside(graph: GraphBuilder) -> None:
+    conv(graph)
+    start = graph.op("Relu")
+    sides = [graph.node(op, start) for op in ("GlobalAveragePool", "GlobalMaxPool")]
+    graph.node("Concat", *sides, axis=1)
+
+
+def preactivated(graph: GraphBuilder) -> None:
+    conv(graph, pads=[1, 1, 1, 1])
+    for _ in range(3):
+        start = graph.x
+        norm(graph)
+        relu(graph)
+        padded(graph)
+        graph.node("Add", graph.x, start)
+    graph.op("ReduceMean", axes=[2, 3], keepdims=0)
+
+
+def three_branches(graph: GraphBuilder) -> None:
+    start, sides = graph.x, []
+    for _ in range(3):
+        graph.x = start
+        conv(graph, kernel=1)
+        sides.append(graph.x)
+    graph.node("Sum", *sides)
+    graph.op("LeakyRelu")
+
+
+def doubled(graph: GraphBuilder) -> None:
+    conv(graph)
+    graph.node("Add", graph.x, graph.x)
+
+
+def branched(make: Callable[[GraphBuilder], None], size: int | None) -> Callable[[], GraphBuilder]:
+    """A graph of what ``make`` adds and a dense layer for ``size`` inputs, if any."""
+
+    def whole() -> GraphBuilder:
+        graph = GraphBuilder(2, 6, 6)
+        make(graph)
+        if size is not None:
+            head(graph, size)
+        return graph
+
+    return whole
+
+
 GRAPHS: dict[str, Callable[[], GraphBuilder]] = {
     "norm": first(norm),
     "norm, Relu": first(norm, relu),
@@ -321,6 +392,15 @@ GRAPHS: dict[str, Callable[[], GraphBuilder]] = {
     "Sigmoid end": ending(("Sigmoid", {})),
     "Tanh end": ending(("Tanh", {})),
     "Relu end": ending(("Relu", {})),
+    "input skip": branched(input_skip, 72),
+    "input beside": branched(input_beside, 32),
+    "skip over a pool": branched(skip_over_a_pool, None),
+    "pools beside": branched(pools_beside, 6),
+    "preactivated": branched(preactivated, 3),
+    "three branches": branched(three_branches, 108),
+    "doubled": branched(doubled, 48),
+    "sum at the end": branched(input_skip, None),
+    "concatenation at the end": branched(pools_beside, None),
 }
 
 
@@ -352,6 +432,7 @@ def test_gains_go_into_products_where_they_can(tmp_path: Any) -> None:
         "Relu, norm, padded convolution", "pool, norm, Relu", "Relu, norm, pool", "Relu, norm, pool, mean",
         "Relu, norm, pool, padded convolution", "Relu, inverted, pool, mean", "Relu, mean, norm, padded convolution",
         "Relu, pieces, padded convolution", "normalized input, padded convolution", "norm first", "scaled end",
+        "preactivated",
     }  # fmt: skip
 
 

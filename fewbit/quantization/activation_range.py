@@ -34,7 +34,7 @@ class Activation:
     """
 
     dtype: DType
-    scale: float
+    scale: float | Fraction
 
     @property
     def boundaries(self) -> list[Boundary]:
@@ -47,13 +47,14 @@ class Activation:
 
     def apply(self, reals: Floats) -> Floats:
         """Quantize ``reals`` and return the real values of the resulting integers."""
+        scale = float(self.scale)
         if self.dtype.kind == "bipolar":
-            return np.where(reals >= 0, self.scale, -self.scale)
-        return np.asarray(self.scale * np.clip(np.rint(reals / self.scale), self.dtype.min, self.dtype.max))
+            return np.where(reals >= 0, scale, -scale)
+        return np.asarray(scale * np.clip(np.rint(reals / scale), self.dtype.min, self.dtype.max))
 
 
 def choose_activation(
-    reals: Floats, bits: int, signed: bool, margin: float = 1.0, unit: float | None = None
+    reals: Floats, bits: int, signed: bool, margin: float = 1.0, unit: float | Fraction | None = None
 ) -> Activation:
     """Choose the scale with the least squared error on ``reals``, then multiply it by ``margin``.
 
@@ -71,13 +72,19 @@ def choose_activation(
     largest = float(np.abs(reals).max(initial=0))
     if not largest:
         return Activation(dtype, 1.0 if unit is None else unit)
-    scales = [largest * share / dtype.max for share in _SHARES]
-    if unit is not None:
-        most = math.ceil(math.log2(largest * margin / dtype.max / unit))
-        scales = [unit / margin * 2.0**power for power in range(most, most - len(_SHARES) // 8 - 1, -1)]
-    candidates = [Activation(dtype, scale) for scale in scales]
-    errors = [float(np.sum((candidate.apply(reals) - reals) ** 2)) for candidate in candidates]
-    return Activation(dtype, margin * candidates[int(np.argmin(errors))].scale)
+    if unit is None:
+        scales = [largest * share / dtype.max for share in _SHARES]
+        return Activation(dtype, margin * scales[_nearest(reals, dtype, scales)])
+    most = math.ceil(math.log2(largest * margin / dtype.max / float(unit)))
+    powers = [Fraction(2) ** (most - step) for step in range(len(_SHARES) // 8 + 1)]
+    place = _nearest(reals, dtype, [float(Fraction(unit) * power) / margin for power in powers])
+    return Activation(dtype, Fraction(unit) * powers[place])
+
+
+def _nearest(reals: Floats, dtype: DType, scales: list[float]) -> int:
+    """The place of that of ``scales`` with the least squared error on ``reals``."""
+    errors = [float(np.sum((Activation(dtype, scale).apply(reals) - reals) ** 2)) for scale in scales]
+    return int(np.argmin(errors))
 
 
 def sample(reals: Floats, before: int = 0, count: int | None = None) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 from fewbit.importers.float_onnx.layers import Floats
@@ -51,7 +53,7 @@ def choose_activations(
     The products should already have their quantized weights. ``bits`` is the width of activations that products read.
     """
     reals = _reals(network, points, frames)
-    units = {0: float(kind.scale)}
+    units: dict[int, float | Fraction] = {0: kind.scale}
     chosen: dict[int, Activation] = {}
     for tensor in points.points:
         if tensor in chosen:

@@ -460,6 +460,8 @@ def _concat(reading: Reading, node: Node, values: Sequence[Value]) -> Value:
     axis %= rank
     if len(values) == 1:
         return values[0]
+    if len({value.number for value in values}) < len(values):
+        raise Refusal("joins a branch with itself: let the weights behind it take each of its channels once")
     naturals = [lifted(value.natural) for value in values]
     vectors = [math.prod(value.shape) == value.shape[axis] for value in values]
     if len({value.channels_last for value in values}) > 1 or not (

@@ -112,8 +112,8 @@ class Reading:
             return value
         if not self._only_elementwise:
             raise Refusal(
-                f"takes maps, but its activations lie in a frame of shape {frame} already: only the input may be "
-                f"reshaped to {value.shape}"
+                f"takes maps, but its activations lie in a frame of shape {frame} already, as behind a reshape or a "
+                f"constant that differs within a channel: only the input may be reshaped to {value.shape}"
             )
         if [extent for extent in frame if extent > 1] != [extent for extent in shape[1:] if extent > 1]:
             self.input_shape = self.source.shape[1:]
