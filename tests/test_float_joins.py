@@ -13,9 +13,7 @@ from onnx_models import GraphBuilder
 from tiers import slow_but
 
 from fewbit import arrays, models
-from fewbit.engines import run_golden, run_rtl
 from fewbit.exact import exact
-from fewbit.generator import design
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import BIPOLAR
 from fewbit.golden.network import Add, Network, Threshold
@@ -79,7 +77,7 @@ def exact_tensors(made: Quantization, integers: Any) -> tuple[list[Any], list[An
     return tensors, levels
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", slow_but(range(10), range(40)))
 def test_read_as_the_reference_executes_it(seed: int, tmp_path: Any) -> None:
     rng = np.random.default_rng(seed)
     graph = random_branches(rng)
@@ -90,7 +88,7 @@ def test_read_as_the_reference_executes_it(seed: int, tmp_path: Any) -> None:
     assert got == pytest.approx(wanted, rel=1e-4, abs=1e-4 * float(np.abs(wanted).max()))
 
 
-@pytest.mark.parametrize("seed", slow_but(range(25), range(100)))
+@pytest.mark.parametrize("seed", slow_but(range(10), range(100)))
 def test_integers_are_those_of_exact_fractions(seed: int, tmp_path: Any) -> None:
     rng = np.random.default_rng(seed)
     source = read(random_branches(rng), tmp_path)
@@ -114,7 +112,7 @@ def _slack(network: Network, output: Any) -> float:
     return float(network.output_scale.max() * (1 + np.abs(output).max() / 64))
 
 
-@pytest.mark.parametrize("seed", slow_but(range(8), range(30)))
+@pytest.mark.parametrize("seed", slow_but(range(2), range(30)))
 def test_scores_stay_near(seed: int, tmp_path: Any) -> None:
     rng = np.random.default_rng(100 + seed)
     source = read(random_branches(rng), tmp_path)
@@ -125,59 +123,41 @@ def test_scores_stay_near(seed: int, tmp_path: Any) -> None:
     assert np.sqrt(np.mean((got - wanted) ** 2)) < 0.1 * np.sqrt(np.mean(wanted**2))
 
 
-def test_hardware_gives_the_integers(tmp_path: Any) -> None:
-    rng = np.random.default_rng(8)
-    graph = GraphBuilder(1, 4, 3)
-    graph.conv(rng.normal(size=(2, 1, 2, 2)).astype(np.float32))
-    start = graph.op("Relu")
-    graph.conv(rng.normal(size=(2, 2, 1, 1)).astype(np.float32))
-    graph.node("Add", graph.x, start)
-    graph.node("Concat", graph.op("Relu"), start, axis=1)
-    graph.flatten()
-    graph.dense(rng.normal(size=(24, 3)).astype(np.float32))
-    source = read(graph, tmp_path)
-    frames = rng.integers(0, 256, (5, *source.shape))
-    network = quantize(source, recipe("ternary"), activations=3, calibration=frames).network
-    assert {"add", "concat"} <= {layer.kind for layer in network.layers}
-    simulated = run_rtl(design(network, "ecp5-25k"), frames)
-    assert np.array_equal(simulated.scores, run_golden(network, frames).scores)
-
-
-def _residual_digits(features: Any) -> GraphBuilder:
-    """Two residual blocks of random filters and a dense layer with the weights ``features``, (1568, 10), for digits."""
+def _residual_digits(channels: int, last: Any) -> GraphBuilder:
+    """Two residual blocks of random filters, and a dense layer with the weights ``last`` (inputs, outputs)."""
     rng = np.random.default_rng(9)
     graph = GraphBuilder(1, 28, 28)
-    graph.conv(rng.normal(size=(32, 1, 5, 5)).astype(np.float32) / 5, strides=[2, 2], pads=[2, 2, 2, 2])
+    graph.conv(rng.normal(size=(channels, 1, 5, 5)).astype(np.float32) / 5, strides=[2, 2], pads=[2, 2, 2, 2])
     graph.op("Relu")
     for _ in range(2):
         start = graph.x
-        graph.conv(rng.normal(size=(32, 32, 3, 3)).astype(np.float32) / 17, pads=[1, 1, 1, 1])
-        graph.batch_norm(rng.normal(size=32), rng.normal(size=32), rng.normal(size=32), rng.random(32) + 0.5)
+        filters = rng.normal(size=(channels, channels, 3, 3)) / (3 * channels**0.5)
+        graph.conv(filters.astype(np.float32), pads=[1, 1, 1, 1])
+        graph.batch_norm(*rng.normal(size=(3, channels)), rng.random(channels) + 0.5)
         graph.op("Relu")
-        graph.conv(rng.normal(size=(32, 32, 1, 1)).astype(np.float32) / 6)
+        graph.conv((rng.normal(size=(channels, channels, 1, 1)) / channels**0.5).astype(np.float32))
         graph.node("Add", start, graph.x)
         graph.op("Relu")
     graph.op("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
     graph.flatten()
-    graph.dense(features)
+    graph.dense(last)
     return graph
 
 
-@pytest.mark.slow
-def test_accuracy_of_a_residual_network_stays_near(tmp_path: Any) -> None:
-    """Its last layer is fitted to 3,000 digits by least squares; the accuracy is that on 500 others."""
+@pytest.mark.parametrize("channels, fitted, least", slow_but([(8, 600, 0.7)], [(8, 600, 0.7), (32, 3000, 0.88)]))
+def test_accuracy_of_a_residual_network_stays_near(channels: int, fitted: int, least: float, tmp_path: Any) -> None:
+    """Its last layer is fitted to digits by least squares; the accuracy is that on 200 others."""
     x, labels = (arrays.read(path) for path in models.test_set("lenet5"))
-    x, fitted = x.reshape(-1, 1, 28, 28), 3000
-    reals = read(_residual_digits(np.eye(1568, dtype=np.float32)), tmp_path).run(x[:fitted] / np.float32(255))
-    gram = reals.T @ reals + 0.1 * np.trace(reals.T @ reals) / 1568 * np.eye(1568)
-    weights = np.linalg.solve(gram, reals.T @ np.eye(10)[labels[:fitted]]).astype(np.float32)
-    source = read(_residual_digits(weights), tmp_path)
-    rest = slice(fitted, fitted + 500)
-    kind = input_kind(None)
+    x, size = x.reshape(-1, 1, 28, 28), 49 * channels
+    reals = read(_residual_digits(channels, np.eye(size)), tmp_path).run(x[:fitted] / np.float32(255))
+    gram = reals.T @ reals
+    gram += 0.1 * np.trace(gram) / size * np.eye(size, dtype=np.float32)
+    source = read(_residual_digits(channels, np.linalg.solve(gram, reals.T @ np.eye(10)[labels[:fitted]])), tmp_path)
+    rest, kind = slice(fitted, fitted + 200), input_kind(None)
     before = accuracy(source, x[rest], labels[rest], kind)
-    assert before > 0.88
-    for code, bits, lost in (("int(8)", 8, 0.01), ("int(4)", 4, 0.05)):
-        made = quantize(source, recipe(code), activations=bits, calibration=x[:100])
+    assert before > least
+    for code, lost in (("int(8)", 0.02), ("int(4)", 0.06)):
+        made = quantize(source, recipe(code), calibration=x[:50])
         assert accuracy(made.network, x[rest], labels[rest], kind) > before - lost
 
 

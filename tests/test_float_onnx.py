@@ -9,6 +9,7 @@ import pytest
 from float_models import random_graph, read, reference
 from onnx import TensorProto
 from onnx_models import GraphBuilder
+from tiers import slow_but
 
 from fewbit.golden.errors import FewbitError
 from fewbit.importers.float_onnx.layers import Best, Flat, FloatPool, Product, Relu
@@ -31,7 +32,7 @@ def agrees(graph, folder):
     return network
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", slow_but(range(8), range(60)))
 def test_random_networks(seed, tmp_path):
     agrees(random_graph(np.random.default_rng(seed)), tmp_path)
 

@@ -50,7 +50,7 @@ def scaled(network, rng):
     return replace(network, layers=tuple(layers))
 
 
-@pytest.mark.parametrize("seed", slow_but(range(20), range(80)))
+@pytest.mark.parametrize("seed", slow_but(range(10), range(80)))
 @pytest.mark.parametrize("axis", ["tensor", "inputs"])
 def test_weights_that_the_code_has_leave_the_results_as_they_are(seed, axis):
     rng = np.random.default_rng(seed)
@@ -117,7 +117,7 @@ def convolutional(rng):
     )
 
 
-@pytest.mark.parametrize("seed", slow_but(range(7), range(20)))
+@pytest.mark.parametrize("seed", slow_but(range(3), range(20)))
 @pytest.mark.parametrize("vectors", [TENSOR, WeightVectors("channel"), WeightVectors("outputs", 2)], ids=str)
 def test_thresholds_take_in_the_scales(seed, vectors):
     """Against the reals that the new weights stand for, in fractions."""
