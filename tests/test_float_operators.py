@@ -332,6 +332,11 @@ def doubled(graph: GraphBuilder) -> None:
     graph.node("Add", graph.x, graph.x)
 
 
+def offset_input(graph: GraphBuilder) -> None:
+    graph.op("Sub", np.float32(0.5))
+    conv(graph, pads=[1, 1, 1, 1])
+
+
 def branched(make: Callable[[GraphBuilder], None], size: int | None) -> Callable[[], GraphBuilder]:
     """A graph of what ``make`` adds and a dense layer for ``size`` inputs, if any."""
 
@@ -386,6 +391,14 @@ GRAPHS: dict[str, Callable[[], GraphBuilder]] = {
     "map": whole_map,
     "regression": regression,
     "scaled end": scaled_end,
+    "Relu, offset, padded convolution": first(relu, step("Add", np.float32(3)), padded),
+    "offset input, padded convolution": branched(offset_input, 108),
+    "Relu, offset, padded mean": first(
+        relu,
+        step("Add", np.float32(3)),
+        step("AveragePool", kernel_shape=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1),
+        size=147,
+    ),
     "Softmax": ending(("Softmax", {"axis": -1})),
     "old Softmax": ending(("Softmax", {}), opset=11),
     "LogSoftmax": ending(("LogSoftmax", {"axis": 1})),
@@ -432,7 +445,8 @@ def test_gains_go_into_products_where_they_can(tmp_path: Any) -> None:
         "Relu, norm, padded convolution", "pool, norm, Relu", "Relu, norm, pool", "Relu, norm, pool, mean",
         "Relu, norm, pool, padded convolution", "Relu, inverted, pool, mean", "Relu, mean, norm, padded convolution",
         "Relu, pieces, padded convolution", "normalized input, padded convolution", "norm first", "scaled end",
-        "preactivated",
+        "preactivated", "Relu, offset, padded convolution", "Relu, offset, padded mean",
+        "offset input, padded convolution",
     }  # fmt: skip
 
 
