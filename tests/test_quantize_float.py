@@ -106,7 +106,7 @@ def narrow(layer, x, dtype, scale):
     return elementwise(lambda values: rounded(again, values), x), (kind, Fraction(again.scale))
 
 
-@pytest.mark.parametrize("seed", slow_but(range(20), range(150)))
+@pytest.mark.parametrize("seed", slow_but(range(10), range(150)))
 def test_integers_stand_for_what_the_quantized_network_computes(seed, tmp_path):
     rng = np.random.default_rng(seed)
     source = read(random_graph(rng), tmp_path)

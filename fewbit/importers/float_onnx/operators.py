@@ -9,18 +9,18 @@ from dataclasses import replace
 import numpy as np
 
 from fewbit.golden.budget import check_shape
+from fewbit.importers.float_onnx.inputs import Inputs, constants_in, parameters_in, product, weights_in
 from fewbit.importers.float_onnx.layers import (
     Bend,
     Best,
     Clip,
     Concat,
-    FloatPool,
-    Product,
     Relu,
     Scale,
     Smooth,
     Sum,
 )
+from fewbit.importers.float_onnx.operators_2d import average_pool, convolution, global_pool, max_pool, reduce_mean
 from fewbit.importers.float_onnx.values import Reading, Value, lifted
 from fewbit.importers.onnx_constants import (
     axes_of,
@@ -32,103 +32,13 @@ from fewbit.importers.onnx_constants import (
     whole_numbers,
 )
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.onnx_window import Window
 
-Inputs = tuple[Value | Array | None, ...]
-_LARGEST_DILATION = 64
 _ONE, _ZERO = np.ones(1), np.zeros(1)
-
-
-def _parameters(inputs: Inputs, count: int) -> list[Array | None]:
-    """The inputs after the first, which must be constants, padded with None to ``count``."""
-    if not isinstance(inputs[0], Value):
-        raise Refusal("its first input must be the activations, and the others constants")
-    rest = [None if isinstance(value, Value) else value for value in inputs[1:]]
-    return rest + [None] * (count - len(rest))
-
-
-def _constants(inputs: Inputs, count: int) -> list[Array]:
-    found = [value for value in _parameters(inputs, count) if value is not None]
-    if len(found) != count:
-        raise Refusal(f"needs all its {count + 1} inputs")
-    return found
-
-
-def _weights(inputs: Inputs, value: Value, axes: int) -> Array:
-    """The second input as float64 weights."""
-    weights = inputs[1] if len(inputs) > 1 else None
-    if inputs[0] is not value or weights is None or isinstance(weights, Value):
-        raise Refusal("its first input must be the activations, its second one constant weights")
-    if str(weights.dtype) != value.kind or weights.ndim != axes or not weights.size or not np.isfinite(weights).all():
-        raise Refusal(
-            f"its weights must be finite {value.kind} numbers on {axes} axes, not {weights.dtype} {weights.shape}"
-        )
-    return weights.astype(np.float64)
-
-
-def _product(
-    reading: Reading,
-    node: Node,
-    value: Value,
-    weights: Array,
-    bias: Array | None,
-    shape: tuple[int, ...],
-    window: Window | None = None,
-    groups: int = 1,
-    dilation: tuple[int, int] = (1, 1),
-) -> Value:
-    """The sums of a product, of ``shape`` in the source graph."""
-    outputs = len(weights)
-    if bias is not None and str(bias.dtype) != value.kind:
-        raise Refusal(f"its bias must be {value.kind}, not {bias.dtype}")
-    vector = np.zeros(outputs) if bias is None else bias.astype(np.float64).ravel()
-    if vector.size not in (1, outputs) or not np.isfinite(vector).all():
-        raise Refusal(f"its bias must be {outputs} finite numbers")
-    layer = Product(
-        name=reading.name_of(node.name, "dense" if window is None else "conv"),
-        weights=weights,
-        bias=np.broadcast_to(vector, outputs),
-        groups=groups,
-        dilation=dilation,
-    )
-    if window is not None:
-        layer = replace(layer, stride=window.stride, padding=window.padding)
-    made = reading.add(layer, value, frame=shape[1:] if window is None else lifted(shape)[1:])
-    return replace(made, shape=shape)
-
-
-def _convolution(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
-    rank = len(value.shape)
-    if rank not in (3, 4):
-        raise Refusal(f"takes maps of shape (1, channels, height, width) or (1, channels, length), not {value.shape}")
-    auto_pad, dilations, groups, kernel, pads, strides = node.settings(
-        auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None, pads=None, strides=None
-    )
-    weights = _weights(inputs, value, rank)
-    extents = weights.shape[2:]
-    if kernel is not None and tuple(kernel) != extents:
-        raise Refusal(f"its kernel_shape {kernel} is not that of its weights, {list(extents)}")
-    steps = [1] * len(extents) if dilations is None else dilations
-    if len(steps) != len(extents) or any(not 1 <= step <= _LARGEST_DILATION for step in steps):
-        raise Refusal(
-            f"its attribute 'dilations' must be {len(extents)} whole numbers from 1 to {_LARGEST_DILATION}, not {steps}"
-        )
-    reach = [(extent - 1) * step + 1 for extent, step in zip(extents, steps)]
-    window = Window.of(value.shape, reach, strides, pads, None, auto_pad)
-    if groups < 1 or len(weights) % groups or value.shape[1] != weights.shape[1] * groups:
-        raise Refusal(f"weights of shape {weights.shape} in {groups} groups do not fit activations of {value.shape}")
-    positions = window.positions(lifted(value.shape))
-    if rank == 3:
-        weights = weights[:, :, None]
-    shape = (1, len(weights), *positions[4 - rank :])
-    dilation = (1 if rank == 3 else steps[0], steps[-1])
-    bias = _parameters(inputs, 2)[1]
-    return _product(reading, node, reading.map(value), weights, bias, shape, window, groups, dilation)
 
 
 def _gemm(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
     alpha, beta, trans_a, trans_b = node.settings(alpha=1.0, beta=1.0, transA=0, transB=0)
-    weights, bias = _weights(inputs, value, 2), _parameters(inputs, 2)[1]
+    weights, bias = weights_in(inputs, value, 2), parameters_in(inputs, 2)[1]
     if trans_a or len(value.shape) != 2:
         raise Refusal(f"takes activations on two axes, not transposed, not shape {value.shape}")
     scaled = None if bias is None else (beta * bias).astype(bias.dtype)
@@ -137,7 +47,7 @@ def _gemm(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
 
 def _matmul(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
     node.settings()
-    return _dense(reading, node, value, _weights(inputs, value, 2).T, None)
+    return _dense(reading, node, value, weights_in(inputs, value, 2).T, None)
 
 
 def _dense(reading: Reading, node: Node, value: Value, weights: Array, bias: Array | None) -> Value:
@@ -148,7 +58,7 @@ def _dense(reading: Reading, node: Node, value: Value, weights: Array, bias: Arr
             f"takes one row of activations a frame, not shape {value.shape}: over a sequence, export it as a Conv "
             "with a kernel of 1 and the features as channels"
         )
-    made = _product(reading, node, reading.flat(value), weights, bias, (1, len(weights)))
+    made = product(reading, node, reading.flat(value), weights, bias, (1, len(weights)))
     return replace(made, shape=(*value.shape[:-1], len(weights)))
 
 
@@ -189,7 +99,7 @@ def _batch_normalization(reading: Reading, node: Node, inputs: Inputs, value: Va
     )
     if training or not spatial:
         raise Refusal("must be in inference mode, one mean and variance a channel")
-    channels, constants = value.shape[1], _constants(inputs, 4)
+    channels, constants = value.shape[1], constants_in(inputs, 4)
     if any(str(constant.dtype) != value.kind for constant in constants):
         raise Refusal(f"its parameters must be {value.kind}")
     if any(constant.shape != (channels,) or not np.isfinite(constant).all() for constant in constants):
@@ -212,7 +122,7 @@ def _clip(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
     """Clip, whose limits are inputs since opset 11: ReLU6, HardTanh."""
     limits = node.settings(min=None, max=None)
     ends: list[float | None] = []
-    for constant, attribute in zip(_parameters(inputs, 2), limits):
+    for constant, attribute in zip(parameters_in(inputs, 2), limits):
         limit = np.asarray(np.nan if attribute is None else attribute) if constant is None else constant
         if limit.size != 1 or (constant is not None and np.isnan(limit).any()):
             raise Refusal("its limits must be numbers")
@@ -244,7 +154,7 @@ def _leaky_relu(reading: Reading, node: Node, inputs: Inputs, value: Value) -> V
         slope = np.array([alpha])
     else:
         node.settings()
-        value, (slope,) = reading.vectors(value, *_constants(inputs, 1))
+        value, (slope,) = reading.vectors(value, *constants_in(inputs, 1))
     if (slope < 0).any():
         raise Refusal("falls below 0 and rises above it: only slopes of 0 or more can become thresholds")
     if not slope.any():
@@ -259,60 +169,9 @@ def _hard_sigmoid(reading: Reading, node: Node, inputs: Inputs, value: Value) ->
     return _limited(reading, _scaled(reading, value, np.array([alpha]), np.array([beta])), 0, 1)
 
 
-def _max_pool(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
-    return _pooled(reading, value, "max", Window.maximal(node, value.shape))
-
-
-def _average_pool(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
-    return _pooled(reading, value, "mean", Window.averaging(node, value.shape))
-
-
-def _global_pool(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
-    node.settings()
-    whole = value.shape[2:]
-    window = Window.of(value.shape, whole, list(whole), None, None, "NOTSET")
-    return _pooled(reading, value, "mean" if node.op == "GlobalAveragePool" else "max", window)
-
-
-def _pooled(reading: Reading, value: Value, mode: str, window: Window) -> Value:
-    rank = len(value.shape)
-    value = reading.map(value)
-    positions = window.positions(lifted(value.shape))
-    layer = FloatPool(mode=mode, kernel=window.kernel, stride=window.stride, padding=window.padding)
-    made = reading.add(layer, value, frame=(value.shape[1], *positions))
-    return replace(made, shape=(*value.shape[:2], *positions[4 - rank :]))
-
-
-def _reduce_mean(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
-    """ReduceMean over height, width or both; the axes are an input since opset 18."""
-    keep, nothing, attribute = node.settings(keepdims=1, noop_with_empty_axes=0, axes=None)
-    (constant,) = _parameters(inputs, 1)
-    axes = attribute if constant is None else whole_numbers(constant)
-    if not axes and nothing:
-        return value
-    rank = len(value.shape)
-    valid = axes and rank in (3, 4) and all(-rank <= axis < rank for axis in axes)
-    natural = {value.axis(axis % rank) for axis in axes} if valid else set()
-    if not natural or not natural <= set(range(2, rank)):
-        raise Refusal(f"takes the mean over height and width of a map, not over axes {axes} of shape {value.shape}")
-    extents = lifted(value.natural)
-    last = rank - 1
-    kernel = extents[2] if rank == 4 and 2 in natural else 1, extents[3] if last in natural else 1
-    window = Window.of(value.natural, kernel[4 - rank :], list(kernel[4 - rank :]), None, None, "NOTSET")
-    upright = replace(value, shape=value.natural, channels_last=False)
-    result = _pooled(reading, upright, "mean", window)
-    shape = list(value.shape)
-    for axis in sorted((axis % rank for axis in axes), reverse=True):
-        shape[axis : axis + 1] = [1] if keep else []
-    still = value.channels_last and max(extents[2] // kernel[0], extents[3] // kernel[1]) > 1
-    if still and not keep:
-        raise Refusal("takes the mean over one axis of a map with its channels last: transpose it back in front of it")
-    return replace(result, shape=tuple(shape), channels_last=still)
-
-
 def _reshape(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
     """Reshape, Flatten, Squeeze, Unsqueeze."""
-    constants = [constant for constant in _parameters(inputs, 1) if constant is not None]
+    constants = [constant for constant in parameters_in(inputs, 1) if constant is not None]
     shape = value.shape
     if node.op == "Flatten":
         (axis,) = node.settings(axis=1)
@@ -403,7 +262,7 @@ def _arg_max(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Valu
 
 def _top_k(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
     axis, largest, _, attribute = node.settings(axis=-1, largest=1, sorted=1, k=None)
-    (count,) = _parameters(inputs, 1)
+    (count,) = parameters_in(inputs, 1)
     if ([attribute] if count is None else whole_numbers(count)) != [1] or not largest:
         raise Refusal("only the one largest score (k = 1) is supported")
     place = _axis(axis, len(value.shape), value)
@@ -428,7 +287,7 @@ def _same(reading: Reading, node: Node, inputs: Inputs, value: Value) -> Value:
     """Identity, and Dropout in inference."""
     if node.op == "Dropout":
         node.settings(ratio=0.5, seed=0, is_test=1)
-        training = _parameters(inputs, 2)[1]
+        training = parameters_in(inputs, 2)[1]
         if training is not None and training.any():
             raise Refusal("must be in inference mode")
     return value
@@ -489,27 +348,27 @@ def _alike(reading: Reading, values: Sequence[Value]) -> list[Value]:
 STEPS: dict[str, Callable[[Reading, Node, Inputs, Value], Value]] = {
     "Add": _arithmetic,
     "ArgMax": _arg_max,
-    "AveragePool": _average_pool,
+    "AveragePool": average_pool,
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
     "Clip": _clip,
-    "Conv": _convolution,
+    "Conv": convolution,
     "Div": _arithmetic,
     "Dropout": _same,
     "Flatten": _reshape,
     "Gemm": _gemm,
-    "GlobalAveragePool": _global_pool,
-    "GlobalMaxPool": _global_pool,
+    "GlobalAveragePool": global_pool,
+    "GlobalMaxPool": global_pool,
     "HardSigmoid": _hard_sigmoid,
     "Identity": _same,
     "LeakyRelu": _leaky_relu,
     "LogSoftmax": _soft_max,
     "MatMul": _matmul,
-    "MaxPool": _max_pool,
+    "MaxPool": max_pool,
     "Mul": _arithmetic,
     "Neg": _neg,
     "PRelu": _leaky_relu,
-    "ReduceMean": _reduce_mean,
+    "ReduceMean": reduce_mean,
     "Relu": _relu,
     "Reshape": _reshape,
     "Sigmoid": _smooth,
