@@ -84,18 +84,24 @@ def source_frames(network: Network, frames: Ints) -> Ints:
     Where an input of the source model holds a batch of B frames, (N, B, ...) are N * B frames. Where the source model
     takes channels last, they become the first axis, unless they are so already.
     """
-    frames = np.asarray(frames)
     given = network.input.shape if network.input_shape is None else network.input_shape
-    if (
-        network.input_batch > 1
-        and frames.ndim > 1
-        and _long_axes(frames.shape[1:]) == _long_axes((network.input_batch, *given))
-    ):
+    return reordered(np.asarray(frames), network.input.shape, given, network.input_order, network.input_batch)
+
+
+def reordered(frames: Ints, shape: tuple[int, ...], given: tuple[int, ...], order: tuple[int, ...], batch: int) -> Ints:
+    """``frames`` of shape ``given``, perhaps ``batch`` of them on each row, as frames of ``shape``, one on each row.
+
+    Frames that fit ``shape`` already stay as they are. Parameters as in :class:`fewbit.golden.network.Network`.
+    """
+    if batch > 1 and frames.ndim > 1 and _long_axes(frames.shape[1:]) == _long_axes((batch, *given)):
         frames = frames.reshape(-1, *given)
-    if not network.input_order or (given != network.input.shape and frames.shape[1:] == network.input.shape):
+    if given != shape and frames.shape[1:] == shape:
         return frames
-    axes = (0, *(axis + 1 for axis in network.input_order))
-    return shaped(frames, given).transpose(axes).reshape(-1, *network.input.shape)
+    if order:
+        return shaped(frames, given).transpose((0, *(axis + 1 for axis in order))).reshape(-1, *shape)
+    if given != shape and frames.ndim > 1 and _long_axes(frames.shape[1:]) == _long_axes(given):
+        return frames.reshape(-1, *shape)
+    return frames
 
 
 def shaped(frames: Ints, shape: tuple[int, ...]) -> Ints:
@@ -143,7 +149,7 @@ def dequantize_output(network: Network, output: Ints) -> Ints:
     real = output.reshape(len(output), network.output.size) * network.output_scale + network.output_bias
     if network.output_function is not None:
         scores = real.astype(np.float32).astype(np.float64)
-        real = _FUNCTIONS[network.output_function](scores.reshape(len(output), *network.output.shape))
+        real = apply_output_function(network.output_function, scores.reshape(len(output), *network.output.shape))
     return real.astype(np.float32).reshape(shape)
 
 
@@ -163,6 +169,12 @@ _FUNCTIONS: dict[str, Callable[[Ints], Ints]] = {
     "log_softmax": _log_softmax,
 }
 """The functions :data:`~fewbit.golden.network.OUTPUT_FUNCTIONS` of reals (N, C, ...)."""
+
+
+def apply_output_function(name: str, reals: Ints) -> Ints:
+    """What the host applies to ``reals`` (N, C, ...) at the end: one of the functions that
+    :data:`~fewbit.golden.network.OUTPUT_FUNCTIONS` names."""
+    return _FUNCTIONS[name](reals)
 
 
 def classify(network: Network, scores: Ints) -> Ints:

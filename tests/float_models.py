@@ -88,3 +88,89 @@ def reference(graph: GraphBuilder, frames: Any) -> Any:
 
 def read(graph: GraphBuilder, folder: Path) -> FloatNetwork:
     return float_onnx.load(graph.save(folder / "float.onnx"))
+
+
+def random_branches(rng: np.random.Generator) -> GraphBuilder:
+    """A network with one to three blocks of branches, as residual, densely connected and inception networks have."""
+    graph = GraphBuilder(int(rng.integers(1, 4)), 6, 5)
+    channels = _mapped(graph, rng, graph.shape[0], int(rng.integers(2, 5)))
+    for _ in range(int(rng.integers(1, 4))):
+        channels = rng.choice(_BLOCKS)(graph, rng, channels)
+        if rng.random() < 0.3:
+            graph.op("MaxPool", kernel_shape=[2, 2], strides=[1, 1])
+    if rng.random() < 0.5:
+        graph.op(str(rng.choice(["GlobalAveragePool", "GlobalMaxPool"])))
+        size = channels
+    else:
+        size = channels * _extent(graph)
+    graph.flatten()
+    start = graph.x
+    _dense(graph, rng, size, 4)
+    if rng.random() < 0.3:
+        first, graph.x = graph.x, start
+        _dense(graph, rng, size, 4)
+        graph.node("Add", first, graph.x)
+    return graph
+
+
+def _extent(graph: GraphBuilder) -> int:
+    """Elements of a channel of the newest map: every pool of :func:`random_branches` takes off a row and a column."""
+    pools = sum(node.op_type == "MaxPool" and node.attribute[0].ints[0] == 2 for node in graph.nodes)
+    return max(1, 6 - pools) * max(1, 5 - pools)
+
+
+def _mapped(graph: GraphBuilder, rng: np.random.Generator, channels: int, outputs: int, relu: float = 0.7) -> int:
+    """A convolution that keeps the extents, with or without batch normalization and a limit."""
+    kernel = int(rng.choice([1, 3]))
+    weights = _numbers(rng, outputs, channels, kernel, kernel)
+    graph.conv(weights, _numbers(rng, outputs), pads=[kernel // 2] * 4)
+    if rng.random() < 0.5:
+        _normalized(graph, rng, outputs)
+    if rng.random() < relu:
+        graph.op(*(("Relu",), ("Clip", np.float32(0), np.float32(6)), ("Relu",))[int(rng.integers(0, 3))])
+    if rng.random() < 0.2:
+        _normalized(graph, rng, outputs)
+    return outputs
+
+
+def _normalized(graph: GraphBuilder, rng: np.random.Generator, channels: int) -> None:
+    graph.batch_norm(*(_numbers(rng, channels) for _ in range(3)), rng.random(channels) + 0.5)
+
+
+def _residual(graph: GraphBuilder, rng: np.random.Generator, channels: int) -> int:
+    start, outputs = graph.x, channels if rng.random() < 0.6 else channels + 1
+    _mapped(graph, rng, channels, 3)
+    _mapped(graph, rng, 3, outputs, relu=0.1)
+    body, graph.x = graph.x, start
+    if outputs != channels:
+        _mapped(graph, rng, channels, outputs, relu=0.1)
+    sides = [body, graph.x] if rng.random() < 0.5 else [graph.x, body]
+    graph.node(str(rng.choice(["Add", "Add", "Sub", "Sum"])), *sides)
+    if rng.random() < 0.7:
+        graph.op("Relu")
+    return outputs
+
+
+def _inception(graph: GraphBuilder, rng: np.random.Generator, channels: int) -> int:
+    start, sides, total = graph.x, [], 0
+    for _ in range(int(rng.integers(2, 4))):
+        graph.x = start
+        if rng.random() < 0.2:
+            graph.op("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        total += _mapped(graph, rng, channels, int(rng.integers(1, 4)))
+        sides.append(graph.x)
+    graph.node("Concat", *sides, axis=1)
+    return total
+
+
+def _densely(graph: GraphBuilder, rng: np.random.Generator, channels: int) -> int:
+    start = graph.x
+    made = _mapped(graph, rng, channels, 2)
+    graph.node("Concat", start, graph.x, axis=1)
+    if rng.random() < 0.4:
+        _normalized(graph, rng, channels + made)
+        graph.op("Relu")
+    return channels + made
+
+
+_BLOCKS = [_residual, _inception, _densely]

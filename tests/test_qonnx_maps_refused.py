@@ -109,7 +109,10 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
         make("LpPool", kernel_shape=[2, 2]),
         "node 'LpPool_1' (LpPool): this op is not supported: use MaxPool or AveragePool",
     ),
-    (lambda g: g.conv(ONES / 3), "node 'Conv_1' (Conv): its weights are floats: quantize them first"),
+    (
+        lambda g: g.conv(ONES / 3),
+        "node 'Conv_1' (Conv): its weights are floats: quantize them first, a float network with fewbit quantize",
+    ),
     (
         lambda g: g.conv(ONES, dilations=[1, 0]),
         "node 'Conv_1' (Conv): its attribute 'dilations' must be 2 whole numbers from 1 to 64, not [1, 0]",

@@ -172,7 +172,7 @@ REFUSED: list[tuple[Callable[[GraphBuilder], Any], str]] = [
     (dynamic_scale, "node 'Quant_1' (Quant): its scale, zero point and bit width must be constants"),
     (
         make("MatMul", [[0.3], [0.2], [1], [1]]),
-        "node 'MatMul_1' (MatMul): its weights are floats: quantize them first",
+        "node 'MatMul_1' (MatMul): its weights are floats: quantize them first, a float network with fewbit quantize",
     ),
     (
         make("MatMul", [[1], [0], [0], [40000]]),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from float_models import random_branches, read
 
 from fewbit import arrays, models
 from fewbit.engines import run_golden, run_rtl
 from fewbit.generator import design
+from fewbit.golden.codes import Code
 from fewbit.golden.network import Add, Join
 from fewbit.hw.chain import timing
+from fewbit.quantization.quantize import quantize
+from fewbit.quantization.recipe import Recipe
 from fewbit.readers import load
 
 NAME = "fashion-resnet"
@@ -31,8 +35,15 @@ def test_it_has_three_blocks_whose_connections_are_buffered_exactly(planned):
 
 
 @pytest.mark.slow
-def test_rtl_is_golden_on_200_test_images(planned):
+@pytest.mark.parametrize("quantized", [False, True])
+def test_rtl_is_golden_on_200_test_images(quantized, planned, tmp_path):
     images = arrays.read(models.test_set(NAME)[0])[:200].reshape(200, *planned.network.input.shape)
+    if quantized:  # a float network with branches instead
+        source = read(random_branches(np.random.default_rng(8)), tmp_path)
+        images = np.resize(images, (200, *source.shape))
+        recipe = Recipe(code=Code.parse("shift3"))
+        planned = design(quantize(source, recipe, activations=4, calibration=images).network, "ecp5-85k")
+        assert {"add", "concat"} <= {layer.kind for layer in planned.network.layers}
     rtl, golden = run_rtl(planned, images), run_golden(planned.network, images)
     np.testing.assert_array_equal(rtl.scores, golden.scores)
     np.testing.assert_array_equal(rtl.classes, golden.classes)

@@ -60,7 +60,7 @@ def weights(value: Constant | Tensor | None, axes: str, count: int) -> Quantized
     if not isinstance(value, QuantizedConstant):
         value = float32(value)
         if not np.isfinite(value).all() or (value != np.round(value)).any() or (np.abs(value) > 1 << 16).any():
-            raise Refusal("its weights are floats: quantize them first")
+            raise Refusal("its weights are floats: quantize them first, a float network with fewbit quantize")
         scale, zero = (np.broadcast_to(np.float32(number), value.shape) for number in (1, 0))
         value = QuantizedConstant(value.astype(np.int64), scale, zero)
     if value.levels.ndim != count or value.levels.size == 0:

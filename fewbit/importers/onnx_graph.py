@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fewbit.golden.budget import Budget, check_shape
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.importers.content import content_of
+from fewbit.importers.onnx_external import check_external
 
 Array = NDArray[Any]
 
@@ -185,6 +186,17 @@ def inputs_of(op: str) -> tuple[int, int]:
 
     schema = defs.get_schema(op)
     return schema.min_input, schema.max_input
+
+
+def carrier(node: Node, needed: Collection[str]) -> str:
+    """Name of the output that carries the activations. Refuses a node with another output that is ``needed``."""
+    place = 1 if node.op == "TopK" else 0
+    if len(node.outputs) <= place:
+        raise Refusal(f"cannot have {len(node.outputs)} outputs")
+    for index, name in enumerate(node.outputs):
+        if index != place and name in needed:
+            raise Refusal(f"its output {name!r} is not supported")
+    return node.outputs[place]
 
 
 def _domain(name: str) -> str:
@@ -369,11 +381,10 @@ def _array(tensor: Any, folder: Path | None, budget: Budget) -> Array:
             "integers, floats and booleans"
         )
     budget.take(list(tensor.dims), kind.itemsize, f"tensor {tensor.name!r}")
-    if external:
+    if external and folder is not None:
         size = math.prod(tensor.dims)
-        _check_external(
-            tensor, -(-size * _NARROW[_type_name(tensor.data_type)] // 8) if narrow else size * kind.itemsize
-        )
+        held = -(-size * _NARROW[_type_name(tensor.data_type)] // 8) if narrow else size * kind.itemsize
+        check_external(tensor, folder, held)
     try:
         values = np.asarray(numpy_helper.to_array(tensor, "" if folder is None else str(folder)))
         return (
@@ -396,20 +407,6 @@ def _type_name(number: int) -> str:
         return str(TensorProto.DataType.Name(number).lower())
     except ValueError:
         return str(number)
-
-
-def _check_external(tensor: Any, size: int) -> None:
-    """Raises FewbitError if ``tensor`` states another length of its external data than ``size`` bytes.
-
-    A tensor that states no length gets ``size``, so that no more than that is read from a large file.
-    """
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    if "length" not in entries:
-        tensor.external_data.add(key="length", value=str(size))
-    elif entries["length"] != str(size):
-        raise FewbitError(
-            f"tensor {tensor.name!r}: says {entries['length']} bytes of external data, its shape has {size}"
-        )
 
 
 def _element_type(value: Any) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
-from fewbit.golden.run import shaped
-from fewbit.importers.float_onnx.network import FloatNetwork, Floats
-from fewbit.importers.float_onnx.segments import segments
+from fewbit.importers.float_onnx.layers import Floats
+from fewbit.importers.float_onnx.network import BATCH, FloatNetwork
 from fewbit.input_kind import InputKind
-from fewbit.quantization.activation_range import Activation, choose_activation
+from fewbit.quantization.activation_range import Activation, choose_activation, sample
+from fewbit.quantization.points import JOIN_BITS, Points
 
 _FRAMES = 128
 SYNTHETIC_MARGIN = 2.0
@@ -40,22 +42,42 @@ def float_inputs(network: FloatNetwork, kind: InputKind, frames: Floats) -> Floa
 
     Raises FewbitError if their shape or values do not match the network and ``kind``.
     """
-    return kind.reals(kind.integers(shaped(np.asarray(frames), network.shape)))
+    return kind.reals(kind.integers(network.source_frames(np.asarray(frames))))
 
 
 def choose_activations(
-    network: FloatNetwork, frames: Floats, bits: int, margin: float = 1.0
-) -> tuple[Activation | None, ...]:
-    """Choose the quantizer of the activation after each product of ``network``, from the activations of ``frames``.
+    network: FloatNetwork, points: Points, frames: Floats, kind: InputKind, bits: int, margin: float = 1.0
+) -> dict[int, Activation]:
+    """Choose the quantizers at ``points``, by the numbers of their tensors, from the activations of ``frames``.
 
-    It is None for products whose sums are the output. The products should already have their quantized weights.
+    The products should already have their quantized weights. ``bits`` is the width of activations that products read.
     """
-    chosen: list[Activation | None] = []
-    at, x = 0, frames
-    for segment in segments(network)[1:]:
-        if not segment.quantized:
-            chosen.append(None)
+    reals = _reals(network, points, frames)
+    units: dict[int, float | Fraction] = {0: kind.scale}
+    chosen: dict[int, Activation] = {}
+    for tensor in points.points:
+        if tensor in chosen:
             continue
-        x, at = network.run(x, at, segment.seen_at), segment.seen_at
-        chosen.append(choose_activation(x, bits, not segment.relu, margin))
-    return tuple(chosen)
+        alike = next((group for group in points.groups if tensor in group), [tensor])
+        members = [points.points[number] for number in alike]
+        related = {number for added in points.sums if not set(added).isdisjoint(alike) for number in added}
+        unit = next((units[number] for number in sorted(related) if number in units), None)
+        width = max(max(bits if one.few else max(bits, JOIN_BITS), one.least_bits) for one in members)
+        seen = np.concatenate([reals[number] for number in sorted({n for one in members for n in one.measured})])
+        activation = choose_activation(seen, width, any(one.signed for one in members), margin, unit)
+        chosen |= dict.fromkeys(alike, activation)
+        units |= dict.fromkeys(alike, activation.scale)
+    return {tensor: chosen[tensor] for tensor in points.points}
+
+
+def _reals(network: FloatNetwork, points: Points, frames: Floats) -> dict[int, Floats]:
+    """A sample of the reals of each tensor from which a scale is chosen."""
+    wanted = {number for point in points.points.values() for number in point.measured}
+    parts: dict[int, list[Floats]] = {number: [] for number in wanted}
+    for first in range(0, len(frames), BATCH):
+        x = np.asarray(frames[first : first + BATCH], np.float32)
+        tensors = network.tensors({0: x}, 0, max(wanted, default=0), wanted)
+        for number in wanted:
+            size = tensors[number].size // len(x)
+            parts[number].append(sample(tensors[number], first * size, len(frames) * size))
+    return {number: np.concatenate(values) for number, values in parts.items()}

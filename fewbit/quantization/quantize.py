@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,13 +14,16 @@ from fewbit.golden.network import Network
 from fewbit.golden.quantizers.bands import Criterion
 from fewbit.golden.quantizers.rules import Quantized
 from fewbit.golden.quantizers.rules import quantize as quantize_weights
-from fewbit.importers.float_onnx.network import FloatNetwork, Floats
+from fewbit.importers.float_onnx.layers import Floats
+from fewbit.importers.float_onnx.network import FloatNetwork
+from fewbit.importers.float_onnx.passes import flattened_channels_last, limits_before_maxima
 from fewbit.importers.lowering.products import stores_scales
 from fewbit.input_kind import InputKind
 from fewbit.passes import flatten_channels_last
 from fewbit.quantization.activation_range import Activation
 from fewbit.quantization.calibration import SYNTHETIC_MARGIN, choose_activations, float_inputs, synthetic_inputs
 from fewbit.quantization.output_criterion import output_criterion
+from fewbit.quantization.points import points_of
 from fewbit.quantization.recipe import Recipe
 from fewbit.quantization.requantize import requantize, weights_of
 from fewbit.quantization.to_integers import to_integers
@@ -44,9 +47,9 @@ class Quantization:
         The quantized integer network.
     weights : dict of str to Quantized
         Quantized weights of each layer, in order.
-    activations : tuple of Activation or None
-        Quantizer of the activation after each product; None for products whose sums are the output. Empty for an
-        integer network, whose activations do not change.
+    activations : dict of int to Activation
+        Quantizers of activations by the number of the tensor in ``source``, in order. Empty for an integer network,
+        whose activations do not change.
     input : InputKind or None
         Integers from which a float input is computed; None for an integer network.
     recipes : dict of str to Recipe
@@ -56,7 +59,7 @@ class Quantization:
     source: FloatNetwork | Network
     network: Network
     weights: dict[str, Quantized]
-    activations: tuple[Activation | None, ...] = ()
+    activations: Mapping[int, Activation] = field(default_factory=dict)
     input: InputKind | None = None
     recipes: dict[str, Recipe]
 
@@ -124,7 +127,7 @@ def quantize(
     if not 1 <= bits <= 8:
         raise FewbitError(f"activations must have 1 to 8 bits, not {bits}")
     kind = input_kind(input)
-    source = source.flattened_channels_last()
+    source = flattened_channels_last(limits_before_maxima(source))
     recipes = _recipes({product.name: product.matrix for product in source.products}, recipe, named)
     if calibration is None:
         frames, margin = synthetic_inputs(kind, source.shape), SYNTHETIC_MARGIN
@@ -143,9 +146,10 @@ def quantize(
         layer_weights[product.name] = weights
         quantized = quantized.with_products({product.name: product.with_matrix(weights.reals)})
     tell("activations")
-    chosen = choose_activations(quantized, frames, bits, margin)
+    points = points_of(source, kind.dtype.bits, positive=not kind.dtype.signed)
+    chosen = choose_activations(quantized, points, frames, kind, bits, margin)
     tell("thresholds")
-    network = to_integers(source, layer_weights, chosen, kind, _last(recipes).scale_bits)
+    network = to_integers(source, layer_weights, chosen, points.narrowed, kind, _last(recipes).scale_bits)
     return Quantization(
         source=source, network=network, weights=layer_weights, activations=chosen, input=kind, recipes=recipes
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fewbit.importers.float_onnx.layers import Product
 from fewbit.importers.float_onnx.network import FloatNetwork
 from fewbit.quantization.quantize import Quantization
 from fewbit.report import table
@@ -47,9 +48,10 @@ def describe(quantization: Quantization) -> str:
     ]
     if isinstance(quantization.source, FloatNetwork):
         assert quantization.input is not None
-        kinds = [
-            f"{activation.dtype} of {activation.scale:.4g}" if activation else "sums"
-            for activation in quantization.activations
-        ]
+        chosen = quantization.activations
+        kinds = [f"{activation.dtype} of {float(activation.scale):.4g}" for activation in chosen.values()]
+        sums = max(place + 1 for place, layer in enumerate(quantization.source.layers) if isinstance(layer, Product))
+        if sums > max(chosen, default=0):
+            kinds.append("sums")
         lines.append(f"activations: input {quantization.input.dtype}, then " + ", ".join(kinds))
     return "\n".join(lines)

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from fewbit.exact import Boundary, Curve, exact
 from fewbit.golden.errors import FewbitError
-from fewbit.golden.network import Affine, ArgMax, Conv, Dense, Flatten, Layer, Linear, Network, Pool, Threshold
+from fewbit.golden.network import (
+    Add,
+    Affine,
+    ArgMax,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    Linear,
+    Network,
+    Pool,
+    Threshold,
+)
 from fewbit.golden.quantizers.rules import Quantized
 from fewbit.golden.quantizers.weight_vectors import Floats
+from fewbit.importers.lowering import joins
 from fewbit.importers.lowering.builder import Builder
 from fewbit.importers.lowering.pools import pool
 from fewbit.importers.lowering.products import linear_fields, product
@@ -40,8 +55,14 @@ def requantize(network: Network, weights: Mapping[str, Quantized], scale_bits: i
     builder = Builder(tensor)
     builder.input_quantizer = network.input_quantizer
     steps = _Steps(builder, weights, scale_bits)
-    for layer in network.layers:
-        tensor = _STEPS[type(layer)](steps, tensor, layer)
+    tensors = [replace(tensor, shared=len(network.readers[0]) > 1)]
+    for number, (layer, read) in enumerate(zip(network.layers, network.reads), 1):
+        sources = [tensors[source] for source in read]
+        if type(layer) in _JOINS:
+            tensor = _JOINS[type(layer)](steps, sources, layer)
+        else:
+            tensor = _STEPS[type(layer)](steps, sources[0], layer)
+        tensors.append(replace(tensor, shape=(1, *tensor.frame), shared=len(network.readers[number]) > 1))
     if not tensor.index:
         tensor = builder.scores(tensor, scale_bits)
     result = builder.network(network.name, replace(tensor, shape=(1, *tensor.frame)))
@@ -80,8 +101,20 @@ class _Steps:
         return self.builder.fold(tensor, boundaries, layer.dtype, layer.base, Curve())
 
     def flatten(self, tensor: Tensor, layer: Flatten) -> Tensor:
-        tensor = self.builder.flat(tensor, layer.channels_last)
-        return replace(tensor, shape=(1, *tensor.frame))
+        return self.builder.flat(tensor, layer.channels_last)
+
+    def add(self, tensors: list[Tensor], layer: Add) -> Tensor:
+        sides = [self.builder.affine(side, exact([int(gain)])) for side, gain in zip(tensors, layer.gains)]
+        return reduce(lambda first, second: self._named(layer, joins.add, self.builder, first, second), sides)
+
+    def concat(self, tensors: list[Tensor], layer: Concat) -> Tensor:
+        return self._named(layer, joins.concat, self.builder, tensors, 1)
+
+    def _named(self, layer: Layer, join: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        try:
+            return join(*arguments)
+        except FewbitError as error:
+            raise FewbitError(f"layer {layer.name!r}: {error}") from None
 
 
 _STEPS: dict[type[Layer], Callable[[_Steps, Tensor, Any], Tensor]] = {
@@ -95,3 +128,5 @@ _STEPS: dict[type[Layer], Callable[[_Steps, Tensor, Any], Tensor]] = {
     ),
     Threshold: _Steps.threshold,
 }
+
+_JOINS: dict[type[Layer], Callable[[_Steps, list[Tensor], Any], Tensor]] = {Add: _Steps.add, Concat: _Steps.concat}
