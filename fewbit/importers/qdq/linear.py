@@ -7,7 +7,7 @@ convolutions are padded, is the integer 0. The reals of its curve are the intege
 
 Rounding is half to even, before the zero point is added. Where only elementwise steps lie between two quantizers, the
 float32 operations of the file are executed for every integer; where a product lies between them, the quotient is exact
-(docs/decisions/0032-qdq.md).
+(docs/decisions/0033-qdq.md).
 """
 
 from __future__ import annotations
