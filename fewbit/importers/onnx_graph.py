@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,17 +186,6 @@ def inputs_of(op: str) -> tuple[int, int]:
 
     schema = defs.get_schema(op)
     return schema.min_input, schema.max_input
-
-
-def carrier(node: Node, needed: Collection[str]) -> str:
-    """Name of the output that carries the activations. Refuses a node with another output that is ``needed``."""
-    place = 1 if node.op == "TopK" else 0
-    if len(node.outputs) <= place:
-        raise Refusal(f"cannot have {len(node.outputs)} outputs")
-    for index, name in enumerate(node.outputs):
-        if index != place and name in needed:
-            raise Refusal(f"its output {name!r} is not supported")
-    return node.outputs[place]
 
 
 def _domain(name: str) -> str:

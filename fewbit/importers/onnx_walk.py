@@ -5,8 +5,7 @@ A dialect says how: the function that lowers each operator, and what may follow 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +23,7 @@ from fewbit.importers.obstacles import Obstacles
 from fewbit.importers.onnx_call import Call, Constant, plain
 from fewbit.importers.onnx_constants import constant_result
 from fewbit.importers.onnx_graph import Graph, Node, Refusal
+from fewbit.importers.onnx_visit import Inputs, Visitor, readers_of, unsupported
 from fewbit.input_kind import InputKind
 
 RESHAPING = frozenset({"Cast", "Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
@@ -78,12 +78,11 @@ def network_of(graph: Graph, path: str, name: str, source: Tensor, dialect: Dial
         If something is not supported; the message names every node that stands in the way.
     """
     try:
-        network, found = _walk(graph, name, source, dialect)
+        return _network(graph, path, name, source, dialect)
+    except Obstacles:
+        raise
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
-    if network is None:
-        raise Obstacles(path, found)
-    return network
 
 
 def source_of(graph: Graph, option: str | None, dtype: DType | None, integral: bool) -> Tensor:
@@ -106,52 +105,22 @@ def source_of(graph: Graph, option: str | None, dtype: DType | None, integral: b
     return Tensor.source(graph.input_shape, dtype, curve, chain, integral)
 
 
-def _walk(graph: Graph, name: str, source: Tensor, dialect: Dialect) -> tuple[Network | None, list[str]]:
-    """The network, or None and what stands in its way.
-
-    What depends on a refused node is not known. It is only looked at for operators that are refused anywhere.
-    """
-    unknown: set[str] = set()
-    found: list[str] = []
-    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter(graph.outputs)
+def _network(graph: Graph, path: str, name: str, source: Tensor, dialect: Dialect) -> Network:
+    readers = readers_of(graph)
     source = _read_by(source, readers[graph.input])
     builder = Builder(source, graph.batch)
-    tensors: dict[str, Tensor] = {graph.input: source}
-    constants: dict[str, Constant] = dict(graph.constants)
-    needed = readers.keys()
-    for node in graph.nodes:
-        try:
-            if not unknown.isdisjoint(node.inputs):
-                unknown.update(node.outputs)
-                _check_supported(node, dialect)
-                continue
-            active = [name for name in node.inputs if name in tensors]
-            inputs = tuple(tensors.get(name, constants.get(name)) for name in node.inputs)
-            for input_name, value in zip(node.inputs, inputs):
-                if input_name and value is None:
-                    raise Refusal(f"takes {input_name!r}, an output that is not supported")
-            if node.op == "Shape" and active:
-                constants[node.outputs[0]] = constant_result(
-                    node, [np.empty(tensors[active[0]].shape, np.uint8)], graph.budget
-                )
-            elif not active:
-                constants[node.outputs[0]] = _constant(Call(node, inputs, graph.narrow), graph, dialect)
-            else:
-                output = _output(node, needed)
-                made = _step(builder, Call(node, inputs, graph.narrow), [tensors[name] for name in active], dialect)
-                tensors[output] = _read_by(made, readers[output])
-        except FewbitError as error:
-            found.append(f"{node.label}: {error}")
-            unknown.update(node.outputs)
-    if found:
-        return None, found
-    for output in graph.outputs:
-        if output not in tensors:
-            raise FewbitError(f"the output {output!r} does not depend on the input")
-    results = [dialect.finish(builder, tensors[output]) for output in graph.outputs]
-    if len(results) == 1:
-        return builder.network(name, results[0]), []
-    return builder.network(name, *joins.outputs(builder, results)), []
+
+    def step(node: Node, inputs: Inputs, tensors: list[Tensor], times: int) -> Tensor:
+        return _read_by(_step(builder, Call(node, inputs, graph.narrow), tensors, dialect), times)
+
+    def constant(node: Node, inputs: Inputs) -> Constant:
+        return _constant(Call(node, inputs, graph.narrow), graph, dialect)
+
+    visitor = Visitor(step=step, constant=constant, check=lambda node: _check_supported(node, dialect))
+    outputs = [dialect.finish(builder, output) for output in visitor.visit(graph, source, readers, path)]
+    if len(outputs) == 1:
+        return builder.network(name, outputs[0])
+    return builder.network(name, *joins.outputs(builder, outputs))
 
 
 def _read_by(tensor: Tensor, readers: int) -> Tensor:
@@ -159,20 +128,8 @@ def _read_by(tensor: Tensor, readers: int) -> Tensor:
     return replace(tensor, shared=tensor.shared or several, forked=tensor.forked or several)
 
 
-def _output(node: Node, needed: Collection[str]) -> str:
-    """Name of the output that carries the activations. Refuses a node with another output that is used."""
-    place = 1 if node.op == "TopK" else 0
-    if len(node.outputs) <= place:
-        raise Refusal(f"cannot have {len(node.outputs)} outputs")
-    for index, name in enumerate(node.outputs):
-        if index != place and name in needed:
-            raise Refusal(f"its output {name!r} is not supported")
-    return node.outputs[place]
-
-
 def _step(builder: Builder, call: Call, tensors: list[Tensor], dialect: Dialect) -> Tensor:
     node = call.node
-    _check_supported(node, dialect)
     if node.op not in RESHAPING:
         if any(tensor.index for tensor in tensors):
             raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
@@ -195,10 +152,8 @@ def _step(builder: Builder, call: Call, tensors: list[Tensor], dialect: Dialect)
 
 def _check_supported(node: Node, dialect: Dialect) -> None:
     """Raises Refusal, with the nearest operator that works, if no tensor can go through ``node``."""
-    if dialect.supported(node) or (node.op == "Shape" and node.domain == ""):
-        return
-    instead = dialect.nearest.get(node.op)
-    raise Refusal("this op is not supported" + (f": {instead}" if instead else ""))
+    if not dialect.supported(node) and not (node.op == "Shape" and node.domain == ""):
+        raise unsupported(node, dialect.nearest)
 
 
 def _constant(call: Call, graph: Graph, dialect: Dialect) -> Constant:

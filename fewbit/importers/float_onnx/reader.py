@@ -6,10 +6,7 @@ two activations, and unknown ops and attributes. A message has every node that s
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-
-import numpy as np
 
 from fewbit.golden.errors import FewbitError
 from fewbit.importers.float_onnx.batch_norm import fold_scales
@@ -19,7 +16,8 @@ from fewbit.importers.float_onnx.operators import AFTER_FUNCTION, JOINS, RESHAPI
 from fewbit.importers.float_onnx.values import Reading, Value
 from fewbit.importers.obstacles import Obstacles
 from fewbit.importers.onnx_constants import constant_result
-from fewbit.importers.onnx_graph import Array, Graph, Node, Refusal, carrier, inputs_of, read
+from fewbit.importers.onnx_graph import Array, Graph, Node, Refusal, inputs_of, read
+from fewbit.importers.onnx_visit import Inputs, Visitor, readers_of, unsupported
 from fewbit.importers.qonnx.ops import NEAREST
 
 _FLOATS = ("float16", "float32", "float64")
@@ -37,12 +35,11 @@ def load(path: str | Path) -> FloatNetwork:
     path = Path(path)
     graph = read(path)
     try:
-        network, found = _walk(graph, path.stem)
+        return _read(graph, str(path), path.stem)
+    except Obstacles:
+        raise
     except FewbitError as error:
         raise FewbitError(f"{path}: {error}") from None
-    if network is None:
-        raise Obstacles(str(path), found)
-    return network
 
 
 def operators() -> list[str]:
@@ -50,63 +47,32 @@ def operators() -> list[str]:
     return sorted(STEPS.keys() | JOINS.keys() | {"Shape"})
 
 
-def _walk(graph: Graph, name: str) -> tuple[FloatNetwork | None, list[str]]:
-    """The network, or None and what stands in its way.
-
-    What depends on a refused node is not known. It is only looked at for operators that are refused anywhere.
-    """
+def _read(graph: Graph, path: str, name: str) -> FloatNetwork:
     if graph.input_type not in _FLOATS:
         raise FewbitError(f"input {graph.input!r}: must be float32, not {graph.input_type}")
     reading = Reading(graph)
-    values: dict[str, Value] = {graph.input: reading.source}
-    constants: dict[str, Array] = dict(graph.constants)
-    readers = Counter(name for node in graph.nodes for name in node.inputs) + Counter([graph.output])
-    unknown: set[str] = set()
-    found: list[str] = []
-    for node in graph.nodes:
-        try:
-            if not unknown.isdisjoint(node.inputs):
-                unknown.update(node.outputs)
-                _check_supported(node)
-                continue
-            active = [name for name in node.inputs if name in values]
-            inputs = tuple(values.get(name, constants.get(name)) for name in node.inputs)
-            for input_name, value in zip(node.inputs, inputs):
-                if input_name and value is None:
-                    raise Refusal(f"takes {input_name!r}, an output that is not supported")
-            if node.op == "Shape" and node.domain == "" and active:
-                shape = np.empty(values[active[0]].shape, np.uint8)
-                constants[node.outputs[0]] = constant_result(node, [shape], graph.budget)
-            elif not active:
-                arrays = [constants[name] for name in node.inputs if name]
-                constants[node.outputs[0]] = constant_result(node, arrays, graph.budget)
-            else:
-                output = carrier(node, readers.keys())
-                values[output] = _step(reading, node, inputs)
-        except FewbitError as error:
-            found.append(f"{node.label}: {error}")
-            unknown.update(node.outputs)
-    if found:
-        return None, found
-    if graph.output not in values:
-        raise FewbitError(f"the output {graph.output!r} does not depend on the input")
-    return _network(reading, name, values[graph.output]), []
+
+    def step(node: Node, inputs: Inputs, values: list[Value], times: int) -> Value:
+        return _step(reading, node, inputs, values)
+
+    def constant(node: Node, inputs: Inputs) -> Array:
+        return constant_result(node, [value for value in inputs if value is not None], graph.budget)
+
+    visitor = Visitor(step=step, constant=constant, check=_check_supported)
+    (output,) = visitor.visit(graph, reading.source, readers_of(graph), path)
+    return _network(reading, name, output)
 
 
 def _check_supported(node: Node) -> None:
     """Raises Refusal, with the nearest operator that works, if no tensor can go through ``node``."""
-    if node.domain == "" and (node.op in STEPS or node.op in JOINS or node.op == "Shape"):
-        return
-    instead = NEAREST.get(node.op)
-    raise Refusal("this op is not supported in a float network" + (f": {instead}" if instead else ""))
+    if node.domain or (node.op not in STEPS and node.op not in JOINS and node.op != "Shape"):
+        raise unsupported(node, NEAREST, " in a float network")
 
 
-def _step(reading: Reading, node: Node, inputs: tuple[Value | Array | None, ...]) -> Value:
-    _check_supported(node)
+def _step(reading: Reading, node: Node, inputs: Inputs, values: list[Value]) -> Value:
     least, most = inputs_of(node.op)
     if not least <= len(inputs) <= most:
         raise Refusal(f"cannot have {len(inputs)} inputs")
-    values = [value for value in inputs if isinstance(value, Value)]
     if any(value.index for value in values) and node.op not in RESHAPING:
         raise Refusal("nothing can follow the arg-max but a change of shape or integer type")
     if any(value.function for value in values) and node.op not in AFTER_FUNCTION | RESHAPING:
