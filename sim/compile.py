@@ -38,7 +38,12 @@ from fewbit.sim.cache import content_key
 PATTERNS = ("always", "random", "slow", "burst")
 """In which cycles an end of a stream is active: all, 1 in 2 or 1 in 8 at random, or in bursts of 1 to 16 cycles."""
 
-_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
+_FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
+_OPTIMIZED, _PLAIN = "-O3", "-O0"
+_MOST_OPTIMIZED = 2 << 20
+"""Bytes of C++ up to which it is optimized. A design is one function, and compilers need more than twice the time for a
+function of twice the size: 3.3 MB took GCC 12 more than 15 minutes of a processor, and one minute without
+optimization."""
 _SCRIPT = (
     "proc; flatten -noscopeinfo; opt; opt_mem; splitnets -driver; opt_clean; "
     "write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
@@ -216,7 +221,8 @@ def compile_design(verilog: str, *, top: str | None = None) -> CompiledDesign:
     """
     compiler = find_compiler()
     driver = files("fewbit.sim").joinpath("cxxrtl_stream.cc").read_text(encoding="utf-8")
-    key = content_key(verilog, top or "", driver, _SCRIPT, *_FLAGS, compiler_version(tuple(compiler)), cxxrtl_headers())
+    flags = (*_FLAGS, _OPTIMIZED, _PLAIN, str(_MOST_OPTIMIZED))
+    key = content_key(verilog, top or "", driver, _SCRIPT, *flags, compiler_version(tuple(compiler)), cxxrtl_headers())
     cached = cache.find("sim", key)
     if cached is not None and (cached_design := _load(cached)) is not None:
         return cached_design
@@ -318,7 +324,8 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
     run_yosys(work, f"read_verilog -sv design.v; hierarchy -check {which}; "
                     f"rename -top fewbit_top; {_SCRIPT}")  # fmt: skip
     ports = {}
-    for direction, width, name in _PORT.findall((work / "model.cc").read_text(encoding="utf-8")):
+    model = (work / "model.cc").read_text(encoding="utf-8")
+    for direction, width, name in _PORT.findall(model):
         ports[name.replace("__", "_")] = (direction, int(width))
     top_line = re.search(r"^Top module: +\\(\S+)", (work / "yosys.log").read_text(errors="replace"), re.MULTILINE)
     label = top_line[1] if top_line else top or "the top module"
@@ -329,7 +336,8 @@ def _build(work: Path, verilog: str, top: str | None, driver: str, compiler: lis
     (work / "stream.cc").write_text(driver, encoding="utf-8")
     defines = [f"-DHAS_{name.upper()}" for name in ("clk", "rst", "quality") if name in ports]
     defines += ["-DHAS_LOAD"] if "load__payload" in ports else []
-    command = [*compiler, *_FLAGS, *defines, f"-I{cxxrtl_include()}", "stream.cc", "-o", _LIBRARY]
+    optimize = _OPTIMIZED if len(model) <= _MOST_OPTIMIZED else _PLAIN
+    command = [*compiler, *_FLAGS, optimize, *defines, f"-I{cxxrtl_include()}", "stream.cc", "-o", _LIBRARY]
     run_compiler(command, work, _LIBRARY)
     widths = (ports["i__payload"][1], ports["o__payload"][1])
     (work / "ports").write_text(f"{label}\n{widths[0]}\n{widths[1]}\n", encoding="utf-8")
