@@ -12,6 +12,7 @@ from fewbit.generator import design
 from fewbit.golden.codes import Code
 from fewbit.golden.network import Add, Join
 from fewbit.hw.chain import timing
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.quantization.quantize import quantize
 from fewbit.quantization.recipe import Recipe
 from fewbit.readers import load
@@ -36,7 +37,9 @@ def test_it_has_three_blocks_whose_connections_are_buffered_exactly(planned):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quantized", [False, True])
-def test_rtl_is_golden_on_200_test_images(quantized, planned, tmp_path):
+def test_rtl_is_golden_on_200_test_images(quantized, tmp_path):
+    """A smaller design than that for the board, which a compiler optimizes in a minute."""
+    planned = design(load(models.shipped()[NAME]), "ecp5-85k", Constraints(max_cells=6000))
     images = arrays.read(models.test_set(NAME)[0])[:200].reshape(200, *planned.network.input.shape)
     if quantized:  # a float network with branches instead
         source = read(random_branches(np.random.default_rng(8)), tmp_path)
