@@ -12,9 +12,12 @@ from ai_edge_litert import interpreter as litert
 from tflite_files import TfliteBuilder
 from tiers import slow_but
 
+from fewbit.engines import run_golden, run_rtl
+from fewbit.generator import design
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Add
 from fewbit.golden.run import run
+from fewbit.hw.planner.constraints import Constraints
 from fewbit.importers.lowering.sums import integer_gains
 from fewbit.importers.obstacles import Obstacles
 from fewbit.readers import load
@@ -82,6 +85,17 @@ def test_mlperf_tiny_in_every_tensor(name, softmax):
     shape = (640,) if name == "ad01_int8" else (32, 32, 3)
     network = agrees(path, inputs(shape, 200), softmax)
     assert sum(isinstance(layer, Add) for layer in network.layers) == (0 if name == "ad01_int8" else 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, cells", [("ad01_int8", 8000)])
+def test_mlperf_tiny_in_hardware(name, cells):
+    """RTL on 20 inputs, to the cycle."""
+    planned = design(load(MODELS / f"{name}.tflite"), "ecp5-85k", Constraints(max_cells=cells))
+    frames = frames_of(inputs(planned.network.input.shape)).astype(np.int64)
+    rtl = run_rtl(planned, frames)
+    np.testing.assert_array_equal(rtl.scores, run_golden(planned.network, frames).scores)
+    assert rtl.cycles == planned.plan.latency + 19 * planned.plan.cycles_per_frame
 
 
 def weights(rng, shape, outputs: int, axis: int = 0):

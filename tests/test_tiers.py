@@ -31,7 +31,7 @@ MOST = {
 
 The aim is six minutes on two cores. Whoever raises a number times the quick tier first."""
 
-MOST_WHOLE = 65
+MOST_WHOLE = 66
 """How many test functions may be slow as a whole. A quick test looks for the same kind of fault as each of them."""
 
 
