@@ -144,7 +144,7 @@ def _residual_digits(channels: int, last: Any) -> GraphBuilder:
     return graph
 
 
-@pytest.mark.parametrize("channels, fitted, least", slow_but([(8, 600, 0.7)], [(8, 600, 0.7), (32, 3000, 0.88)]))
+@pytest.mark.parametrize("channels, fitted, least", slow_but([(8, 600, 0.7)], [(8, 600, 0.7), (32, 3000, 0.85)]))
 def test_accuracy_of_a_residual_network_stays_near(channels: int, fitted: int, least: float, tmp_path: Any) -> None:
     """Its last layer is fitted to digits by least squares; the accuracy is that on 200 others."""
     x, labels = (arrays.read(path) for path in models.test_set("lenet5"))
