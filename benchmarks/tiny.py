@@ -20,7 +20,6 @@ from benchmarks.boards import Case
 from benchmarks.cifar10 import load_test_images
 from benchmarks.command import command
 from benchmarks.models import markdown
-from fewbit.boards import catalogue
 from fewbit.golden.network import Network
 from fewbit.golden.run import run
 from fewbit.hw.planner.plan import Plan
@@ -58,7 +57,7 @@ def row(case: Case, *, build: bool, cifar10: Path | None) -> tuple[str, ...]:
     return (
         f"`{Path(case.network).stem}`",
         quality(network, cifar10),
-        catalogue.get(case.board).target.title,
+        plan.target.title,
         reached,
         *(f"{number:,}" for number in used),
         f"{1e6 * plan.latency / clock:,.1f} µs",

@@ -32,6 +32,17 @@ def test_a_case_has_every_constraint():
     assert (case.limits.clock_hz, case.limits.fps, case.limits.max_cells) == (52e6, 9, 24000)
 
 
+def test_a_row_of_the_table():
+    case = Case.parse("mnist-small@icebreaker")
+    row = dict(zip(tiny.HEAD, tiny.row(case, build=False, cifar10=None)))
+    plan = case.plan()
+    assert list(row) == list(tiny.HEAD)
+    assert (row["network"], row["device"]) == ("`mnist-small`", "Lattice iCE40UP5K")
+    assert row["inferences/s"] == f"{plan.frames_per_second:,.0f}"
+    assert row["LUT4"] == f"{plan.cost.cells:,}"
+    assert plan.bottleneck.layer.name in row["limited by"]
+
+
 def test_images_of_a_binary_file(tmp_path):
     images, labels = RNG.integers(0, 256, (30, 32, 32, 3)), np.arange(30) % 10
     read, classes = load_test_images(binary_file(tmp_path / "test_batch.bin", images, labels), None)
