@@ -88,11 +88,11 @@ def test_mlperf_tiny_in_every_tensor(name, softmax):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, cells", [("ad01_int8", 8000)])
+@pytest.mark.parametrize("name, cells", [("ad01_int8", 8000), ("pretrainedResnet_quant", 9000)])
 def test_mlperf_tiny_in_hardware(name, cells):
     """RTL on 20 inputs, to the cycle."""
     planned = design(load(MODELS / f"{name}.tflite"), "ecp5-85k", Constraints(max_cells=cells))
-    frames = frames_of(inputs(planned.network.input.shape)).astype(np.int64)
+    frames = inputs(planned.network.input.shape).astype(np.int64)
     rtl = run_rtl(planned, frames)
     np.testing.assert_array_equal(rtl.scores, run_golden(planned.network, frames).scores)
     assert rtl.cycles == planned.plan.latency + 19 * planned.plan.cycles_per_frame
