@@ -347,8 +347,8 @@ def _checked(path: Path, option: str | None) -> str:
     source = load_source(path) if option is None else qonnx.load(path, input=option)
     if isinstance(source, FloatNetwork):
         given = source.shape if source.input_shape is None else source.input_shape
-        ours = lambda frames: source.outputs(source.source_frames(frames))  # noqa: E731
-        return max(_compared(path, given, ours, _onnxruntime), _quantized(source))
+        compared = _compared(path, given, lambda frames: source.outputs(source.source_frames(frames)), _onnxruntime)
+        return max(compared, _quantized(source))
     if source.input.size > 4000:
         return "a large one"
     if option is None:
