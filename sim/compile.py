@@ -41,8 +41,8 @@ PATTERNS = ("always", "random", "slow", "burst")
 _FLAGS = ("-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-w")
 _OPTIMIZED, _PLAIN = "-O3", "-O0"
 _MOST_OPTIMIZED = 2 << 20
-"""Bytes of C++ up to which it is optimized. A design is one function, and compilers need much more than twice the time to
-optimize a function of twice the size."""
+"""Bytes of C++ up to which it is optimized. A design is one function, and compilers need much more than twice the time
+to optimize a function of twice the size."""
 _SCRIPT = (
     "proc; flatten -noscopeinfo; opt; opt_mem; splitnets -driver; opt_clean; "
     "write_cxxrtl -nohierarchy -noflatten -noproc -g0 model.cc"
