@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -143,9 +142,7 @@ def test_random_network(design: str, seed: int, tmp_path: Path) -> None:
     try:
         again = back(network, tmp_path / "one.onnx")
     except FewbitError as error:  # QONNX has no products of sums: there is a quantizer in front of every product
-        assert re.search(
-            r"\((MatMul|Conv|Gemm)\): its activations are not quantized: put a Quant before it$", str(error)
-        )
+        assert str(error).endswith("): its activations are not quantized: put a Quant before it")
         assert any(isinstance(layer, Linear) and _reads_sums(network, layer) for layer in network.layers)
         return
     got = golden.dequantize_output(again, golden.run(again, network_inputs(again, frames)).output)
@@ -153,7 +150,7 @@ def test_random_network(design: str, seed: int, tmp_path: Path) -> None:
 
 
 def _reads_sums(network: Network, layer: Layer) -> bool:
-    """Whether an input of ``layer`` comes from anything but thresholds and the input of the network, which is levels."""
+    """Whether an input of ``layer`` comes from anything but thresholds or the input of the network."""
     for before in network.before(layer):
         if before is None or isinstance(before, Threshold):
             continue
