@@ -139,10 +139,13 @@ def test_random_network(design: str, seed: int, tmp_path: Path) -> None:
     network, _ = DESIGNS[design](rng)
     frames = networks.random_frames(rng, network.input.dtype, (6, *network.input.shape))
     wanted = agrees(network, frames, tmp_path / "batch.onnx")
+    refusal = ""
     try:
         again = back(network, tmp_path / "one.onnx")
-    except FewbitError as error:  # QONNX has no products of sums: there is a quantizer in front of every product
-        assert str(error).endswith("): its activations are not quantized: put a Quant before it")
+    except FewbitError as error:
+        refusal = str(error)
+    if refusal:  # QONNX has no products of sums: there is a quantizer in front of every product
+        assert refusal.endswith("): its activations are not quantized: put a Quant before it")
         assert any(isinstance(layer, Linear) and _reads_sums(network, layer) for layer in network.layers)
         return
     got = golden.dequantize_output(again, golden.run(again, network_inputs(again, frames)).output)

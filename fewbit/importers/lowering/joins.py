@@ -6,7 +6,7 @@ rounded in a join: where a few-bit result is wanted, a quantizer stands behind i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -68,7 +68,27 @@ def add(builder: Builder, first: Tensor, second: Tensor) -> Tensor:
     return replace(total, quantized=few)
 
 
-def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
+def total(
+    builder: Builder, op: str, tensors: Sequence[Tensor], add: Callable[[Builder, Tensor, Tensor], Tensor] = add
+) -> Tensor:
+    """The result of the ONNX operator ``op``, which is Add, Sub or Sum, on ``tensors``, two of which ``add`` adds.
+
+    Raises
+    ------
+    Refusal
+        Those of ``add``, or if there are not two tensors for Add or Sub.
+    """
+    first, *others = tensors
+    if op in ("Add", "Sub") and len(others) != 1:
+        raise Refusal(f"cannot have {len(tensors)} inputs")
+    if op == "Sub":
+        others = [builder.affine(others[0], exact([-1]), None, "mul", np.array([-1], np.float32))]
+    for other in others:
+        first = add(builder, first, other)
+    return first
+
+
+def concat(builder: Builder, tensors: Sequence[Tensor], axis: int | None) -> Tensor:
     """``tensors`` side by side along ``axis`` of their shapes, which must be their channels, by a Concat layer.
 
     Each channel keeps its own gain and offset: a quantizer, or the weights of a product, take them in.
@@ -76,8 +96,10 @@ def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
     Raises
     ------
     Refusal
-        If a tensor is not quantized, or ``axis`` is another axis than that of the channels.
+        If a tensor is not quantized, or ``axis`` is missing or another axis than that of the channels.
     """
+    if axis is None:
+        raise Refusal("names no axis")
     rank = len(tensors[0].shape)
     if not -rank <= axis < rank or any(len(tensor.shape) != rank for tensor in tensors):
         raise Refusal(f"has no axis {axis} in each of {_shapes(tensors)}")

@@ -139,7 +139,7 @@ def _slope(tensor: Tensor) -> Fraction:
     return (tensor.curve.value(0, high) - tensor.curve.value(0, low)) / max(1, high - low)
 
 
-def concat(builder: Builder, tensors: Sequence[Tensor], axis: int) -> Tensor:
+def concat(builder: Builder, tensors: Sequence[Tensor], axis: int | None) -> Tensor:
     """``tensors`` side by side; what follows is executed in float32 for the integers of each."""
     tensors = [settled(builder, tensor) for tensor in tensors]
     joined = joins.concat(builder, tensors, axis)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from fewbit.exact import exact
 from fewbit.importers.lowering.builder import Builder
+from fewbit.importers.lowering.joins import total
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call
 from fewbit.importers.onnx_graph import QONNX_OPS, Node, Refusal
@@ -35,21 +33,11 @@ def _settled(step: Step) -> Step:
 def _add(builder: Builder, call: Call) -> Tensor:
     """Add, Sub and Sum of tensors that depend on the input."""
     call.node.settings()
-    tensors = _tensors(builder, call)
-    if call.node.op in ("Add", "Sub") and len(tensors) != 2:
-        raise Refusal(f"cannot have {len(tensors)} inputs")
-    if call.node.op == "Sub":
-        tensors[1] = builder.affine(tensors[1], exact([-1]), None, "mul", np.array([-1], np.float32))
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = joins.add(builder, total, tensor)
-    return total
+    return total(builder, call.node.op, _tensors(builder, call), joins.add)
 
 
 def _concat(builder: Builder, call: Call) -> Tensor:
     (axis,) = call.node.settings(axis=None)
-    if axis is None:
-        raise Refusal("names no axis")
     return joins.concat(builder, _tensors(builder, call), axis)
 
 

@@ -80,20 +80,12 @@ def _arithmetic(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
 def _add_branches(builder: Builder, call: Call) -> Tensor:
     """Add, Sub and Sum of tensors that depend on the input."""
     call.node.settings()
-    tensors = _all_tensors(call)
-    if call.node.op == "Sub":
-        tensors[1] = builder.affine(tensors[1], exact([-1]), None)
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = joins.add(builder, total, tensor)
-    return total
+    return joins.total(builder, call.node.op, _all_tensors(call))
 
 
 def _concat_branches(builder: Builder, call: Call) -> Tensor:
     """Concat of tensors that depend on the input."""
     (axis,) = call.node.settings(axis=None)
-    if axis is None:
-        raise Refusal("names no axis")
     return joins.concat(builder, _all_tensors(call), axis)
 
 
