@@ -15,14 +15,32 @@ to pass, so the first pass that agrees with the one before it is exact.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 
 BUFFER_LATENCY = 2
 """Cycles from the transfer of a beat into a buffer to the first cycle in which the buffer offers it."""
+
+
+Cycles = np.ndarray[tuple[int], np.dtype[np.int64]]
+"""A cycle for each beat of a stream."""
+
+
+def in_order(latest: Cycles, gaps: int | Cycles = 1) -> None:
+    """Lower each cycle in ``latest`` to at most the one after it, less a gap: one for all, or one for each cycle, which
+    is the distance to the cycle before it."""
+    places = np.arange(len(latest)) * gaps if isinstance(gaps, int) else np.cumsum(gaps)
+    latest[:] = np.minimum.accumulate((latest - places)[::-1])[::-1] + places
+
+
+def lower(latest: Cycles, limits: Cycles) -> None:
+    """Lower each cycle in ``latest`` to at most its entry in ``limits``; the longer of the two is cut."""
+    count = min(len(latest), len(limits))
+    np.minimum(latest[:count], limits[:count], out=latest[:count])
 
 
 class Step(ABC):
@@ -38,6 +56,16 @@ class Step(ABC):
         """Offer an output beat to the following step from cycle ``offered`` on. Returns the cycle of the transfer."""
         return offered if self.following is None else self.following.accept(offered)
 
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        """Lower the latest cycles of the transfers of the input beats, ``taken``, and of the output beats, ``given``,
+        in place, to what this step allows: an input beat in time for its output beats, an output beat in time for the
+        input beats that wait for its place.
+
+        Limits that a step leaves out only make the result larger.
+        """
+        in_order(taken)
+        in_order(given)
+
 
 @dataclass
 class Register(Step):
@@ -50,6 +78,10 @@ class Register(Step):
         taken = max(offered, self._free)
         self._free = self.give(taken + self.cycles)
         return taken
+
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        lower(taken, given - self.cycles)
+        lower(given, taken[1:])
 
 
 @dataclass
@@ -69,6 +101,11 @@ class PackStep(Step):
             self._free = self.give(taken + 1)
         return taken
 
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        lower(taken[self.ratio - 1 :: self.ratio], given - 1)
+        in_order(taken)
+        lower(given, taken[self.ratio :: self.ratio])
+
 
 @dataclass
 class UnpackStep(Step):
@@ -84,6 +121,11 @@ class UnpackStep(Step):
             part = self.give(part + 1)
         self._free = part
         return taken
+
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        lower(given[self.ratio - 1 :: self.ratio], taken[1:])
+        in_order(given)
+        lower(taken, given[:: self.ratio] - 1)
 
 
 @dataclass
@@ -121,6 +163,21 @@ class _VectorStep(Step):
     def _run(self, start: int) -> None:
         """Process a complete vector, from cycle ``start`` on; append the cycle of its last read to ``_ends``."""
 
+    def _tighten(self, taken: Cycles, given: Cycles, cycles: Cycles, outputs: Cycles, *, once: bool) -> Cycles:
+        """:meth:`tighten`, where output beats take ``cycles`` of the unit and vectors have ``outputs`` beats; ``once``
+        if a word that is read is used for one cycle. Returns the latest last cycle of each output beat."""
+        ends = np.cumsum(outputs)
+        done = given - self.depth
+        if once:
+            last = done[ends - 1]
+            lower(last, taken[2 * self.words :: self.words] - 1)
+            done[ends - 1] = last
+        in_order(done, cycles)
+        first = ends - outputs
+        lower(taken[self.words - 1 :: self.words], done[first] - cycles[first] - self.rings)
+        in_order(taken)
+        return done
+
 
 @dataclass
 class Pipeline(Step):
@@ -143,6 +200,17 @@ class Pipeline(Step):
             self._still_until = taken
             self._stalls.append((effect + 1, taken))
             del self._stalls[: -self.depth - 1]
+
+    def _tighten_given(self, given: Cycles, entered: Cycles, cycles: Cycles) -> None:
+        """Lower the latest cycles of output beats, given those in which operations enter the pipeline at the latest:
+        the last one of each output beat. It is at least ``cycles`` after the one before it, also at the output."""
+        in_order(given, cycles)
+        moves = np.cumsum(cycles)
+        behind = np.searchsorted(moves, moves + self.depth)  # enters only after the output beat has left
+        within = behind < len(moves)
+        ahead, behind = np.flatnonzero(within), behind[within]
+        limits = entered[behind] - (moves[behind] - moves[ahead] - self.depth)
+        given[ahead] = np.minimum(given[ahead], limits)
 
     def _moving(self, cycle: int) -> int:
         """The first cycle from ``cycle`` on in which the pipeline does not stall."""
@@ -188,6 +256,14 @@ class FoldStep(_VectorStep, Pipeline):
         self._ends.append(read)
         del self._ends[:-2]
 
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        reads = [np.array(reads, np.int64) for reads in self.reads or [[self.words] * self.folds]]
+        vectors = len(taken) // self.words
+        cycles = self.planes * np.concatenate([reads[vector % len(reads)] for vector in range(vectors)])
+        outputs = np.array([len(reads[vector % len(reads)]) for vector in range(vectors)])
+        entered = self._tighten(taken, given, cycles, outputs, once=self.planes == 1)
+        self._tighten_given(given, entered, cycles)
+
 
 @dataclass
 class RunStep(_VectorStep):
@@ -213,6 +289,12 @@ class RunStep(_VectorStep):
         self._ends.append(cycle)
         del self._ends[:-2], self._taken[: -self.places]
 
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        outputs = np.full(len(taken) // self.words, self.folds)
+        cycles = np.full(len(given), self.reads)
+        done = self._tighten(taken, given, cycles, outputs, once=True)
+        lower(given, done[self.places :] - self.reads)
+
 
 @dataclass
 class ForkStep(Step):
@@ -229,6 +311,14 @@ class ForkStep(Step):
             taken = max(taken, branch.accept(start))
         self._free = taken + 1
         return taken
+
+    def tighten_branches(self, taken: Cycles, given: Sequence[Cycles]) -> None:
+        """:meth:`tighten` with the transfers to each branch."""
+        for branch in given:
+            lower(taken, branch[1:] - 1)
+        in_order(taken)
+        for branch in given:
+            lower(branch, taken)
 
 
 class JoinStep(Step):
@@ -250,6 +340,9 @@ class JoinStep(Step):
         For each side, the cycles in which its beats arrived, and in which the join took them.
     assumed : list of list of int
         ``pops`` of the previous pass.
+    limits : sequence of list of int
+        For each side, the latest cycles in which its beats may arrive; empty if there are no limits. A later beat
+        raises :class:`TooLate`.
     """
 
     def __init__(self, turns: Sequence[tuple[int, ...]], depths: Sequence[int | None]) -> None:
@@ -257,6 +350,7 @@ class JoinStep(Step):
         self.pushes: list[list[int]] = [[] for _ in depths]
         self.pops: list[list[int]] = [[] for _ in depths]
         self.assumed: list[list[int]] = [[] for _ in depths]
+        self.limits: Sequence[list[int]] = ()
         self.sides = [_SideStep(self, side) for side in range(len(depths))]
         self._offers: list[list[int]] = [[] for _ in depths]
         self._uncertain: list[tuple[int, int, int]] = []
@@ -280,6 +374,8 @@ class JoinStep(Step):
                 taken = max(taken, self._popped(side, len(pushes) - depth) + 1)
             self._offers[side].append(taken + BUFFER_LATENCY)
             self._take()
+        if self.limits and len(pushes) < len(self.limits[side]) and taken > self.limits[side][len(pushes)]:
+            raise TooLate
         pushes.append(taken)
         self._waited[side] += len(self.pops[side]) < len(pushes)
         return taken
@@ -309,6 +405,22 @@ class JoinStep(Step):
             self._turn = (self._turn + 1) % len(self.turns)
             self._free = self.give(time + 1)
 
+    def tighten_sides(self, taken: Sequence[Cycles], given: Cycles) -> Sequence[Cycles]:
+        """:meth:`tighten` with the transfers to each side. Returns the latest cycles in which the join takes the beats
+        of each side."""
+        turns = [self.turns[turn % len(self.turns)] for turn in range(len(given))]
+        turns_of = [np.array([turn for turn, used in enumerate(turns) if side in used]) for side in range(len(taken))]
+        combined = given - 1
+        for depth, places, pushes in zip(self.depths, turns_of, taken):
+            if depth == 0:
+                combined[places] = np.minimum(combined[places], pushes)
+        in_order(combined)
+        for depth, places, pushes in zip(self.depths, turns_of, taken):
+            lower(pushes, combined[places] - (BUFFER_LATENCY if depth != 0 else 0))
+            in_order(pushes)
+        lower(given, combined[1:])
+        return [combined[places] for places in turns_of]
+
     def last(self, side: int) -> bool:
         """Whether the beats of ``side`` always arrived last: the beats of all other sides were already waiting for
         them."""
@@ -336,6 +448,18 @@ class _SideStep(Step):
 
     def accept(self, offered: int) -> int:
         return self.join.arrive(self.side, offered)
+
+
+@dataclass
+class Tap(Step):
+    """Records the cycle of each transfer on a stream, in ``times``."""
+
+    times: list[int] = field(default_factory=list)
+
+    def accept(self, offered: int) -> int:
+        taken = self.give(offered)
+        self.times.append(taken)
+        return taken
 
 
 class TooLate(Exception):
@@ -438,11 +562,14 @@ def schedule_of(
     fastest: int,
     most_frames: int = 64,
     limits: Sequence[int] = (),
+    assumed: Mapping[int, list[list[int]]] = MappingProxyType({}),
 ) -> tuple[Schedule, list[Node]]:
     """Run frames of ``beats_in`` input and ``beats_out`` output beats through the unused nodes that ``make`` returns.
 
     Buffers may fill slowly. The pipeline is taken to be full once the interval between frames is ``fastest``, the
-    cycles per frame of its slowest component, or else after ``most_frames``.
+    cycles per frame of its slowest component, or else after ``most_frames``. ``assumed`` has cycles that are not later
+    than those in which joins take their beats, by the index of the join's node and by side: those of a faster design,
+    which save passes.
 
     Returns
     -------
@@ -454,7 +581,6 @@ def schedule_of(
         If an output beat is later than its entry in ``limits``, or the times at a join do not become constant: the
         design may deadlock.
     """
-    assumed: dict[int, list[list[int]]] = {}
     for _ in range(_MOST_PASSES):
         nodes = make()
         joins = {

@@ -15,10 +15,13 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Add, ArgMax, Conv, Dense, Flatten, Join, Network, TensorType, Threshold
 from fewbit.golden.run import run
-from fewbit.hw.chain import timing, with_buffers
+from fewbit.hw import buffers
+from fewbit.hw.buffers import buffer_depths, joins
+from fewbit.hw.chain import design_nodes, timing, with_buffers
 from fewbit.hw.emit import verilog
 from fewbit.hw.fabric.devices import Target, target
 from fewbit.hw.fold import Folding, JoinFold, MatVecFold, ThresholdFold, WindowFold
+from fewbit.hw.latest import Latest
 from fewbit.hw.planner import plan as planning
 from fewbit.hw.planner.constraints import Constraints
 from fewbit.hw.planner.plan import plan
@@ -158,6 +161,27 @@ def test_one_word_less_comes_later_or_never(seed):
                 except FewbitError:
                     continue
                 assert any(late > early for late, early in zip(times, best)), (layer.name, depths, side)
+
+
+@pytest.mark.parametrize("seed", slow_but((1, 3, 12), range(200)))
+def test_latest_cycles_change_how_long_the_search_takes_not_what_it_finds(seed, monkeypatch):
+    network, folding = random_graph_design(np.random.default_rng(seed))
+    parts = design_nodes(network, folding)
+    bounded = buffer_depths(*parts)
+
+    class Unlimited(Latest):
+        """Checks the latest cycles, then takes them away."""
+
+        def __init__(self, nodes, scores):
+            super().__init__(nodes, scores)
+            earliest = [pushes for join in joins(nodes) for pushes in join.pushes]
+            pairs = [*self.streams, *zip(earliest, (sides for join in self.pushes for sides in join))]
+            assert all((np.array(early) <= late).all() for early, late in pairs)
+            self.pushes = [[np.full_like(pushes, 1 << 60) for pushes in sides] for sides in self.pushes]
+            monkeypatch.setattr(buffers, "least_words", lambda pops, pushes: 1)
+
+    monkeypatch.setattr(buffers, "Latest", Unlimited)
+    assert buffer_depths(*parts) == bounded
 
 
 def test_a_join_without_a_buffer_that_it_needs_stands_still():

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Pool, TensorType
-from fewbit.hw.schedule import Pipeline, Step
+from fewbit.hw.schedule import Cycles, Pipeline, Step, in_order
 from fewbit.hw.streams import lane_stream, shape_of
 
 
@@ -375,3 +375,22 @@ class WindowStep(Pipeline):
             self._end = cycle
             self._row = (self._row + 1) % self.geometry.rows
             self._owed = skips[self._row]
+
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        first_words, last_words = taken[:: self.row_words], taken[self.row_words - 1 :: self.row_words]
+        sent = given - self.depth
+        row_ends = sent[self.beats - 1 :: self.beats]
+        spans, skips = self.geometry.spans, self.geometry.skips
+        row_of_window = np.arange(len(row_ends)) % self.geometry.rows
+        # For each row of windows: the rows of maps that are released before it, and the last row that it needs.
+        released = np.cumsum(np.array(skips)[row_of_window])
+        released -= skips[0]
+        needed = released + np.array([end - start for start, end in spans])[row_of_window] - 1
+        # A row may come when the row of windows after which its place is released has ended.
+        freed_by = np.searchsorted(released, np.arange(len(first_words) - self.held), side="right") - 1
+        waits = np.flatnonzero(freed_by < len(row_ends))
+        np.minimum.at(row_ends, freed_by[waits], first_words[waits + self.held] - 2)
+        in_order(sent)
+        np.minimum.at(last_words, needed, sent[:: self.beats] - 1)
+        in_order(taken)
+        self._tighten_given(given, sent, np.ones(len(sent), np.int64))

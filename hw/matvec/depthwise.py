@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from amaranth.hdl import Module, Signal, Value
 
 from fewbit.golden.dtype import DType
@@ -13,7 +14,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
 from fewbit.hw.lanes.base import Lanes
 from fewbit.hw.matvec.parallel import MatVec
-from fewbit.hw.schedule import Pipeline, Step
+from fewbit.hw.schedule import Cycles, Pipeline, Step, in_order, lower
 
 
 class DepthwiseMatVec(MatVec):
@@ -104,3 +105,8 @@ class DepthwiseStep(Pipeline):
             self._arrived = 0
             self._emit(taken)
         return taken
+
+    def tighten(self, taken: Cycles, given: Cycles) -> None:
+        lower(taken[self.words - 1 :: self.words], given - self.depth)
+        in_order(taken)
+        self._tighten_given(given, taken[self.words - 1 :: self.words], np.full(len(given), self.words))
