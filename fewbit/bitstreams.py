@@ -9,6 +9,7 @@ from pathlib import Path
 from fewbit.boards import catalogue, flow, protocol
 from fewbit.boards.catalogue import Board
 from fewbit.boards.flow import Misfit, TimingMiss
+from fewbit.boards.pll import ClockReset
 from fewbit.boards.report import Report, Usage
 from fewbit.boards.tools import Yosys
 from fewbit.generator import Design, design
@@ -40,14 +41,21 @@ HOPELESS = 1.5
 def board_design(network: Network, board: Board, constraints: Constraints = Constraints()) -> Design:  # noqa: B008
     """Plan ``network`` for ``board``, with resources reserved for the shell and its receive buffer.
 
-    If ``constraints`` have no clock, the board's default clock is used. Raises FewbitError if the network does not fit.
+    If ``constraints`` have no clock, the board's default clock is used. The plan is for the clock that the board makes:
+    the highest one that does not exceed it.
+
+    Raises
+    ------
+    FewbitError
+        If the network does not fit, or the board cannot make the clock.
     """
     has_quality = network.digits > 0
     reserve = SHELL + int(has_quality) * QUALITY_GATE
     if frames := _buffer_frames(network, board):
         held = protocol.buffer_bytes(network.input, frames, has_quality)
         reserve += RECEIVE_BUFFER + Cost(rams=target(board.target).block_rams(held, 8))
-    constraints = replace(constraints, clock_hz=constraints.clock_hz or board.clock_hz)
+    clock_hz = float(ClockReset(board, round(constraints.clock_hz or board.clock_hz)).hz)
+    constraints = replace(constraints, clock_hz=clock_hz)
     return design(network, board.target, constraints, reserve=reserve)
 
 

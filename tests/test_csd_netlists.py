@@ -176,6 +176,23 @@ def test_exact_multipliers(mapper, widths):
             break  # the pieces of one quality after another hold the same operands; the first holds all of them
 
 
+@pytest.mark.parametrize(
+    "mapper, widths",
+    slow_but([(MAPPERS[1], (8, 8))], itertools.product(MAPPERS, [(8, 8), (3, 5), (7, 4), (4, 3)])),
+)
+def test_exact_multipliers_with_a_pipeline_stage(mapper, widths):
+    """A product comes one enabled cycle after its operands, whatever follows them."""
+    (family, device, flow), (width_a, width_b) = mapper, widths
+    mapped = Mapped(netlist(Multiplier(width_a, width_b, family, registered=True), device, flow=flow), "top")
+    for a, b, _ in every(width_a, width_b):
+        enabled = np.array([1, 0, 1])[:, None].repeat(len(a), 1)
+        operands = {"a": np.stack([a, -1 - a, b % 2 - a % 2]), "b": np.stack([b, b[::-1], a % 2 - 1]), "en": enabled}
+        got = mapped.settle(operands).port("product", signed=True)
+        assert np.array_equal(got[1], a * b)
+        assert np.array_equal(got[2], a * b)
+        break  # the other pieces hold the same operands at another quality
+
+
 def serial_errors(component, device, flow, cases):
     """Wrong products, and products that are not there in time or too early, of the serial form's netlist."""
     mapped = Mapped(netlist(component, device, flow=flow), "top")

@@ -20,7 +20,7 @@ from fewbit.golden.matvec import matvec
 from fewbit.hw.lanes.choose import LANES, lane_kind, lanes_for
 from fewbit.hw.lanes.codebook import CodebookLanes
 from fewbit.hw.lanes.one_bit import XnorLanes
-from fewbit.hw.lanes.product import ProductLanes
+from fewbit.hw.lanes.product import ProductLanes, divided
 from fewbit.hw.lanes.terms import TermLanes
 from fewbit.sim.cocotb_run import BenchFailure
 from fewbit.sim.vectors import lane_words
@@ -149,6 +149,17 @@ def test_wide_lanes(activation, code, simd, stages):
     x, weights = random_rows(simd, activation, code, 24)
     component = lane_kind(activation, code)(simd, activation, code, stages)
     assert outputs(component, x, weights) == sums(x, weights, code, activation)
+
+
+@pytest.mark.parametrize("simd", [1, 2, 5])
+def test_products_at_every_number_of_stages(simd):
+    """Operands, the inside of multipliers and sums take the stages in turn; none is lost, and none is added."""
+    activation, code = DType.parse("int4"), Code.parse("int(4)")
+    x, weights = random_rows(simd, activation, code, 40)
+    for stages, dsp in product(range(6), (False, True)):
+        lanes = ProductLanes(simd, activation, code, stages, dsp=dsp)
+        assert outputs(lanes, x, weights) == sums(x, weights, code, activation), (stages, dsp)
+        assert sum(divided(simd, stages, dsp=dsp)) == max(0, stages - 1)
 
 
 @pytest.mark.parametrize(

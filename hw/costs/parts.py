@@ -29,6 +29,7 @@ from fewbit.hw.memory.rom import BLOCK, rom_cells
 from fewbit.hw.memory.vector_buffer import RING
 from fewbit.hw.multiply.csd import CsdMultiplier
 from fewbit.hw.multiply.dsp import DspMultiplier
+from fewbit.hw.multiply.exact import Multiplier
 
 CELLS_FOR_A_RAM = 200
 """Weight of a block RAM in :func:`in_cells`: about the ratio of logic cells to block RAMs in the devices."""
@@ -256,6 +257,28 @@ def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) ->
     """Pipeline stages that a sum of ``simd`` lanes needs at this clock."""
     widest = 16 * target.fan_in_mhz * 1e6 / clock_hz / (1 + (activation.bits - 1) / 2)
     return max(1, ceil(log(simd) / log(max(3.0, widest)) - 1e-9))
+
+
+_READ, _DSP, _ROW = 1.4, 0.8, 0.28
+"""Delays in a product of integers, in the time in which the fabric sums 16 single bits: reading the operands from
+memories, a DSP block, and a row of a multiplier in logic cells, each with its routing in a full device."""
+
+
+def lane_stages(layer: Linear, term: DType, simd: int, target: Target, clock_hz: float, *, dsp: bool = False) -> int:
+    """Pipeline stages that ``simd`` lanes, which take activations of kind ``term``, and their sum need at this
+    clock."""
+    sums = sum_stages(term, simd, target, clock_hz)
+    if not layer.code.signed_word:
+        return sums
+    if simd == 1:
+        sums = 0
+    period = target.fan_in_mhz * 1e6 / clock_hz
+    rows = Multiplier.rows(signed_bits(term), layer.code.bits, target.family)
+    product_delay = _DSP if dsp else _ROW * rows
+    # In this order: a sum is only divided if there are registers on the operands and inside the multipliers, too.
+    inside = not dsp and (sums > 1 or product_delay > period)
+    operands = inside or sums > 1 or _READ + product_delay > period
+    return operands + inside + 1 + sums
 
 
 _MUX = (0, 0, 1, 2, 3, 3, 5, 5, 6)

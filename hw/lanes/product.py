@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Shape, Signal, Value
 from fewbit.golden.codes import Code
 from fewbit.golden.dtype import DType, signed_bits
 from fewbit.hw.fabric.carry import Target
+from fewbit.hw.fabric.families import FAMILIES
 from fewbit.hw.lanes.base import CodeLanes
 from fewbit.hw.multiply.exact import Multiplier
 from fewbit.hw.sums.popcount import sum_tree
@@ -17,7 +18,9 @@ class ProductLanes(CodeLanes):
     """Any activation, two's-complement weights: ``o = sum_i w_i * x_i``, one multiplier a lane. The baseline for the
     other lanes.
 
-    The first of the ``stages`` pipeline stages is between the products and the adders. Cost: SIMD multipliers
+    Of the ``stages`` pipeline stages, the first one in this list holds the products, the second one their sum (a single
+    lane has none), the third one the operands, so that multipliers start behind registers rather than memories, the
+    fourth one is inside the multipliers (DSP blocks have none), and all others divide the sum. Cost: SIMD multipliers
     (:class:`fewbit.hw.multiply.exact.Multiplier`), or with ``dsp`` DSP blocks, and the adders of the products.
 
     Parameters
@@ -36,7 +39,9 @@ class ProductLanes(CodeLanes):
     def cells(cls, code: Code, activation: DType, simd: int, *, stages: int, family: str, dsp: bool) -> int:
         width = signed_bits(activation)
         multiplier_cells = 0 if dsp else Multiplier.cells(width, code.bits, family)
-        return simd * multiplier_cells + (simd - 1) * 8 * (width + code.bits) // 5
+        operands, inside, _ = divided(simd, stages, dsp=dsp)
+        registers = 0 if FAMILIES[family].free_registers else (operands + inside) * (width + code.bits)
+        return simd * (multiplier_cells + registers) + (simd - 1) * 8 * (width + code.bits) // 5
 
     @classmethod
     def factor_bits(cls, code: Code) -> int | None:
@@ -45,22 +50,41 @@ class ProductLanes(CodeLanes):
     def __init__(
         self, simd: int, activation: DType, code: Code, stages: int, target: Target = "generic", *, dsp: bool = False
     ) -> None:
+        self._operands, inside, self._sums = divided(simd, stages, dsp=dsp)
         self.multipliers = [
-            Multiplier(signed_bits(activation), code.bits, "generic" if dsp else target) for _ in range(simd)
+            Multiplier(signed_bits(activation), code.bits, "generic" if dsp else target, registered=bool(inside))
+            for _ in range(simd)
         ]
         limit = simd * max(-activation.min, activation.max) * int(-code.levels[0])
         super().__init__(simd, activation, code, stages, Shape.cast(range(-limit, limit + 1)))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+
+        def held(value: Value, name: str) -> Value:
+            register = Signal(value.shape(), name=name, reset_less=True)
+            with m.If(self.en):
+                m.d.sync += register.eq(value)
+            return register
+
         products: list[Value] = []
         for lane, (multiplier, x, w) in enumerate(zip(self.multipliers, self.activations(), self.weights())):
             m.submodules[f"multiplier_{lane}"] = multiplier
+            if self._operands:
+                x, w = held(x, f"x_{lane}"), held(w, f"w_{lane}")
             m.d.comb += [multiplier.a.eq(x), multiplier.b.eq(w)]
-            products.append(multiplier.product)
-            if self.stages:
-                products[-1] = held = Signal.like(multiplier.product, name=f"product_{lane}", reset_less=True)
-                with m.If(self.en):
-                    m.d.sync += held.eq(multiplier.product)
-        m.d.comb += self.o.eq(sum_tree(m, products, max(0, self.stages - 1), self.en, "sum"))
+            if multiplier.registered:
+                m.d.comb += multiplier.en.eq(self.en)
+            products.append(held(multiplier.product, f"product_{lane}") if self.stages else multiplier.product)
+        m.d.comb += self.o.eq(sum_tree(m, products, self._sums, self.en, "sum"))
         return m
+
+
+def divided(simd: int, stages: int, *, dsp: bool) -> tuple[int, int, int]:
+    """The pipeline stages of ``stages`` that hold operands (0 or 1), are inside the multipliers (0 or 1), and divide
+    the sum of the products."""
+    left = max(0, stages - 1)
+    sums = min(left, int(simd > 1))
+    operands = min(left - sums, 1)
+    inside = min(left - sums - operands, 1 - dsp)
+    return operands, inside, left - operands - inside

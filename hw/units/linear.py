@@ -28,6 +28,7 @@ from fewbit.hw.costs.parts import (
     divisors,
     dsp_blocks,
     lane_cells,
+    lane_stages,
     memories,
     scale_cost,
     serves_vectors,
@@ -213,7 +214,7 @@ def linear_options(
     for unit, blocks in _forms(work, pe, simd, target, digits):
         serial, dsp = unit == BIT_PLANES, blocks > 0
         term = BIT if serial else term_kind(layer, activation)
-        stages = sum_stages(term, simd, target, clock_hz) + (simd > 1 and layer.code.signed_word)
+        stages = lane_stages(layer, term, simd, target, clock_hz, dsp=dsp)
         datapath = unit_cost(work.product, activation, work.exact, pe, simd, stages, target.family, serial, dsp)
         datapath += scale_cost(work.product, activation, pe, simd, stages, target.family, scale_columns, dsp)
         datapath += Cost(dsps=blocks)
@@ -279,7 +280,6 @@ def depthwise_options(
     layer, geometry = work.layer, work.geometry
     if geometry is None or not work.groups == geometry.shape[0] == layer.outputs or layer.scales is not None:
         return
-    stages = sum_stages(term_kind(layer, work.kind), 1, target, clock_hz)
     for pe in divisors(layer.outputs):
         if pe > _MOST_LANES:
             return
@@ -288,6 +288,7 @@ def depthwise_options(
             if unit != PARALLEL:
                 continue
             dsp = count > 0
+            stages = lane_stages(layer, term_kind(layer, work.kind), 1, target, clock_hz, dsp=dsp)
             datapath = unit_cost(work.product, work.kind, work.exact, pe, 1, stages, target.family, False, dsp)
             datapath += Cost(dsps=count, ffs=pe * work.kind.bits)
             for memory, cost in weight_memories(stored_words(work.product, pe, 1), target):
