@@ -93,6 +93,7 @@ CASES = tuple(
         "lenet5-shift3@ulx3s-85f",
         "lenet-caffe-shift3@ulx3s-85f:clock=40:fps=1000",
         "mnist-large@ulx3s-25f",
+        "fashion-resnet@ulx3s-85f:clock=45",
     )
 )
 

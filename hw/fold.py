@@ -143,7 +143,7 @@ class ThresholdFold(_SameLanes):
     memory : str
         Memory for the thresholds of a search or the constants of a multiply-shift: ``"block"`` or ``"logic"``.
     stages : int
-        Pipeline stages of a multiply-shift.
+        Pipeline stages of a multiply-shift; cycles for each comparison of a search.
     """
 
     form: str = COMPARATORS

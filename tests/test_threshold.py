@@ -40,6 +40,12 @@ def check(unit: ThresholdUnit, case: Vectors, **patterns):
     return trace
 
 
+def units(layer: Threshold, source: TensorType, **parameters) -> list[ThresholdUnit]:
+    """A unit for every number of stages of its form."""
+    stages = (1, 2) if parameters["form"] == SEARCH else (1,)
+    return [ThresholdUnit(layer, source, stages=count, **parameters) for count in stages]
+
+
 def every_value(dtype: DType, channels: int) -> Ints:
     """Frames in which every channel sees every value of ``dtype``."""
     return np.repeat(np.arange(dtype.min, dtype.max + 1, dtype.step)[:, None], channels, 1)
@@ -52,10 +58,10 @@ def test_every_value_of_every_kind(form, name, out):
     dtype, rng = DType.parse(name), np.random.default_rng(1)
     source = TensorType(dtype, (4,))
     layer = random_threshold(rng, "t", DType.parse(out), 4, dtype.min, dtype.max)
-    unit = ThresholdUnit(layer, source, lanes=2, form=form)
-    trace = check(unit, vectors(layer, source, every_value(dtype, 4), 2))
-    assert trace.given[0] - trace.taken[0] == unit.latency
-    assert trace.intervals(unit.beats)[-1] == unit.cycles_per_frame
+    for unit in units(layer, source, lanes=2, form=form):
+        trace = check(unit, vectors(layer, source, every_value(dtype, 4), 2))
+        assert trace.given[0] - trace.taken[0] == unit.latency
+        assert trace.intervals(unit.beats)[-1] == unit.cycles_per_frame
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,7 +70,8 @@ def test_around_a_power_of_two_thresholds(form, count):
     dtype = DType.parse("int7")
     source = TensorType(dtype, (2,))
     layer = random_threshold(np.random.default_rng(count), "t", DType.parse("uint5"), 2, -60, 60, count)
-    check(ThresholdUnit(layer, source, lanes=1, form=form), vectors(layer, source, every_value(dtype, 2), 1))
+    for unit in units(layer, source, lanes=1, form=form):
+        check(unit, vectors(layer, source, every_value(dtype, 2), 1))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -75,8 +82,8 @@ def test_every_number_of_lanes(form, rows, lanes, memory):
     rng, dtype = np.random.default_rng(lanes), DType.parse("int5")
     source = TensorType(dtype, (6,))
     layer = random_threshold(rng, "t", DType.parse("int2"), rows, -16, 15)
-    unit = ThresholdUnit(layer, source, lanes=lanes, form=form, memory=memory)
-    check(unit, vectors(layer, source, random_frames(rng, dtype, (10, 6)), lanes), ready="random")
+    for unit in units(layer, source, lanes=lanes, form=form, memory=memory):
+        check(unit, vectors(layer, source, random_frames(rng, dtype, (10, 6)), lanes), ready="random")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -86,7 +93,8 @@ def test_every_pattern(form, valid, ready):
     source = TensorType(dtype, (4,))
     layer = random_threshold(rng, "t", DType.parse("uint2"), 4, -16, 15)
     case = vectors(layer, source, random_frames(rng, dtype, (8, 4)), 2)
-    check(ThresholdUnit(layer, source, lanes=2, form=form), case, valid=valid, ready=ready)
+    for unit in units(layer, source, lanes=2, form=form):
+        check(unit, case, valid=valid, ready=ready)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -151,7 +159,7 @@ FAULTS = {
     "search: greater": (SEARCH, "Cat(held >= read.data, node)", "Cat(held > read.data, node)"),
     "search: one step short": (SEARCH, "last.eq(step == self.steps)", "last.eq(step == self.steps - 1)"),
     "search: overwrites a waiting beat": (SEARCH, "~busy & (~self.o.valid | self.o.ready)", "~busy"),
-    "search: the next beat's channel": (SEARCH, "Mux(busy, current, group) if", "group if"),
+    "search: the next beat's channel": (SEARCH, "base = Mux(busy, current, group)", "base = group"),
 }
 
 

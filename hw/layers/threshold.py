@@ -36,9 +36,9 @@ class ThresholdUnit(wiring.Component):
     only one row of thresholds, all elements use it, whatever the shape of a frame.
 
     **Latency**: ``latency`` cycles. **Throughput**: a beat every ``cycles_per_beat`` cycles: with the search, one more
-    than the output has bits; else 1. Cost: comparators: about one LUT4 for each bit of each threshold, and the
-    thresholds as constants; search: one comparator a lane, and a memory of ``2**bits`` thresholds a channel;
-    multiply-shift: an adder for each digit of the multiplier, and the addends as constants.
+    than ``stages`` for each bit of the output; else 1. Cost: comparators: about one LUT4 for each bit of each
+    threshold, and the thresholds as constants; search: one comparator a lane, and a memory of ``2**bits`` thresholds a
+    channel; multiply-shift: an adder for each digit of the multiplier, and the addends as constants.
 
     Parameters
     ----------
@@ -54,7 +54,8 @@ class ThresholdUnit(wiring.Component):
         Lowest and highest input for each row of thresholds, if narrower than the kind of the input. A multiply-shift is
         exact in this range.
     stages : int
-        Pipeline stages of a multiply-shift, at least 1.
+        Pipeline stages of a multiply-shift, at least 1; of the search, the cycles for each comparison: 1, or 2 so that
+        a comparison and the read that depends on it are in different cycles.
     target : str
         What a multiply-shift is built from: see :class:`fewbit.hw.layers.multiply_shift.MultiplyShiftLane`.
 
@@ -90,6 +91,8 @@ class ThresholdUnit(wiring.Component):
             )
         if stages < 1:
             raise FewbitError(f"layer {layer.name!r}: a multiply-shift needs at least 1 stage, not {stages}")
+        if form == SEARCH and stages > 2:
+            raise FewbitError(f"layer {layer.name!r}: a search has 1 or 2 stages, not {stages}")
         if memory not in (BLOCK, LOGIC):
             raise FewbitError(
                 f'layer {layer.name!r}: the memory for thresholds must be "block" or "logic", not {memory!r}'
@@ -103,7 +106,7 @@ class ThresholdUnit(wiring.Component):
         self.stages, self.target = stages, target
         self.input_range = input_range or (np.array([source.dtype.min]), np.array([source.dtype.max]))
         self.steps = int(layer.thresholds.shape[1]).bit_length()
-        self.cycles_per_beat = self.steps + 1 if form == SEARCH else 1
+        self.cycles_per_beat = stages * self.steps + 1 if form == SEARCH else 1
         self.latency = stages if form == MULTIPLY_SHIFT else self.cycles_per_beat
         self.beats = source.size // lanes
         self.cycles_per_frame = self.beats * self.cycles_per_beat
@@ -219,23 +222,28 @@ class ThresholdUnit(wiring.Component):
 
     def _search(self, m: Module, group: Value, inputs: list[Value]) -> None:
         # The thresholds of a channel form a search tree: the root is word 1, the children of node n are words 2n and 2n
-        # + 1. In each cycle the comparison at a node selects the child that is read next; the path is the level.
+        # + 1. The comparison at a node selects the child that is read next; the path is the level. With one stage, it
+        # is read in the same cycle; with two, in the next one.
         bits, leaves = self._kind.bits, 1 << self.steps
         step = Signal(range(self.steps + 1))
-        busy, last = Signal(), Signal()
+        busy, last, compares = Signal(), Signal(), Signal()
         m.d.comb += [
             last.eq(step == self.steps),
             self.i.ready.eq(~busy & (~self.o.valid | self.o.ready)),
         ]
         with m.If(self.i.ready & self.i.valid):
             m.d.sync += [busy.eq(1), step.eq(1)]
-        with m.If(busy):
+        if self.stages == 1:
+            m.d.comb += compares.eq(busy)
+        else:
+            m.d.sync += compares.eq(busy & ~compares)
+        with m.If(compares):
             m.d.sync += step.eq(step + 1)
             with m.If(last):
                 m.d.sync += busy.eq(0)
         with m.If(self.i.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.If(busy & last):
+        with m.If(compares & last):
             m.d.sync += self.o.valid.eq(1)
 
         tree = np.zeros((len(self._thresholds), leaves), np.int64)
@@ -258,11 +266,14 @@ class ThresholdUnit(wiring.Component):
             m.d.comb += child.eq(Cat(held >= read.data, node))
             with m.If(self.i.ready & self.i.valid):
                 m.d.sync += [held.eq(x), node.eq(1)]
-            with m.If(busy):
+            with m.If(compares):
                 m.d.sync += node.eq(child)
-            with m.If(busy & last):
+            with m.If(compares & last):
                 m.d.sync += self.o.payload[lane].eq(element(child[: self.steps], self.layer))
-            chosen = Signal(self.steps, name=f"chosen_{lane}")
-            m.d.comb += chosen.eq(Mux(busy, child[: self.steps], 1))
-            base = Mux(busy, current, group) if rows is not tree else Const(0, 0)
-            m.d.comb += read.addr.eq(Cat(chosen, base))
+            chosen: Value = node
+            base: Value = current
+            if self.stages == 1:
+                chosen = Signal(self.steps, name=f"chosen_{lane}")
+                m.d.comb += chosen.eq(Mux(busy, child[: self.steps], 1))
+                base = Mux(busy, current, group)
+            m.d.comb += read.addr.eq(Cat(chosen, base) if rows is not tree else chosen)

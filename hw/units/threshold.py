@@ -51,10 +51,11 @@ class ThresholdLayerUnit(FollowingUnit):
         return PlacedUnit(unit, lanes, lanes)
 
     def prepare(self, network: Network, layer: Layer, target: Target, clock_hz: float) -> Any:
-        """The cheapest multiply-shift that is equal to the layer, and its pipeline stages; None if there is none."""
+        """The cheapest multiply-shift that is equal to the layer, and its pipeline stages, or None if there is none;
+        and the clock."""
         assert isinstance(layer, Threshold)
         form = cheapest(layer, *threshold_range(network, layer), target.family)
-        return None if form is None else (form, row_stages(form, target, clock_hz))
+        return None if form is None else (form, row_stages(form, target, clock_hz)), clock_hz
 
     def options(self, network: Network, layer: Layer, lanes: int, target: Target, prepared: Any) -> list[FoldOption]:
         source = network.source(layer)
@@ -76,8 +77,9 @@ class ThresholdLayerUnit(FollowingUnit):
                 Cost(cells=comparators + rows + walk + 2, ffs=output_ffs),
             ),
         ]
-        if prepared is not None:
-            form, stages = prepared
+        multiply_shift, clock_hz = prepared
+        if multiply_shift is not None:
+            form, stages = multiply_shift
             width = lanes * form.word_bits
             ffs = output_ffs + (stages - 1) * (lanes * (form.total.bits + bits) + 2)
             in_logic = Cost(cells=multiply_shift_cells(form, lanes, groups, stages), ffs=ffs)
@@ -96,10 +98,10 @@ class ThresholdLayerUnit(FollowingUnit):
             memories = [("logic", lanes * Cost(cells=rom_cells(groups << steps, bits), ffs=bits))]
             if target.ram_shapes:
                 memories.append(("block", Cost(rams=lanes * target.block_rams(groups << steps, bits, constant=True))))
-            options += [
-                (ThresholdFold(lanes=lanes, form=SEARCH, memory=memory), beats * (steps + 1), cost + search)
-                for memory, cost in memories
-            ]
+            for memory, cost in memories:
+                stages = search_stages(-(-cost.rams // lanes), target, clock_hz)
+                fold = ThresholdFold(lanes=lanes, form=SEARCH, memory=memory, stages=stages)
+                options.append((fold, beats * (stages * steps + 1), cost + search))
         return pareto_front(options, cost=lambda option: option[2], cycles=lambda option: option[1])
 
     def on_input(self, network: Network, layer: Layer, fold: Fold, lanes: int) -> tuple[Fold, int] | None:
@@ -111,6 +113,18 @@ class ThresholdLayerUnit(FollowingUnit):
     def describe(self, fold: Fold) -> str:
         assert isinstance(fold, ThresholdFold)
         return fold.form
+
+
+_COMPARE, _SPREAD = 1.45, 0.3
+"""Delay of reading a threshold and comparing it, in the time in which the fabric sums 16 single bits: from one block
+RAM, and how much more for each doubling of their number. Measured in routed designs."""
+
+
+def search_stages(rams: int, target: Target, clock_hz: float) -> int:
+    """Cycles for each comparison of a search whose thresholds take ``rams`` block RAMs a lane: 2 if reading and
+    comparing takes too long to choose the next threshold in the same cycle."""
+    spread = (rams - 1).bit_length() if rams else 0
+    return 2 if spread and (_COMPARE + _SPREAD * spread) * clock_hz > target.fan_in_mhz * 1e6 else 1
 
 
 def biased(layer: Threshold, step: int, bias: Ints) -> Threshold:
