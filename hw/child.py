@@ -1,7 +1,8 @@
 """Runs external tools: starts a child process, waits for it, and never leaves it running.
 
-A tool runs in its own process group. Whatever ends the wait (Ctrl-C, SIGTERM, a time-out or an error) ends the whole
-group: first by SIGTERM, so that tools can remove their temporary files, and after :data:`GRACE_S` by SIGKILL.
+A tool runs in its own process group, and has a folder of its own for temporary files. Whatever ends the wait (Ctrl-C,
+SIGTERM, a time-out or an error) ends the whole group: first by SIGTERM, and after :data:`GRACE_S` by SIGKILL. Then the
+folder is deleted: a tool that is ended does not always delete its files.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def run(
     folder : Path, optional
         Working folder.
     env : mapping, optional
-        The complete environment.
+        The environment, but for the folder for temporary files.
     input : str, optional
         Its standard input; empty by default.
     timeout : float, optional
@@ -118,11 +119,23 @@ def run(
     Raises
     ------
     FewbitError
-        If it cannot be started.
+        If it cannot be started, or no temporary folder can be made.
     subprocess.TimeoutExpired
         If it does not end within ``timeout`` seconds.
     """
-    process = _start(command, folder, env, input is not None, separate, output)
+    with temporary_folder() as scratch:
+        temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
+        environment = {**(os.environ if env is None else env), **temporary}
+        process = _start(command, folder, environment, input is not None, separate, output)
+        return _wait(process, input, timeout, on_line)
+
+
+def _wait(
+    process: subprocess.Popen[str],
+    input: str | None,
+    timeout: float | None,
+    on_line: Callable[[str], object] | None,
+) -> Ended:
     try:
         if on_line is not None:
             assert process.stdout is not None
@@ -249,7 +262,7 @@ def undisturbed() -> Iterator[None]:
 def _start(
     command: Sequence[str],
     folder: Path | None,
-    env: Mapping[str, str] | None,
+    env: Mapping[str, str],
     has_input: bool,
     separate: bool,
     output: TextIO | None,
