@@ -141,6 +141,12 @@ def settings(board: Board, asked_hz: int | Fraction) -> Ice40Pll | Ecp5Pll | Non
     return _PLLS[board.pll](board.oscillator_hz, asked_hz)
 
 
+def clock_hz(board: Board, asked_hz: int | Fraction) -> Fraction:
+    """The clock that ``board`` makes: the highest one that does not exceed ``asked_hz``. Raises as :func:`settings`."""
+    chosen = settings(board, asked_hz)
+    return chosen.hz if chosen else Fraction(board.oscillator_hz)
+
+
 class ClockReset(Elaboratable):
     """Clock ``clk`` and synchronous power-on reset ``rst`` of a board, to be connected to a clock domain.
 
@@ -163,7 +169,7 @@ class ClockReset(Elaboratable):
     def __init__(self, board: Board, asked_hz: int) -> None:
         self.board, self.asked_hz = board, asked_hz
         self.pll = settings(board, asked_hz)
-        self.hz = self.pll.hz if self.pll else Fraction(board.oscillator_hz)
+        self.hz = clock_hz(board, asked_hz)
         # Without `keep`, synthesis renames the clock and its timing constraint is lost.
         self.clk = Signal(name="board_clock", attrs={"keep": 1})
         self.rst = Signal(init=1)

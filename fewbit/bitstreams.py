@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fewbit.boards import catalogue, flow, protocol
+from fewbit.boards import catalogue, flow, pll, protocol
 from fewbit.boards.catalogue import Board
 from fewbit.boards.flow import Misfit, TimingMiss
-from fewbit.boards.pll import ClockReset
 from fewbit.boards.report import Report, Usage
 from fewbit.boards.tools import Yosys
 from fewbit.generator import Design, design
@@ -54,8 +53,8 @@ def board_design(network: Network, board: Board, constraints: Constraints = Cons
     if frames := _buffer_frames(network, board):
         held = protocol.buffer_bytes(network.input, frames, has_quality)
         reserve += RECEIVE_BUFFER + Cost(rams=target(board.target).block_rams(held, 8))
-    clock_hz = float(ClockReset(board, round(constraints.clock_hz or board.clock_hz)).hz)
-    constraints = replace(constraints, clock_hz=clock_hz)
+    clock_hz = pll.clock_hz(board, round(constraints.clock_hz or board.clock_hz))
+    constraints = replace(constraints, clock_hz=float(clock_hz))
     return design(network, board.target, constraints, reserve=reserve)
 
 

@@ -4,10 +4,14 @@ import re
 import subprocess
 from fractions import Fraction
 
+import numpy as np
 import pytest
+from networks import random_design
 
+from fewbit.bitstreams import board_design
 from fewbit.boards import catalogue, pll, tools
 from fewbit.golden.errors import FewbitError
+from fewbit.hw.planner.constraints import Constraints
 
 MHZ = 1_000_000
 
@@ -89,3 +93,13 @@ def test_the_oscillator_itself_needs_no_pll(board):
 @pytest.mark.parametrize("board", catalogue.BOARDS, ids=lambda board: board.name)
 def test_the_usual_clock_is_reached_exactly(board):
     assert pll.settings(board, board.clock_hz).hz == board.clock_hz
+
+
+def test_a_plan_is_for_the_clock_that_the_board_makes():
+    """52 MHz cannot be made of 25 MHz: a plan of 52 would promise more frames than the board gives."""
+    network, board = random_design(np.random.default_rng(1))[0], catalogue.get("ulx3s-85f")
+    assert board_design(network, board, Constraints(clock_hz=52e6)).plan.clock_hz == 50e6
+    assert board_design(network, board, Constraints(clock_hz=53.2e6)).plan.clock_hz == 53.125e6
+    assert board_design(network, board).plan.clock_hz == board.clock_hz
+    with pytest.raises(FewbitError, match=r"^the PLL cannot make 401 MHz: ask for 10 to 400 MHz, "):
+        board_design(network, board, Constraints(clock_hz=401e6))
