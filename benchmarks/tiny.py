@@ -26,7 +26,7 @@ from fewbit.hw.planner.plan import Plan
 
 CASES = (
     "tests/tflite/pretrainedResnet_quant.tflite@ulx3s-85f",
-    "tests/tflite/ad01_int8.tflite@ulx3s-85f:clock=52:max-lut=24000",
+    "tests/tflite/ad01_int8.tflite@ulx3s-85f:clock=53.2:max-lut=26000",
 )
 
 HEAD = (

@@ -7,7 +7,7 @@ import click
 import pytest
 from tiers import slow_but
 
-from benchmarks import boards, codes, models, readme
+from benchmarks import boards, codes, models, readme, tiny
 from fewbit import demo
 from fewbit import models as shipped
 from fewbit.bitstreams import board_design
@@ -66,6 +66,17 @@ def test_table_of_boards_has_the_planned_cycles(case, row):
 @pytest.mark.parametrize("case, row", ROWS[:4])
 def test_table_of_boards_is_what_a_build_gives(case, row):
     assert cells(row) == list(boards.row(case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case, row", list(zip(tiny.CASES, part("tiny").splitlines()[2:], strict=True)))
+def test_table_of_tiny_has_the_planned_rate(case, row):
+    case = boards.Case.parse(case)
+    plan, found = case.plan(), dict(zip(tiny.HEAD, cells(row), strict=True))
+    assert found["network"] == f"`{Path(case.network).stem}`"
+    assert found["inferences/s"] == f"{plan.frames_per_second:,.0f}"
+    assert found["latency"] == f"{1e6 * plan.latency / plan.clock_hz:,.1f} µs"
+    assert found["limited by"] == tiny.limit(plan)
 
 
 @pytest.mark.parametrize("text", ["mnist-conv", "mnist-conv@icebreaker:fps", "mnist-conv@icebreaker:speed=3"])
