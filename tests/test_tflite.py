@@ -169,6 +169,48 @@ def test_sums_of_branches(seed, tmp_path):
     agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((40,), 60))
 
 
+@pytest.mark.parametrize("name", ["RELU", "RELU6", "QUANTIZE", "MEAN", "FULLY_CONNECTED", "CONV_2D"])
+@pytest.mark.parametrize("ratio", [1.5, 2.5, 0.5, 0.75])
+def test_quotients_of_scales_near_ties(name, ratio, tmp_path):
+    """Where the quotient of two scales is a tie in float32 and none in float64: each kernel has its own."""
+    for unit in (0.03, 0.07, 0.013, 0.11):
+        b = TfliteBuilder()
+        scale = float(np.float32(unit)), float(np.float32(unit * ratio))
+        maps = name in ("MEAN", "CONV_2D")
+        source = b.tensor((1, 1, 1, 40) if maps else (1, 40), scale=scale[1], zero=3)
+        out = b.tensor((1, 1, 1, 40) if name == "CONV_2D" else (1, 40), scale=scale[0], zero=-7)
+        if name == "MEAN":
+            b.operator(name, [source, b.constant(np.array([1, 2], np.int32))], out, "ReducerOptions", KeepDims=False)
+        elif name == "FULLY_CONNECTED":
+            b.operator(name, [source, b.constant(np.eye(40, dtype=np.int8), 1.0)], out, "FullyConnectedOptions")
+        elif name == "CONV_2D":
+            weights = np.eye(40, dtype=np.int8).reshape(40, 1, 1, 40)
+            bias = b.constant(np.zeros(40, np.int32))
+            b.operator(name, [source, b.constant(weights, 1.0), bias], out, "Conv2DOptions", Padding=VALID, StrideH=1,
+                       StrideW=1, DilationHFactor=1, DilationWFactor=1)  # fmt: skip
+        else:
+            b.operator(name, [source], out)
+        x = np.resize(np.arange(-128, 128), (7, 40)).astype(np.int8)
+        agrees(b.save(tmp_path / "m.tflite", [source], [out]), x[:, None, None] if maps else x)
+
+
+@pytest.mark.parametrize("activation", [RELU_N1_TO_1, RELU6])
+def test_limits_of_activations_near_ties(activation, tmp_path):
+    """The kernels divide the limit by the scale in float32."""
+    for level in (40.5, 60.5, 90.5):
+        b = TfliteBuilder()
+        limit = 6 if activation == RELU6 else 1
+        scale = np.float32(limit / level)
+        for step in range(-3, 4):
+            one = float(scale + step * np.spacing(scale))
+            source, out = b.tensor((1, 40), scale=one), b.tensor((1, 40), scale=one)
+            b.operator("FULLY_CONNECTED", [source, b.constant(np.eye(40, dtype=np.int8), 1.0)], out,
+                       "FullyConnectedOptions", FusedActivationFunction=activation)  # fmt: skip
+            x = np.resize(np.arange(-128, 128), (7, 40)).astype(np.int8)
+            agrees(b.save(tmp_path / "m.tflite", [source], [out]), x)
+            b = TfliteBuilder()
+
+
 @pytest.mark.parametrize("name", ["MAX_POOL_2D", "AVERAGE_POOL_2D"])
 @pytest.mark.parametrize("zero", [-128, 7])
 def test_pools(name, zero, tmp_path):

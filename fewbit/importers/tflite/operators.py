@@ -110,14 +110,19 @@ def curve_of(tensor: file.Tensor) -> Curve:
     return Curve().scaled(exact(tensor.scale.astype(np.float64)), exact([0]))
 
 
+def _level(tensor: file.Tensor, real: float) -> int:
+    """The integer nearest to ``real``: the kernels divide in float32, and round half away from zero."""
+    with np.errstate(over="ignore"):
+        quotient = float(np.float32(real) / np.float32(tensor.scale[0]))
+    size = int(np.floor(min(abs(quotient), _WIDE) + 0.5))
+    return int(tensor.zero[0]) + (size if real >= 0 else -size)
+
+
 def _limits(call: Call) -> tuple[int, int]:
     """Ends of the output after its fused activation, which rounds half away from zero."""
     low, high = ends(call.output)
-    scale, zero = float(call.output.scale[0]), int(call.output.zero[0])
     place = call.option("FusedActivationFunction")
-
-    def level(real: float) -> int:
-        return zero + int(np.floor(abs(real / scale) + 0.5)) * (1 if real >= 0 else -1)
+    level = partial(_level, call.output)
 
     if place == 0:
         return low, high
@@ -161,11 +166,7 @@ def _product(call: Call, tensor: Tensor, layer: Linear, filters: file.Tensor, is
             raise Refusal(f"has {bias.size} biases for {layer.outputs} outputs")
     source, output = call.tensor(0), call.output
     limits = _limits(call)
-    if is_dense and filters.scale.size == 1:
-        # The kernel of a dense layer with one scale multiplies the two scales in float32.
-        product = (source.scale * filters.scale).astype(np.float64)
-    else:
-        product = source.scale.astype(np.float64) * filters.scale.astype(np.float64)
+    product = source.scale.astype(np.float64) * filters.scale.astype(np.float64)
     multiplier = Multiplier.of(np.resize(product / output.scale.astype(np.float64), layer.outputs))
     sums = call.builder.add(layer, tensor, chain=None, quantized=False, curve=Curve())
     low, high = layer.bounds(tensor.type.dtype)
@@ -422,10 +423,22 @@ def _concat(call: Call) -> Tensor:
     return call.builder.join(Concat, tensors, curve=curve_of(call.output), chain=None, quantized=True)
 
 
-def _ratio(call: Call, tensor: Tensor) -> Multiplier:
-    """The scale of the first input over that of the output, by which the integers of ``tensor`` are multiplied."""
+def _ratio(call: Call, tensor: Tensor, in_single: bool = False) -> Multiplier:
+    """The scale of the first input over that of the output, by which the integers of ``tensor`` are multiplied.
+
+    Parameters
+    ----------
+    in_single : bool
+        Whether the kernel divides in float32, not float64.
+    """
     source, output = call.tensor(0), call.output
-    parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
+    with np.errstate(over="ignore"):
+        quotient = source.scale / output.scale
+    if not np.isfinite(quotient).all():
+        raise Refusal(_TOO_WIDE)
+    if not in_single:
+        quotient = source.scale.astype(np.float64) / output.scale.astype(np.float64)
+    parts = Multiplier.of(quotient.astype(np.float64))
     if not parts.exact_to(np.array([max(-int(tensor.low.min()), int(tensor.high.max()))])):
         raise Refusal(_TOO_WIDE)
     return parts
@@ -465,12 +478,11 @@ def _sigmoid(x: Any) -> Any:
 
 
 def _relu(call: Call, least: float, most: float | None) -> Tensor:
-    output = call.output
-    parts = _ratio(call, call.activation())
-    low, high = ends(output)
-    scale, zero = float(output.scale[0]), int(output.zero[0])
-    low = max(low, zero + round(least / scale))
-    high = high if most is None else min(high, zero + int(np.floor(most / scale + 0.5)))
+    parts = _ratio(call, call.activation(), in_single=True)
+    low, high = ends(call.output)
+    zero = int(call.output.zero[0])
+    low = max(low, _level(call.output, least))
+    high = high if most is None else min(high, _level(call.output, most))
     return rounded(call, call.activation(), lambda x: parts(x) + zero, (low, high), 1)
 
 
