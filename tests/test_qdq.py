@@ -399,6 +399,24 @@ REFUSED: dict[str, tuple[Callable[[Quantized], Any], str]] = {
         "node 'DequantizeLinear_1' (DequantizeLinear): its attribute 'output_dtype' is 10: export the network in "
         "float32",
     ),
+    "no zero point in an operator on integers": (
+        lambda g: g.node(
+            "QLinearSigmoid", g.node("QuantizeLinear", g.x, *g.codes()), *g.codes(), g.codes()[0], domain=MICROSOFT
+        ),
+        "node 'QLinearSigmoid_1' (QLinearSigmoid): lacks a zero point, which says of which type its integers are",
+    ),
+    "weights on one axis": (
+        lambda g: g.node(
+            "QLinearMatMul",
+            g.node("QuantizeLinear", g.x, *g.codes()),
+            *g.codes(),
+            g.constant(np.ones(8), np.int8),
+            g.constant(0.1),
+            g.constant(0, np.int8),
+            *g.codes(),
+        ),
+        "node 'QLinearMatMul_1' (QLinearMatMul): its weights must have two axes, not shape (8,)",
+    ),
     "scales too far apart": (
         lambda g: g.node(
             "QGemm",

@@ -49,6 +49,8 @@ def _codes(call: Call, place: int) -> Codes:
     scale, zero = _array(call, place), _array(call, place + 1)
     if scale is None:
         raise Refusal("lacks a scale")
+    if zero is None:
+        raise Refusal("lacks a zero point, which says of which type its integers are")
     return Codes.of(scale, zero)
 
 
@@ -88,7 +90,8 @@ def _weights(call: Call, place: int, axis: int) -> tuple[QuantizedConstant, Floa
     if values.dtype.kind not in "iu":
         raise Refusal(f"its weights must be integers, not {values.dtype}")
     check_scale(scale)
-    if scale.size not in (1, values.shape[axis] if values.ndim else 1) or not (np.isfinite(scale) & (scale > 0)).all():
+    outputs = values.shape[axis] if axis < values.ndim else 1
+    if scale.size not in (1, outputs) or not (np.isfinite(scale) & (scale > 0)).all():
         raise Refusal("needs one scale above 0 for its weights, or one for each output")
     zero = np.zeros((), values.dtype) if zero is None else zero
     one, offset = parameters_of(values.shape, np.ones((), np.float32), zero, axis, 0)
