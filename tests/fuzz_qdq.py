@@ -39,6 +39,7 @@ _TYPES = (
     np.int8, np.uint8, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64, ml_dtypes.int4, ml_dtypes.uint4,
     ml_dtypes.int2, np.float32, np.bool_, ml_dtypes.float8_e4m3fn,
 )  # fmt: skip
+_NARROW = tuple(np.dtype(kind) for kind in (ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2))
 _SCALES = (0.0, -0.0, -0.05, float("nan"), float("inf"), 1e-45, 1e-38, 1e-6, 1e6, 3e38, 1.0, 0.5, 0.037)
 
 
@@ -217,7 +218,7 @@ def _parameter(model: Any, rng: random.Random, kinds: str) -> Any:
             array = numpy_helper.to_array(named[name])
         except Exception:  # not a constant, or it has been mutated already
             continue
-        kind = "i" if array.dtype.kind == "V" else array.dtype.kind
+        kind = "i" if array.dtype in _NARROW else array.dtype.kind
         if array.ndim < 2 and array.size and kind in kinds:
             found.append((named[name], array))
     return rng.choice(found) if found else (None, None)
