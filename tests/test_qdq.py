@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -309,6 +310,29 @@ def test_weights_with_a_common_divisor_in_operators_on_integers(op: str, tmp_pat
     g.node("QuantizeLinear", g.x, *codes)
     g.node(op, g.x, *codes, *weights, *bias, *made, domain=MICROSOFT if op == "QGemm" else "")
     agrees(g.file(tmp_path), inputs(g))
+
+
+@pytest.mark.parametrize("way", ["Squeeze", "Constant", "Concat", "ConstantOfShape"])
+def test_zero_points_of_4_bits_that_operators_give(way: str, tmp_path: Path) -> None:
+    """The type of a zero point is that of the levels, also where the zero point is no initializer."""
+    g = Quantized(8)
+    g.opset = 21
+    start = g.q(0.05, 100)
+    scale, kind = g.constant(0.29), np.dtype(ml_dtypes.uint4)
+    if way == "Squeeze":
+        zero = g.node("Squeeze", g.constant([3], kind))
+    elif way == "Concat":
+        zero = g.node("Concat", g.constant([3], kind), g.constant([], kind), axis=0)
+    else:
+        value = onnx.numpy_helper.from_array(np.array([3], kind))
+        zero = g.node(way, *([] if way == "Constant" else [g.constant([1], np.int64)]), value=value)
+    g.node("QuantizeLinear", start, scale, zero)
+    g.node("DequantizeLinear", g.x, scale, zero)
+    network = load(g.file(tmp_path))
+    x = inputs(g)
+    first = np.clip(np.rint(x / np.float32(0.05)), -100, 155)
+    wanted = np.clip(np.rint(first * 0.05 / 0.29) + 3, 0, 15) - 3
+    assert np.array_equal(run(network, network_inputs(network, x)).output, wanted)
 
 
 def small_network(folder: Path) -> Path:
