@@ -441,6 +441,26 @@ REFUSED: dict[str, tuple[Callable[[Quantized], Any], str]] = {
         ),
         "node 'QLinearMatMul_1' (QLinearMatMul): its weights must have two axes, not shape (8,)",
     ),
+    "a scale for each input": (
+        lambda g: g.node(
+            "QLinearMatMul",
+            g.node("QuantizeLinear", g.x, *g.codes()),
+            *g.codes(),
+            g.constant(np.ones((8, 8)), np.int8),
+            g.constant(np.ones((8, 1))),
+            g.constant(0, np.int8),
+            *g.codes(),
+        ),
+        "node 'QLinearMatMul_1' (QLinearMatMul): needs one scale above 0 for its weights, or one for each output",
+    ),
+    "scales on two axes": (
+        lambda g: (
+            g.q(),
+            g.node("DequantizeLinear", g.constant(np.ones((8, 8)), np.int8), g.constant(np.ones((8, 1)))),
+        ),
+        "node 'DequantizeLinear_2' (DequantizeLinear): has parameters of shape (8, 1); one, or one axis of them, is "
+        "supported",
+    ),
     "scales too far apart": (
         lambda g: g.node(
             "QGemm",

@@ -49,6 +49,8 @@ def parameters_of(shape: tuple[int, ...], scale: Array, zero: Array, axis: int, 
     for parameter in (scale, zero):
         if parameter.size == 1:
             parameter = parameter.reshape(())
+        elif parameter.ndim > 1:
+            raise Refusal(f"has parameters of shape {parameter.shape}; one, or one axis of them, is supported")
         elif len(shape) > 1 and -len(shape) <= axis < len(shape):
             column = [1] * len(shape)
             column[axis] = parameter.size

@@ -91,7 +91,8 @@ def _weights(call: Call, place: int, axis: int) -> tuple[QuantizedConstant, Floa
         raise Refusal(f"its weights must be integers, not {values.dtype}")
     check_scale(scale)
     outputs = values.shape[axis] if axis < values.ndim else 1
-    if scale.size not in (1, outputs) or not (np.isfinite(scale) & (scale > 0)).all():
+    fits = scale.size == 1 or scale.shape == (outputs,)
+    if not fits or not (np.isfinite(scale) & (scale > 0)).all():
         raise Refusal("needs one scale above 0 for its weights, or one for each output")
     zero = np.zeros((), values.dtype) if zero is None else zero
     one, offset = parameters_of(values.shape, np.ones((), np.float32), zero, axis, 0)
