@@ -27,11 +27,19 @@ from typing import Any
 
 import fuzz_files
 import fuzz_onnx
+import fuzz_qdq
+import fuzz_tflite
 
+import fewbit
 from fewbit.golden.errors import FewbitError
 from fewbit.importers.obstacles import Obstacles
 
-KINDS = {"onnx": (fuzz_onnx.mutant, fuzz_onnx.check, ".onnx")} | fuzz_files.KINDS
+KINDS = {
+    "onnx": (fuzz_onnx.mutant, fuzz_onnx.check, ".onnx"),
+    "qdq": (fuzz_qdq.mutant, fuzz_qdq.check, ".onnx"),
+    "tflite": (fuzz_tflite.mutant, fuzz_tflite.check, ".tflite"),
+} | fuzz_files.KINDS
+_SOURCE = Path(fewbit.__file__).parent
 _SECONDS = 10
 """Of processor time, for a mutant."""
 _KILOBYTES = 1 << 20
@@ -82,7 +90,7 @@ def outcome(kind: str, number: int, folder: Path) -> str:
 def _place(error: BaseException) -> str:
     """Where in fewbit it was raised, or else where in the tests."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).parent.name in ("fewbit", "golden")] or frames[:3]
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_SOURCE)] or frames[:3]
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
 
 

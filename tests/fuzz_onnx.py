@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,11 @@ from fewbit.importers.qonnx import reader as qonnx
 from fewbit.quantization.quantize import quantize
 from fewbit.quantization.recipe import Recipe
 from fewbit.readers import load_source
+
+Mutation = Callable[[Any, random.Random], None]
+"""A change of a model, in place."""
+Seeds = list[tuple[str, bytes]]
+"""Names and contents of whole files."""
 
 ROOT = Path(__file__).parent.parent
 _FILES = (
@@ -94,7 +99,7 @@ def _maps(average: bool) -> GraphBuilder:
 
 
 @cache
-def seeds() -> list[tuple[str, bytes]]:
+def seeds() -> Seeds:
     """Name and content of the whole files that are mutated; the small ones several times, since they are soon run."""
     small = {f"dense{bits}": _dense(bits) for bits in (1, 2, 8)}
     small |= {"thresholds": _thresholds(), "max": _maps(False), "mean": _maps(True)}
@@ -105,16 +110,20 @@ def seeds() -> list[tuple[str, bytes]]:
 
 def mutant(number: int) -> bytes:
     """The mutant of this number, always the same."""
-    rng = random.Random(f"onnx {number}")
-    _, content = rng.choice(seeds())
+    return mutated(random.Random(f"onnx {number}"), seeds(), MUTATIONS)
+
+
+def mutated(rng: random.Random, files: Seeds, mutations: Sequence[Mutation]) -> bytes:
+    """One of ``files``, changed a few times."""
+    _, content = rng.choice(files)
     model = onnx.load_model_from_string(content)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        rng.choice(_MUTATIONS)(model, rng)
+        rng.choice(mutations)(model, rng)
     content = model.SerializeToString()
-    return _bytes(content, rng) if rng.random() < 0.1 else content
+    return changed_bytes(content, rng) if rng.random() < 0.1 else content
 
 
-def _bytes(content: bytes, rng: random.Random) -> bytes:
+def changed_bytes(content: bytes, rng: random.Random) -> bytes:
     changed = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         place = rng.randrange(len(changed))
@@ -255,7 +264,7 @@ def _nodes(model: Any, rng: random.Random) -> None:
     index = rng.randrange(len(nodes))
     node, how = nodes[index], rng.randrange(9)
     if how == 0:
-        _bypass(model, node)
+        bypass(model, node)
     elif how == 1:
         nodes.append(node)
     elif how == 2:
@@ -279,7 +288,7 @@ def _nodes(model: Any, rng: random.Random) -> None:
         del node.input[rng.randrange(len(node.input))]
 
 
-def _bypass(model: Any, node: Any) -> None:
+def bypass(model: Any, node: Any) -> None:
     """Takes ``node`` out; what it made is its first input now."""
     gone, source = list(node.output), node.input[0] if node.input else ""
     model.graph.node.remove(node)
@@ -321,7 +330,7 @@ def _graph(model: Any, rng: random.Random) -> None:
         model.opset_import.append(model.opset_import[0])
 
 
-_MUTATIONS: tuple[Callable[[Any, random.Random], None], ...] = (
+MUTATIONS: tuple[Mutation, ...] = (
     _attribute, _attribute, _initializer_value, _initializer_value, _initializer_shape, _initializer_shape,
     _initializer_type, _initializer_name, _nodes, _nodes, _nodes, _graph,
 )  # fmt: skip

@@ -54,14 +54,14 @@ def integers(model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
     names = list(zeros)
     del model.graph.output[:]
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    added = [_executed(op) for op in sorted({node.op_type for node in model.graph.node if node.domain == MICROSOFT})]
+    added = [executed(op) for op in sorted({node.op_type for node in model.graph.node if node.domain == MICROSOFT})]
     with np.errstate(over="ignore", invalid="ignore"):  # of exponentials, in the branch of a sigmoid that is not taken
         results = ReferenceEvaluator(model, new_ops=added).run(None, {model.graph.input[0].name: x})
     return {name: values.astype(np.int64) - zeros[name] for name, values in zip(names, results)}
 
 
 @cache
-def _executed(op: str) -> type[OpRun]:
+def executed(op: str) -> type[OpRun]:
     """An operator that onnxruntime adds, for the reference evaluator."""
 
     def run(self: OpRun, *inputs: np.ndarray, **attributes: Any) -> tuple[np.ndarray, ...]:
@@ -94,7 +94,7 @@ def in_double(model: onnx.ModelProto) -> onnx.ModelProto:
             axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
             scale, zero = (_spread(one, levels, axis) for one in (scale, zero))
             whole = levels.astype(np.int64) - zero.astype(np.int64)
-            is_bias = levels.dtype == np.int32
+            is_bias = levels.dtype == np.int32 and levels.ndim < 2
             constants[node.output[0]] = (
                 (whole.astype(np.float32) * scale).astype(np.float64) if is_bias else whole * scale.astype(np.float64)
             )

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -298,6 +299,42 @@ def test_pools(tmp_path: Path) -> None:
     agrees_in_double(g.file(tmp_path), inputs(g))
 
 
+@pytest.mark.parametrize("op", ["QLinearConv", "QLinearMatMul", "QGemm"])
+def test_weights_with_a_common_divisor_in_operators_on_integers(op: str, tmp_path: Path) -> None:
+    """The network divides such weights; the sums that are rounded are those of the file."""
+    g = Quantized(*((2, 3, 3) if op == "QLinearConv" else (6,)))
+    codes, made = g.codes(0.05, 100), g.codes(0.9, 120)
+    shape = (4, 2, 2, 2) if op == "QLinearConv" else (6, 4)
+    weights = [g.constant(6 * g.rng.integers(-20, 21, shape), np.int8), g.constant(0.01), g.constant(0, np.int8)]
+    bias = {"QLinearConv": [], "QLinearMatMul": [], "QGemm": [g.constant([5, -77, 900, 1], np.int32)]}[op]
+    g.node("QuantizeLinear", g.x, *codes)
+    g.node(op, g.x, *codes, *weights, *bias, *made, domain=MICROSOFT if op == "QGemm" else "")
+    agrees(g.file(tmp_path), inputs(g))
+
+
+@pytest.mark.parametrize("way", ["Squeeze", "Constant", "Concat", "ConstantOfShape"])
+def test_zero_points_of_4_bits_that_operators_give(way: str, tmp_path: Path) -> None:
+    """The type of a zero point is that of the levels, also where the zero point is no initializer."""
+    g = Quantized(8)
+    g.opset = 21
+    start = g.q(0.05, 100)
+    scale, kind = g.constant(0.29), np.dtype(ml_dtypes.uint4)
+    if way == "Squeeze":
+        zero = g.node("Squeeze", g.constant([3], kind))
+    elif way == "Concat":
+        zero = g.node("Concat", g.constant([3], kind), g.constant([], kind), axis=0)
+    else:
+        value = onnx.numpy_helper.from_array(np.array([3], kind))
+        zero = g.node(way, *([] if way == "Constant" else [g.constant([1], np.int64)]), value=value)
+    g.node("QuantizeLinear", start, scale, zero)
+    g.node("DequantizeLinear", g.x, scale, zero)
+    network = load(g.file(tmp_path))
+    x = inputs(g)
+    first = np.clip(np.rint(x / np.float32(0.05)), -100, 155)
+    wanted = np.clip(np.rint(first * 0.05 / 0.29) + 3, 0, 15) - 3
+    assert np.array_equal(run(network, network_inputs(network, x)).output, wanted)
+
+
 def small_network(folder: Path) -> Path:
     """A convolution, and its input added to it."""
     g = Quantized(1, 4, 4, seed=2)
@@ -359,6 +396,84 @@ REFUSED: dict[str, tuple[Callable[[Quantized], Any], str]] = {
     "a negative scale": (
         lambda g: g.node("QuantizeLinear", g.x, g.constant(-1.0), g.constant(0, np.int8)),
         "node 'QuantizeLinear_0' (QuantizeLinear): its scale must be finite and above 0",
+    ),
+    "a scale of float16": (
+        lambda g: g.node("QuantizeLinear", g.x, g.constant(1.0, np.float16), g.constant(0, np.int8)),
+        "node 'QuantizeLinear_0' (QuantizeLinear): its scale is float16: export the network with scales of float32",
+    ),
+    "an integer as a scale": (
+        lambda g: g.node("QuantizeLinear", g.x, g.constant(1, np.int32), g.constant(0, np.int8)),
+        "node 'QuantizeLinear_0' (QuantizeLinear): its scale is int32: export the network with scales of float32",
+    ),
+    "weights with a scale of float16": (
+        lambda g: (
+            g.q(),
+            g.node("DequantizeLinear", g.constant(np.ones((8, 2)), np.int8), g.constant(1.0, np.float16)),
+        ),
+        "node 'DequantizeLinear_2' (DequantizeLinear): its scale is float16: export the network with scales of float32",
+    ),
+    "a division in float64": (
+        lambda g: g.node("QuantizeLinear", g.x, *g.codes(), precision=TensorProto.DOUBLE),
+        "node 'QuantizeLinear_0' (QuantizeLinear): its attribute 'precision' is 11: export the network in float32",
+    ),
+    "reals of float16": (
+        lambda g: g.node(
+            "DequantizeLinear", g.node("QuantizeLinear", g.x, *g.codes()), *g.codes(), output_dtype=TensorProto.FLOAT16
+        ),
+        "node 'DequantizeLinear_1' (DequantizeLinear): its attribute 'output_dtype' is 10: export the network in "
+        "float32",
+    ),
+    "no zero point in an operator on integers": (
+        lambda g: g.node(
+            "QLinearSigmoid", g.node("QuantizeLinear", g.x, *g.codes()), *g.codes(), g.codes()[0], domain=MICROSOFT
+        ),
+        "node 'QLinearSigmoid_1' (QLinearSigmoid): lacks a zero point, which says of which type its integers are",
+    ),
+    "weights on one axis": (
+        lambda g: g.node(
+            "QLinearMatMul",
+            g.node("QuantizeLinear", g.x, *g.codes()),
+            *g.codes(),
+            g.constant(np.ones(8), np.int8),
+            g.constant(0.1),
+            g.constant(0, np.int8),
+            *g.codes(),
+        ),
+        "node 'QLinearMatMul_1' (QLinearMatMul): its weights must have two axes, not shape (8,)",
+    ),
+    "a scale for each input": (
+        lambda g: g.node(
+            "QLinearMatMul",
+            g.node("QuantizeLinear", g.x, *g.codes()),
+            *g.codes(),
+            g.constant(np.ones((8, 8)), np.int8),
+            g.constant(np.ones((8, 1))),
+            g.constant(0, np.int8),
+            *g.codes(),
+        ),
+        "node 'QLinearMatMul_1' (QLinearMatMul): needs one scale above 0 for its weights, or one for each output",
+    ),
+    "scales on two axes": (
+        lambda g: (
+            g.q(),
+            g.node("DequantizeLinear", g.constant(np.ones((8, 8)), np.int8), g.constant(np.ones((8, 1)))),
+        ),
+        "node 'DequantizeLinear_2' (DequantizeLinear): has parameters of shape (8, 1); one, or one axis of them, is "
+        "supported",
+    ),
+    "scales too far apart": (
+        lambda g: g.node(
+            "QGemm",
+            g.node("QuantizeLinear", g.x, *g.codes(1.0)),
+            *g.codes(1e30),
+            g.constant(np.ones((8, 2)), np.int8),
+            g.constant(1e30),
+            g.constant(0, np.int8),
+            "",
+            *g.codes(1.0),
+            domain=MICROSOFT,
+        ),
+        "node 'QGemm_1' (QGemm): its scales are so far apart that their quotient is beyond float32",
     ),
     "32 bits": (
         lambda g: g.node("QuantizeLinear", g.x, g.constant(1.0), g.constant(0, np.int32)),

@@ -169,6 +169,48 @@ def test_sums_of_branches(seed, tmp_path):
     agrees(b.save(tmp_path / "m.tflite", [source], [out]), inputs((40,), 60))
 
 
+@pytest.mark.parametrize("name", ["RELU", "RELU6", "QUANTIZE", "MEAN", "FULLY_CONNECTED", "CONV_2D"])
+@pytest.mark.parametrize("ratio", [1.5, 2.5, 0.5, 0.75])
+def test_quotients_of_scales_near_ties(name, ratio, tmp_path):
+    """Where the quotient of two scales is a tie in float32 and none in float64: each kernel has its own."""
+    for unit in (0.03, 0.07, 0.013, 0.11):
+        b = TfliteBuilder()
+        scale = float(np.float32(unit)), float(np.float32(unit * ratio))
+        maps = name in ("MEAN", "CONV_2D")
+        source = b.tensor((1, 1, 1, 40) if maps else (1, 40), scale=scale[1], zero=3)
+        out = b.tensor((1, 1, 1, 40) if name == "CONV_2D" else (1, 40), scale=scale[0], zero=-7)
+        if name == "MEAN":
+            b.operator(name, [source, b.constant(np.array([1, 2], np.int32))], out, "ReducerOptions", KeepDims=False)
+        elif name == "FULLY_CONNECTED":
+            b.operator(name, [source, b.constant(np.eye(40, dtype=np.int8), 1.0)], out, "FullyConnectedOptions")
+        elif name == "CONV_2D":
+            weights = np.eye(40, dtype=np.int8).reshape(40, 1, 1, 40)
+            bias = b.constant(np.zeros(40, np.int32))
+            b.operator(name, [source, b.constant(weights, 1.0), bias], out, "Conv2DOptions", Padding=VALID, StrideH=1,
+                       StrideW=1, DilationHFactor=1, DilationWFactor=1)  # fmt: skip
+        else:
+            b.operator(name, [source], out)
+        x = np.resize(np.arange(-128, 128), (7, 40)).astype(np.int8)
+        agrees(b.save(tmp_path / "m.tflite", [source], [out]), x[:, None, None] if maps else x)
+
+
+@pytest.mark.parametrize("activation", [RELU_N1_TO_1, RELU6])
+def test_limits_of_activations_near_ties(activation, tmp_path):
+    """The kernels divide the limit by the scale in float32."""
+    for level in (40.5, 60.5, 90.5):
+        b = TfliteBuilder()
+        limit = 6 if activation == RELU6 else 1
+        scale = np.float32(limit / level)
+        for step in range(-3, 4):
+            one = float(scale + step * np.spacing(scale))
+            source, out = b.tensor((1, 40), scale=one), b.tensor((1, 40), scale=one)
+            b.operator("FULLY_CONNECTED", [source, b.constant(np.eye(40, dtype=np.int8), 1.0)], out,
+                       "FullyConnectedOptions", FusedActivationFunction=activation)  # fmt: skip
+            x = np.resize(np.arange(-128, 128), (7, 40)).astype(np.int8)
+            agrees(b.save(tmp_path / "m.tflite", [source], [out]), x)
+            b = TfliteBuilder()
+
+
 @pytest.mark.parametrize("name", ["MAX_POOL_2D", "AVERAGE_POOL_2D"])
 @pytest.mark.parametrize("zero", [-128, 7])
 def test_pools(name, zero, tmp_path):
@@ -256,3 +298,143 @@ def test_every_operator_that_is_not_supported_is_named_at_once(tmp_path):
     assert error.value.lines == (
         f"{path}: 2 obstacles:", f"operator 0 EXP ('t1'): {why}", f"operator 2 COS ('t3'): {why}",
     )  # fmt: skip
+
+
+def _convolution(b: TfliteBuilder, record: str = "Conv2DOptions", filters: int = 3, bias: str = "int32", **options):
+    source = b.tensor((1, 4, 4, 2), scale=0.1)
+    weights = b.constant(np.ones((filters, 3, 3, 2), np.int8), 0.01)
+    out = b.tensor((1, 4, 4, 3), scale=0.1)
+    known = {"Padding": SAME, "StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
+    fields = {"Conv2DOptions": known | options}.get(record, options)
+    return source, b.operator("CONV_2D", [source, weights, b.constant(np.zeros(3, bias))], out, record, **fields)
+
+
+def _one(b: TfliteBuilder, name: str, given: dict, made: dict, record: str = "", inputs: int = 1, **options):
+    source = b.tensor(**({"shape": (1, 4), "scale": 0.1} | given))
+    out = b.tensor(**({"shape": (1, 4), "scale": 0.1} | made))
+    return source, b.operator(name, [source] * inputs, out, record, **options)
+
+
+def _reshaped(b: TfliteBuilder, shape: tuple[int, ...], stated: tuple[int, ...], **more):
+    source, out = b.tensor((1, 3, 2, 2), scale=0.1), b.tensor(shape, **({"scale": 0.1} | more))
+    return source, b.operator("RESHAPE", [source, b.constant(np.array(stated, np.int32))], out, "ReshapeOptions")
+
+
+def _written_twice(b: TfliteBuilder):
+    source, out = (b.tensor((1, 4), scale=0.1) for _ in range(2))
+    b.operator("RELU", [source], out)
+    return source, b.operator("RELU6", [source], out)
+
+
+REFUSED = {
+    "options of another operator": (
+        lambda b: _convolution(b, "Pool2DOptions"),
+        "operator 0 CONV_2D ('t2'): its options are Pool2DOptions, those of another operator",
+    ),
+    "no options": (lambda b: _convolution(b, ""), "operator 0 CONV_2D ('t2'): lacks its options"),
+    "no stride": (
+        lambda b: _convolution(b, StrideH=0),
+        "operator 0 CONV_2D ('t2'): its options StrideH and StrideW must be 1 or more, not 0 and 1",
+    ),
+    "a negative dilation": (
+        lambda b: _convolution(b, DilationWFactor=-2),
+        "operator 0 CONV_2D ('t2'): its options DilationHFactor and DilationWFactor must be 1 or more, not 1 and -2",
+    ),
+    "a vast dilation": (
+        lambda b: _convolution(b, DilationWFactor=1 << 30),
+        "operator 0 CONV_2D ('t2'): its dilated kernel has the shape (3, 2, 3, 2147483649): 16,777,216 elements are "
+        "the most",
+    ),
+    "another padding": (
+        lambda b: _convolution(b, Padding=2),
+        "operator 0 CONV_2D ('t2'): its padding 2 is not supported; SAME and VALID are",
+    ),
+    "a kernel that is too large": (
+        lambda b: _convolution(b, Padding=VALID, DilationHFactor=3, DilationWFactor=3),
+        "operator 0 CONV_2D ('t2'): its kernel of (7, 7) is larger than a map of (4, 4); use padding SAME",
+    ),
+    "biases that are floats": (
+        lambda b: _convolution(b, bias="float32"),
+        "operator 0 CONV_2D ('t2'): its biases must be int32 or int64, not FLOAT32",
+    ),
+    "an output of another shape": (
+        lambda b: _one(b, "RELU", {}, {"shape": (1, 5)}),
+        "operator 0 RELU ('t1'): its output 't1' has the shape (1, 5), not (1, 4)",
+    ),
+    "16-bit activations": (
+        lambda b: _one(b, "RELU", {"kind": "int16"}, {"kind": "int16"}),
+        "operator 0 RELU ('t1'): its tensor 't0' is INT16; quantize the model with int8 activations",
+    ),
+    "a zero point beyond its type": (
+        lambda b: _one(b, "RELU", {}, {"zero": 128}),
+        "operator 0 RELU ('t1'): its tensor 't1' has the zero point 128, which is not INT8",
+    ),
+    "an output that is not quantized": (
+        lambda b: _one(b, "QUANTIZE", {}, {"scale": ()}),
+        "operator 0 QUANTIZE ('t1'): its tensor 't1' has 0 scales; activations have one",
+    ),
+    "integers as the output of DEQUANTIZE": (
+        lambda b: _one(b, "DEQUANTIZE", {}, {}),
+        "operator 0 DEQUANTIZE ('t1'): its output must be float32, not INT8",
+    ),
+    "scales too far apart": (
+        lambda b: _one(b, "QUANTIZE", {"scale": 1e20}, {"scale": 1e-9}),
+        "operator 0 QUANTIZE ('t1'): its integers need more than the 32 bits that TensorFlow Lite computes in",
+    ),
+    "a sum of scales beyond float32": (
+        lambda b: _one(b, "ADD", {"scale": 3e38}, {}, "AddOptions", inputs=2),
+        "operator 0 ADD ('t1'): its scales are beyond float32",
+    ),
+    "too many inputs": (
+        lambda b: _one(b, "RELU", {}, {}, inputs=2),
+        "operator 0 RELU ('t1'): cannot have 2 inputs and 1 outputs",
+    ),
+    "no input": (
+        lambda b: (b.tensor((1, 4), scale=0.1), b.operator("RELU", [-1], b.tensor((1, 4), scale=0.1))),
+        "operator 0 RELU ('t1'): lacks an input",
+    ),
+    "a softmax of another steepness": (
+        lambda b: _one(b, "SOFTMAX", {}, {}, "SoftmaxOptions", Beta=2.0),
+        "operator 0 SOFTMAX ('t1'): its beta is 2.0; 1 is supported",
+    ),
+    "a tensor that is written twice": (
+        _written_twice,
+        "operator 1 RELU6 ('t1'): writes the tensor 't1', which is a constant, the input or written before",
+    ),
+    "another scale behind a change of shape": (
+        lambda b: _reshaped(b, (1, 12), (1, 12), scale=0.2),
+        "operator 0 RESHAPE ('t1'): its input and output have different scales, which its kernel does not convert",
+    ),
+    "two shapes": (
+        lambda b: _reshaped(b, (1, 12), (1, 3, 2, 2)),
+        "operator 0 RESHAPE ('t1'): its constant shape and that of its output 't1', (1, 12), differ",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refusals(what, tmp_path):
+    make, message = REFUSED[what]
+    b = TfliteBuilder()
+    source, out = make(b)
+    path = b.save(tmp_path / "m.tflite", [source], [out])
+    with pytest.raises(FewbitError, match=f"^{re.escape(f'{path}: {message}')}$"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind, scale, zero", [("uint8", 0.05, 100), ("int16", 3e-4, 0), ("int8", 0.05, 5)])
+def test_input_of_another_type(kind, scale, zero, tmp_path):
+    b = TfliteBuilder()
+    source, out = b.tensor((1, 200), kind, scale=scale, zero=zero), b.tensor((1, 200), scale=0.06, zero=-7)
+    b.operator("QUANTIZE", [source], out)
+    ends = np.iinfo(kind)
+    x = np.random.default_rng(1).integers(ends.min, ends.max, (20, 200), kind, endpoint=True)
+    agrees(b.save(tmp_path / "m.tflite", [source], [out]), x)
+
+
+def test_a_tensor_of_no_number(tmp_path):
+    b = TfliteBuilder()
+    _, out = _one(b, "RELU", {}, {})
+    path = b.save(tmp_path / "m.tflite", [-1], [out])
+    with pytest.raises(FewbitError, match="an operator names a tensor that is not there$"):
+        load(path)

@@ -124,7 +124,7 @@ class Graph:
     constants : dict
         Initializers by name. Those of 2 or 4 bits are int8 or uint8 arrays.
     narrow : dict
-        Number type of the initializers of 2 or 4 bits, by name.
+        Number type of the constants of 2 or 4 bits, by name.
     budget : Budget
         Memory that the constants take so far, and its limit.
     """
@@ -233,12 +233,33 @@ def _index(graph: Any, folder: Path, versions: Mapping[str, int], several_output
         nodes=nodes,
         constants={name: _array(tensor, folder, budget) for name, tensor in tensors.items() if name in used},
         budget=budget,
-        narrow={
-            name: DType.parse(kind)
-            for name, tensor in tensors.items()
-            if name in used and (kind := _type_name(tensor.data_type)) in _NARROW
-        },
+        narrow=_narrow_types(graph.node, nodes, tensors),
     )
+
+
+def _narrow_types(protos: Iterable[Any], nodes: Iterable[Node], tensors: Mapping[str, Any]) -> dict[str, DType]:
+    """Number type of each tensor of 2 or 4 bits, which its array, of 8 bits, does not tell.
+
+    ``nodes`` are in topological order. Operators keep the type, unless they are there to change it.
+    """
+    kinds = {name: tensor.data_type for name, tensor in tensors.items()}
+    for proto in protos:
+        # The value of a Constant or a ConstantOfShape.
+        held = [entry.t.data_type for entry in proto.attribute if entry.HasField("t")]
+        kinds.update({name: held[0] for name in proto.output[:1] if held})
+    narrow = {name: DType.parse(kind) for name, number in kinds.items() if (kind := _type_name(number)) in _NARROW}
+    for node in nodes:
+        sources = node.inputs[1:2] if node.op == "CastLike" else node.inputs
+        if node.op == "Cast":
+            kind = _type_name(node.attributes["to"]) if isinstance(node.attributes.get("to"), int) else ""
+            found = [DType.parse(kind)] if kind in _NARROW else []
+        elif node.op in ("DequantizeLinear", "Shape", "Size"):
+            found = []
+        else:
+            found = [narrow[name] for name in sources if name in narrow]
+        if found:
+            narrow.update(dict.fromkeys(node.outputs, found[0]))
+    return narrow
 
 
 def _not_one(what: str, names: list[str]) -> str:

@@ -32,7 +32,7 @@ def dequantized_constant(node: Node, levels: Array, scale: Array, zero: Array | 
     """DequantizeLinear of stored integers: weights that stay integers."""
     if levels.dtype.kind not in "iu":
         raise Refusal(f"takes integers, not {levels.dtype}")
-    axis, block, _ = node.settings(axis=1, block_size=0, output_dtype=0)
+    axis, block = dequantizer_settings(node)
     zero = np.zeros((), levels.dtype) if zero is None else zero
     scales, zeros = parameters_of(levels.shape, scale, zero, axis, block)
     return QuantizedConstant(levels.astype(np.int64), scales, zeros)
@@ -42,12 +42,15 @@ def parameters_of(shape: tuple[int, ...], scale: Array, zero: Array, axis: int, 
     """``scale`` and ``zero`` of weights of ``shape``, one or one for each entry of ``axis``, as views of that shape."""
     if block:
         raise Refusal("has weights with scales for blocks; one scale, or one for each output, is supported")
+    check_scale(scale)
     if not np.isfinite(scale).all() or (scale == 0).any():
         raise Refusal("its scale must be finite and not 0")
     spread = []
     for parameter in (scale, zero):
         if parameter.size == 1:
             parameter = parameter.reshape(())
+        elif parameter.ndim > 1:
+            raise Refusal(f"has parameters of shape {parameter.shape}; one, or one axis of them, is supported")
         elif len(shape) > 1 and -len(shape) <= axis < len(shape):
             column = [1] * len(shape)
             column[axis] = parameter.size
@@ -58,8 +61,35 @@ def parameters_of(shape: tuple[int, ...], scale: Array, zero: Array, axis: int, 
     return spread
 
 
+def quantizer_settings(node: Node) -> tuple[int, int]:
+    """``axis`` and ``block_size`` of a QuantizeLinear. Refuses one that does not compute in float32."""
+    axis, block, _, _, precision = node.settings(axis=1, block_size=0, saturate=1, output_dtype=0, precision=0)
+    _check_float32("precision", precision)
+    return axis, block
+
+
+def dequantizer_settings(node: Node) -> tuple[int, int]:
+    """``axis`` and ``block_size`` of a DequantizeLinear. Refuses one that does not give float32."""
+    axis, block, kind = node.settings(axis=1, block_size=0, output_dtype=0)
+    _check_float32("output_dtype", kind)
+    return axis, block
+
+
+def _check_float32(name: str, kind: int) -> None:
+    from onnx import TensorProto
+
+    if kind not in (TensorProto.UNDEFINED, TensorProto.FLOAT):
+        raise Refusal(f"its attribute {name!r} is {kind}: export the network in float32")
+
+
+def check_scale(scale: Array) -> None:
+    """Raises Refusal unless ``scale`` is float32, in which this importer computes."""
+    if scale.dtype != np.float32:
+        raise Refusal(f"its scale is {scale.dtype}: export the network with scales of float32")
+
+
 def _quantized_constant(call: Call, value: Array, scale: Array, zero: Array | None) -> Array:
-    axis, block, _, _, _ = call.node.settings(axis=1, block_size=0, saturate=1, output_dtype=0, precision=0)
+    axis, block = quantizer_settings(call.node)
     zero = np.zeros((), np.uint8) if zero is None else zero
     if value.dtype.kind != "f" or not np.isfinite(value).all():
         raise Refusal("quantizes what is not a finite float")

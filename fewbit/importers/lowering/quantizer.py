@@ -60,7 +60,8 @@ class QuantizedConstant:
 
     @property
     def value(self) -> Array:
-        return ((self.levels.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return ((self.levels.astype(np.float32) - self.zero) * self.scale).astype(np.float32)
 
     def map(self, reshape: Callable[[Array], Array]) -> QuantizedConstant:
         """Levels, scale and zero point under ``reshape``, which only moves elements."""

@@ -25,13 +25,15 @@ from fewbit.importers.lowering.quantizer import QuantizedConstant
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call, plain
 from fewbit.importers.onnx_graph import Array, Node, Refusal
-from fewbit.importers.onnx_linear import parameters_of
+from fewbit.importers.onnx_linear import check_scale, parameters_of
 from fewbit.importers.onnx_walk import Join, Step
 from fewbit.importers.qdq import joins
 from fewbit.importers.qdq.linear import Codes, dequantize, quantize
 from fewbit.importers.qonnx import ops, ops_2d
 
 _INT32 = (1 << 31) - 1
+_LARGEST_RATIO = 1e30
+"""Largest ratio of scales with which sums of two activations stay finite in float32."""
 
 
 def _array(call: Call, place: int) -> Array | None:
@@ -47,6 +49,8 @@ def _codes(call: Call, place: int) -> Codes:
     scale, zero = _array(call, place), _array(call, place + 1)
     if scale is None:
         raise Refusal("lacks a scale")
+    if zero is None:
+        raise Refusal("lacks a zero point, which says of which type its integers are")
     return Codes.of(scale, zero)
 
 
@@ -66,6 +70,18 @@ def _single(value: int) -> Floats:
     return np.array([value], np.float32)
 
 
+def _quotient(divisor: Floats, *factors: Floats) -> Floats:
+    """The product of ``factors`` over ``divisor`` in float32."""
+    with np.errstate(all="ignore"):
+        product: Floats = np.ones(1, np.float32)
+        for factor in factors:
+            product = np.asarray(product * factor, np.float32)
+        result: Floats = np.asarray(product / divisor, np.float32)
+    if not np.isfinite(result).all():
+        raise Refusal("its scales are so far apart that their quotient is beyond float32")
+    return result
+
+
 def _weights(call: Call, place: int, axis: int) -> tuple[QuantizedConstant, Floats]:
     """Weights with their scale and zero point, inputs ``place`` and those behind it, as integers and their scales."""
     values, scale, zero = (_array(call, place + offset) for offset in range(3))
@@ -73,7 +89,10 @@ def _weights(call: Call, place: int, axis: int) -> tuple[QuantizedConstant, Floa
         raise Refusal("lacks its weights or their scale")
     if values.dtype.kind not in "iu":
         raise Refusal(f"its weights must be integers, not {values.dtype}")
-    if scale.size not in (1, values.shape[axis] if values.ndim else 1) or not (np.isfinite(scale) & (scale > 0)).all():
+    check_scale(scale)
+    outputs = values.shape[axis] if axis < values.ndim else 1
+    fits = scale.size == 1 or scale.shape == (outputs,)
+    if not fits or not (np.isfinite(scale) & (scale > 0)).all():
         raise Refusal("needs one scale above 0 for its weights, or one for each output")
     zero = np.zeros((), values.dtype) if zero is None else zero
     one, offset = parameters_of(values.shape, np.ones((), np.float32), zero, axis, 0)
@@ -84,6 +103,8 @@ def _requantized(
     builder: Builder, sums: Tensor, bias: Array | None, multiplier: Floats, codes: Codes, doubled: bool
 ) -> Tensor:
     """Integer sums with a bias, multiplied and rounded to the integers of ``codes``.
+
+    The layer of ``sums`` has weights without their common divisor, which the gain of ``sums`` restores.
 
     Parameters
     ----------
@@ -98,20 +119,23 @@ def _requantized(
         if bias.dtype.kind not in "iu" or bias.size != outputs:
             raise Refusal(f"needs {outputs} integers as its bias, not {bias.dtype} of shape {bias.shape}")
         offsets = offsets + bias.ravel().astype(np.int64)
-    low, high = (np.resize(ends, outputs) + offsets for ends in (sums.low, sums.high))
+    gains = np.array([int(value) for value in np.resize(sums.gains.gain, outputs)], np.int64)
+    ends = [gains * np.resize(end, outputs) + offsets for end in (sums.low, sums.high)]
+    low, high = np.minimum(*ends), np.maximum(*ends)
     if max(-low.min(), high.max()) > _INT32:
         raise Refusal("its sums need more than the 32 bits that its operator computes in")
-    alike = multiplier.size == 1 and (offsets == offsets[0]).all()
+    alike = multiplier.size == 1 and (offsets == offsets[0]).all() and (gains == gains[0]).all()
     rows = 1 if alike else outputs
-    factor, offset = np.resize(multiplier, rows)[:, None], offsets[:rows, None]
+    factor, gain, offset = np.resize(multiplier, rows)[:, None], gains[:rows, None], offsets[:rows, None]
 
     def kernel(x: Ints) -> Ints:
-        total = x + offset
-        if doubled:
-            real = np.rint(total * factor.astype(np.float64) + codes.zero)
-        else:
-            real = np.rint(total.astype(np.float32) * factor).astype(np.float64) + codes.zero
-        return np.clip(real, codes.low, codes.high).astype(np.int64)
+        total = gain * x + offset
+        with np.errstate(over="ignore"):
+            if doubled:
+                real = np.rint(total * factor.astype(np.float64) + codes.zero)
+            else:
+                real = np.rint(total.astype(np.float32) * factor).astype(np.float64) + codes.zero
+        return np.asarray(np.clip(real, codes.low, codes.high), np.int64)
 
     made = levels_of(builder, sums, kernel, (codes.low, codes.high), codes.zero, rows, codes.curve)
     return codes.integers(made)
@@ -123,7 +147,8 @@ def _convolution(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     weights, scale = _weights(call, 3, 0)
     plain_call = Call(_without(call.node, channels_last=0), (tensor, weights))
     sums = ops_2d.convolution(builder, plain_call, _centred(builder, tensor, source))
-    return _requantized(builder, sums, _array(call, 8), source.scale * scale / output.scale, output, doubled=True)
+    multiplier = _quotient(output.scale, source.scale, scale)
+    return _requantized(builder, sums, _array(call, 8), multiplier, output, doubled=True)
 
 
 def _matmul(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -133,7 +158,7 @@ def _matmul(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     weights, scale = _weights(call, 3, 1)
     _check_matrix(weights)
     sums = dense(builder, _centred(builder, tensor, source), weights)
-    return _requantized(builder, sums, None, source.scale * scale / output.scale, output, doubled=True)
+    return _requantized(builder, sums, None, _quotient(output.scale, source.scale, scale), output, doubled=True)
 
 
 def _gemm(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
@@ -147,12 +172,12 @@ def _gemm(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     weights, scale = _weights(call, 3, 0 if trans_b else 1)
     _check_matrix(weights)
     sums = dense(builder, _centred(builder, tensor, source), weights.map(np.transpose) if trans_b else weights)
-    multiplier = np.float32(alpha) * source.scale * scale
+    factors = np.array([alpha], np.float32), source.scale, scale
     if _array(call, 7) is not None:
         output = _codes(call, 7)
-        return _requantized(builder, sums, bias, multiplier / output.scale, output, doubled=False)
+        return _requantized(builder, sums, bias, _quotient(output.scale, *factors), output, doubled=False)
     offset = exact([0]) if bias is None else exact(bias.ravel())
-    return builder.affine(builder.affine(sums, None, offset), exact(multiplier), None)
+    return builder.affine(builder.affine(sums, None, offset), exact(_quotient(_single(1), *factors)), None)
 
 
 def _check_matrix(weights: QuantizedConstant) -> None:
@@ -169,7 +194,8 @@ def _global_mean(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     size = tensor.shape[2], tensor.shape[3]
     centred = builder.affine_levels(builder.map(_centred(builder, tensor, source)), "its input")
     sums = pools.pool(builder, centred, "sum", size, size, (0, 0, 0, 0))
-    multiplier = source.scale / (output.scale * np.float32(size[0] * size[1]))
+    divisor = _quotient(_single(1), output.scale, _single(size[0] * size[1]))
+    multiplier = _quotient(divisor, source.scale)
     return _requantized(builder, sums, None, multiplier, output, doubled=False)
 
 
@@ -201,7 +227,9 @@ def _add(builder: Builder, call: Call) -> Tensor:
     first, second, output = (_codes(call, place) for place in (1, 4, 6))
     if sides[0].shape != sides[1].shape:
         raise Refusal(f"adds branches of shapes {sides[0].shape} and {sides[1].shape}; they must have one shape")
-    ratios = [first.scale / output.scale, second.scale / output.scale]
+    ratios = [_quotient(output.scale, side.scale) for side in (first, second)]
+    if max(ratio[0] for ratio in ratios) > _LARGEST_RATIO:
+        raise Refusal(f"its scales are more than {_LARGEST_RATIO:.0e} apart")
     fixed = np.float32(output.zero) - (ratios[0] * np.float32(first.zero) + ratios[1] * np.float32(second.zero))
 
     def levels(*values: Ints) -> Ints:

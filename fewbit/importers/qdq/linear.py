@@ -24,7 +24,7 @@ from fewbit.importers.lowering.quantizer import Quantizer
 from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.onnx_call import Call
 from fewbit.importers.onnx_graph import Array, Refusal
-from fewbit.importers.onnx_linear import zero_type
+from fewbit.importers.onnx_linear import check_scale, dequantizer_settings, quantizer_settings, zero_type
 from fewbit.importers.qdq import joins
 
 _WIDEST = 16
@@ -59,6 +59,7 @@ class Codes:
         """
         scale = np.ones((), np.float32) if scale is None else scale
         zero = np.zeros((), np.uint8) if zero is None else zero
+        check_scale(scale)
         if zero.dtype.kind not in "iu":
             raise Refusal(f"its zero point must be an integer, not {zero.dtype}")
         if scale.size != 1 or zero.size != 1:
@@ -102,7 +103,7 @@ class Codes:
 
 def quantize_linear(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """QuantizeLinear of activations."""
-    _, block, _, _, _ = call.node.settings(axis=1, block_size=0, saturate=1, output_dtype=0, precision=0)
+    _, block = quantizer_settings(call.node)
     if block:
         raise Refusal("quantizes activations in blocks; one scale for all is supported")
     scale, zero = call.parameters(1, 2)
@@ -151,7 +152,7 @@ def _same_integers(tensor: Tensor, codes: Codes) -> bool:
 
 def dequantize_linear(builder: Builder, call: Call, tensor: Tensor) -> Tensor:
     """DequantizeLinear of activations."""
-    _, block, _ = call.node.settings(axis=1, block_size=0, output_dtype=0)
+    _, block = dequantizer_settings(call.node)
     if block:
         raise Refusal("has scales for blocks of activations; one scale for all is supported")
     scale, zero = call.parameters(1, 2)

@@ -2,7 +2,8 @@
 
 A kernel multiplies a sum by a real number, given as ``multiplier * 2**(shift - 31)`` with a 31-bit multiplier. Most
 round twice: the product is rounded to a multiple of ``2**31``, a half up (towards zero where it is negative), and
-shifted to the right, a half away from zero. The kernel of dense layers rounds the whole product once, a half up.
+shifted to the right, a half away from zero. The kernel of dense layers rounds the whole product once, a half away from
+zero.
 Either result never falls when the sum rises, so the output level is a number of thresholds on the sum. Which kernel
 rounds how was found by comparison with the reference kernels of LiteRT 2 (``BUILTIN_REF``); the tests hold the
 importer to them.
@@ -56,8 +57,9 @@ class Multiplier:
     def rounded_once(self, x: Ints) -> Ints:
         """``x`` times the number, rounded once.  # (channels, ...) int64 -> (channels, ...) int64"""
         multiplier, shift = self._parts(x)
-        places = 31 - shift
-        return np.asarray((x * multiplier + (np.int64(1) << places - 1)) >> places)
+        product, places = x * multiplier, 31 - shift
+        size = (np.abs(product) + (np.int64(1) << places - 1)) >> places
+        return np.asarray(np.where(product < 0, -size, size))
 
     def _parts(self, x: Ints) -> tuple[Ints, Ints]:
         axes = (-1,) + (1,) * (x.ndim - 1)
@@ -65,7 +67,8 @@ class Multiplier:
 
     def exact_to(self, largest: Ints) -> bool:
         """Whether sums of magnitude ``largest`` (channels,) stay within the 32 bits that the kernels compute in."""
-        return bool(((np.asarray(largest, object) << np.maximum(self.shift, 0)) <= _INT32).all())
+        fits = (np.asarray(largest, object) << np.maximum(self.shift, 0)) <= _INT32
+        return bool((fits & (self.shift < 31)).all())
 
 
 def _quantized(real: float) -> tuple[int, int]:

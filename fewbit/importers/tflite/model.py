@@ -17,6 +17,20 @@ from fewbit.importers.content import content_of
 
 IDENTIFIER = b"TFL3"
 
+_STRIDES = ("Padding", "StrideH", "StrideW", "FusedActivationFunction")
+_DILATION = ("DilationHFactor", "DilationWFactor")
+RECORDS: dict[str, tuple[str, ...]] = {
+    "AddOptions": ("FusedActivationFunction",),
+    "ConcatenationOptions": ("Axis", "FusedActivationFunction"),
+    "Conv2DOptions": (*_STRIDES, *_DILATION),
+    "DepthwiseConv2DOptions": (*_STRIDES, *_DILATION),
+    "FullyConnectedOptions": ("FusedActivationFunction", "WeightsFormat"),
+    "Pool2DOptions": (*_STRIDES, "FilterHeight", "FilterWidth"),
+    "ReducerOptions": ("KeepDims",),
+    "SoftmaxOptions": ("Beta",),
+}
+"""The options that are read, by their record."""
+
 _DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError, AttributeError, UnicodeDecodeError)
 """What the flat buffer package raises on offsets and lengths that lead out of the file."""
 
@@ -53,12 +67,16 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """An operator of the file; inputs that are left out are -1."""
+    """An operator of the file; inputs that are left out are -1.
+
+    ``record`` names its record of options, of which ``options`` are those in :data:`RECORDS`.
+    """
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: Any = None
+    record: str = "NONE"
+    options: Mapping[str, Any] = field(default_factory=dict)
     place: int = 0
 
 
@@ -114,8 +132,9 @@ class _Reader:
         tensors = tuple(self._tensor(graph.Tensors(index)) for index in range(graph.TensorsLength()))
         operators = tuple(self._operator(graph.Operators(index), index) for index in range(graph.OperatorsLength()))
         inputs, outputs = (_numbers(values) for values in (graph.InputsAsNumpy(), graph.OutputsAsNumpy()))
-        used = {number for one in operators for number in (*one.inputs, *one.outputs)} | {*inputs, *outputs}
-        if any(not -1 <= number < len(tensors) for number in used):
+        read = {number for one in operators for number in one.inputs} - {-1}
+        used = {number for one in operators for number in one.outputs} | {*inputs, *outputs} | read
+        if any(not 0 <= number < len(tensors) for number in used):
             raise FewbitError("an operator names a tensor that is not there")
         return Model(tensors=tensors, operators=operators, inputs=inputs, outputs=outputs)
 
@@ -125,7 +144,11 @@ class _Reader:
         if min(shape, default=1) < 1:
             raise FewbitError(f"tensor {name!r} has the shape {shape}; export the model with a fixed shape")
         check_shape(shape, f"tensor {name!r}")
+        if tensor.Sparsity() is not None:
+            raise FewbitError(f"tensor {name!r} is stored sparsely; export the model with dense weights")
         quantization = tensor.Quantization()
+        if quantization is not None and quantization.DetailsType():
+            raise FewbitError(f"tensor {name!r} is quantized otherwise than by scales and zero points")
         scale, zero, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
         if quantization is not None and quantization.ScaleLength():
             scale = np.array(quantization.ScaleAsNumpy(), np.float32)
@@ -150,6 +173,8 @@ class _Reader:
         size = int(np.prod(shape))
         if kind == "INT4":
             self._budget.take(shape, 1, f"tensor {name!r}")
+            if raw.nbytes != (size + 1) // 2:
+                raise FewbitError(f"tensor {name!r} of shape {shape} has {raw.nbytes} bytes")
             nibbles = np.stack([raw & 15, raw >> 4], 1).ravel()[:size].astype(np.int8)
             return np.asarray(nibbles - ((nibbles >> 3) << 4)).reshape(shape)
         dtype = {"INT8": np.int8, "UINT8": np.uint8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
@@ -172,20 +197,23 @@ class _Reader:
             name=name,
             inputs=_numbers(operator.InputsAsNumpy()) if operator.InputsLength() else (),
             outputs=_numbers(operator.OutputsAsNumpy()) if operator.OutputsLength() else (),
+            record=self._record(operator),
             options=self._options(operator),
             place=place,
         )
 
-    def _options(self, operator: Any) -> Any:
-        """The record of options that belongs to the type that the operator declares."""
+    def _record(self, operator: Any) -> str:
         types = {value: name for name, value in vars(self._tflite.BuiltinOptions).items() if isinstance(value, int)}
-        name = types.get(operator.BuiltinOptionsType(), "NONE")
-        table = operator.BuiltinOptions()
-        if name == "NONE" or table is None:
-            return None
+        return types.get(operator.BuiltinOptionsType(), "NONE") if operator.BuiltinOptions() is not None else "NONE"
+
+    def _options(self, operator: Any) -> dict[str, Any]:
+        """The options in the record of the type that the operator declares."""
+        name, table = self._record(operator), operator.BuiltinOptions()
+        if name not in RECORDS:
+            return {}
         options = getattr(self._tflite, name)()
         options.Init(table.Bytes, table.Pos)
-        return options
+        return {field: getattr(options, field)() for field in RECORDS[name]}
 
 
 def _numbers(values: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fewbit.exact import Curve, exact
+from fewbit.golden.budget import check_shape
 from fewbit.golden.codes import integer
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.linear import Linear
@@ -38,6 +39,10 @@ from fewbit.importers.tflite import model as file
 from fewbit.importers.tflite.arithmetic import Multiplier
 
 _ENDS = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(1 << 15), (1 << 15) - 1)}
+
+_TOO_WIDE = "its integers need more than the 32 bits that TensorFlow Lite computes in"
+_WIDE = 1 << 20
+"""A level beyond every type and zero point."""
 
 _ADD_SHIFT = 20
 """Bits by which the kernel of ADD widens its inputs before it scales them."""
@@ -76,8 +81,16 @@ class Call:
     def output(self) -> file.Tensor:
         return self.model.tensors[self.operator.outputs[0]]
 
-    def option(self, name: str, default: Any = 0) -> Any:
-        return default if self.operator.options is None else getattr(self.operator.options, name)()
+    def option(self, name: str) -> Any:
+        """0 where the operator has no record of options, as for the kernels."""
+        return self.operator.options.get(name, 0)
+
+    def factors(self, rows: str, columns: str) -> tuple[int, int]:
+        """Two options that must be 1 or more, such as strides."""
+        values = int(self.option(rows)), int(self.option(columns))
+        if min(values) < 1:
+            raise Refusal(f"its options {rows} and {columns} must be 1 or more, not {values[0]} and {values[1]}")
+        return values
 
 
 def ends(tensor: file.Tensor) -> tuple[int, int]:
@@ -86,7 +99,10 @@ def ends(tensor: file.Tensor) -> tuple[int, int]:
         raise Refusal(f"its tensor {tensor.name!r} is {tensor.kind}: only int8, uint8 and int16 activations")
     if tensor.scale.size != 1:
         raise Refusal(f"its tensor {tensor.name!r} has {tensor.scale.size} scales; activations have one")
-    return _ENDS[tensor.kind]
+    low, high = _ENDS[tensor.kind]
+    if not low <= tensor.zero[0] <= high:
+        raise Refusal(f"its tensor {tensor.name!r} has the zero point {tensor.zero[0]}, which is not {tensor.kind}")
+    return low, high
 
 
 def curve_of(tensor: file.Tensor) -> Curve:
@@ -94,14 +110,19 @@ def curve_of(tensor: file.Tensor) -> Curve:
     return Curve().scaled(exact(tensor.scale.astype(np.float64)), exact([0]))
 
 
+def _level(tensor: file.Tensor, real: float) -> int:
+    """The integer nearest to ``real``: the kernels divide in float32, and round half away from zero."""
+    with np.errstate(over="ignore"):
+        quotient = float(np.float32(real) / np.float32(tensor.scale[0]))
+    size = int(np.floor(min(abs(quotient), _WIDE) + 0.5))
+    return int(tensor.zero[0]) + (size if real >= 0 else -size)
+
+
 def _limits(call: Call) -> tuple[int, int]:
     """Ends of the output after its fused activation, which rounds half away from zero."""
     low, high = ends(call.output)
-    scale, zero = float(call.output.scale[0]), int(call.output.zero[0])
     place = call.option("FusedActivationFunction")
-
-    def level(real: float) -> int:
-        return zero + int(np.floor(abs(real / scale) + 0.5)) * (1 if real >= 0 else -1)
+    level = partial(_level, call.output)
 
     if place == 0:
         return low, high
@@ -138,22 +159,20 @@ def _product(call: Call, tensor: Tensor, layer: Linear, filters: file.Tensor, is
         raise Refusal(f"its weights have {filters.scale.size} scales for {layer.outputs} outputs")
     bias = np.zeros(layer.outputs, np.int64)
     if call.has(2):
+        if call.tensor(2).kind not in ("INT32", "INT64"):
+            raise Refusal(f"its biases must be int32 or int64, not {call.tensor(2).kind}")
         bias = call.constant(2).astype(np.int64).ravel()
         if bias.size != layer.outputs:
             raise Refusal(f"has {bias.size} biases for {layer.outputs} outputs")
     source, output = call.tensor(0), call.output
     limits = _limits(call)
-    if is_dense and filters.scale.size == 1:
-        # The kernel of a dense layer with one scale multiplies the two scales in float32.
-        product = (source.scale * filters.scale).astype(np.float64)
-    else:
-        product = source.scale.astype(np.float64) * filters.scale.astype(np.float64)
+    product = source.scale.astype(np.float64) * filters.scale.astype(np.float64)
     multiplier = Multiplier.of(np.resize(product / output.scale.astype(np.float64), layer.outputs))
     sums = call.builder.add(layer, tensor, chain=None, quantized=False, curve=Curve())
     low, high = layer.bounds(tensor.type.dtype)
     largest = np.maximum(np.abs(low + bias), np.abs(high + bias))
     if not multiplier.exact_to(largest):
-        raise Refusal("its sums need more than the 32 bits that TensorFlow Lite computes in")
+        raise Refusal(_TOO_WIDE)
     zero = int(output.zero[0])
 
     scaled = multiplier.rounded_once if is_dense else multiplier
@@ -168,13 +187,19 @@ def _padding(
     call: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int]
 ) -> tuple[int, int, int, int]:
     """Above, left, below and right of a map: ``SAME`` puts the odd one below and on the right."""
-    if call.option("Padding") == 1:  # VALID
-        return 0, 0, 0, 0
+    padding = call.option("Padding")
+    if padding not in (0, 1):
+        raise Refusal(f"its padding {padding} is not supported; SAME and VALID are")
     pads = []
     for size, extent, step in zip(sizes, kernel, stride):
         total = max((-(-size // step) - 1) * step + extent - size, 0)
         pads.append((total // 2, total - total // 2))
     (top, bottom), (left, right) = pads
+    if padding == 1:  # VALID
+        top = left = bottom = right = 0
+    check_shape((sizes[0] + top + bottom, sizes[1] + left + right), "its map with padding")
+    if kernel[0] > sizes[0] + top + bottom or kernel[1] > sizes[1] + left + right:
+        raise Refusal(f"its kernel of {tuple(kernel)} is larger than a map of {tuple(sizes)}; use padding SAME")
     return top, left, bottom, right
 
 
@@ -189,16 +214,24 @@ def _dilated(weights: Ints, factors: Sequence[int]) -> Ints:
     if tuple(factors) == (1, 1):
         return weights
     outputs, inputs, *extents = weights.shape
-    wide = np.zeros((outputs, inputs, *((size - 1) * factor + 1 for size, factor in zip(extents, factors))), np.int64)
+    shape = outputs, inputs, *((size - 1) * factor + 1 for size, factor in zip(extents, factors))
+    check_shape(shape, "its dilated kernel")
+    wide = np.zeros(shape, np.int64)
     wide[:, :, :: factors[0], :: factors[1]] = weights
     return wide
 
 
+def _weights(call: Call, axes: int) -> Ints:
+    """The constant weights, input 1."""
+    filters = call.tensor(1)
+    if len(filters.shape) != axes or filters.kind not in ("INT8", "INT4"):
+        raise Refusal(f"its weights must be int8 or int4 of {axes} axes, not {filters.kind} of shape {filters.shape}")
+    return call.constant(1).astype(np.int64)
+
+
 def _conv(call: Call, depthwise: bool = False) -> Tensor:
     tensor, filters = _map(call.activation()), call.tensor(1)
-    weights = call.constant(1).astype(np.int64)
-    if weights.ndim != 4 or filters.kind not in ("INT8", "INT4"):
-        raise Refusal(f"its weights must be int8 or int4 of four axes, not {filters.kind} of shape {weights.shape}")
+    weights = _weights(call, 4)
     channels = tensor.frame[0]
     if depthwise:
         weights, groups = weights.transpose(3, 0, 1, 2), channels
@@ -206,8 +239,8 @@ def _conv(call: Call, depthwise: bool = False) -> Tensor:
         weights, groups = weights.transpose(0, 3, 1, 2), channels // max(1, weights.shape[3])
     if weights.shape[1] * groups != channels or weights.shape[0] % groups:
         raise Refusal(f"its weights of shape {filters.shape} do not fit a map of {channels} channels")
-    weights = _dilated(weights, (call.option("DilationHFactor", 1) or 1, call.option("DilationWFactor", 1) or 1))
-    stride = call.option("StrideH", 1), call.option("StrideW", 1)
+    weights = _dilated(weights, call.factors("DilationHFactor", "DilationWFactor"))
+    stride = call.factors("StrideH", "StrideW")
     layer = Conv(
         name=call.builder.name(Conv),
         weights=weights,
@@ -227,9 +260,9 @@ def _code(weights: Ints) -> Any:
 
 def _dense(call: Call) -> Tensor:
     tensor, filters = _flat(call, call.activation()), call.tensor(1)
-    weights = call.constant(1).astype(np.int64)
-    if weights.ndim != 2 or filters.kind not in ("INT8", "INT4"):
-        raise Refusal(f"its weights must be int8 or int4 of two axes, not {filters.kind} of shape {weights.shape}")
+    weights = _weights(call, 2)
+    if call.option("WeightsFormat"):
+        raise Refusal("its weights are shuffled; export them in the default format")
     if tensor.frame != weights.shape[1:]:
         raise Refusal(f"its weights of shape {weights.shape} do not fit {tensor.frame[0]} inputs")
     layer = Dense(name=call.builder.name(Dense), weights=weights, code=_code(weights))
@@ -248,6 +281,9 @@ def _flat(call: Call, tensor: Tensor) -> Tensor:
 
 def _reshape(call: Call) -> Tensor:
     tensor, shape = call.activation(), call.output.shape
+    _same_scale(call, 0)
+    if call.has(1) and not _gives(call.constant(1), shape):
+        raise Refusal(f"its constant shape and that of its output {call.output.name!r}, {shape}, differ")
     if shape == call.tensor(0).shape:
         return tensor
     if sum(extent > 1 for extent in shape) <= 1 and len(shape) == 2:
@@ -255,6 +291,11 @@ def _reshape(call: Call) -> Tensor:
     if len(tensor.frame) == 1 and sum(extent > 1 for extent in shape) <= 1:
         return tensor
     raise Refusal(f"cannot reshape {call.tensor(0).shape} to {shape}; flattening to one axis is supported")
+
+
+def _gives(stated: Ints, shape: Sequence[int]) -> bool:
+    """Whether ``stated`` is ``shape``, but for an extent of -1."""
+    return stated.size == len(shape) and all(one in (-1, extent) for one, extent in zip(stated.ravel(), shape))
 
 
 def _same_scale(call: Call, *places: int) -> None:
@@ -275,8 +316,7 @@ def _clipped(call: Call, tensor: Tensor) -> Tensor:
 
 def _window(call: Call, mode: str) -> tuple[Tensor, Pool]:
     tensor = _map(call.activation())
-    kernel = call.option("FilterHeight", 1), call.option("FilterWidth", 1)
-    stride = call.option("StrideH", 1), call.option("StrideW", 1)
+    kernel, stride = call.factors("FilterHeight", "FilterWidth"), call.factors("StrideH", "StrideW")
     padding = _padding(call, tensor.frame[1:], kernel, stride)
     return tensor, Pool(name=call.builder.name(Pool), mode=mode, kernel=kernel, stride=stride, padding=padding)
 
@@ -305,16 +345,18 @@ def _average_pool(call: Call) -> Tensor:
 
 def _mean(call: Call) -> Tensor:
     tensor = _map(call.activation())
+    if call.tensor(1).kind != "INT32":
+        raise Refusal(f"its axes must be int32, not {call.tensor(1).kind}")
     axes = {int(axis) % 4 for axis in np.atleast_1d(call.constant(1)).ravel()}
     if axes != {1, 2}:
         raise Refusal(f"takes the mean over axes {sorted(axes)}; over height and width is supported")
     size = tensor.frame[1], tensor.frame[2]
     layer = Pool(name=call.builder.name(Pool), mode="sum", kernel=size, stride=size)
     sums = call.builder.add(layer, tensor, curve=Curve())
-    source, output = call.tensor(0), call.output
+    output = call.output
     # The kernel folds the divisor into the multiplier: as a shift, and a quotient of the multiplier.
     elements, zero = size[0] * size[1], int(output.zero[0])
-    parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
+    parts = _ratio(call, sums)
     shift = min(elements.bit_length() - 1, 32, 31 + int(parts.shift[0]))
     parts = Multiplier((parts.multiplier << shift) // elements, parts.shift - shift)
 
@@ -333,7 +375,10 @@ def _add(call: Call) -> Tensor:
     output, limits = call.output, _limits(call)
     ends(files[0]), ends(files[1])
     # 2 * max in float32, all else in float64, as the kernel prepares it.
-    twice = float(np.float32(2) * max(files[0].scale[0], files[1].scale[0]))
+    with np.errstate(over="ignore"):
+        twice = float(np.float32(2) * max(files[0].scale[0], files[1].scale[0]))
+    if not np.isfinite(twice):
+        raise Refusal("its scales are beyond float32")
     scales = [Multiplier.of(np.array([float(one.scale[0]) / twice])) for one in files]
     last = Multiplier.of(np.array([twice / ((1 << _ADD_SHIFT) * float(output.scale[0]))]))
     zero = int(output.zero[0])
@@ -343,6 +388,8 @@ def _add(call: Call) -> Tensor:
         tables.append((x, multiplier((x << _ADD_SHIFT)[None])[0]))
     low, high = limits
     totals = tables[0][1].min() + tables[1][1].min(), tables[0][1].max() + tables[1][1].max()
+    if not last.exact_to(np.array([max(-totals[0], totals[1])])):
+        raise Refusal(_TOO_WIDE)
     borders = first_reaching(
         lambda total: last(total) + zero, np.arange(low + 1, high + 1), *(np.array([end]) for end in totals)
     )[0]
@@ -369,20 +416,45 @@ def _concat(call: Call) -> Tensor:
     tensors = [call.activation(place) for place in places]
     _same_scale(call, *places)
     axes = len(call.output.shape)
-    if call.option("Axis") % axes != axes - 1:
+    if call.option("Axis") not in (-1, axes - 1):
         raise Refusal("joins along another axis than the channels")
+    if call.option("FusedActivationFunction"):
+        raise Refusal("has a fused activation, which its kernel does not take")
     return call.builder.join(Concat, tensors, curve=curve_of(call.output), chain=None, quantized=True)
+
+
+def _ratio(call: Call, tensor: Tensor, in_single: bool = False) -> Multiplier:
+    """The scale of the first input over that of the output, by which the integers of ``tensor`` are multiplied.
+
+    Parameters
+    ----------
+    in_single : bool
+        Whether the kernel divides in float32, not float64.
+    """
+    source, output = call.tensor(0), call.output
+    with np.errstate(over="ignore"):
+        quotient = source.scale / output.scale
+    if not np.isfinite(quotient).all():
+        raise Refusal(_TOO_WIDE)
+    if not in_single:
+        quotient = source.scale.astype(np.float64) / output.scale.astype(np.float64)
+    parts = Multiplier.of(quotient.astype(np.float64))
+    if not parts.exact_to(np.array([max(-int(tensor.low.min()), int(tensor.high.max()))])):
+        raise Refusal(_TOO_WIDE)
+    return parts
 
 
 def _quantize(call: Call) -> Tensor:
     source, output = call.tensor(0), call.output
     ends(source)
-    parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
+    parts = _ratio(call, call.activation())
     zero = int(output.zero[0])
     return rounded(call, call.activation(), lambda x: parts(x) + zero, ends(output), 1)
 
 
 def _dequantize(call: Call) -> Tensor:
+    if call.output.kind != "FLOAT32":
+        raise Refusal(f"its output must be float32, not {call.output.kind}")
     return call.activation()
 
 
@@ -393,20 +465,24 @@ def _table(function: Callable[[Ints], Ints], call: Call) -> Tensor:
     inner, low_high = float(source.scale[0]), ends(output)
 
     def kernel(x: Ints) -> Ints:
-        real = function((np.float32(inner) * x).astype(np.float32)) / np.float32(scale)
+        with np.errstate(over="ignore"):
+            real = function((np.float32(inner) * x).astype(np.float32)) / np.float32(scale)
         level = np.floor(np.abs(real) + 0.5) * np.sign(real)
-        return np.clip(level.astype(np.int64) + zero, *low_high)
+        return np.asarray(np.clip(np.clip(level, -_WIDE, _WIDE).astype(np.int64) + zero, *low_high), np.int64)
 
     return rounded(call, call.activation(), kernel, low_high, 1)
 
 
+def _sigmoid(x: Any) -> Any:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
 def _relu(call: Call, least: float, most: float | None) -> Tensor:
-    source, output = call.tensor(0), call.output
-    parts = Multiplier.of(source.scale.astype(np.float64) / output.scale.astype(np.float64))
-    low, high = ends(output)
-    scale, zero = float(output.scale[0]), int(output.zero[0])
-    low = max(low, zero + round(least / scale))
-    high = high if most is None else min(high, zero + int(np.floor(most / scale + 0.5)))
+    parts = _ratio(call, call.activation(), in_single=True)
+    low, high = ends(call.output)
+    zero = int(call.output.zero[0])
+    low = max(low, _level(call.output, least))
+    high = high if most is None else min(high, _level(call.output, most))
     return rounded(call, call.activation(), lambda x: parts(x) + zero, (low, high), 1)
 
 
@@ -414,26 +490,94 @@ def _softmax(call: Call) -> Tensor:
     """It keeps the order of the scores, so that the class stays; the scores are those in front of it."""
     if call.operator.outputs[0] not in call.model.outputs:
         raise Refusal("is supported at the end of a model only")
+    if call.option("Beta") != 1:
+        raise Refusal(f"its beta is {call.option('Beta')}; 1 is supported")
     return call.activation()
 
 
-OPERATORS: dict[str, Callable[[Call], Tensor]] = {
-    "ADD": _add,
-    "AVERAGE_POOL_2D": _average_pool,
-    "CONCATENATION": _concat,
-    "CONV_2D": _conv,
-    "DEPTHWISE_CONV_2D": partial(_conv, depthwise=True),
-    "DEQUANTIZE": _dequantize,
-    "FULLY_CONNECTED": _dense,
-    "LOGISTIC": partial(_table, lambda x: 1 / (1 + np.exp(-x))),
-    "MAX_POOL_2D": _max_pool,
-    "MEAN": _mean,
-    "QUANTIZE": _quantize,
-    "RELU": partial(_relu, least=0.0, most=None),
-    "RELU6": partial(_relu, least=0.0, most=6.0),
-    "RESHAPE": _reshape,
-    "SOFTMAX": _softmax,
-    "SQUEEZE": _reshape,
-    "TANH": partial(_table, np.tanh),
+@dataclass(frozen=True)
+class Kind:
+    """What an operator looks like in a file.
+
+    Attributes
+    ----------
+    lower : callable
+        Gives its result.
+    least, most : int
+        Inputs.
+    record : str
+        Its record of options.
+    needed : bool
+        Whether the kernel cannot do without the record.
+    floats : bool
+        Whether its result may be a float.
+    converts : bool
+        Whether input and result are of different types.
+    """
+
+    lower: Callable[[Call], Tensor]
+    least: int = 1
+    most: int = 1
+    record: str = "NONE"
+    needed: bool = False
+    floats: bool = False
+    converts: bool = False
+
+
+OPERATORS: dict[str, Kind] = {
+    "ADD": Kind(_add, 2, 2, "AddOptions"),
+    "AVERAGE_POOL_2D": Kind(_average_pool, 1, 1, "Pool2DOptions", needed=True),
+    "CONCATENATION": Kind(_concat, 1, 1000, "ConcatenationOptions"),
+    "CONV_2D": Kind(_conv, 2, 3, "Conv2DOptions", needed=True),
+    "DEPTHWISE_CONV_2D": Kind(partial(_conv, depthwise=True), 2, 3, "DepthwiseConv2DOptions", needed=True),
+    "DEQUANTIZE": Kind(_dequantize, 1, 1, "DequantizeOptions", floats=True, converts=True),
+    "FULLY_CONNECTED": Kind(_dense, 2, 3, "FullyConnectedOptions"),
+    "LOGISTIC": Kind(partial(_table, _sigmoid)),
+    "MAX_POOL_2D": Kind(_max_pool, 1, 1, "Pool2DOptions", needed=True),
+    "MEAN": Kind(_mean, 2, 2, "ReducerOptions"),
+    "QUANTIZE": Kind(_quantize, 1, 1, "QuantizeOptions", converts=True),
+    "RELU": Kind(partial(_relu, least=0.0, most=None)),
+    "RELU6": Kind(partial(_relu, least=0.0, most=6.0)),
+    "RESHAPE": Kind(_reshape, 1, 2, "ReshapeOptions"),
+    "SOFTMAX": Kind(_softmax, 1, 1, "SoftmaxOptions", needed=True, floats=True),
+    "SQUEEZE": Kind(_reshape, 1, 1, "SqueezeOptions"),
+    "TANH": Kind(partial(_table, np.tanh)),
 }
 """Every operator that is read."""
+
+
+def lowered(call: Call) -> Tensor:
+    """The result of an operator, whose inputs, options and types are those of its kind.
+
+    Raises
+    ------
+    FewbitError
+        If they are not, or are not supported.
+    """
+    operator, kind = call.operator, OPERATORS[call.operator.name]
+    if not kind.least <= len(operator.inputs) <= kind.most or len(operator.outputs) != 1:
+        raise Refusal(f"cannot have {len(operator.inputs)} inputs and {len(operator.outputs)} outputs")
+    if min(operator.inputs[: kind.least]) < 0:
+        raise Refusal("lacks an input")
+    if operator.record not in (kind.record, "NONE"):
+        raise Refusal(f"its options are {operator.record}, those of another operator")
+    if kind.needed and operator.record == "NONE":
+        raise Refusal("lacks its options")
+    if call.output.values is not None or operator.outputs[0] in call.active:
+        raise Refusal(f"writes the tensor {call.output.name!r}, which is a constant, the input or written before")
+    sources = [call.model.tensors[number] for number in operator.inputs if number in call.active]
+    for tensor in [*sources, call.output]:
+        if kind.floats and tensor.kind == "FLOAT32":
+            continue
+        ends(tensor)
+        if not kind.converts and tensor.kind != "INT8":
+            raise Refusal(f"its tensor {tensor.name!r} is {tensor.kind}; quantize the model with int8 activations")
+    result = kind.lower(call)
+    if _extents(result.frame) != _extents((*call.output.shape[-1:], *call.output.shape[:-1])):
+        frame = (*result.frame[1:], *result.frame[:1])
+        raise Refusal(f"its output {call.output.name!r} has the shape {call.output.shape}, not {(1, *frame)}")
+    return result
+
+
+def _extents(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(extent for extent in shape if extent > 1)

@@ -15,7 +15,7 @@ from fewbit.importers.lowering.tensor import Tensor
 from fewbit.importers.obstacles import Obstacles
 from fewbit.importers.onnx_graph import Refusal
 from fewbit.importers.tflite import model as file
-from fewbit.importers.tflite.operators import OPERATORS, Call, curve_of, ends
+from fewbit.importers.tflite.operators import OPERATORS, Call, curve_of, ends, lowered
 
 
 def load(path: Path) -> Network:
@@ -56,7 +56,7 @@ def _walk(model: file.Model, path: Path) -> Network:
     active = {model.inputs[0]: _centred(builder, tensor, source)}
     for operator in model.operators:
         try:
-            active[operator.outputs[0]] = OPERATORS[operator.name](Call(builder, model, operator, active))
+            active[operator.outputs[0]] = lowered(Call(builder, model, operator, active))
         except FewbitError as error:
             raise FewbitError(f"{label(operator, model)}: {error}") from None
     if model.outputs[0] not in active:
@@ -65,7 +65,7 @@ def _walk(model: file.Model, path: Path) -> Network:
     network = builder.network(path.stem, replace(result, shape=(1, *result.frame)))
     if len(source.shape) == 4:  # the file's order is channels last
         network = replace(network, input_shape=source.shape[1:], input_order=(2, 0, 1))
-    if model.operators and model.operators[-1].name == "SOFTMAX":
+    if any(operator.name == "SOFTMAX" and operator.outputs == model.outputs for operator in model.operators):
         network = replace(network, output_function="softmax")
     return network
 
