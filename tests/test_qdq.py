@@ -429,6 +429,18 @@ REFUSED: dict[str, tuple[Callable[[Quantized], Any], str]] = {
         ),
         "node 'QLinearSigmoid_1' (QLinearSigmoid): lacks a zero point, which says of which type its integers are",
     ),
+    "16 bits in an operator on integers": (
+        lambda g: g.node(
+            "QLinearSigmoid",
+            g.node("QuantizeLinear", g.x, *g.codes()),
+            *g.codes(),
+            g.constant(0.1),
+            g.constant(0, np.int16),
+            domain=MICROSOFT,
+        ),
+        "node 'QLinearSigmoid_1' (QLinearSigmoid): takes and gives integers of 8 bits only: export the network in the "
+        "QDQ format for others",
+    ),
     "weights on one axis": (
         lambda g: g.node(
             "QLinearMatMul",

@@ -51,6 +51,8 @@ def _codes(call: Call, place: int) -> Codes:
         raise Refusal("lacks a scale")
     if zero is None:
         raise Refusal("lacks a zero point, which says of which type its integers are")
+    if zero.dtype not in (np.int8, np.uint8) or call.node.inputs[place + 1] in call.narrow:
+        raise Refusal("takes and gives integers of 8 bits only: export the network in the QDQ format for others")
     return Codes.of(scale, zero)
 
 
