@@ -16,11 +16,11 @@ from work_kinds import ENTRIES, Case, case, uncounted
 ROOT = Path(__file__).parent.parent
 
 MOST = {
-    "any": 7580,
+    "any": 7660,
     "cocotb bench": 190,
     "proof": 122,
-    "compiled simulation": 167,
-    "synthesis": 194,
+    "compiled simulation": 169,
+    "synthesis": 196,
     "board build": 138,
     "command": 197,
     "Verilog": 400,
@@ -31,7 +31,7 @@ MOST = {
 
 The aim is six minutes on two cores. Whoever raises a number times the quick tier first."""
 
-MOST_WHOLE = 66
+MOST_WHOLE = 67
 """How many test functions may be slow as a whole. A quick test looks for the same kind of fault as each of them."""
 
 
