@@ -251,10 +251,15 @@ def _tensor(model: Any, rng: random.Random) -> tuple[Any, Any]:
     if not model.graph.initializer:
         return None, None
     tensor = rng.choice(model.graph.initializer)
+    return tensor, array_of(tensor)
+
+
+def array_of(tensor: Any) -> Any:
+    """The numbers of an initializer; None if a mutation has made it unreadable, which onnx says in many ways."""
     try:
-        return tensor, numpy_helper.to_array(tensor)
-    except Exception:  # it has been mutated already
-        return tensor, None
+        return numpy_helper.to_array(tensor)
+    except Exception:
+        return None
 
 
 def _nodes(model: Any, rng: random.Random) -> None:
@@ -341,10 +346,15 @@ def check(path: Path) -> str:
 
     As integers in place of floats as well, which takes other ways through the importer.
     """
+    return checked_as(path, (None, "uint8/255"), _checked)
+
+
+def checked_as(path: Path, options: Sequence[str | None], checked: Callable[[Path, str | None], str]) -> str:
+    """What becomes of a mutant that is ``checked`` with each kind of input; its refusal if it loads with none."""
     became, refusal = "", FewbitError()
-    for option in (None, "uint8/255"):
+    for option in options:
         try:
-            became = max(became, _checked(path, option))
+            became = max(became, checked(path, option))
         except FewbitError as error:
             refusal = error
     if not became:

@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
-from fuzz_onnx import MUTATIONS, ROOT, Mutation, Seeds, bypass, mutated
+from fuzz_onnx import MUTATIONS, ROOT, Mutation, Seeds, array_of, bypass, checked_as, mutated
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops.op_quantize_linear import QuantizeLinear_25
@@ -19,7 +19,6 @@ from qdq_reference import MICROSOFT, OPSET, executed, in_double
 from test_qdq import Quantized
 
 from fewbit.engines import network_inputs
-from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Network
 from fewbit.golden.run import dequantize_output, run
 from fewbit.readers import load
@@ -214,9 +213,8 @@ def _parameter(model: Any, rng: random.Random, kinds: str) -> Any:
     named = {tensor.name: tensor for tensor in model.graph.initializer}
     found = []
     for name in node.input if node else ():
-        try:
-            array = numpy_helper.to_array(named[name])
-        except Exception:  # not a constant, or it has been mutated already
+        array = array_of(named[name]) if name in named else None
+        if array is None:
             continue
         kind = "i" if array.dtype in _NARROW else array.dtype.kind
         if array.ndim < 2 and array.size and kind in kinds:
@@ -293,9 +291,8 @@ def _types(model: Any, rng: random.Random) -> None:
     rng.shuffle(tensors)
     old = None
     for tensor in tensors:
-        try:
-            array = numpy_helper.to_array(tensor)
-        except Exception:  # it has been mutated already
+        array = array_of(tensor)
+        if array is None:
             continue
         if array.dtype.kind in "iuV" and array.dtype != np.int32 and (old is None or array.dtype == old):
             with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -391,16 +388,8 @@ def check(path: Path) -> str:
 
     A small one as integers in place of floats as well, which takes other ways through the importer.
     """
-    became, refusal = "", FewbitError()
     small = path.stat().st_size < 8000
-    for option in (None, "uint8/255") if small else (None,):
-        try:
-            became = max(became, _checked(path, option))
-        except FewbitError as error:
-            refusal = error
-    if not became:
-        raise refusal
-    return "equal" if became == "equal" else "loaded"
+    return checked_as(path, (None, "uint8/255") if small else (None,), _checked)
 
 
 def _checked(path: Path, option: str | None) -> str:

@@ -16,10 +16,10 @@ from typing import Any
 import flatbuffers
 import numpy as np
 import tflite
-from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 from fuzz_onnx import ROOT
 from tflite_files import TfliteBuilder
+from tflite_reference import interpreter_of
 
 from fewbit.engines import network_inputs
 from fewbit.golden.run import dequantize_output, run
@@ -442,11 +442,7 @@ def _answer(path: Path, frames: Any, number: int, pipe: Any) -> None:
 
 def _reference(path: Path, frames: Any, number: int) -> tuple[Any, float, int, Any]:
     """Tensor ``number`` of every frame, channels first, its scale and zero point, and the output."""
-    interpreter = litert.Interpreter(
-        model_path=str(path), experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,
-        experimental_preserve_all_tensors=True,
-    )  # fmt: skip
-    interpreter.allocate_tensors()
+    interpreter = interpreter_of(path)
     details = {one["index"]: one for one in interpreter.get_tensor_details()}
     source, last = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]
     parameters = details[number]["quantization_parameters"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert import interpreter as litert
 from tflite_files import TfliteBuilder
+from tflite_reference import interpreter_of
 from tiers import slow_but
 
 from fewbit.engines import run_golden, run_rtl
@@ -29,11 +29,7 @@ RELU, RELU_N1_TO_1, RELU6 = 1, 2, 3
 
 def reference(path: Path, x: np.ndarray) -> dict[int, np.ndarray]:
     """Every int8 tensor of the reference kernels, less its zero point, channels first: (N, ...) int64 by its number."""
-    interpreter = litert.Interpreter(
-        model_path=str(path), experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,
-        experimental_preserve_all_tensors=True,
-    )  # fmt: skip
-    interpreter.allocate_tensors()
+    interpreter = interpreter_of(path)
     details = {one["index"]: one for one in interpreter.get_tensor_details()}
     source = interpreter.get_input_details()[0]["index"]
     written = {one for operator in interpreter._get_ops_details() for one in operator["outputs"]}
