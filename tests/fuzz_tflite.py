@@ -167,7 +167,7 @@ def mutant(number: int) -> bytes:
         try:
             rng.choice(_MUTATIONS)(model, rng)
             content = _packed(model)
-        except Exception:  # it cannot be written so
+        except (IndexError, TypeError, ValueError):  # nothing of this kind to change, or no file can hold the change
             continue
     return _bytes(content, rng) if rng.random() < 0.1 else content
 
