@@ -3,9 +3,8 @@
 A kernel multiplies a sum by a real number, given as ``multiplier * 2**(shift - 31)`` with a 31-bit multiplier. Most
 round twice: the product is rounded to a multiple of ``2**31``, a half up (towards zero where it is negative), and
 shifted to the right, a half away from zero. The kernel of dense layers rounds the whole product once, a half away from
-zero.
-Either result never falls when the sum rises, so the output level is a number of thresholds on the sum. Which kernel
-rounds how was found by comparison with the reference kernels of LiteRT 2 (``BUILTIN_REF``); the tests hold the
+zero. Either result never falls when the sum rises, so the output level is a number of thresholds on the sum. Which
+kernel rounds how was found by comparison with the reference kernels of LiteRT 2 (``BUILTIN_REF``); the tests hold the
 importer to them.
 
 Sources: B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
