@@ -21,7 +21,8 @@ from dataclasses import dataclass, field, replace
 
 from fewbit.golden.errors import FewbitError
 from fewbit.hw.latest import Latest, least_words, tapped
-from fewbit.hw.schedule import JoinStep, Node, TooLate, schedule_of
+from fewbit.hw.schedule import Node, schedule_of
+from fewbit.hw.steps import JoinStep, TooLate
 
 Depths = tuple[tuple[int, ...], ...]
 """Words of the buffer of each input of each join, in the order of the nodes; 0 is no buffer."""

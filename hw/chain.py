@@ -22,7 +22,8 @@ from fewbit.hw.fold import (
 )
 from fewbit.hw.layers.argmax import ArgMaxUnit
 from fewbit.hw.layers.fork import Fork
-from fewbit.hw.schedule import Node, Schedule, TooLate, schedule_of
+from fewbit.hw.schedule import Node, Schedule, schedule_of
+from fewbit.hw.steps import TooLate
 from fewbit.hw.streams import Gearbox, shape_of
 from fewbit.hw.units.base import LeftOut, Place, PlacedUnit, Unit
 from fewbit.hw.units.table import unit_of

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewbit.hw.schedule import Cycles, ForkStep, JoinStep, Node, Step, Tap
+from fewbit.hw.schedule import Node
+from fewbit.hw.steps import Cycles, ForkStep, JoinStep, Step, Tap
 
 _NEVER = 1 << 60
 _MOST_SWEEPS = 8
@@ -20,7 +21,7 @@ _MOST_SWEEPS = 8
 
 
 def tapped(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes with a :class:`fewbit.hw.schedule.Tap` in front of each step that is not a join."""
+    """The nodes with a :class:`fewbit.hw.steps.Tap` in front of each step that is not a join."""
     return [
         Node([part for step in node.steps for part in _with_tap(step)] or [Tap()], node.sources) for node in nodes
     ]  # fmt: skip

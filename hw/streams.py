@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.dtype import DType, Ints
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.schedule import PackStep, Step, UnpackStep
+from fewbit.hw.steps import PackStep, Step, UnpackStep
 
 
 def shape_of(dtype: DType) -> Shape:

@@ -19,7 +19,8 @@ from fewbit.hw.fold import Folding
 from fewbit.hw.matvec import base
 from fewbit.hw.memory.rom import join_words
 from fewbit.hw.planner.plan import Plan
-from fewbit.hw.schedule import Schedule, Sink, schedule
+from fewbit.hw.schedule import Schedule, schedule
+from fewbit.hw.steps import Sink
 from fewbit.hw.top import Top
 from fewbit.sim.compile import compile_design
 from fewbit.sim.netlist import netlist

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from fewbit.golden.dtype import DType
-from fewbit.hw.schedule import Register, Step
+from fewbit.hw.steps import Register, Step
 from fewbit.hw.streams import lane_stream, shape_of
 from fewbit.sim.bench import PATTERNS, Pattern
 

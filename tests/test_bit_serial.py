@@ -177,7 +177,7 @@ def test_a_fault_of_the_timing_is_seen(old, new):
     unit = BitSerialMatVec(dense, kind, pe=1, simd=6, buffer="ring")
     case = vectors(dense, kind, 1, 6, frames=8)
     check_cycles(unit, case, check(unit, case))
-    step = mutant("hw.schedule", old, new).FoldStep
+    step = mutant("hw.steps", old, new).FoldStep
     unit.timing = lambda: [step(unit.words, unit.folds, unit.latency, rings=True, planes=8)]
     with pytest.raises(AssertionError):
         check_cycles(unit, case, check(unit, case))

@@ -18,7 +18,8 @@ from fewbit.hw.fabric.devices import target
 from fewbit.hw.layers.fork import Fork
 from fewbit.hw.layers.join import AddUnit, ConcatUnit
 from fewbit.hw.memory.fifo import Fifo, fifo_cost, fifo_memory
-from fewbit.hw.schedule import Node, TooLate, schedule_of
+from fewbit.hw.schedule import Node, schedule_of
+from fewbit.hw.steps import TooLate
 from fewbit.hw.streams import lane_stream, shape_of
 from fewbit.sim.vectors import lane_words
 

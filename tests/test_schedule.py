@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fewbit.hw.schedule import FoldStep, PackStep, Register, Sink, Step, UnpackStep, schedule
+from fewbit.hw.schedule import schedule
+from fewbit.hw.steps import FoldStep, PackStep, Register, Sink, Step, UnpackStep
 
 
 def times(step: Step, offered: list[int]) -> tuple[list[int], list[int]]:

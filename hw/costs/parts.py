@@ -261,7 +261,8 @@ def sum_stages(activation: DType, simd: int, target: Target, clock_hz: float) ->
 
 _READ, _DSP, _ROW = 1.4, 0.8, 0.28
 """Delays in a product of integers, in the time in which the fabric sums 16 single bits: reading the operands from
-memories, a DSP block, and a row of a multiplier in logic cells, each with its routing in a full device."""
+memories, a DSP block, and a row of a multiplier in logic cells, each with its routing in a full device. They are
+estimates with which the designs of ``python -m benchmarks.tiny --build`` meet their clocks."""
 
 
 def lane_stages(layer: Linear, term: DType, simd: int, target: Target, clock_hz: float, *, dsp: bool = False) -> int:

@@ -13,7 +13,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Affine, TensorType
 from fewbit.hw.fabric.carry import Target
 from fewbit.hw.multiply.exact import Multiplier
-from fewbit.hw.schedule import Register, Step
+from fewbit.hw.steps import Register, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
 
 

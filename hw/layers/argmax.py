@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.schedule import Register, Step
+from fewbit.hw.steps import Register, Step
 from fewbit.hw.streams import lane_stream
 
 

@@ -15,7 +15,7 @@ from fewbit.hw.layers.window import Geometry, WindowUnit
 from fewbit.hw.matvec.base import FoldedMatVec
 from fewbit.hw.matvec.fused_sign import SignMatVec
 from fewbit.hw.memory.kinds import Stored
-from fewbit.hw.schedule import Step
+from fewbit.hw.steps import Step
 from fewbit.hw.streams import Gearbox, in_a_row, lane_stream, shape_of
 
 

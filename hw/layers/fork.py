@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from fewbit.golden.errors import FewbitError
-from fewbit.hw.schedule import ForkStep, Step
+from fewbit.hw.steps import ForkStep, Step
 from fewbit.hw.streams import lane_stream
 
 

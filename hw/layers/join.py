@@ -16,7 +16,7 @@ from fewbit.golden.network import Add, Concat, Join, TensorType
 from fewbit.hw.cost import Cost
 from fewbit.hw.memory.fifo import Fifo
 from fewbit.hw.memory.rom import BLOCK
-from fewbit.hw.schedule import JoinStep, Register, Step
+from fewbit.hw.steps import JoinStep, Register, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
 
 

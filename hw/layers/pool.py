@@ -11,7 +11,7 @@ from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Pool, TensorType
 from fewbit.hw.layers.window import Geometry, WindowUnit
-from fewbit.hw.schedule import PackStep, Step
+from fewbit.hw.steps import PackStep, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
 
 

@@ -14,7 +14,7 @@ from fewbit.golden.network import TensorType, Threshold
 from fewbit.hw.fabric.carry import Target
 from fewbit.hw.layers.multiply_shift import LaneForm, MultiplyShiftLane, cheapest
 from fewbit.hw.memory.rom import BLOCK, LOGIC, join_words, rom_words, weight_memory
-from fewbit.hw.schedule import Register, Step
+from fewbit.hw.steps import Register, Step
 from fewbit.hw.streams import lane_stream, number, shape_of
 from fewbit.hw.sums.popcount import sum_tree
 

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from fewbit.golden.dtype import DType
 from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Conv, Pool, TensorType
-from fewbit.hw.schedule import Cycles, Pipeline, Step, in_order
+from fewbit.hw.steps import Cycles, Pipeline, Step, in_order
 from fewbit.hw.streams import lane_stream, shape_of
 
 

@@ -20,7 +20,7 @@ from fewbit.hw.lanes.choose import lane_kind
 from fewbit.hw.memory.kinds import Stored, fill_member, memory_of
 from fewbit.hw.memory.rom import LOGIC, join_words, weight_memory
 from fewbit.hw.memory.vector_buffer import RING, VectorBuffer
-from fewbit.hw.schedule import FoldStep, Step
+from fewbit.hw.steps import FoldStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
 
 Starts = list[tuple[Value, Value]] | None

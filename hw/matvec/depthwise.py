@@ -14,7 +14,7 @@ from fewbit.golden.errors import FewbitError
 from fewbit.golden.network import Dense
 from fewbit.hw.lanes.base import Lanes
 from fewbit.hw.matvec.parallel import MatVec
-from fewbit.hw.schedule import Cycles, Pipeline, Step, in_order, lower
+from fewbit.hw.steps import Cycles, Pipeline, Step, in_order, lower
 
 
 class DepthwiseMatVec(MatVec):

@@ -19,7 +19,7 @@ from fewbit.hw.matvec.binary_mac import BinaryMac
 from fewbit.hw.memory.kinds import Stored, fill_member, place
 from fewbit.hw.memory.rom import BLOCK, rom_words
 from fewbit.hw.memory.vector_buffer import RING, VectorBuffer
-from fewbit.hw.schedule import RunStep, Step
+from fewbit.hw.steps import RunStep, Step
 from fewbit.hw.streams import lane_stream, shape_of
 
 STARTS = 2

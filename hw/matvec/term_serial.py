@@ -19,7 +19,7 @@ from fewbit.hw.lanes.base import Lanes
 from fewbit.hw.matvec.base import FoldedMatVec, start_values
 from fewbit.hw.memory.kinds import memory_of, place
 from fewbit.hw.memory.vector_buffer import VectorBuffer
-from fewbit.hw.schedule import FoldStep, Step
+from fewbit.hw.steps import FoldStep, Step
 from fewbit.hw.streams import number, shape_of
 
 

@@ -12,7 +12,7 @@ from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.memory.lut_ram import DEEPEST, DISTRIBUTED, lut_ram_cells
 from fewbit.hw.memory.rom import BLOCK, LOGIC
-from fewbit.hw.schedule import BUFFER_LATENCY
+from fewbit.hw.steps import BUFFER_LATENCY
 from fewbit.hw.streams import lane_stream
 
 

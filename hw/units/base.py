@@ -14,7 +14,7 @@ from fewbit.golden.network import Layer, Network, TensorType
 from fewbit.hw.cost import Cost
 from fewbit.hw.fabric.devices import Target
 from fewbit.hw.fold import Fold, Folding
-from fewbit.hw.schedule import Step
+from fewbit.hw.steps import Step
 
 
 class Unit(Protocol):

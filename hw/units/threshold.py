@@ -117,7 +117,8 @@ class ThresholdLayerUnit(FollowingUnit):
 
 _COMPARE, _SPREAD = 1.45, 0.3
 """Delay of reading a threshold and comparing it, in the time in which the fabric sums 16 single bits: from one block
-RAM, and how much more for each doubling of their number. Measured in routed designs."""
+RAM, and how much more for each doubling of their number. They are estimates with which the designs of ``python -m
+benchmarks.tiny --build`` meet their clocks."""
 
 
 def search_stages(rams: int, target: Target, clock_hz: float) -> int:
